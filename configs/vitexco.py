@@ -1,0 +1,149 @@
+"""Vitexco: the paper's experiment, top to bottom.
+
+  python launch.py --config=configs/vitexco.py                 the paper's size
+  python launch.py --config=configs/vitexco.py:small           for CPUs; ships
+  python launch.py --config=configs/vitexco.py:tiny            for tests
+
+Every value stands here once, in pipeline order. "Sec." is a section of the
+paper; what the paper leaves open is taken from the work it builds on, Deep
+Exemplar-based Video Colorization ("DEVC", Zhang et al., CVPR 2019), and marked.
+Cost of the paper's schedule: 100,000 updates of four two-frame clips on two
+GPUs. Published result: 28.88 dB PSNR on DAVIS (Table I, protocol unstated).
+"""
+
+import ml_collections
+
+
+def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
+  """Returns the config of a variant: `paper`, `small` or `tiny`."""
+  config = ml_collections.ConfigDict()
+  config.variant = variant
+  config.seed = 0
+
+  # Data, Sec. IV.
+  config.data = ml_collections.ConfigDict()
+  config.data.records = 'data/records'  # What --mode=prepare writes.
+  config.data.size = (224, 384)  # DEVC's 216x384, to a multiple of 16.
+  config.data.frame_step = 2  # "every 2 frames"
+  config.data.run_length = 64  # Frames in a record, at most.
+  config.data.min_frames = 4  # Shorter videos are left out.
+  config.data.flow = 'deepflow'  # Or 'dis', 25 times faster.
+  config.data.retrieved_share = (
+    0.7  # Samples with a retrieved reference (DEVC).
+  )
+  config.data.threads = 4  # Reading and decoding in this process ...
+  config.data.workers = 0  # ... or in this many others.
+
+  # Networks, Sec. III.
+  config.model = ml_collections.ConfigDict()
+  config.model.dtype = 'float32'  # Or 'bfloat16', for the convolutions.
+  config.model.vit = ml_collections.ConfigDict()
+  config.model.vit.variant = 'Ti/16'  # "tiny version of ViT"
+  config.model.vit.taps = (8, 9, 10, 11, 12)  # Blocks, counted from 1.
+  config.model.vit.weights = ''  # AugReg .npz, timm .safetensors or .pth.
+  config.model.feature_transform = ml_collections.ConfigDict()
+  config.model.feature_transform.kind = 'bilinear'  # Or 'subpixel'.
+  config.model.feature_transform.width = 1.0
+  config.model.feature_transform.dropout = 0.3
+  config.model.correspondence = ml_collections.ConfigDict()
+  config.model.correspondence.levels = (1, 2, 3, 4, 5)  # DEVC: 2 to 5.
+  config.model.correspondence.width = 1.0
+  config.model.correspondence.temperature = 0.01  # DEVC
+  config.model.correspondence.block = 432  # Rows of the matching at a time.
+  config.model.colorizer = ml_collections.ConfigDict()
+  config.model.colorizer.width = 1.0
+  config.model.discriminator = ml_collections.ConfigDict()
+  config.model.discriminator.width = 1.0
+
+  # Losses, Sec. III-D; the weights are Sec. IV's.
+  config.loss = ml_collections.ConfigDict()
+  config.loss.weights = ml_collections.ConfigDict()
+  config.loss.weights.l1 = 2.0
+  config.loss.weights.adversarial = 0.2  # 0: no discriminator.
+  config.loss.weights.perceptual = 0.005
+  config.loss.weights.contextual = 0.5
+  config.loss.weights.temporal = 0.02
+  config.loss.weights.smoothness = 5.0
+  config.loss.features = 'feature_transform'  # Or 'vgg16', as DEVC.
+  config.loss.l1_same_video_only = False  # DEVC: True.
+
+  # Training, Sec. IV.
+  config.train = ml_collections.ConfigDict()
+  config.train.updates = 100_000
+  config.train.batch_size = 4  # Clips of one optimiser update ...
+  config.train.accumulation = 2  # ... in this many micro-steps.
+  config.train.clip_length = 2  # Frames of a clip ("two consecutive frames").
+  config.train.luminance_noise = 2.0  # Standard deviation in L (DEVC).
+  config.train.learning_rate = ml_collections.ConfigDict()
+  config.train.learning_rate.vit = 0.0  # 0: frozen.
+  config.train.learning_rate.feature_transform = 1e-5
+  config.train.learning_rate.correspondence = 1e-5
+  config.train.learning_rate.colorizer = 1e-5
+  config.train.learning_rate.discriminator = 1e-5
+  config.train.schedule_power = 0.0  # Polynomial decay to 0; 0: constant.
+  config.train.b1 = 0.5
+  config.train.b2 = 0.999
+  config.train.weight_decay = 0.01
+  config.train.unroll = 0  # Frames a scan unrolls; 0: all on CPU, 1 on GPU.
+  config.train.init = ''  # An export or checkpoint to start from.
+  config.train.log_every = 50
+  config.train.strip_every = 1000
+  config.train.checkpoint_every = 1000
+
+  # Use.
+  config.use = ml_collections.ConfigDict()
+  config.use.size = (224, 384)  # Working size, a bound: aspect is kept.
+  config.use.temperature = 0.01  # 0: the best match alone.
+
+  if variant == 'small':
+    _small(config)
+  elif variant == 'tiny':
+    _tiny(config)
+  elif variant != 'paper':
+    raise ValueError(
+      f'unknown variant {variant!r} of configs/vitexco.py: '
+      'paper, small and tiny are known'
+    )
+  return config.lock()
+
+
+def _small(config):
+  """ViT-Ti/16 whole, all else narrow; learns its ViT from scratch."""
+  config.data.records = 'data/records_small'
+  config.data.size = (112, 192)
+  config.data.frame_step = 1
+  config.data.flow = 'dis'
+  config.model.feature_transform.width = 0.25
+  config.model.correspondence.levels = (2, 3, 4, 5)
+  config.model.correspondence.width = 0.25
+  config.model.colorizer.width = 0.25
+  config.model.discriminator.width = 0.25
+  config.loss.features = 'vgg16'
+  config.train.updates = 10_000
+  config.train.accumulation = 1
+  for group in config.train.learning_rate:
+    config.train.learning_rate[group] = 2e-4
+  config.train.schedule_power = 1.0
+
+
+def _tiny(config):
+  """The whole program in seconds; its pictures mean nothing."""
+  _small(config)
+  config.data.records = 'data/records_tiny'
+  config.data.size = (32, 48)
+  config.data.run_length = 8
+  config.data.threads = 1
+  config.model.vit.variant = 'test/16'
+  config.model.vit.taps = (1, 1, 2, 2, 2)
+  config.model.feature_transform.width = 1 / 16
+  config.model.correspondence.width = 1 / 16
+  config.model.correspondence.block = 40
+  config.model.colorizer.width = 1 / 16
+  config.model.discriminator.width = 1 / 16
+  config.loss.features = 'feature_transform'
+  config.train.updates = 4
+  config.train.batch_size = 2
+  config.train.log_every = 1
+  config.train.strip_every = 2
+  config.train.checkpoint_every = 2
+  config.use.size = (64, 96)

@@ -1,0 +1,1 @@
+"""Vitexco: exemplar-based video colorization with a Vision Transformer."""

@@ -1,0 +1,40 @@
+"""Bundles that cross module boundaries.
+
+Axis letters: b batch, t time, h w pixels, c channels, q positions in the frame,
+k positions in the reference. Channels last. `lab` is CIE Lab with L in [0, 100]
+and a, b about [-110, 110]; inside the networks l = L - 50. `rgb` is sRGB in
+[0, 1] unless it is uint8.
+"""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+
+class Clips(NamedTuple):
+  """A batch of training samples, as the data pipeline hands them out."""
+
+  rgb: Array  # [b, t, h, w, 3] uint8, consecutive frames.
+  reference: Array  # [b, h, w, 3] uint8.
+  flow: Array  # [b, t-1, h, w, 2] float32 (dx, dy) pixels, from t-1 to t.
+  visible: Array  # [b, t-1, h, w, 1] uint8, 1 where flow can be trusted.
+  same_video: Array  # [b] bool, reference is a frame of the same video.
+  first_frame: Array  # [b] bool, reference is the clip's own first frame.
+
+
+class Reference(NamedTuple):
+  """What the networks keep of a reference, paid for once."""
+
+  lab: Array  # [b, h, w, 3], l centred.
+  keys: Array  # [b, k, d], phi: unit length at each position.
+  ab: Array  # [b, k, 2], average-pooled 4x4.
+
+
+class Guidance(NamedTuple):
+  """What the correspondence subnet tells the colorizer of a frame."""
+
+  warped_ab: Array  # [b, h, w, 2]
+  confidence: Array  # [b, h, w, 1], in [-1, 1]
