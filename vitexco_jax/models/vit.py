@@ -1,0 +1,227 @@
+"""The Vision Transformer that sees frame and reference (Sec. III-A).
+
+An image is cut into patches, each patch becomes a token, and a class token is
+put before them. The `taps` are the residual stream after chosen blocks as
+pictures [b, h/p, w/p, d], for the Feature Transform; the `embedding` [b, d] is
+the class token at the end, for retrieval.
+
+Parameters carry the names of Scenic's ViT, so that weights interchange. The
+position embeddings are learned on a square grid and resized bilinearly to the
+grid at hand, square or not. Parameters, LayerNorm, softmax and the residual
+stream are float32 whatever the dtype of the matrix products.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vitexco_jax.errors import UserError
+
+
+class Variant(NamedTuple):
+  """The sizes behind a name such as `Ti/16`."""
+
+  width: int
+  heads: int
+  blocks: int
+  mlp: int
+  patch: int
+
+
+VARIANTS = {
+  'Ti/16': Variant(192, 3, 12, 768, 16),
+  'Ti/8': Variant(192, 3, 12, 768, 8),
+  'S/16': Variant(384, 6, 12, 1536, 16),
+  'S/8': Variant(384, 6, 12, 1536, 8),
+  'B/16': Variant(768, 12, 12, 3072, 16),
+  'B/8': Variant(768, 12, 12, 3072, 8),
+  'test/16': Variant(32, 2, 2, 64, 16),
+}
+
+_PRETRAINING_SIZE = 224
+
+
+class VitOutput(NamedTuple):
+  """What the ViT hands out."""
+
+  taps: tuple[jax.Array, ...]  # Token grids, each [b, h/p, w/p, d].
+  embedding: jax.Array  # [b, d], not L2-normalised.
+
+
+def normalize(rgb: jax.Array) -> jax.Array:
+  """Brings RGB from [0, 1] to the [-1, 1] that the weights expect."""
+  return (rgb - 0.5) / 0.5
+
+
+class VisionTransformer(nn.Module):
+  """A ViT that hands out intermediates.
+
+  Attributes:
+    variant: a name in `VARIANTS`.
+    taps: blocks, counted from 1, after which the stream is handed out; a block
+      may be named more than once.
+    gelu: `tanh`, the approximation that AugReg's weights were trained with, or
+      `erf`, the exact form of timm's.
+    dtype: of the matrix products.
+    pos_grid: side of the square grid that the position embeddings are learned
+      on; None stands for that of 224x224 pixels.
+  """
+
+  variant: str = 'Ti/16'
+  taps: tuple[int, ...] = (8, 9, 10, 11, 12)
+  gelu: str = 'tanh'
+  dtype: jnp.dtype = jnp.float32
+  pos_grid: int | None = None
+
+  @nn.compact
+  def __call__(self, image: jax.Array) -> VitOutput:
+    """Sees an image.
+
+    Args:
+      image: [b, h, w, 3], from `normalize`; h and w multiples of the patch.
+
+    Returns:
+      Taps in the order of `self.taps`, and the embedding. Under `jax.jit` the
+      blocks after the last tap cost nothing where the embedding is not used.
+    """
+    sizes = _sizes(self.variant, self.taps)
+    patch = sizes.patch
+    b, h, w, _ = image.shape
+    if h % patch or w % patch:
+      raise ValueError(
+        f'the image is {h}x{w} pixels, but {self.variant} needs multiples of '
+        f'{patch}'
+      )
+    grid = (h // patch, w // patch)
+
+    # A convolution with kernel and stride of one patch is a matrix product.
+    patches = image.reshape(b, grid[0], patch, grid[1], patch, 3)
+    tokens = nn.DenseGeneral(
+      sizes.width, axis=(-3, -2, -1), dtype=self.dtype, name='embedding'
+    )(patches.swapaxes(2, 3))
+    tokens = tokens.reshape(b, -1, sizes.width).astype(jnp.float32)
+
+    class_token = self.param('cls', nn.initializers.zeros, (1, 1, sizes.width))
+    class_token = jnp.broadcast_to(class_token, (b, 1, sizes.width))
+    tokens = jnp.concatenate([class_token, tokens], 1)
+
+    streams, embedding = Encoder(
+      sizes,
+      approximate_gelu={'tanh': True, 'erf': False}[self.gelu],
+      dtype=self.dtype,
+      pos_grid=self.pos_grid or _PRETRAINING_SIZE // patch,
+      name='Transformer',
+    )(tokens, grid)
+    pictures = [stream[:, 1:].reshape(b, *grid, -1) for stream in streams]
+    return VitOutput(tuple(pictures[tap - 1] for tap in self.taps), embedding)
+
+
+class Encoder(nn.Module):
+  """Position embedding, all blocks, and the norm of the class token."""
+
+  sizes: Variant
+  approximate_gelu: bool
+  dtype: jnp.dtype
+  pos_grid: int
+
+  @nn.compact
+  def __call__(self, tokens, grid):
+    tokens = PositionEmbedding(self.pos_grid, name='posembed_input')(
+      tokens, grid
+    )
+    streams = []
+    for i in range(self.sizes.blocks):
+      tokens = EncoderBlock(
+        self.sizes.heads,
+        self.sizes.mlp,
+        self.approximate_gelu,
+        self.dtype,
+        name=f'encoderblock_{i}',
+      )(tokens)
+      streams.append(tokens)
+    norm = nn.LayerNorm(epsilon=1e-6, name='encoder_norm')
+    return streams, norm(tokens[:, 0])
+
+
+class PositionEmbedding(nn.Module):
+  """Adds to each token what stands for its place."""
+
+  side: int
+
+  @nn.compact
+  def __call__(self, tokens, grid):
+    n, d = self.side**2, tokens.shape[-1]
+    embedding = self.param(
+      'pos_embedding', nn.initializers.normal(0.02), (1, 1 + n, d)
+    )
+    class_slot, places = embedding[:, :1], embedding[:, 1:]
+    places = resize_grid(places.reshape(self.side, self.side, d), grid)
+    places = places.reshape(1, -1, d)
+    return tokens + jnp.concatenate([class_slot, places], 1)
+
+
+def resize_grid(places: jax.Array, grid: tuple[int, int]) -> jax.Array:
+  """Resizes position embeddings [h, w, d] bilinearly to [*grid, d].
+
+  Each place of the new grid takes the value at its centre, the two grids laid
+  over the same picture.
+  """
+  return jax.image.resize(
+    places, (*grid, places.shape[-1]), 'bilinear', antialias=False
+  )
+
+
+class EncoderBlock(nn.Module):
+  """Attention, then MLP, each on the normalised stream and added to it."""
+
+  heads: int
+  mlp: int
+  approximate_gelu: bool
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x):
+    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+    x += nn.MultiHeadDotProductAttention(
+      self.heads,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.xavier_uniform(),
+      force_fp32_for_softmax=True,
+    )(y)
+    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+    return x + MlpBlock(self.mlp, self.approximate_gelu, self.dtype)(y)
+
+
+class MlpBlock(nn.Module):
+  """Dense, GELU, Dense."""
+
+  mlp: int
+  approximate_gelu: bool
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x):
+    init = {
+      'dtype': self.dtype,
+      'kernel_init': nn.initializers.xavier_uniform(),
+      'bias_init': nn.initializers.normal(1e-6),
+    }
+    y = nn.gelu(nn.Dense(self.mlp, **init)(x), self.approximate_gelu)
+    return nn.Dense(x.shape[-1], **init)(y)
+
+
+def _sizes(variant: str, taps: tuple[int, ...]) -> Variant:
+  if variant not in VARIANTS:
+    raise UserError(
+      f'config.model.vit.variant is {variant!r}; known are '
+      + ', '.join(VARIANTS)
+    )
+  sizes = VARIANTS[variant]
+  if not all(1 <= tap <= sizes.blocks for tap in taps):
+    raise UserError(
+      f'config.model.vit.taps is {tuple(taps)}; blocks of {variant} are '
+      f'counted from 1 to {sizes.blocks}'
+    )
+  return sizes
