@@ -1,0 +1,112 @@
+"""The colorization subnet B: lightness, warped colour and the frame before.
+
+A U-Net of ten stages at strides 1, 2, 4, 8 (stages 5 and 6 dilated) and back,
+with InstanceNorm behind each stage and three skips; after DEVC's ColorVidNet
+(Zhang et al., CVPR 2019), which the paper keeps (Sec. III-C, Eq. 1).
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vitexco_jax.models import layers
+
+
+class Colorizer(nn.Module):
+  """One step of the recurrence: predicts a frame's ab.
+
+  `width` scales all channel counts; 1.0 is the paper's, 32,802,370 parameters.
+  """
+
+  width: float = 1.0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(
+    self,
+    luminance: jax.Array,
+    warped_ab: jax.Array,
+    confidence: jax.Array,
+    previous_lab: jax.Array,
+  ) -> jax.Array:
+    """Predicts ab.
+
+    Args:
+      luminance: [b, h, w, 1], L - 50; h and w multiples of 8.
+      warped_ab: [b, h, w, 2].
+      confidence: [b, h, w, 1] in [-1, 1].
+      previous_lab: [b, h, w, 3], the frame before in colour, l centred; zeros
+        where there is none.
+
+    Returns:
+      ab, [b, h, w, 2] float32 in [-128, 128].
+    """
+    x = jnp.concatenate([luminance, warped_ab, confidence, previous_lab], -1)
+
+    x = self._stage('1', x, 32, 64, 64)
+    skip1 = x = layers.instance_norm(x)
+    x = self._halve('1', x)
+
+    x = self._stage('2', x, 128, 128)
+    skip2 = x = layers.instance_norm(x)
+    x = self._halve('2', x)
+
+    x = self._stage('3', x, 256, 256, 256)
+    skip3 = x = layers.instance_norm(x)
+    x = self._halve('3', x)
+
+    x = layers.instance_norm(self._stage('4', x, 512, 512, 512))
+    x = layers.instance_norm(self._stage('5', x, 512, 512, 512, dilation=2))
+    x = layers.instance_norm(self._stage('6', x, 512, 512, 512, dilation=2))
+    x = layers.instance_norm(self._stage('7', x, 512, 512, 512))
+
+    x = nn.relu(self._join('8', x, skip3, 256))
+    x = layers.instance_norm(self._stage('8', x, 256, 256))
+
+    x = nn.relu(self._join('9', x, skip2, 128))
+    x = layers.instance_norm(self._stage('9', x, 128))
+
+    x = nn.relu(self._join('10', x, skip1, 128))
+    x = nn.leaky_relu(self._conv('conv10_0', x, 128), 0.2)
+
+    # A small last layer, so that tanh does not start saturated.
+    x = nn.Conv(
+      2,
+      (1, 1),
+      kernel_init=nn.initializers.variance_scaling(1e-4, 'fan_in', 'uniform'),
+      dtype=self.dtype,
+      name='out',
+    )(x)
+    return 128.0 * jnp.tanh(x.astype(jnp.float32))
+
+  def _conv(self, name, x, channels, dilation=1):
+    return layers.Conv(
+      layers.scaled(channels, self.width),
+      (3, 3),
+      kernel_dilation=dilation,
+      dtype=self.dtype,
+      name=name,
+    )(x)
+
+  def _stage(self, name, x, *channels, dilation=1):
+    for i, c in enumerate(channels):
+      x = nn.relu(self._conv(f'conv{name}_{i}', x, c, dilation))
+    return x
+
+  def _halve(self, name, x):
+    """Every second pixel, each channel with its own factor."""
+    return layers.Conv(
+      x.shape[-1],
+      (1, 1),
+      strides=2,
+      feature_group_count=x.shape[-1],
+      use_bias=False,
+      dtype=self.dtype,
+      name=f'halve{name}',
+    )(x)
+
+  def _join(self, name, x, skip, channels):
+    x = layers.upsample_nearest(x, 2)
+    return self._conv(f'up{name}', x, channels) + self._conv(
+      f'skip{name}', skip, channels
+    )

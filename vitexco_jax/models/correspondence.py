@@ -1,0 +1,179 @@
+"""The correspondence network: where in the reference is each pixel's colour?
+
+Features of frame and reference pass through the same branches (one per level,
+each to stride 4 and 64 channels) and the same trunk of residual blocks; then
+theta (frame) and phi (reference) project them. Their correlation, all positions
+q of the frame against all positions k of the reference, weighs the reference's
+colours; `match` computes it in blocks and never holds it whole.
+
+After DEVC's WarpNet (Zhang et al., CVPR 2019), which the paper keeps.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vitexco_jax import blocked
+from vitexco_jax.models import layers
+
+STRIDE = 4  # Of theta and phi.
+
+
+class ReflectConv(nn.Module):
+  """A 3x3 convolution with reflection padding, then InstanceNorm."""
+
+  features: int
+  stride: int = 1
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), 'reflect')
+    x = layers.Conv(
+      self.features,
+      (3, 3),
+      strides=self.stride,
+      padding='VALID',
+      dtype=self.dtype,
+      name='conv',
+    )(x)
+    return layers.instance_norm(x)
+
+
+class Branch(nn.Module):
+  """Brings one level, of stride 2^(level-1), to stride 4 and 64 channels."""
+
+  level: int
+  width: float
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    # (channels, stride, nearest upsampling behind) of the two convolutions.
+    first, second = {
+      1: ((64, 2, 1), (64, 2, 1)),
+      2: ((128, 1, 1), (64, 2, 1)),
+      3: ((128, 1, 1), (64, 1, 1)),
+      4: ((256, 1, 1), (64, 1, 2)),
+      5: ((256, 1, 2), (64, 1, 2)),
+    }[self.level]
+    for i, (channels, stride, upsample) in enumerate((first, second)):
+      channels = layers.scaled(channels, self.width)
+      x = ReflectConv(channels, stride, self.dtype, name=f'conv{i}')(x)
+      x = nn.PReLU(negative_slope_init=0.25, name=f'prelu{i}')(x)
+      if upsample > 1:
+        x = layers.upsample_nearest(x, upsample)
+    return x
+
+
+class ResidualBlock(nn.Module):
+  """Two convolutions around a skip; one PReLU slope serves both."""
+
+  dtype: jnp.dtype
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    prelu = nn.PReLU(negative_slope_init=0.25, name='prelu')
+    y = prelu(ReflectConv(x.shape[-1], dtype=self.dtype, name='conv0')(x))
+    y = ReflectConv(x.shape[-1], dtype=self.dtype, name='conv1')(y)
+    return prelu(x + y)
+
+
+class CorrespondenceNet(nn.Module):
+  """Features to theta and phi, spec'd by DEVC; `width` scales all channels."""
+
+  levels: Sequence[int] = (1, 2, 3, 4, 5)
+  width: float = 1.0
+  dtype: jnp.dtype = jnp.float32
+
+  def setup(self):
+    self.branches = [
+      Branch(level, self.width, self.dtype, name=f'branch{level}')
+      for level in self.levels
+    ]
+    self.trunk = [ResidualBlock(self.dtype, name=f'block{i}') for i in range(3)]
+    channels = layers.scaled(256, self.width)
+    self.theta = layers.Conv(channels, (1, 1), dtype=self.dtype)
+    self.phi = layers.Conv(channels, (1, 1), dtype=self.dtype)
+
+  def queries(self, features: Sequence[jax.Array]) -> jax.Array:
+    """Frame features, one per level, to unit vectors [b, q, d], float32."""
+    return _positions(self.theta(self._embed(features)))
+
+  def keys(self, features: Sequence[jax.Array]) -> jax.Array:
+    """Reference features, one per level, to unit vectors [b, k, d]."""
+    return _positions(self.phi(self._embed(features)))
+
+  def __call__(self, frame_features, reference_features):
+    """Queries and keys at once; for making the parameters."""
+    return self.queries(frame_features), self.keys(reference_features)
+
+  def _embed(self, features: Sequence[jax.Array]) -> jax.Array:
+    x = jnp.concatenate(
+      [
+        branch(layers.l2_normalize(feature).astype(self.dtype))
+        for branch, feature in zip(self.branches, features, strict=True)
+      ],
+      -1,
+    )
+    for block in self.trunk:
+      x = block(x)
+    return x
+
+
+def _positions(x: jax.Array) -> jax.Array:
+  """Centres each channel over its image and gives unit vectors [b, h*w, d]."""
+  x = x.astype(jnp.float32)
+  x = x - x.mean((1, 2), keepdims=True)
+  b, h, w, d = x.shape
+  return layers.l2_normalize(x.reshape(b, h * w, d))
+
+
+def match(
+  queries: jax.Array,
+  keys: jax.Array,
+  reference_ab: jax.Array,
+  temperature: float,
+  block: int,
+) -> tuple[jax.Array, jax.Array]:
+  """Carries the reference's colours to the frame, best matches first.
+
+    correlation(q, k) = queries_q . keys_k
+    confidence(q) = max_k correlation(q, k)
+    warped_ab(q) = sum_k softmax_k(correlation(q, k) / temperature) ab(k)
+
+  The b x q x k correlation is computed in blocks of `block` rows, forward and
+  backward, and accumulates in float32.
+
+  Args:
+    queries: [b, q, d] unit vectors of the frame.
+    keys: [b, k, d] unit vectors of the reference.
+    reference_ab: [b, k, 2].
+    temperature: of the softmax; 0 takes the best match alone.
+    block: rows of the correlation at a time.
+
+  Returns:
+    warped_ab [b, q, 2] and confidence [b, q, 1].
+  """
+
+  def match_one(queries, keys, reference_ab):
+    # The column of ones sums the softmax's weights along with the colours.
+    colors = jnp.pad(reference_ab, ((0, 0), (0, 1)), constant_values=1.0)
+
+    def rows(queries):
+      correlation = jnp.einsum(
+        'qd,kd->qk', queries, keys, precision=jax.lax.Precision.HIGHEST
+      )
+      confidence = correlation.max(-1, keepdims=True)
+      if temperature == 0:
+        return reference_ab[correlation.argmax(-1)], confidence
+      top = jax.lax.stop_gradient(confidence)
+      weights = jnp.exp((correlation - top) / temperature)
+      sums = jnp.matmul(weights, colors, precision=jax.lax.Precision.HIGHEST)
+      return sums[:, :2] / sums[:, 2:], confidence
+
+    return blocked.map_rows(rows, queries, block)
+
+  return jax.vmap(match_one)(queries, keys, reference_ab)

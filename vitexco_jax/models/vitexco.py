@@ -1,0 +1,171 @@
+"""Vitexco, Fig. 2: the generator, wired from its boxes.
+
+  frame, reference -> ViT -> Feature Transform -> correspondence -> guidance
+  frame, guidance, previous frame in colour -> colorizer -> ab
+
+What depends on the reference alone is paid for once (`encode_reference`). What
+depends on the frames alone is done for a block of them at once (`guide`). Only
+the colorizer waits for the frame before: `colorize_clip` scans it over time.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from vitexco_jax import color
+from vitexco_jax.models import correspondence as matching
+from vitexco_jax.models import feature_transform, layers, vit
+from vitexco_jax.models.colorizer import Colorizer
+from vitexco_jax.structs import Guidance, Reference
+
+ALL_LEVELS = (1, 2, 3, 4, 5)
+
+
+class Generator(nn.Module):
+  """Both subnets, for one frame at a time.
+
+  The attributes are the settings of the boxes, under the names of the boxes'
+  own attributes; `correspondence` also holds `temperature` and `block`, see
+  `correspondence.match`. `dtype` is that of the convolutions and products.
+  """
+
+  vit: Mapping[str, Any]
+  feature_transform: Mapping[str, Any]
+  correspondence: Mapping[str, Any]
+  colorizer: Mapping[str, Any]
+  dtype: str = 'float32'
+
+  def setup(self):
+    dtype = jnp.dtype(self.dtype)
+    net = dict(self.correspondence)
+    self.temperature = net.pop('temperature')
+    self.block = net.pop('block')
+    self.levels = tuple(net['levels'])
+    self.vit_net = vit.VisionTransformer(**self.vit, dtype=dtype, name='vit')
+    self.feature_transform_net = feature_transform.FeatureTransform(
+      **self.feature_transform,
+      patch=vit.VARIANTS[self.vit['variant']].patch,
+      dtype=dtype,
+      name='feature_transform',
+    )
+    self.correspondence_net = matching.CorrespondenceNet(
+      **net, dtype=dtype, name='correspondence'
+    )
+    self.colorizer_net = Colorizer(
+      **self.colorizer, dtype=dtype, name='colorizer'
+    )
+
+  def features(
+    self,
+    rgb: jax.Array,
+    levels: Sequence[int] = ALL_LEVELS,
+    train: bool = False,
+  ) -> tuple[jax.Array, ...]:
+    """The Feature Transform's view of pictures.
+
+    Args:
+      rgb: [b, h, w, 3] in [0, 1], grey for a frame; h and w multiples of 16.
+      levels: which of the five, counted from 1, finest first.
+      train: whether dropout (rng `dropout`) is on.
+
+    Returns:
+      One [b, h/stride, w/stride, c] per level.
+    """
+    taps = self.vit_net(vit.normalize(rgb)).taps
+    return self.feature_transform_net(taps, levels, train)
+
+  def encode_reference(self, rgb: jax.Array, train: bool = False) -> Reference:
+    """Does all that depends on the reference alone. [b, h, w, 3] in [0, 1]."""
+    lab = color.center(color.rgb_to_lab(rgb))
+    keys = self.correspondence_net.keys(self.features(rgb, self.levels, train))
+    ab = layers.average_pool(lab[..., 1:], matching.STRIDE)
+    return Reference(lab, keys, ab.reshape(*keys.shape[:2], 2))
+
+  def guide(
+    self, luminance: jax.Array, reference: Reference, train: bool = False
+  ) -> Guidance:
+    """Matches frames to their reference, all at once.
+
+    Args:
+      luminance: [b, t, h, w, 1], L - 50, of t frames that share a reference.
+      reference: of batch b.
+      train: whether dropout is on.
+
+    Returns:
+      `warped_ab` [b, t, h, w, 2] and `confidence` [b, t, h, w, 1].
+    """
+    b, t, h, w, _ = luminance.shape
+    grey = jnp.broadcast_to((luminance + 50.0) / 100.0, (b, t, h, w, 3))
+    features = self.features(grey.reshape(b * t, h, w, 3), self.levels, train)
+    queries = self.correspondence_net.queries(features)
+    warped_ab, confidence = matching.match(
+      queries.reshape(b, -1, queries.shape[-1]),
+      reference.keys,
+      reference.ab,
+      self.temperature,
+      self.block,
+    )
+    s = matching.STRIDE
+
+    def picture(x):
+      x = x.reshape(b * t, h // s, w // s, -1)
+      return layers.upsample_nearest(x, s).reshape(b, t, h, w, -1)
+
+    return Guidance(picture(warped_ab), picture(confidence))
+
+  def colorize_frame(
+    self, luminance: jax.Array, guidance: Guidance, previous_lab: jax.Array
+  ) -> jax.Array:
+    """Predicts one frame's ab, [b, h, w, 2]; arguments as in `Colorizer`."""
+    return self.colorizer_net(luminance, *guidance, previous_lab)
+
+  def __call__(self, rgb: jax.Array) -> jax.Array:
+    """Runs every box once, on [b, h, w, 3]; for making the parameters."""
+    lab = color.center(color.rgb_to_lab(rgb))
+    self.features(rgb)  # All decoders: the losses may want them.
+    reference = self.encode_reference(rgb)
+    guidance = self.guide(lab[:, None, ..., :1], reference)
+    return self.colorize_frame(
+      lab[..., :1], jax.tree.map(lambda x: x[:, 0], guidance), lab
+    )
+
+
+def colorize_clip(
+  colorize_frame: Callable[[jax.Array, Guidance, jax.Array], jax.Array],
+  luminance: jax.Array,
+  guidance: Guidance,
+  previous_lab: jax.Array,
+  clean_luminance: jax.Array | None = None,
+  unroll: int = 1,
+) -> tuple[jax.Array, jax.Array]:
+  """The recurrence: each frame sees the one before in its predicted colour.
+
+  Args:
+    colorize_frame: `Generator.colorize_frame`, bound to parameters.
+    luminance: [b, t, h, w, 1], L - 50.
+    guidance: of these frames, each field [b, t, h, w, c].
+    previous_lab: [b, h, w, 3], the frame before the first; zeros, or the
+      reference where that is the clip's own first frame.
+    clean_luminance: [b, t, h, w, 1], what the next frame sees of this one's lightness,
+      where `luminance` carries noise; None stands for `luminance`.
+    unroll: frames that the scan unrolls.
+
+  Returns:
+    ab [b, t, h, w, 2], and the last frame's lab [b, h, w, 3], which continues
+    the clip as the next call's `previous_lab`.
+  """
+
+  def step(previous_lab, frame):
+    luminance, guidance, clean_luminance = frame
+    ab = colorize_frame(luminance, guidance, previous_lab)
+    return jnp.concatenate([clean_luminance, ab], -1), ab
+
+  if clean_luminance is None:
+    clean_luminance = luminance
+  frames = (luminance, guidance, clean_luminance)
+  frames = jax.tree.map(lambda x: x.swapaxes(0, 1), frames)
+  last_lab, ab = jax.lax.scan(step, previous_lab, frames, unroll=unroll)
+  return ab.swapaxes(0, 1), last_lab
