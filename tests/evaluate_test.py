@@ -10,7 +10,7 @@ import pytest
 from skimage import color as skcolor
 from skimage import metrics as skmetrics
 
-from vitexco_jax import evaluate
+from vitexco_jax import evaluate, video
 from vitexco_jax.errors import UserError
 
 _CONFIG = ml_collections.ConfigDict(
@@ -165,6 +165,18 @@ def test_lost_frames_do_not_pass(folder):
   colorizer.colorize = lambda frames: list(colorize(frames))[:-1]
   with pytest.raises(RuntimeError, match='2 of 3 frames'):
     _evaluate(folder, colorizer)
+
+
+def test_videos_are_clips_too(folder):
+  frame_format = video.Format(32, 40)
+  frames = _write_clip(folder / 'frames', 7)
+  with video.VideoWriter(folder / 'data' / 'film.mkv', frame_format) as writer:
+    for rgb in frames:
+      writer.write(video.Frame(rgb))
+  summary = _evaluate(folder, _Brighter())
+  assert list(summary['clips']) == ['boat', 'film.mkv', 'walk']
+  assert summary['clips']['film.mkv']['frames'] == 7
+  assert (folder / 'out' / 'strips' / 'film.mkv.png').exists()
 
 
 def test_folders_without_clips_are_refused(tmp_path):

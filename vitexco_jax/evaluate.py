@@ -34,6 +34,7 @@ from vitexco_jax.errors import UserError
 
 PROTOCOL = 'first-frame'
 _VALUES = ('psnr', 'ssim', 'grey_psnr', 'grey_ssim')  # Of each frame.
+_VIDEO_SUFFIXES = (*video.VIDEO_SUFFIXES, '.mpg', '.webm')
 _STRIP_COLUMNS = 5
 _STRIP_WIDTH = 320  # Of one column, in pixels.
 _THREADS = max(2, os.cpu_count() or 2)
@@ -91,7 +92,7 @@ def evaluate(
     if clip is None or not strip.exists():
       values, picture = _evaluate_clip(colorizer, path)
       clip = {'key': key, **values}
-      _write(strip, cv2.imencode('.png', picture[..., ::-1])[1].tobytes())
+      video.write_image(strip, picture)
       _write(kept, json.dumps(clip).encode())
     clips[path.name] = clip
 
@@ -115,7 +116,7 @@ def _find_clips(data: Path) -> list[Path]:
     path
     for path in data.iterdir()
     if not path.name.startswith('.')
-    and (path.is_dir() or path.suffix.lower() in video.VIDEO_SUFFIXES)
+    and (path.is_dir() or path.suffix.lower() in _VIDEO_SUFFIXES)
   )
   if not paths:
     raise UserError(
@@ -133,18 +134,16 @@ def _evaluate_clip(
   Returns:
     The frames' size and values, and the clip's strip [h, w, 3] uint8.
   """
-  # Read once for the count, which places the strip's columns: decoding costs
-  # little beside the metrics, and no clip is held whole.
-  count = sum(1 for _ in video.read_frames(path))
+  count = _count_frames(path)
   if count < 2:
     raise UserError(f'{path} has fewer than the 2 frames that it takes')
   shown = set(np.linspace(0, count - 1, _STRIP_COLUMNS).round().astype(int))
   true_frames = collections.deque()  # Read, not yet coloured.
 
-  def read() -> Iterator[np.ndarray]:
-    for rgb in video.read_frames(path):
-      true_frames.append(rgb)
-      yield rgb
+  def read(reader: video.VideoReader) -> Iterator[np.ndarray]:
+    for frame in video.prefetch(reader):
+      true_frames.append(frame.rgb)
+      yield frame.rgb
 
   values, columns, pending = [], [], collections.deque()
 
@@ -154,12 +153,14 @@ def _evaluate_clip(
     if column is not None:
       columns.append(column)
 
-  colorizer.set_reference(next(video.read_frames(path)), first_frame=True)
+  with video.VideoReader(path) as reader:
+    colorizer.set_reference(next(reader).rgb, first_frame=True)
   with (
+    video.VideoReader(path) as reader,
     concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
     tqdm.tqdm(total=count, desc=path.name, unit='frame') as bar,
   ):
-    for i, rgb in enumerate(colorizer.colorize(read())):
+    for i, rgb in enumerate(colorizer.colorize(read(reader))):
       true_rgb = true_frames.popleft()
       size = true_rgb.shape[:2]
       pending.append(pool.submit(_compare, rgb, true_rgb, i in shown))
@@ -175,6 +176,14 @@ def _evaluate_clip(
     {'size': list(size), 'values': {k: list(v) for k, v in by_name}},
     np.concatenate(columns, 1),
   )
+
+
+def _count_frames(path: Path) -> int:
+  """Counts by decoding: a video's header may be wrong, and no clip is held."""
+  with video.VideoReader(path) as reader:
+    return (
+      reader.num_frames if reader.kind == 'folder' else sum(1 for _ in reader)
+    )
 
 
 def _compare(
