@@ -1,0 +1,399 @@
+"""The door for pretrained ViT weights, in the three formats they come in.
+
+`load_vit_weights` reads Google's AugReg `.npz` (pre-Linen or Linen names) or a
+timm state dict as `.safetensors` or as torch's `.pth`/`.bin`, and returns the
+tree that `models/vit.py` uses. The classifier (`head`, `pre_logits`) is left
+behind, position embeddings are resized to the tree's grid, and all else must
+match: what is missing, unexpected or mis-shaped is listed.
+
+Torch files are pickles, which can run code. Neither torch nor pickle's own
+loading is used on them: the unpickler here knows the few names that a state
+dict needs and refuses every other.
+"""
+
+import collections
+import json
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.models import vit
+
+Entries = dict[str, np.ndarray]
+Shape = tuple[int, ...]
+
+
+class VitWeights(NamedTuple):
+  """What a file holds for `vit.VisionTransformer`."""
+
+  params: dict[str, Any]  # Float32 numpy arrays.
+  gelu: str  # The form they were made for: `tanh` (AugReg) or `erf` (timm).
+
+
+def load_vit_weights(path: str | Path, params: Mapping[str, Any]) -> VitWeights:
+  """Loads a ViT's weights.
+
+  Args:
+    path: an AugReg `.npz`, or a timm `.safetensors`, `.pth` or `.bin`.
+    params: the `params` of a `vit.VisionTransformer`, for names and shapes;
+      arrays or `jax.ShapeDtypeStruct`.
+
+  Returns:
+    The file's weights in a tree of the same names and shapes.
+
+  Raises:
+    UserError: the file is missing, damaged or unsafe, or does not fit.
+  """
+  path = Path(path)
+  entries = _read(path)
+  wanted = traverse_util.flatten_dict(params, sep='/')
+  if path.suffix == '.npz':
+    sources = _augreg_sources(wanted, entries)
+    gelu = 'tanh'
+  else:
+    sources = {ours: _timm_source(ours, wanted[ours].shape) for ours in wanted}
+    gelu = 'erf'
+  _check_fit(path, entries, sources, wanted['embedding/kernel'].shape)
+  tree = {
+    ours: np.ascontiguousarray(
+      source.convert(entries[source.name].astype(np.float32))
+    )
+    for ours, source in sources.items()
+  }
+  return VitWeights(traverse_util.unflatten_dict(tree, sep='/'), gelu)
+
+
+# --- What each of our parameters is called and shaped in a file ---
+
+
+class _Source(NamedTuple):
+  """Where a parameter comes from."""
+
+  name: str
+  shape: Shape
+  convert: Callable[[np.ndarray], np.ndarray]
+
+
+_POSITIONS = 'Transformer/posembed_input/pos_embedding'
+
+# Flax numbered all modules of a block in one row before Linen.
+_PRE_LINEN_NAMES = {
+  'LayerNorm_1': 'LayerNorm_2',
+  'MultiHeadDotProductAttention_0': 'MultiHeadDotProductAttention_1',
+  'MlpBlock_0': 'MlpBlock_3',
+}
+
+_TIMM_NAMES = {
+  _POSITIONS: 'pos_embed',
+  'Transformer/encoder_norm': 'norm',
+  'Transformer/encoderblock_': 'blocks.',
+  'LayerNorm_0': 'norm1',
+  'LayerNorm_1': 'norm2',
+  'MultiHeadDotProductAttention_0/out': 'attn.proj',
+  'MultiHeadDotProductAttention_0/query': 'attn.qkv',
+  'MultiHeadDotProductAttention_0/key': 'attn.qkv',
+  'MultiHeadDotProductAttention_0/value': 'attn.qkv',
+  'MlpBlock_0/Dense_0': 'mlp.fc1',
+  'MlpBlock_0/Dense_1': 'mlp.fc2',
+  'embedding': 'patch_embed.proj',
+  'cls': 'cls_token',
+  'kernel': 'weight',
+  'scale': 'weight',
+  '/': '.',
+}
+
+
+def _rename(name: str, names: Mapping[str, str]) -> str:
+  for ours, theirs in names.items():
+    name = name.replace(ours, theirs)
+  return name
+
+
+def _augreg_sources(
+  wanted: Mapping[str, Any], entries: Entries
+) -> dict[str, _Source]:
+  pre_linen = any('/MlpBlock_3/' in name for name in entries)
+  names = _PRE_LINEN_NAMES if pre_linen else {}
+  return {
+    ours: _Source(_rename(ours, names), leaf.shape, _as_is(ours, leaf.shape))
+    for ours, leaf in wanted.items()
+  }
+
+
+def _timm_source(ours: str, shape: Shape) -> _Source:
+  name = _rename(ours, _TIMM_NAMES)
+  *_, module, leaf = ['', *ours.split('/')]
+  if module in ('query', 'key', 'value'):
+    # Fused, output first: rows are (query, key, value) x heads x depth.
+    part = ('query', 'key', 'value').index(module)
+    *inputs, heads, depth = shape
+
+    def split(fused):
+      x = fused.reshape(3, heads, depth, *inputs)[part]
+      return np.moveaxis(x, -1, 0) if inputs else x
+
+    return _Source(name, (3 * heads * depth, *inputs), split)
+  if ours == 'embedding/kernel':
+    h, w, channels, d = shape
+    return _Source(name, (d, channels, h, w), lambda x: x.transpose(2, 3, 1, 0))
+  if leaf == 'kernel':
+    *inputs, d = shape  # Heads and depth for the attention's output.
+    rows = (d, math.prod(inputs))
+    return _Source(name, rows, lambda x: x.T.reshape(shape))
+  return _Source(name, shape, _as_is(ours, shape))
+
+
+def _as_is(ours: str, shape: Shape) -> Callable[[np.ndarray], np.ndarray]:
+  if ours == _POSITIONS:
+    return lambda x: _resize_positions(x, shape)
+  return lambda x: x
+
+
+def _resize_positions(positions: np.ndarray, shape: Shape) -> np.ndarray:
+  """Brings position embeddings [1, 1+n, d] to another square grid."""
+  if positions.shape == shape:
+    return positions
+  old, new = _side(positions.shape), _side(shape)
+  places = positions[0, 1:].reshape(old, old, -1)
+  places = np.asarray(vit.resize_grid(places, (new, new)))
+  places = places.reshape(1, new * new, -1)
+  return np.concatenate([positions[:, :1], places], 1)
+
+
+def _side(shape: Shape) -> int:
+  return math.isqrt(shape[1] - 1)
+
+
+# --- Does the file fit? ---
+
+
+def _check_fit(
+  path: Path,
+  entries: Entries,
+  sources: Mapping[str, _Source],
+  kernel_shape: Shape,
+):
+  """Raises UserError with every difference between file and tree."""
+  expected = {source.name: source.shape for source in sources.values()}
+  classifier = re.compile(r'(head|pre_logits)[./]')
+  missing = [name for name in expected if name not in entries]
+  unexpected = [
+    name
+    for name in entries
+    if name not in expected and not classifier.match(name)
+  ]
+  positions = sources[_POSITIONS].name
+  misshaped = [
+    f'{name} is {_describe(entries[name])}, not {_times(shape)}'
+    for name, shape in expected.items()
+    if name in entries
+    and not (
+      _fits(entries[name], shape)
+      or (name == positions and _fits_resized(entries[name], shape))
+    )
+  ]
+  found = {
+    'missing': missing,
+    'unexpected': unexpected,
+    'mis-shaped': misshaped,
+  }
+  if any(found.values()):
+    lists = '; '.join(
+      f'{kind}: {_some(names)}' for kind, names in found.items() if names
+    )
+    raise UserError(
+      f'{path} does not fit the ViT ({lists}); '
+      + _advice(entries, kernel_shape)
+    )
+
+
+def _fits(array: np.ndarray, shape: Shape) -> bool:
+  return jnp.issubdtype(array.dtype, jnp.floating) and array.shape == shape
+
+
+def _fits_resized(array: np.ndarray, shape: Shape) -> bool:
+  return (
+    array.ndim == 3
+    and array.shape[1] > 1
+    and _fits(array, (1, 1 + _side(array.shape) ** 2, shape[-1]))
+  )
+
+
+def _advice(entries: Entries, kernel_shape: Shape) -> str:
+  for name in ('embedding/kernel', 'patch_embed.proj.weight'):
+    shape = entries[name].shape if name in entries else ()
+    for variant, sizes in vit.VARIANTS.items():
+      marks = {3, sizes.patch, sizes.width}  # In either format's order.
+      if set(shape) == marks and set(kernel_shape) != marks:
+        return f'set config.model.vit.variant to {variant!r}'
+  return (
+    'set config.model.vit.weights to a plain ViT of config.model.vit.variant '
+    'from AugReg or timm'
+  )
+
+
+def _some(names: list[str], limit: int = 8) -> str:
+  rest = len(names) - limit
+  return ', '.join(names[:limit]) + (f' and {rest} more' if rest > 0 else '')
+
+
+def _describe(array: np.ndarray) -> str:
+  floating = jnp.issubdtype(array.dtype, jnp.floating)
+  return _times(array.shape) + ('' if floating else f' {array.dtype}')
+
+
+def _times(shape: Shape) -> str:
+  return 'x'.join(map(str, shape)) or 'a scalar'
+
+
+# --- Files ---
+
+
+def _read(path: Path) -> Entries:
+  readers = {
+    '.npz': _read_npz,
+    '.safetensors': _read_safetensors,
+    '.pth': _read_torch,
+    '.bin': _read_torch,
+  }
+  if path.suffix not in readers:
+    raise UserError(
+      f'config.model.vit.weights names {path}, whose format is not known: '
+      'give a file that ends in ' + ', '.join(readers)
+    )
+  try:
+    return readers[path.suffix](path)
+  except UserError:
+    raise
+  except OSError as error:
+    raise UserError(
+      f'config.model.vit.weights: {path} cannot be opened: '
+      f'{error.strerror or error}'
+    ) from error
+  except Exception as error:  # A damaged file can fail a parser anywhere.
+    raise UserError(
+      f'{path} is damaged or not what its name says '
+      f'({type(error).__name__}: {error}); fetch it again'
+    ) from error
+
+
+def _read_npz(path: Path) -> Entries:
+  with zipfile.ZipFile(path):  # np.load takes any other file for a pickle.
+    pass
+  with np.load(path, allow_pickle=False) as archive:
+    return {name: archive[name] for name in archive.files}
+
+
+def _read_safetensors(path: Path) -> Entries:
+  """Reads 8 bytes of header length, a JSON header, then the plain arrays."""
+  dtypes = {
+    'F64': np.float64,
+    'F32': np.float32,
+    'F16': np.float16,
+    'BF16': jnp.bfloat16,
+  }
+  data = memoryview(path.read_bytes())
+  start = 8 + int.from_bytes(data[:8], 'little')
+  header = json.loads(bytes(data[8:start]))
+  header.pop('__metadata__', None)
+  entries = {}
+  for name, entry in header.items():
+    first, last = entry['data_offsets']
+    values = np.frombuffer(data[start:][first:last], dtypes[entry['dtype']])
+    entries[name] = values.reshape(entry['shape'])
+  return entries
+
+
+def _read_torch(path: Path) -> Entries:
+  with open(path, 'rb') as file:
+    if not zipfile.is_zipfile(file):
+      raise UserError(
+        f'{path} is damaged or older than torch 1.6; fetch it again, or use '
+        "the model's .safetensors file"
+      )
+    with zipfile.ZipFile(file) as archive:
+      (pickled,) = [
+        name for name in archive.namelist() if name.endswith('/data.pkl')
+      ]
+      with archive.open(pickled) as stream:
+        unpickler = _TorchUnpickler(stream, archive, pickled.split('/')[0])
+        entries = unpickler.load()
+  if not isinstance(entries, dict) or not all(
+    isinstance(array, np.ndarray) for array in entries.values()
+  ):
+    raise UserError(
+      f'{path} holds something other than a state dict; save the model with '
+      'torch.save(model.state_dict(), path)'
+    )
+  return dict(entries)
+
+
+class _TorchUnpickler(pickle.Unpickler):
+  """Reads a state dict's pickle and nothing else.
+
+  A tensor is pickled as a call that puts strides on a storage, and a storage as
+  a persistent id, whose bytes lie beside the pickle in the archive.
+  """
+
+  # Plain strings, so that a pickle has no type to call or to alter.
+  _STORAGES = {
+    'DoubleStorage': 'float64',
+    'FloatStorage': 'float32',
+    'HalfStorage': 'float16',
+    'BFloat16Storage': 'bfloat16',
+  }
+
+  def __init__(self, stream, archive: zipfile.ZipFile, folder: str):
+    super().__init__(stream)
+    self._archive = archive
+    self._folder = folder
+
+  def find_class(self, module, name):
+    if (module, name) == ('collections', 'OrderedDict'):
+      return collections.OrderedDict
+    if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
+      return _rebuild_tensor
+    if (module, name) == ('torch._utils', '_rebuild_parameter'):
+      return _rebuild_parameter
+    if module == 'torch' and name in self._STORAGES:
+      return self._STORAGES[name]
+    raise UserError(
+      f'{self._archive.fp.name} asks for {module}.{name}, which no state dict '
+      'needs and which could run code; use the .safetensors file instead'
+    )
+
+  def persistent_load(self, pid):
+    _, dtype, key, _, _ = pid
+    return np.frombuffer(
+      self._archive.read(f'{self._folder}/data/{key}'), jnp.dtype(dtype)
+    )
+
+
+def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
+  """What torch calls _rebuild_tensor_v2, within the bounds of the storage."""
+  last = offset + sum(
+    (n - 1) * step for n, step in zip(size, stride, strict=True)
+  )
+  plain = storage.ndim == 1 and storage.flags.c_contiguous
+  inside = min(offset, *size, *stride) >= 0 and last < storage.size
+  if not (plain and inside and math.prod(size) <= storage.size):
+    raise ValueError('a tensor reaches beyond its storage')
+  return np.lib.stride_tricks.as_strided(
+    storage[offset:],
+    size,
+    [step * storage.itemsize for step in stride],
+    writeable=False,
+  )
+
+
+def _rebuild_parameter(tensor, *_) -> np.ndarray:
+  return tensor
