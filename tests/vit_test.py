@@ -180,14 +180,17 @@ def test_an_image_of_part_patches_is_refused():
 
 
 @pytest.mark.parametrize(
-  ('variant', 'taps', 'message'),
+  ('settings', 'message'),
   [
-    ('Ti/32', (1,), "vit.variant is 'Ti/32'; known are Ti/16, "),
-    ('test/16', (1, 3), 'vit.taps is .1, 3.; .* from 1 to 2'),
-    ('test/16', (0,), 'vit.taps is .0,.; .* from 1 to 2'),
+    ({'variant': 'Ti/32'}, "vit.variant is 'Ti/32'; known are Ti/16, "),
+    ({'taps': (1, 3)}, 'vit.taps is .1, 3.; .* from 1 to 2'),
+    ({'taps': (0,)}, 'vit.taps is .0,.; .* from 1 to 2'),
+    ({'gelu': 'exact'}, "vit.gelu is 'exact'; known are tanh, erf"),
   ],
 )
-def test_settings_out_of_range_are_named(variant, taps, message):
-  model = vit.VisionTransformer(variant, taps=taps)
+def test_settings_out_of_range_are_named(settings, message):
+  model = vit.VisionTransformer(
+    **{'variant': 'test/16', 'taps': (1,)} | settings
+  )
   with pytest.raises(UserError, match=message):
     model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

@@ -196,6 +196,11 @@ def _write_torch(path, weights, kind=_STORAGES['<f4'], wrap=lambda x: x):
   _write_archive(path, _state_dict(items), storages)
 
 
+def _load(path, params):
+  gelu = 'tanh' if path.suffix == '.npz' else 'erf'
+  return vit_weights.load_vit_weights(path, params, gelu)
+
+
 def _template(variant='test/16', **fields):
   model = vit.VisionTransformer(variant, taps=(1,), **fields)
   image = jnp.zeros((1, 32, 32, 3))
@@ -210,9 +215,8 @@ def _apply(variant, gelu):
 
 def _assert_same_forward(loaded, variant, plain, weights, gelu):
   """Ours with the loaded weights is the plain forward pass with the file's."""
-  assert loaded.gelu == gelu
   image = np.random.default_rng(1).uniform(-1, 1, (1, 32, 48, 3))
-  ours = _apply(variant, gelu)({'params': loaded.params}, image)
+  ours = _apply(variant, gelu)({'params': loaded}, image)
   heads = vit.VARIANTS[variant].heads
   streams, embedding = plain(weights, image, gelu, heads)
   for tap, stream in zip(ours.taps, (streams[0], streams[-1]), strict=True):
@@ -229,9 +233,7 @@ def test_augreg_gives_the_plain_forward_pass(tmp_path, variant, sizes):
   pre_linen = _augreg(sizes, *_PRE_LINEN)
   for weights in (linen, pre_linen):
     np.savez(tmp_path / 'Ti_16.npz', **weights)
-    loaded = vit_weights.load_vit_weights(
-      tmp_path / 'Ti_16.npz', _template(variant)
-    )
+    loaded = _load(tmp_path / 'Ti_16.npz', _template(variant))
     # Both were filled in the same order: `linen` holds the same numbers.
     _assert_same_forward(
       loaded, variant, plain_vit.forward_scenic, linen, 'tanh'
@@ -247,11 +249,9 @@ def test_timm_gives_the_plain_forward_pass(tmp_path, suffix, variant, sizes):
   path = tmp_path / f'vit.{suffix}'
   write = _write_safetensors if suffix == 'safetensors' else _write_torch
   write(path, weights)
-  loaded = vit_weights.load_vit_weights(path, _template(variant))
+  loaded = _load(path, _template(variant))
   _assert_same_forward(loaded, variant, plain_vit.forward_timm, weights, 'erf')
-  assert all(
-    leaf.dtype == np.float32 for leaf in jax.tree.leaves(loaded.params)
-  )
+  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(loaded))
 
 
 def _assert_same_params(path, weights):
@@ -262,8 +262,8 @@ def _assert_same_params(path, weights):
   )
   jax.tree.map(
     np.testing.assert_array_equal,
-    vit_weights.load_vit_weights(path, _template()).params,
-    vit_weights.load_vit_weights(plain, _template()).params,
+    _load(path, _template()),
+    _load(plain, _template()),
   )
 
 
@@ -311,10 +311,8 @@ def test_other_floats_become_float32(tmp_path, dtype, short, kind):
 def test_positions_of_another_size_are_resized(tmp_path, side):
   weights = _timm((*_TEST[:-1], side * side + 1))
   _write_safetensors(tmp_path / 'v.safetensors', weights)
-  loaded = vit_weights.load_vit_weights(
-    tmp_path / 'v.safetensors', _template(pos_grid=14)
-  )
-  ours = loaded.params['Transformer']['posembed_input']['pos_embedding']
+  loaded = _load(tmp_path / 'v.safetensors', _template(pos_grid=14))
+  ours = loaded['Transformer']['posembed_input']['pos_embedding']
   theirs = weights['pos_embed']
   np.testing.assert_array_equal(ours[:, 0], theirs[:, 0])
   places = theirs[0, 1:].reshape(side, side, -1)
@@ -334,14 +332,14 @@ def test_every_difference_is_listed(tmp_path):
   path = tmp_path / 'v.safetensors'
   _write_safetensors(path, weights)
   with pytest.raises(UserError) as error:
-    vit_weights.load_vit_weights(path, _template())
+    _load(path, _template())
   message = str(error.value)
   assert str(path) in message
   assert 'missing: blocks.1.mlp.fc2.bias;' in message
   assert 'unexpected: dist_token;' in message
   assert 'blocks.0.attn.proj.weight is 32x33, not 32x32' in message
   assert 'pos_embed is 1x198x32, not 1x197x32' in message
-  assert 'config.model.vit.weights' in message
+  assert 'config.train.vit_weights' in message
 
 
 def test_mixed_names_of_augreg_are_refused(tmp_path):
@@ -356,7 +354,7 @@ def test_mixed_names_of_augreg_are_refused(tmp_path):
     match=f'missing: {block}/LayerNorm_2/bias; '
     f'unexpected: {block}/LayerNorm_1/bias',
   ):
-    vit_weights.load_vit_weights(tmp_path / 'v.npz', _template())
+    _load(tmp_path / 'v.npz', _template())
 
 
 def test_integers_are_no_weights(tmp_path):
@@ -364,7 +362,7 @@ def test_integers_are_no_weights(tmp_path):
   weights['cls'] = np.zeros((1, 1, 32), np.int32)
   np.savez(tmp_path / 'v.npz', **weights)
   with pytest.raises(UserError, match='cls is 1x1x32 int32, not 1x1x32'):
-    vit_weights.load_vit_weights(tmp_path / 'v.npz', _template())
+    _load(tmp_path / 'v.npz', _template())
 
 
 def test_the_variant_to_set_is_named(tmp_path):
@@ -375,7 +373,7 @@ def test_the_variant_to_set_is_named(tmp_path):
     with pytest.raises(
       UserError, match=f"set config.model.vit.variant to '{variant}'"
     ):
-      vit_weights.load_vit_weights(tmp_path / name, _template('Ti/16'))
+      _load(tmp_path / name, _template('Ti/16'))
 
 
 class _Touch:
@@ -397,7 +395,7 @@ def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path, protocol):
   marker.unlink()
   _write_archive(tmp_path / 'v.pth', pickled, {})
   with pytest.raises(UserError, match='could run code'):
-    vit_weights.load_vit_weights(tmp_path / 'v.pth', _template())
+    _load(tmp_path / 'v.pth', _template())
   assert not marker.exists()
 
 
@@ -409,14 +407,14 @@ def test_neighbours_of_an_admitted_name_are_refused(tmp_path, name):
   pickled = b'\x80\x04' + _text('collections') + _text(name) + b'\x93)R.'
   _write_archive(tmp_path / 'v.pth', pickled, {})
   with pytest.raises(UserError, match='collections.*could run code'):
-    vit_weights.load_vit_weights(tmp_path / 'v.pth', _template())
+    _load(tmp_path / 'v.pth', _template())
 
 
 def test_objects_in_an_npz_are_refused_unrun(tmp_path):
   marker = tmp_path / 'marker'
   np.savez(tmp_path / 'v.npz', cls=np.array([_Touch(marker)], object))
   with pytest.raises(UserError, match='v.npz is damaged'):
-    vit_weights.load_vit_weights(tmp_path / 'v.npz', _template())
+    _load(tmp_path / 'v.npz', _template())
   assert not marker.exists()
 
 
@@ -440,7 +438,7 @@ def test_tensors_stay_within_their_storage(tmp_path, tensor):
   pickled = _state_dict({'cls_token': tensor})
   _write_archive(tmp_path / 'v.pth', pickled, {'0': bytes(32)})
   with pytest.raises(UserError, match='beyond its storage'):
-    vit_weights.load_vit_weights(tmp_path / 'v.pth', _template())
+    _load(tmp_path / 'v.pth', _template())
 
 
 @pytest.mark.parametrize('suffix', ['npz', 'safetensors', 'pth'])
@@ -455,31 +453,44 @@ def test_damaged_files_are_refused(tmp_path, suffix):
   for data in (whole[: len(whole) // 2], b'', b'not weights' * 20):
     path.write_bytes(data)
     with pytest.raises(UserError, match=f'v.{suffix} is damaged'):
-      vit_weights.load_vit_weights(path, _template())
+      _load(path, _template())
 
 
 def test_a_training_checkpoint_is_told_from_a_state_dict(tmp_path):
   state = _state_dict({'model': _state_dict({})[2:-1]})
   _write_archive(tmp_path / 'v.pth', state, {})
   with pytest.raises(UserError, match='other than a state dict'):
-    vit_weights.load_vit_weights(tmp_path / 'v.pth', _template())
+    _load(tmp_path / 'v.pth', _template())
 
 
 def test_missing_files_folders_and_unknown_formats_are_named(tmp_path):
   (tmp_path / 'folder.pth').mkdir()
   for name, message in (
-    ('none.npz', 'config.model.vit.weights: .*none.npz cannot be opened'),
-    ('folder.pth', 'config.model.vit.weights: .*folder.pth cannot be opened'),
+    ('none.npz', 'config.train.vit_weights: .*none.npz cannot be opened'),
+    ('folder.pth', 'config.train.vit_weights: .*folder.pth cannot be opened'),
     ('vit.onnx', 'vit.onnx, whose format .* .npz, .safetensors, .pth, .bin'),
   ):
     with pytest.raises(UserError, match=message):
-      vit_weights.load_vit_weights(tmp_path / name, _template())
+      _load(tmp_path / name, _template())
+
+
+def test_the_form_of_gelu_to_set_is_named(tmp_path):
+  np.savez(tmp_path / 'v.npz', **_augreg(_TEST, *_LINEN))
+  _write_safetensors(tmp_path / 'v.safetensors', _timm(_TEST))
+  for name, given, needed in (
+    ('v.npz', 'erf', 'tanh'),
+    ('v.safetensors', 'tanh', 'erf'),
+  ):
+    with pytest.raises(
+      UserError, match=f"set config.model.vit.gelu to '{needed}'"
+    ):
+      vit_weights.load_vit_weights(tmp_path / name, _template(), given)
 
 
 def test_nothing_of_the_tree_is_left_out(tmp_path):
   np.savez(tmp_path / 'v.npz', **_augreg(_TEST, *_PRE_LINEN))
-  loaded = vit_weights.load_vit_weights(tmp_path / 'v.npz', _template())
-  flat = traverse_util.flatten_dict(loaded.params, sep='/')
+  loaded = _load(tmp_path / 'v.npz', _template())
+  flat = traverse_util.flatten_dict(loaded, sep='/')
   expected = traverse_util.flatten_dict(_template(), sep='/')
   assert {name: x.shape for name, x in flat.items()} == {
     name: x.shape for name, x in expected.items()

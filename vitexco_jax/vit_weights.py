@@ -32,23 +32,20 @@ Entries = dict[str, np.ndarray]
 Shape = tuple[int, ...]
 
 
-class VitWeights(NamedTuple):
-  """What a file holds for `vit.VisionTransformer`."""
-
-  params: dict[str, Any]  # Float32 numpy arrays.
-  gelu: str  # The form they were made for: `tanh` (AugReg) or `erf` (timm).
-
-
-def load_vit_weights(path: str | Path, params: Mapping[str, Any]) -> VitWeights:
+def load_vit_weights(
+  path: str | Path, params: Mapping[str, Any], gelu: str
+) -> dict[str, Any]:
   """Loads a ViT's weights.
 
   Args:
     path: an AugReg `.npz`, or a timm `.safetensors`, `.pth` or `.bin`.
     params: the `params` of a `vit.VisionTransformer`, for names and shapes;
       arrays or `jax.ShapeDtypeStruct`.
+    gelu: the form that the ViT computes; AugReg's weights need `tanh`, timm's
+      `erf`.
 
   Returns:
-    The file's weights in a tree of the same names and shapes.
+    The file's weights, float32, in a tree of the same names and shapes.
 
   Raises:
     UserError: the file is missing, damaged or unsafe, or does not fit.
@@ -58,18 +55,23 @@ def load_vit_weights(path: str | Path, params: Mapping[str, Any]) -> VitWeights:
   wanted = traverse_util.flatten_dict(params, sep='/')
   if path.suffix == '.npz':
     sources = _augreg_sources(wanted, entries)
-    gelu = 'tanh'
+    made_for = 'tanh'
   else:
     sources = {ours: _timm_source(ours, wanted[ours].shape) for ours in wanted}
-    gelu = 'erf'
+    made_for = 'erf'
   _check_fit(path, entries, sources, wanted['embedding/kernel'].shape)
+  if gelu != made_for:
+    raise UserError(
+      f'the weights in {path} are for the other form of GELU: set '
+      f'config.model.vit.gelu to {made_for!r}'
+    )
   tree = {
     ours: np.ascontiguousarray(
       source.convert(entries[source.name].astype(np.float32))
     )
     for ours, source in sources.items()
   }
-  return VitWeights(traverse_util.unflatten_dict(tree, sep='/'), gelu)
+  return traverse_util.unflatten_dict(tree, sep='/')
 
 
 # --- What each of our parameters is called and shaped in a file ---
@@ -236,7 +238,7 @@ def _advice(entries: Entries, kernel_shape: Shape) -> str:
       if set(shape) == marks and set(kernel_shape) != marks:
         return f'set config.model.vit.variant to {variant!r}'
   return (
-    'set config.model.vit.weights to a plain ViT of config.model.vit.variant '
+    'set config.train.vit_weights to a plain ViT of config.model.vit.variant '
     'from AugReg or timm'
   )
 
@@ -267,7 +269,7 @@ def _read(path: Path) -> Entries:
   }
   if path.suffix not in readers:
     raise UserError(
-      f'config.model.vit.weights names {path}, whose format is not known: '
+      f'config.train.vit_weights names {path}, whose format is not known: '
       'give a file that ends in ' + ', '.join(readers)
     )
   try:
@@ -276,7 +278,7 @@ def _read(path: Path) -> Entries:
     raise
   except OSError as error:
     raise UserError(
-      f'config.model.vit.weights: {path} cannot be opened: '
+      f'config.train.vit_weights: {path} cannot be opened: '
       f'{error.strerror or error}'
     ) from error
   except Exception as error:  # A damaged file can fail a parser anywhere.

@@ -86,7 +86,7 @@ class VisionTransformer(nn.Module):
       Taps in the order of `self.taps`, and the embedding. Under `jax.jit` the
       blocks after the last tap cost nothing where the embedding is not used.
     """
-    sizes = _sizes(self.variant, self.taps)
+    sizes = _checked_sizes(self.variant, self.taps, self.gelu)
     patch = sizes.patch
     b, h, w, _ = image.shape
     if h % patch or w % patch:
@@ -109,7 +109,7 @@ class VisionTransformer(nn.Module):
 
     streams, embedding = Encoder(
       sizes,
-      approximate_gelu={'tanh': True, 'erf': False}[self.gelu],
+      approximate_gelu=self.gelu == 'tanh',
       dtype=self.dtype,
       pos_grid=self.pos_grid or _PRETRAINING_SIZE // patch,
       name='Transformer',
@@ -212,7 +212,8 @@ class MlpBlock(nn.Module):
     return nn.Dense(x.shape[-1], **init)(y)
 
 
-def _sizes(variant: str, taps: tuple[int, ...]) -> Variant:
+def _checked_sizes(variant: str, taps: tuple[int, ...], gelu: str) -> Variant:
+  """Returns the variant's sizes, once all settings are known to be good."""
   if variant not in VARIANTS:
     raise UserError(
       f'config.model.vit.variant is {variant!r}; known are '
@@ -224,4 +225,6 @@ def _sizes(variant: str, taps: tuple[int, ...]) -> Variant:
       f'config.model.vit.taps is {tuple(taps)}; blocks of {variant} are '
       f'counted from 1 to {sizes.blocks}'
     )
+  if gelu not in ('tanh', 'erf'):
+    raise UserError(f'config.model.vit.gelu is {gelu!r}; known are tanh, erf')
   return sizes
