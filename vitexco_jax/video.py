@@ -1,0 +1,748 @@
+"""Pictures in and out: video files, folders of frames, single images.
+
+`VideoReader` gives the frames of any of the three one by one, `VideoWriter`
+takes them; both hold a few frames at a time, however long the video. With
+`prefetch` around the reader, decoding, whatever happens to the frames, and
+encoding run side by side:
+
+  with (
+    VideoReader('in.mp4') as reader,
+    VideoWriter('out.mp4', reader.format) as writer,
+  ):
+    for frame in prefetch(reader):
+      writer.write(frame._replace(rgb=paint(frame.rgb)))
+
+A frame is RGB, uint8, [h, w, 3], upright (the rotation that phones note in the
+file is applied). More than 8 bits are rounded, grey becomes three equal
+channels, alpha is dropped and not composited. A time stamp `pts` counts ticks
+of `Format.time_base` seconds.
+
+Video is stored as YCbCr. It is read with the matrix and range that the file
+names. Where it names no matrix we take BT.709 for high definition (from 1280
+wide or 577 high) and BT.601 below, as players do; where it names no range,
+FFmpeg's guess: limited for YCbCr, full for grey. Subsampled chroma is taken to
+lie midway between its pixels. Transfer function and primaries are not converted
+but handed on to the output.
+"""
+
+import collections
+import concurrent.futures
+import contextlib
+import itertools
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import (
+  ColorPrimaries,
+  ColorRange,
+  Colorspace,
+  ColorTrc,
+  Interpolation,
+  VideoReformatter,
+)
+from PIL import Image
+
+from vitexco_jax.errors import UserError
+
+VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi')  # That we write.
+IMAGE_SUFFIXES = (
+  *('.png', '.jpg', '.jpeg', '.tif', '.tiff'),
+  *('.webp', '.bmp', '.ppm'),
+)
+DEFAULT_FRAME_RATE = Fraction(25)  # Of pictures without a clock.
+
+_MIN_SIDE = 32  # The network halves a picture several times.
+_MAX_SIDE = 16_384  # H.264 ends here ...
+_MAX_PIXELS = 2**27  # ... and memory about here.
+
+# FFmpeg's fast conversion darkens by about one level and repeats each chroma
+# sample; this one is unbiased, and costs 3 ms a frame of 720p.
+_SCALING = (
+  Interpolation.BILINEAR
+  | Interpolation.ACCURATE_RND
+  | Interpolation.FULL_CHR_H_INT
+  | Interpolation.FULL_CHR_H_INP
+)
+_UNKNOWN_TAGS = (0, 2, 3)  # Reserved, unspecified, reserved.
+
+# Visually lossless; slower presets save few bytes and take the network's time.
+_X264 = {'crf': '14', 'preset': 'veryfast'}
+_QUEUE = 4  # Frames that wait to be encoded.
+
+
+class Frame(NamedTuple):
+  """One picture of a video."""
+
+  rgb: np.ndarray  # [h, w, 3] uint8.
+  pts: int | None = None  # Time stamp, in ticks; None: one frame later.
+  name: str | None = None  # The file's, of a folder's frame.
+
+
+class Format(NamedTuple):
+  """What a video is beside its pictures; all that a writer must know."""
+
+  height: int
+  width: int
+  frame_rate: Fraction = DEFAULT_FRAME_RATE  # The mean, if it varies.
+  time_base: Fraction | None = None  # Seconds per tick; None: 1 / frame_rate.
+  pixel_aspect: Fraction = Fraction(1)  # Width of a pixel over its height.
+  primaries: int = ColorPrimaries.BT709
+  transfer: int = ColorTrc.BT709
+
+  @property
+  def ticks(self) -> int:
+    """Ticks from a frame to the next, at the mean rate."""
+    if self.time_base is None:
+      return 1
+    return max(1, round(1 / (self.frame_rate * self.time_base)))
+
+
+def prefetch(iterable: Iterable, size: int = 4) -> Iterator:
+  """Yields what `iterable` yields, made up to `size` ahead by another thread.
+
+  Exceptions of `iterable` arrive where its next item would have. When this
+  generator is closed or dropped the thread ends after the item it is making.
+  """
+  iterator = iter(iterable)
+  end = object()
+  pool = concurrent.futures.ThreadPoolExecutor(1, 'prefetch')
+  try:
+    ahead = collections.deque(
+      pool.submit(next, iterator, end) for _ in range(size)
+    )
+    while (item := ahead.popleft().result()) is not end:
+      ahead.append(pool.submit(next, iterator, end))
+      yield item
+  finally:
+    pool.shutdown(cancel_futures=True)
+
+
+def image_files(folder: str | os.PathLike) -> list[Path]:
+  """Returns the images of a folder, frame2.png before frame10.png."""
+  files = [
+    path
+    for path in Path(folder).iterdir()
+    if path.suffix.lower() in IMAGE_SUFFIXES
+    and not path.name.startswith('.')
+    and path.is_file()
+  ]
+
+  def natural(path):
+    parts = re.split('([0-9]+)', path.name)
+    parts[1::2] = map(int, parts[1::2])
+    return parts
+
+  return sorted(sorted(files), key=natural)  # 1.png and 01.png: as written.
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+  """Returns an image file as RGB, [h, w, 3] uint8, upright.
+
+  Raises:
+    UserError: It is missing, broken, of a kind unknown, too small or too large.
+  """
+  with _explained('read', path):
+    data = Path(path).read_bytes()
+  if not data:
+    raise UserError(f'{path} is empty: 0 bytes')
+  try:
+    # Not cv2.imread, which takes only some paths on some systems.
+    bgr = cv2.imdecode(
+      np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    )
+  except cv2.error:
+    bgr = None
+  if bgr is None:
+    raise UserError(f'{path} is not an image, or is damaged or cut short')
+  if bgr.dtype == np.uint16:
+    bgr = cv2.convertScaleAbs(bgr, alpha=1 / 257)
+  elif bgr.dtype != np.uint8:
+    raise UserError(
+      f'{path} holds {bgr.dtype} values: save it with 8 or 16 bits a channel'
+    )
+  _check_size(path, *bgr.shape[:2])
+  return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def write_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
+  """Writes an RGB uint8 image, whole or not at all, replacing what is there.
+
+  Raises:
+    UserError: The path cannot be written, or its suffix is of no image format.
+  """
+  path = Path(path)
+  if path.suffix.lower() not in IMAGE_SUFFIXES:
+    raise UserError(
+      f'{path} cannot be written: end its name in one of '
+      f'{" ".join(IMAGE_SUFFIXES)}'
+    )
+  _check_rgb(rgb)
+  data = _encoded(path.suffix, rgb)
+  partial = _partial(path)
+  with _explained('write', path):
+    try:
+      partial.write_bytes(data)
+      os.replace(partial, path)
+    finally:
+      partial.unlink(missing_ok=True)
+
+
+class VideoReader:
+  """Iterates over the frames of a video file, a folder of images or an image.
+
+  A context manager, and an iterator that can be run through once. Time stamps
+  rise from frame to frame: the file's own, or, where these are missing or fall
+  back, counted on at the frame rate. A video that breaks off or is damaged
+  gives what can be decoded.
+
+  Attributes:
+    path: Where it reads from.
+    kind: 'video', 'folder' or 'image'.
+    format: Size, frame rate, time base and what else a writer must know.
+    num_frames: How many frames there should be, as far as the file tells, else
+      None; exact for folders and images.
+    lost: How many of them a broken video did not give (an estimate unless the
+      file counts its frames); known when the frames have run out.
+  """
+
+  def __init__(self, path: str | os.PathLike):
+    """Opens `path`.
+
+    Raises:
+      UserError: Nothing there can be read as pictures, or their size is out of
+        bounds.
+    """
+    self.path = Path(path)
+    self.lost = 0
+    self._lock = Lock()  # Closing waits for a frame in the making.
+    self._container = None
+    try:
+      with _explained('read', path):
+        self._open()
+    except BaseException:
+      self.close()
+      raise
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> Frame:
+    with self._lock, _explained('read', self.path):
+      return next(self._frames)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def close(self) -> None:
+    """Lets go of the file; there are no more frames."""
+    with self._lock:
+      self._frames = iter(())
+      if self._container is not None:
+        self._container.close()
+
+  def _open(self):
+    if self.path.is_dir():
+      self.kind = 'folder'
+      self._open_images(image_files(self.path))
+    elif not self.path.exists():
+      raise UserError(f'{self.path} does not exist')
+    elif self.path.suffix.lower() in IMAGE_SUFFIXES:
+      self.kind = 'image'
+      self._open_images([self.path])
+    else:
+      self.kind = 'video'
+      self._open_video()
+
+  def _open_images(self, files):
+    if not files:
+      raise UserError(
+        f'{self.path} holds no frames: put images there '
+        f'({" ".join(IMAGE_SUFFIXES)})'
+      )
+    stems = {}
+    for path in files:
+      other = stems.setdefault(path.stem, path)
+      if other is not path:
+        raise UserError(
+          f'{self.path} holds both {other.name} and {path.name}: '
+          'a frame may be there only once'
+        )
+    first = read_image(files[0])
+    height, width = first.shape[:2]
+    # Now, and not hours later. The header knows of no rotation.
+    for path in files[1:]:
+      size = _header_size(path)
+      if size and sorted(size) != sorted((height, width)):
+        raise _mixed_sizes(path, size, files[0], (height, width))
+    self.format = Format(height, width, time_base=1 / DEFAULT_FRAME_RATE)
+    self.num_frames = len(files)
+    self._frames = self._images(files)
+
+  def _images(self, files):
+    size = self.format.height, self.format.width
+    for index, path in enumerate(files):
+      rgb = read_image(path)
+      if rgb.shape[:2] != size:
+        raise _mixed_sizes(path, rgb.shape[:2], files[0], size)
+      yield Frame(rgb, index, path.name)
+
+  def _open_video(self):
+    if not self.path.stat().st_size:
+      raise UserError(f'{self.path} is empty: 0 bytes')
+    try:
+      # "file:", as a:b.mp4 would be taken for protocol a.
+      container = av.open(f'file:{self.path}', metadata_errors='ignore')
+    except (av.InvalidDataError, av.EOFError) as error:
+      raise UserError(
+        f'{self.path} is not a video, or is damaged or cut short at its head'
+      ) from error
+    self._container = container
+    if container.format.name == 'tty':  # FFmpeg draws text files.
+      raise UserError(f'{self.path} is a text file, not a video')
+    streams = [
+      stream
+      for stream in container.streams.video
+      if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not streams:
+      raise UserError(f'{self.path} holds no video (sound alone, perhaps)')
+    best = container.streams.best('video')
+    self._stream = stream = best if best in streams else streams[0]
+    if stream.codec_context is None:
+      raise UserError(f'{self.path} is coded in a way unknown to this FFmpeg')
+    stream.thread_type = 'AUTO'
+    rate = stream.average_rate or stream.guessed_rate or DEFAULT_FRAME_RATE
+    self.num_frames = stream.frames or round(_seconds(stream) * rate) or None
+
+    pictures = self._decode()
+    first = next(pictures, None)
+    if first is None:
+      raise UserError(
+        f'{self.path}: not one frame can be decoded; it is damaged or cut short'
+      )
+    self._orientation = _orientation(first)
+    height, width = first.height, first.width
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if self._orientation[0]:
+      height, width, aspect = width, height, 1 / aspect
+    _check_size(self.path, height, width)
+    self.format = Format(height, width, rate, stream.time_base, aspect)
+    if first.color_primaries not in _UNKNOWN_TAGS:
+      self.format = self.format._replace(primaries=first.color_primaries)
+    if first.color_trc not in _UNKNOWN_TAGS:
+      self.format = self.format._replace(transfer=first.color_trc)
+    self._frames = self._converted(itertools.chain([first], pictures))
+
+  def _decode(self):
+    """Yields FFmpeg's frames up to the end or the break; sets `lost`."""
+    container, stream = self._container, self._stream
+    packets = container.demux()
+    errors = count = 0
+    end = None  # Of all streams together, in seconds.
+    while True:
+      try:
+        packet = next(packets)
+      except StopIteration:
+        break
+      except (av.FFmpegError, OSError):
+        errors += 1
+        packet = None  # Brings out the frames under way.
+      if packet is not None:
+        if packet.pts is not None:
+          stop = (packet.pts + (packet.duration or 0)) * packet.time_base
+          end = stop if end is None else max(end, stop)
+        if packet.stream is not stream:
+          continue
+      try:
+        pictures = stream.decode(packet)
+      except av.FFmpegError:
+        errors += 1
+        continue
+      count += len(pictures)
+      yield from pictures
+
+    # Some containers end without a word where they were cut.
+    if end is not None and container.duration:
+      start = Fraction(container.start_time or 0, av.time_base)
+      missing = start + Fraction(container.duration, av.time_base) - end
+      rate = stream.average_rate or DEFAULT_FRAME_RATE
+      errors += missing * rate > 3
+    if errors:
+      self.lost = max((self.num_frames or 0) - count, errors)
+
+  def _converted(self, pictures):
+    """Yields `Frame`s of FFmpeg's frames."""
+    reformatter = VideoReformatter()
+    transposed, flips = self._orientation
+    height, width = self.format.height, self.format.width
+    if transposed:
+      height, width = width, height
+    pts = None
+    for picture in pictures:
+      if pts is None:
+        pts = picture.pts or 0
+      elif picture.pts is None or picture.pts < pts:
+        pts += self.format.ticks
+      else:
+        pts = max(picture.pts, pts + 1)
+      if picture.colorspace in _UNKNOWN_TAGS and not picture.format.is_rgb:
+        large = picture.width >= 1280 or picture.height > 576
+        picture.colorspace = Colorspace.ITU709 if large else Colorspace.ITU601
+      # A stream may change its size on the way: players scale, so do we.
+      rgb = reformatter.reformat(
+        picture, width, height, 'rgb24', interpolation=_SCALING
+      ).to_ndarray()
+      if transposed:
+        rgb = cv2.transpose(rgb)
+      if flips is not None:
+        rgb = cv2.flip(rgb, flips)
+      yield Frame(np.ascontiguousarray(rgb), pts)
+
+
+class VideoWriter:
+  """Writes frames to a video file, a folder of PNG files or an image.
+
+  Which one, the path says: a suffix of `VIDEO_SUFFIXES` means H.264 with the
+  frames' time stamps as exact as the container can say them (.mkv counts
+  milliseconds, .avi frames), a suffix of `IMAGE_SUFFIXES` one image, no suffix
+  or an existing folder a folder.
+
+  Encoding happens in a thread of its own. The output grows beside its target,
+  under a hidden name, and takes its place when the `with` block (or `close`)
+  ends; when the block ends by an exception, what was written is removed and
+  the target is as it was. `write` raises what went wrong in earlier frames.
+  """
+
+  def __init__(
+    self, path: str | os.PathLike, format: Format, overwrite: bool = False
+  ):
+    """Starts an output.
+
+    Args:
+      path: The target; the folder it is in is made where missing.
+      format: Of the frames to come.
+      overwrite: Replace a file, or a folder of images, that is there.
+
+    Raises:
+      UserError: The target exists, cannot be written or is of no known kind.
+    """
+    self.path = Path(path)
+    self.kind = _output_kind(path)
+    self._format = format
+    self._partial = _partial(self.path)
+    self._container = None
+    self._count = 0
+    self._queue = collections.deque()  # Of frames being encoded.
+    with _explained('write', path):
+      _check_free(self.path, self.kind, overwrite)
+      self.path.parent.mkdir(parents=True, exist_ok=True)
+      _remove(self._partial)  # Of a run that was killed.
+      try:
+        self._start()
+      except BaseException:
+        self._discard()
+        raise
+    self._pool = concurrent.futures.ThreadPoolExecutor(1, 'encode')
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, *_):
+    if kind is None:
+      self.close()
+    else:
+      self.abort()
+
+  def write(self, frame: Frame) -> None:
+    """Appends a frame, whose array must not change from now on.
+
+    Args:
+      frame: Of the writer's size. Its time stamp must be above the one before;
+        its name, if it has one, names the file in a folder.
+
+    Raises:
+      UserError: This or an earlier frame could not be written.
+    """
+    _check_rgb(frame.rgb)
+    size = self._format.height, self._format.width
+    if frame.rgb.shape[:2] != size:
+      raise ValueError(f'frame of {frame.rgb.shape[:2]}, output of {size}')
+    if len(self._queue) == _QUEUE:
+      self._queue.popleft().result()
+    self._queue.append(self._pool.submit(self._encode, frame))
+
+  def close(self) -> None:
+    """Finishes the output and puts it in its place.
+
+    Raises:
+      UserError: It could not be written, or no frame came.
+    """
+    if self._pool is None:
+      return
+    try:
+      while self._queue:
+        self._queue.popleft().result()
+      if not self._count:
+        raise UserError(f'{self.path} is not written: there was no frame')
+      with _explained('write', self.path):
+        if self._container is not None:
+          self._container.mux(self._stream.encode(None))
+          self._container.close()
+        _move(self._partial, self.path)
+    finally:
+      self.abort()
+
+  def abort(self) -> None:
+    """Removes what was written; does nothing to an output that is closed."""
+    if self._pool is not None:
+      self._pool.shutdown(cancel_futures=True)
+      self._pool = None
+      self._discard()
+
+  def _discard(self):
+    if self._container is not None:
+      with contextlib.suppress(av.FFmpegError, OSError):
+        self._container.close()
+    _remove(self._partial)
+
+  def _start(self):
+    if self.kind == 'folder':
+      self._partial.mkdir()
+    elif self.kind == 'image':
+      self._partial.touch()
+    else:
+      self._start_video()
+
+  def _start_video(self):
+    form = self._format
+    suffix = self.path.suffix.lower()
+    tick = form.time_base or 1 / form.frame_rate
+    # The coarser clocks of two containers: rounding is ours, lest two frames
+    # fall together.
+    container_tick = {'.mkv': Fraction(1, 1000), '.avi': 1 / form.frame_rate}
+    self._tick = container_tick.get(suffix, tick)
+    self._ratio = tick / self._tick
+    self._previous = -form.ticks  # Time stamp of the frame before, as it came,
+    self._stamp = -1  # and as it was written.
+    self._shift = None
+    self._reformatter = VideoReformatter()
+    self._container = av.open(
+      f'file:{self._partial}',
+      'w',
+      # Of MP4 and its kin: else the start is rounded to milliseconds.
+      container_options={'movie_timescale': str(self._tick.denominator)},
+    )
+    even = form.height % 2 == form.width % 2 == 0
+    self._stream = stream = self._container.add_stream(
+      'libx264',
+      rate=form.frame_rate,
+      width=form.width,
+      height=form.height,
+      pix_fmt='yuv420p' if even else 'yuv444p',  # 4:2:0 halves both sides.
+      time_base=self._tick,
+      # AVI knows no frame that is stored ahead of one shown before it.
+      options=_X264 | ({'bf': '0'} if suffix == '.avi' else {}),
+    )
+    stream.thread_type = 'AUTO'
+    stream.codec_context.sample_aspect_ratio = form.pixel_aspect
+    stream.colorspace = Colorspace.ITU709
+    stream.color_range = ColorRange.MPEG
+    stream.color_primaries = form.primaries
+    stream.color_trc = form.transfer
+    self._container.start_encoding()  # Opens the file, or fails now.
+
+  def _encode(self, frame):
+    with _explained('write', self.path):
+      if self.kind == 'folder':
+        stem = Path(frame.name).stem if frame.name else f'{self._count:06d}'
+        path = self._partial / f'{stem}.png'
+        path.write_bytes(_encoded('.png', frame.rgb))
+      elif self.kind == 'video':
+        self._encode_video(frame)
+      elif not self._count:
+        data = _encoded(self.path.suffix, frame.rgb)
+        self._partial.write_bytes(data)
+      else:
+        raise UserError(
+          f'{self.path} is one image but there are more frames: '
+          'name a video or a folder'
+        )
+      self._count += 1
+
+  def _encode_video(self, frame):
+    pts = frame.pts
+    if pts is None:
+      pts = self._previous + self._format.ticks
+    self._previous = pts
+    if self._shift is None:
+      self._shift = max(0, -pts)  # Players skip what is before time zero.
+    stamp = round((pts + self._shift) * self._ratio)
+    self._stamp = max(stamp, self._stamp + 1)
+    picture = self._reformatter.reformat(
+      av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.rgb), 'rgb24'),
+      format=self._stream.pix_fmt,
+      dst_colorspace=Colorspace.ITU709,
+      dst_color_range=ColorRange.MPEG,
+      interpolation=_SCALING,
+    )
+    picture.pts = self._stamp
+    picture.time_base = self._tick
+    self._container.mux(self._stream.encode(picture))
+
+
+@contextlib.contextmanager
+def _explained(verb, path):
+  """Turns what the system and FFmpeg say into a sentence for the user."""
+  try:
+    yield
+  except (av.FFmpegError, OSError) as error:
+    reason = error.strerror or error
+    raise UserError(f'cannot {verb} {path}: {reason}') from error
+
+
+def _check_rgb(rgb):
+  if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3:
+    raise TypeError(f'uint8 [h, w, 3] is wanted, not {rgb.dtype} {rgb.shape}')
+
+
+def _check_size(path, height, width):
+  if min(height, width) < _MIN_SIDE:
+    raise UserError(
+      f'{path} is {width}x{height} pixels: '
+      f'too small, {_MIN_SIDE} are needed on either side'
+    )
+  if max(height, width) > _MAX_SIDE or height * width > _MAX_PIXELS:
+    raise UserError(
+      f'{path} is {width}x{height} pixels: too large, '
+      f'{_MAX_SIDE} a side and {_MAX_PIXELS // 10**6} million in all are the most'
+    )
+
+
+def _header_size(path):
+  """Returns (height, width) without decoding, or None where that fails."""
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # Of large images; we have our own bounds.
+    try:
+      with Image.open(path) as image:
+        return image.height, image.width
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+      return None  # Reading the whole will tell what is wrong.
+
+
+def _mixed_sizes(path, size, first_path, first_size):
+  return UserError(
+    f'{path} is {size[1]}x{size[0]} pixels but {first_path.name} is '
+    f'{first_size[1]}x{first_size[0]}: frames of one folder must be of one size'
+  )
+
+
+def _seconds(stream):
+  """Returns how long a stream says it is; 0 if it does not."""
+  if stream.duration:
+    return stream.duration * stream.time_base
+  tag = stream.metadata.get('DURATION', '')  # Matroska's, "00:01:02.345".
+  if match := re.fullmatch(r'(\d+):(\d+):(\d+(?:\.\d+)?)', tag):
+    hours, minutes, seconds = map(Fraction, match.groups())
+    return hours * 3600 + minutes * 60 + seconds
+  return Fraction(stream.container.duration or 0, av.time_base)
+
+
+def _orientation(picture):
+  """Reads how a decoded frame must be turned to stand upright.
+
+  Its display matrix (a, b, u, c, d, v, x, y, w) says that pixel (x, y) is shown
+  at (a x + c y, b x + d y).
+
+  Returns:
+    Whether to transpose it, and cv2.flip's code for what to do then or None.
+  """
+  matrix = picture.side_data.get('DISPLAYMATRIX')
+  if matrix is None:
+    return False, None
+  a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+  transposed = abs(b) + abs(c) > abs(a) + abs(d)
+  flip_x, flip_y = (c < 0, b < 0) if transposed else (a < 0, d < 0)
+  if flip_x and flip_y:
+    return transposed, -1
+  return transposed, 1 if flip_x else 0 if flip_y else None
+
+
+def _output_kind(path):
+  suffix = Path(path).suffix.lower()
+  if Path(path).is_dir() or not suffix or os.fspath(path).endswith(os.sep):
+    return 'folder'
+  if suffix in VIDEO_SUFFIXES:
+    return 'video'
+  if suffix in IMAGE_SUFFIXES:
+    return 'image'
+  raise UserError(
+    f'{path} cannot be written: end its name in {" ".join(VIDEO_SUFFIXES)} '
+    f'for a video, in {os.sep} for a folder of images'
+  )
+
+
+def _check_free(path, kind, overwrite):
+  """Refuses a target that is there and must not be replaced."""
+  if not path.exists():
+    return
+  if kind != 'folder':
+    if not overwrite:
+      raise UserError(f'{path} exists: pass --overwrite or name another file')
+    return
+  if not path.is_dir():
+    raise UserError(f'{path} is a file: name a folder, or a video with suffix')
+  contents = sorted(path.iterdir())
+  if contents and not overwrite:
+    raise UserError(
+      f'{path} is not empty: pass --overwrite or name another folder'
+    )
+  for other in contents:  # A slip of the pen must not delete a home folder.
+    if other.is_dir() or other.suffix.lower() not in IMAGE_SUFFIXES:
+      raise UserError(
+        f'{path} holds more than images ({other.name}) and is not replaced: '
+        'name another folder'
+      )
+
+
+def _partial(path):
+  """Returns where an output grows: beside its target, hidden, same suffix."""
+  path = path.absolute()  # For ".", which has no name.
+  return path.with_name(f'.{path.stem}.partial{path.suffix}')
+
+
+def _remove(path):
+  if path.is_dir():
+    shutil.rmtree(path)
+  else:
+    path.unlink(missing_ok=True)
+
+
+def _move(partial, target):
+  """Puts a finished output in the place of whatever is there."""
+  if not target.is_dir():
+    os.replace(partial, target)
+    return
+  old = partial.with_name(f'{partial.name}.old')
+  _remove(old)
+  os.replace(target, old)
+  os.replace(partial, target)
+  _remove(old)
+
+
+def _encoded(suffix, rgb):
+  """Returns the bytes of an image file."""
+  bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
+  return cv2.imencode(suffix.lower(), bgr)[1].data
