@@ -626,8 +626,8 @@ def _check_size(path, height, width):
     )
   if max(height, width) > _MAX_SIDE or height * width > _MAX_PIXELS:
     raise UserError(
-      f'{path} is {width}x{height} pixels: too large, '
-      f'{_MAX_SIDE} a side and {_MAX_PIXELS // 10**6} million in all are the most'
+      f'{path} is {width}x{height} pixels: too large, at most '
+      f'{_MAX_SIDE} a side and {_MAX_PIXELS // 10**6} million in all will do'
     )
 
 
