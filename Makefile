@@ -4,12 +4,13 @@
 #
 #   make test VENV=/elsewhere/venv     another place for the environment
 #   make test PYTHON=python3.12        another Python
-#   make test TESTS=tests/color_test.py PYTEST="-n 2"
+#   make test TESTS=tests/color_test.py
+#   make test PYTEST=                  in one process, to watch a failure
 
 VENV := .venv
 PYTHON :=
 TESTS :=
-PYTEST :=
+PYTEST := -n 2
 
 REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 \
 	&& echo requirements.txt || echo requirements-cpu.txt)
