@@ -64,6 +64,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.loss.weights.contextual = 0.5
   config.loss.weights.temporal = 0.02
   config.loss.weights.smoothness = 5.0
+  config.loss.weights.warped = 0.0  # Not the paper's; see `_small`.
   config.loss.features = 'feature_transform'  # Or 'vgg16', as DEVC.
   config.loss.l1_same_video_only = False  # DEVC: True.
 
@@ -120,6 +121,9 @@ def _small(config):
   config.model.colorizer.width = 0.25
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'
+  # Without a pretrained ViT the matching has to be learned too: its warped
+  # colours are held to the truth where the reference is of the same video.
+  config.loss.weights.warped = 1.0
   config.train.updates = 10_000
   config.train.accumulation = 1
   for group in config.train.learning_rate:

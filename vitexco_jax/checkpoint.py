@@ -1,0 +1,203 @@
+"""What a run leaves on disk: whole states to resume, and exports to use.
+
+A work directory holds `config.json` and `checkpoints/STEP`, the whole training
+state. An *export* is a folder with the parameters alone, `params/` in Orbax's
+format, and the config that they belong to, `config.json`. `load_params` reads
+either; `load_config` is how every mode learns of which shape the networks are.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.models.vitexco import Generator
+
+_CONFIG = 'config.json'
+
+
+def make_generator(config: ml_collections.ConfigDict) -> Generator:
+  """The generator that `config.model` describes."""
+  model = config.model.to_dict()
+  del model['discriminator']
+  return Generator(**model)
+
+
+def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Shapes and dtypes of the generator's parameters."""
+  image = jax.ShapeDtypeStruct((1, *config.data.size, 3), np.float32)
+  init = make_generator(config).init
+  return jax.eval_shape(init, jax.random.key(0), image)['params']
+
+
+class Checkpoints:
+  """The states of one run, the newest three kept.
+
+  A state is saved whole or not at all: an interrupted save is not seen.
+  """
+
+  def __init__(self, workdir: Path):
+    self._folder = Path(workdir).absolute() / 'checkpoints'
+    self._manager = ocp.CheckpointManager(
+      self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=3)
+    )
+
+  def latest_step(self) -> int | None:
+    """The newest step saved, None if there is none."""
+    steps = [s for s in self._manager.all_steps() if self._is_whole(s)]
+    return max(steps, default=None)
+
+  def _is_whole(self, step: int) -> bool:
+    # A folder with a number for a name is a step to Orbax, even if empty.
+    return (self._folder / str(step) / 'state').is_dir()
+
+  def save(self, step: int, state: Any, feed: Mapping[str, Any]):
+    """Starts to save the state (an unreplicated tree) and the data feed's."""
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
+        feed=ocp.args.JsonSave(feed),
+      ),
+      force=True,
+    )
+
+  def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
+    """Returns the state, as numpy arrays, and the feed's state."""
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardRestore(abstract_state),
+          feed=ocp.args.JsonRestore(),
+        ),
+      )
+    except (ValueError, KeyError, FileNotFoundError) as error:
+      raise UserError(
+        f'the checkpoint {self._folder / str(step)} is broken or of another '
+        'config: take another --workdir, or the config that it was made with'
+      ) from error
+    return jax.tree.map(np.asarray, restored.state), restored.feed
+
+  def close(self):
+    """Waits for saves under way."""
+    self._manager.wait_until_finished()
+    self._manager.close()
+
+
+def write_config(folder: Path, config: ml_collections.ConfigDict):
+  """Writes the resolved config beside the weights."""
+  folder = Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  partial = folder / f'{_CONFIG}.partial'
+  partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
+  partial.replace(folder / _CONFIG)
+
+
+def load_config(path: Path) -> ml_collections.ConfigDict:
+  """Reads the config of an export or a work directory."""
+  path = Path(path)
+  if not path.exists():
+    raise UserError(f'there is no checkpoint {path}')
+  try:
+    config = json.loads((path / _CONFIG).read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f'{path} is no whole checkpoint: it has no readable {_CONFIG}; name an '
+      'export or the --workdir of a run'
+    ) from error
+  return ml_collections.ConfigDict(config).lock()
+
+
+def export(
+  path: Path, params: Mapping[str, Any], config: ml_collections.ConfigDict
+):
+  """Writes parameters, stored as float16, and their config.
+
+  Args:
+    path: a folder that does not exist yet.
+    params: the generator's.
+    config: the run's.
+  """
+  path = Path(path).absolute()
+  partial = path.with_name(f'.{path.name}.partial')
+  shutil.rmtree(partial, ignore_errors=True)
+  write_config(partial, config)
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(
+      partial / 'params',
+      jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params)),
+    )
+  partial.rename(path)
+
+
+def load_params(path: Path) -> dict[str, Any]:
+  """Reads the generator's parameters of an export or a work directory.
+
+  Args:
+    path: the folder; its own `config.json` says which shapes to expect.
+
+  Returns:
+    The tree, float32 numpy arrays.
+
+  Raises:
+    UserError: it is missing, partial, or does not fit its config; names what
+      differs.
+  """
+  path = Path(path).absolute()
+  config = load_config(path)
+  folder = path / 'params'
+  if not folder.is_dir():
+    step = Checkpoints(path).latest_step()
+    if step is None:
+      raise UserError(
+        f'{path} holds neither an export nor a whole checkpoint yet'
+      )
+    folder = path / 'checkpoints' / str(step) / 'state'
+  try:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+      tree = checkpointer.metadata(folder).item_metadata.tree
+      tree = checkpointer.restore(
+        folder,
+        restore_args=jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
+        ),
+      )
+  except Exception as error:  # Orbax raises what its storage layers raise.
+    raise UserError(
+      f'the checkpoint {folder} is partial or broken: copy it anew'
+    ) from error
+  params = dict(tree.get('params', tree))
+  params.pop('discriminator', None)
+  check_params(params, abstract_params(config), str(path))
+  return jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+
+
+def check_params(params: Any, expected: Any, source: str):
+  """Raises UserError that lists where two parameter trees differ."""
+  have = flax.traverse_util.flatten_dict(params, sep='/')
+  want = flax.traverse_util.flatten_dict(expected, sep='/')
+  differences = (
+    [f'{name} is missing' for name in sorted(want.keys() - have.keys())]
+    + [f'{name} is unexpected' for name in sorted(have.keys() - want.keys())]
+    + [
+      f'{name} is {have[name].shape} instead of {want[name].shape}'
+      for name in sorted(want.keys() & have.keys())
+      if have[name].shape != want[name].shape
+    ]
+  )
+  if differences:
+    shown = '; '.join(differences[:8])
+    more = len(differences) - 8
+    raise UserError(
+      f'{source} is of another architecture: {shown}'
+      + (f'; and {more} more' if more > 0 else '')
+    )

@@ -1,0 +1,279 @@
+"""Colouring a video of any length with one reference.
+
+`VideoColorizer` is the Python door, `colorize` the command. Frames stream
+through in blocks: the networks see them at the working size, the predicted ab
+comes back to the frame's own size, and the frame's own L is kept. Between blocks
+only the last frame is carried, so memory does not grow with length, and a clip
+cut in two gives the same frames as the whole.
+
+  colorizer = VideoColorizer.from_checkpoint('weights/small')
+  colorizer.set_reference(reference)
+  for rgb in colorizer.colorize(frames):
+    ...
+"""
+
+import collections
+import functools
+import itertools
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tqdm
+
+from vitexco_jax import checkpoint, color, video
+from vitexco_jax.models.vitexco import Generator, colorize_clip
+
+FIRST_FRAME = 'first-frame'
+
+_TOKEN = 16  # The working size is a multiple of this; features need two tokens.
+_BLOCK = 8  # Frames at a time ...
+_BLOCK_PIXELS = 2**22  # ... unless they are large.
+_GREY_BELOW = 1.0  # Mean chroma, in Lab, of a picture without colour.
+
+
+class VideoColorizer:
+  """Colours frames after a reference; holds the frame before."""
+
+  def __init__(
+    self, params: Mapping[str, Any], config: ml_collections.ConfigDict
+  ):
+    """Takes the generator's parameters and the config that they belong to."""
+    self.config = config
+    model = checkpoint.make_generator(config)
+    settings = dict(model.correspondence)
+    settings['temperature'] = config.use.temperature
+    self._generator = model.clone(correspondence=settings)
+    self._variables = jax.device_put({'params': params})
+    self._reference = None
+
+  @classmethod
+  def from_checkpoint(
+    cls, path: str | Path, overrides: Mapping[str, Any] | None = None
+  ) -> 'VideoColorizer':
+    """Loads an export, or the newest checkpoint of a work directory.
+
+    Args:
+      path: the folder.
+      overrides: values to change in its config, such as `{'use.size': (112,
+        192)}`.
+
+    Raises:
+      UserError: missing, partial, or of another architecture.
+    """
+    params = checkpoint.load_params(path)
+    config = checkpoint.load_config(path)
+    config.update_from_flattened_dict(dict(overrides or {}))
+    return cls(params, config)
+
+  def set_reference(self, rgb: np.ndarray, first_frame: bool = False) -> None:
+    """Takes a reference and starts afresh.
+
+    Args:
+      rgb: [h, w, 3] uint8, of any size.
+      first_frame: whether it is the very frame that comes first; its colours
+        are then carried on from frame to frame as well.
+    """
+    _check(rgb)
+    self._first_frame = first_frame
+    self._frame_size = None
+    self._reference = _encode_reference(
+      self._generator, self._working_size(rgb), self._variables, rgb
+    )
+
+  def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Colours frames, lazily; the next call goes on where this one stopped.
+
+    Args:
+      frames: [h, w, 3] uint8 each, all of one size; only their L is looked at.
+
+    Yields:
+      For each, [h, w, 3] uint8: its L with predicted colours.
+
+    Raises:
+      ValueError: no reference is set, or a frame is of another size.
+    """
+    if self._reference is None:
+      raise ValueError('set_reference comes before colorize')
+    # While the device colours a block, the one before it goes out.
+    ready = ()
+    for block in self._blocks(frames):
+      coloured = self._colorize_block(block)
+      yield from np.asarray(ready)
+      ready = coloured
+    yield from np.asarray(ready)
+
+  def _blocks(self, frames):
+    """Full blocks; what is left at the end one by one, as two programs serve."""
+    frames = iter(frames)
+    for first in frames:
+      size = max(1, min(_BLOCK, _BLOCK_PIXELS // math.prod(first.shape[:2])))
+      block = [first, *itertools.islice(frames, size - 1)]
+      if len(block) == size:
+        yield block
+      else:
+        yield from ([frame] for frame in block)
+
+  def _colorize_block(self, block):
+    for rgb in block:
+      _check(rgb)
+      if self._frame_size is None:
+        self._start(rgb)
+      if rgb.shape[:2] != self._frame_size:
+        raise ValueError(
+          f'a frame of {rgb.shape[:2]} after frames of {self._frame_size}'
+        )
+    coloured, self._previous_lab = _colorize_frames(
+      self._generator,
+      self._working_size(block[0]),
+      self._variables,
+      self._reference,
+      self._previous_lab,
+      np.stack(block),
+    )
+    return coloured
+
+  def _start(self, rgb):
+    """Learns the frames' size, and so that of the frame before the first."""
+    self._frame_size = rgb.shape[:2]
+    padded = _padded(self._working_size(rgb))
+    lab = self._reference.lab
+    if not self._first_frame:
+      lab = jnp.zeros((1, *padded, 3))
+    elif lab.shape[1:3] != padded:
+      raise ValueError(
+        f'the first frame is {self._frame_size}, not the size of the reference'
+      )
+    self._previous_lab = lab
+
+  def _working_size(self, rgb):
+    """The size within `config.use.size`, on its side for a tall picture."""
+    h, w = rgb.shape[:2]
+    bound = sorted(self.config.use.size, reverse=h > w)
+    scale = min(1.0, bound[0] / h, bound[1] / w)
+    return max(1, round(h * scale)), max(1, round(w * scale))
+
+
+def colorize(
+  colorizer: VideoColorizer,
+  video_path: Path,
+  reference: str,
+  output: Path,
+  overwrite: bool = False,
+) -> None:
+  """Colours a video file, a folder of frames, or an image.
+
+  Args:
+    colorizer: the networks.
+    video_path: what to colour.
+    reference: a colour picture, or `first-frame` for the video's own.
+    output: a video file, a folder or an image.
+    overwrite: whether an existing output is replaced.
+
+  Raises:
+    UserError: an input cannot be used or the output cannot be written.
+  """
+  first_frame = reference == FIRST_FRAME
+  with video.VideoReader(video_path) as reader:
+    if first_frame:
+      with video.VideoReader(video_path) as first:
+        rgb = next(first).rgb
+    else:
+      rgb = video.read_image(reference)
+    if is_grey(rgb):
+      print(
+        f'warning: the reference {reference} has no colour, so neither will '
+        'the result',
+        file=sys.stderr,
+      )
+    colorizer.set_reference(rgb, first_frame)
+    waiting = collections.deque()  # Frames that are being coloured.
+
+    def grey():
+      for frame in video.prefetch(reader, 2 * _BLOCK):
+        waiting.append(frame)
+        yield frame.rgb
+
+    with (
+      video.VideoWriter(output, reader.format, overwrite) as writer,
+      tqdm.tqdm(total=reader.num_frames, unit='frame') as bar,
+    ):
+      for rgb in colorizer.colorize(grey()):
+        writer.write(waiting.popleft()._replace(rgb=rgb))
+        bar.update()
+  if reader.lost:
+    print(
+      f'warning: {video_path} is broken: {reader.lost} frames could not be '
+      'read, the others are coloured',
+      file=sys.stderr,
+    )
+
+
+def is_grey(rgb: np.ndarray) -> bool:
+  """Whether a picture, [h, w, 3] uint8, has no colour to speak of."""
+  lab = _to_lab(rgb)
+  return float(jnp.linalg.norm(lab[..., 1:], axis=-1).mean()) < _GREY_BELOW
+
+
+def _check(rgb):
+  if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3:
+    raise ValueError(f'expected [h, w, 3] uint8, got {rgb.shape} {rgb.dtype}')
+
+
+@jax.jit
+def _to_lab(rgb):
+  return color.rgb_to_lab(rgb.astype(jnp.float32) / 255.0)
+
+
+def _padded(size):
+  return tuple(max(2, -(-side // _TOKEN)) * _TOKEN for side in size)
+
+
+def _fit(image, size):
+  """Resizes [h, w, c] to `size`, then repeats its edges to `_padded(size)`."""
+  image = jax.image.resize(image, (*size, image.shape[-1]), 'linear')
+  pads = [(0, p - s) for p, s in zip(_padded(size), size, strict=True)]
+  return jnp.pad(image, (*pads, (0, 0)), 'edge')
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _encode_reference(generator: Generator, size, variables, rgb):
+  rgb = _fit(rgb.astype(jnp.float32) / 255.0, size)
+  return generator.apply(
+    variables, jnp.clip(rgb, 0.0, 1.0)[None], method='encode_reference'
+  )
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _colorize_frames(
+  generator: Generator, size, variables, reference, previous_lab, rgb
+):
+  """Colours [t, H, W, 3] uint8 at the working size; carries `previous_lab`."""
+  height, width = rgb.shape[1:3]
+
+  # One frame after the other: at full size, a block at once would be large.
+  def shrink(rgb):
+    return _fit(_to_lab(rgb)[..., :1] - 50.0, size)
+
+  def join(frame):
+    rgb, ab = frame
+    ab = jax.image.resize(ab, (height, width, 2), 'cubic')
+    lab = jnp.concatenate([_to_lab(rgb)[..., :1], ab], -1)
+    return jnp.round(color.lab_to_rgb(lab) * 255.0).astype(jnp.uint8)
+
+  luminance = jax.lax.map(shrink, rgb)[None]
+  guidance = generator.apply(variables, luminance, reference, method='guide')
+  ab, last_lab = colorize_clip(
+    functools.partial(generator.apply, variables, method='colorize_frame'),
+    luminance,
+    guidance,
+    previous_lab,
+  )
+  ab = ab[0, :, : size[0], : size[1]]
+  return jax.lax.map(join, (rgb, ab)), last_lab

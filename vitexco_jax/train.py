@@ -1,0 +1,523 @@
+"""Training, Sec. III-D and IV: read `train` from top to bottom.
+
+The step is a pure function of (state, clips). One forward pass serves both
+gradients: the generator's terms see the discriminator's parameters as constants,
+the discriminator's term sees the prediction as one, and their sum is
+differentiated once. It runs on all local devices with `pmap`; gradients are
+averaged over devices, then accumulated over micro-steps by `optax.MultiSteps`.
+
+A *micro-step* is one call of the step; `accumulation` of them make one *update*
+of the parameters. Checkpoints count micro-steps, everything else updates.
+"""
+
+import collections
+import contextlib
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+import tensorboardX
+import tqdm
+
+from vitexco_jax import color, data, losses, strips, video
+from vitexco_jax.checkpoint import (
+  Checkpoints,
+  check_params,
+  load_params,
+  make_generator,
+  write_config,
+)
+from vitexco_jax.errors import UserError
+from vitexco_jax.models import vgg16
+from vitexco_jax.models.discriminator import Discriminator
+from vitexco_jax.models.vitexco import Generator, colorize_clip
+from vitexco_jax.structs import Clips, Guidance, Reference
+from vitexco_jax.vit_weights import load_vit_weights
+
+AXIS = 'devices'
+_GENERATOR = ('vit', 'feature_transform', 'correspondence', 'colorizer')
+
+
+class TrainState(NamedTuple):
+  """All that a run needs to go on, but the data feed."""
+
+  micro_step: jax.Array  # How many were taken.
+  params: dict[str, Any]  # By group: `_GENERATOR`'s and `discriminator`.
+  optimizer: optax.MultiStepsState
+  spectral: dict[str, Any]  # Power-iteration vectors of the discriminator.
+  key: jax.Array  # Raw random key; each micro-step folds its number in.
+
+
+class Generated(NamedTuple):
+  """One forward pass over clips."""
+
+  lab: jax.Array  # [b, t, h, w, 3], the truth, l centred.
+  ab: jax.Array  # [b, t, h, w, 2], predicted.
+  guidance: Guidance  # Fields [b, t, h, w, c].
+
+
+def train(config: ml_collections.ConfigDict, workdir: Path):
+  """Trains until `config.train.updates`, resuming what `workdir` holds."""
+  workdir = Path(workdir)
+  devices = jax.local_device_count()
+  micro_batch = _micro_batch(config, devices)
+  feed = data.make_iterator(config, micro_batch)
+
+  optimizer = make_optimizer(config)
+  init = functools.partial(init_state, config, optimizer)
+  checkpoints = Checkpoints(workdir)
+  start = checkpoints.latest_step()
+  if start is None:
+    start, state = 0, load_initial_weights(config, init())
+  else:
+    state, feed_state = checkpoints.restore(start, jax.eval_shape(init))
+    feed.set_state(feed_state)
+  write_config(workdir, config)
+
+  step = jax.pmap(
+    make_step(config, optimizer, AXIS), axis_name=AXIS, donate_argnums=0
+  )
+  preview = jax.jit(functools.partial(generate, make_generator(config)))
+  state = flax.jax_utils.replicate(state)
+
+  accumulation = config.train.accumulation
+  log = Log(workdir, config, start)
+  updates = tqdm.tqdm(
+    total=config.train.updates,
+    initial=start // accumulation,
+    unit='update',
+    dynamic_ncols=True,
+  )
+
+  def save(micro_step):
+    log.flush()  # Refuses a state that is not finite.
+    state_ = flax.jax_utils.unreplicate(state)
+    checkpoints.save(micro_step, state_, feed.get_state())
+
+  micro_step = start
+  with contextlib.closing(checkpoints), contextlib.closing(log), updates:
+    try:
+      while micro_step < config.train.updates * accumulation:
+        clips = next(feed)
+        state, metrics = step(state, _shard(clips, devices))
+        micro_step += 1
+        log.add(micro_step, jax.tree.map(lambda x: x[0], metrics))
+        if micro_step % accumulation:
+          continue
+        update = micro_step // accumulation
+        updates.update()
+        if update % config.train.log_every == 0:
+          updates.set_postfix_str(log.flush())
+        if update % config.train.strip_every == 0:
+          params = flax.jax_utils.unreplicate(state.params)
+          log.strip(update, draw_strip(preview, params, clips))
+        if update % config.train.checkpoint_every == 0:
+          save(micro_step)
+      if checkpoints.latest_step() != micro_step:
+        save(micro_step)
+    except KeyboardInterrupt:
+      save(micro_step)
+      raise
+
+
+def _micro_batch(config, devices):
+  batch, accumulation = config.train.batch_size, config.train.accumulation
+  if batch % (accumulation * devices):
+    raise UserError(
+      f'config.train.batch_size={batch} cannot be shared evenly by '
+      f'config.train.accumulation={accumulation} micro-steps on {devices} '
+      f'devices: make it a multiple of {accumulation * devices}'
+    )
+  return batch // accumulation
+
+
+def _shard(clips: Clips, devices: int) -> Clips:
+  """Splits the batch: [b, ...] to [devices, b / devices, ...]."""
+  return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), clips)
+
+
+def make_optimizer(config: ml_collections.ConfigDict) -> optax.MultiSteps:
+  """AdamW for each group of parameters, accumulated (Sec. IV)."""
+  transforms = {
+    group: optax.adamw(
+      schedule(config, group),
+      b1=config.train.b1,
+      b2=config.train.b2,
+      weight_decay=config.train.weight_decay,
+    )
+    if config.train.learning_rate[group] > 0
+    else optax.set_to_zero()
+    for group in (*_GENERATOR, 'discriminator')
+  }
+
+  def labels(params):
+    return {group: group for group in params}
+
+  return optax.MultiSteps(
+    optax.partition(transforms, labels), config.train.accumulation
+  )
+
+
+def schedule(
+  config: ml_collections.ConfigDict, group: str
+) -> Callable[[int], float]:
+  """A group's learning rate by update: constant, or polynomial to zero."""
+  rate = config.train.learning_rate[group]
+  return optax.polynomial_schedule(
+    rate, 0.0, config.train.schedule_power, config.train.updates
+  )
+
+
+def init_state(
+  config: ml_collections.ConfigDict, optimizer: optax.MultiSteps
+) -> TrainState:
+  """A fresh state."""
+  key = jax.random.key(config.seed)
+  image = jnp.zeros((1, *config.data.size, 3))
+  params = make_generator(config).init(jax.random.fold_in(key, 0), image)
+  params = params['params']
+  spectral = {}
+  if config.loss.weights.adversarial:
+    made = Discriminator(**config.model.discriminator).init(
+      jax.random.fold_in(key, 1), jnp.concatenate([image, image], -1)
+    )
+    params['discriminator'] = made['params']
+    spectral = made['batch_stats']
+  return TrainState(
+    micro_step=jnp.zeros((), jnp.int32),
+    params=params,
+    optimizer=optimizer.init(params),
+    spectral=spectral,
+    key=jax.random.key_data(jax.random.fold_in(key, 2)),
+  )
+
+
+def load_initial_weights(
+  config: ml_collections.ConfigDict, state: TrainState
+) -> TrainState:
+  """Puts `config.train.init` and `config.train.vit_weights` in place."""
+  params = dict(state.params)
+  if config.train.init:
+    found = load_params(config.train.init)
+    own = {group: params[group] for group in _GENERATOR}
+    check_params(found, own, f'config.train.init={config.train.init}')
+    params |= found
+  if config.train.vit_weights:
+    params['vit'] = load_vit_weights(
+      config.train.vit_weights, params['vit'], config.model.vit.gelu
+    )
+  return state._replace(params=params)
+
+
+def generate(
+  generator: Generator,
+  params: Mapping[str, Any],
+  clips: Clips,
+  luminance_noise: float = 0.0,
+  unroll: int = 1,
+  key: jax.Array | None = None,
+) -> Generated:
+  """Colours clips.
+
+  Args:
+    generator: the networks.
+    params: by group.
+    clips: [b, t, h, w, ...].
+    luminance_noise: standard deviation, on what the networks see of L.
+    unroll: frames that the scan unrolls.
+    key: for noise and dropout; without it there is neither.
+
+  Returns:
+    Truth, prediction and guidance.
+  """
+  train_ = key is not None
+  variables = {'params': {group: params[group] for group in _GENERATOR}}
+  rngs = [{}, {}]
+  lab = color.center(color.rgb_to_lab(_unit_range(clips.rgb)))
+  luminance = clean = lab[..., :1]
+  if train_:
+    noise, *dropout = jax.random.split(key, 3)
+    rngs = [{'dropout': k} for k in dropout]
+    noise = jax.random.normal(noise, luminance.shape)
+    luminance = luminance + luminance_noise * noise
+  reference: Reference = generator.apply(
+    variables,
+    _unit_range(clips.reference),
+    train_,
+    method='encode_reference',
+    rngs=rngs[0],
+  )
+  guidance = generator.apply(
+    variables, luminance, reference, train_, method='guide', rngs=rngs[1]
+  )
+  first = clips.first_frame[:, None, None, None]
+  ab, _ = colorize_clip(
+    functools.partial(generator.apply, variables, method='colorize_frame'),
+    luminance,
+    guidance,
+    jnp.where(first, reference.lab, 0.0),
+    clean,
+    unroll,
+  )
+  return Generated(lab, ab, guidance)
+
+
+def _unit_range(rgb: jax.Array) -> jax.Array:
+  return rgb.astype(jnp.float32) / 255.0
+
+
+def make_step(
+  config: ml_collections.ConfigDict,
+  optimizer: optax.MultiSteps,
+  axis: str,
+) -> Callable[[TrainState, Clips], tuple[TrainState, dict[str, jax.Array]]]:
+  """Makes the training step, to be pmapped over `axis`.
+
+  It returns the new state and the metrics: each loss as `raw/NAME` and
+  `weighted/NAME`, their sum `loss`, gradient norms and learning rates.
+  """
+  generator = make_generator(config)
+  discriminator = Discriminator(
+    **config.model.discriminator, dtype=jnp.dtype(config.model.dtype)
+  )
+  weights = {k: v for k, v in config.loss.weights.items() if v}
+  vgg = vgg16.load_vgg16() if config.loss.features == 'vgg16' else None
+  unroll = config.train.unroll
+  if not unroll:  # A scan's gradient crawls on XLA's CPU back end.
+    cpu = jax.default_backend() == 'cpu'
+    unroll = config.train.clip_length if cpu else 1
+
+  def features(params, rgb, levels):
+    """What the perceptual and contextual losses look at."""
+    if vgg is not None:
+      return vgg16.vgg16_features(vgg, rgb, levels)
+    frozen = jax.lax.stop_gradient({g: params[g] for g in _GENERATOR})
+    return generator.apply({'params': frozen}, rgb, levels, method='features')
+
+  def terms(params, spectral, clips, key):
+    """All terms of the loss by name, and the new spectral vectors."""
+    lab, ab, guidance = generate(
+      generator, params, clips, config.train.luminance_noise, unroll, key
+    )
+    t = lab.shape[1]
+
+    def frames(x):  # All but the first, batch and time as one axis.
+      return x[:, 1:].reshape(-1, *x.shape[2:])
+
+    def before(x):  # The frame before each of those.
+      return x[:, :-1].reshape(-1, *x.shape[2:])
+
+    def pairs(ab):  # L not centred.
+      whole = color.uncenter(jnp.concatenate([lab[..., :1], ab], -1))
+      return jnp.concatenate([frames(whole), before(whole)], -1)
+
+    true_lab, true_ab = frames(lab), frames(lab[..., 1:])
+    out = {}
+    if 'l1' in weights:
+      same = None
+      if config.loss.l1_same_video_only:
+        same = jnp.repeat(clips.same_video.astype(jnp.float32), t - 1)
+      out['l1'] = losses.l1(frames(ab), true_ab, same)
+    if 'warped' in weights:
+      same = jnp.repeat(clips.same_video.astype(jnp.float32), t)
+      out['warped'] = losses.l1(
+        guidance.warped_ab.reshape(-1, *lab.shape[2:4], 2),
+        lab[..., 1:].reshape(-1, *lab.shape[2:4], 2),
+        same,
+      )
+    if 'perceptual' in weights or 'contextual' in weights:
+      predicted = jnp.concatenate([true_lab[..., :1], frames(ab)], -1)
+      seen = features(
+        params, color.lab_to_rgb(color.uncenter(predicted)), (3, 4, 5)
+      )
+    if 'perceptual' in weights:
+      (true_seen,) = features(params, frames(_unit_range(clips.rgb)), (5,))
+      out['perceptual'] = losses.perceptual(seen[-1], true_seen)
+    if 'contextual' in weights:
+      of_reference = features(params, _unit_range(clips.reference), (3, 4, 5))
+      out['contextual'] = losses.contextual(
+        seen, [jnp.repeat(x, t - 1, 0) for x in of_reference]
+      )
+    if 'temporal' in weights:
+      out['temporal'] = losses.temporal(
+        frames(ab),
+        before(ab),
+        clips.flow.reshape(-1, *clips.flow.shape[2:]),
+        clips.visible.reshape(-1, *clips.visible.shape[2:]),
+      )
+    if 'smoothness' in weights:
+      out['smoothness'] = losses.smoothness(frames(ab), true_lab)
+    if 'adversarial' in weights:
+      real, fake = pairs(lab[..., 1:]), pairs(ab)
+
+      def scores(params, fake):
+        variables = {'params': params, 'batch_stats': spectral}
+        scores, new = discriminator.apply(
+          variables,
+          jnp.concatenate([real, fake]),
+          True,
+          mutable='batch_stats',
+        )
+        return jnp.split(scores, 2), new['batch_stats']
+
+      # The two calls share their forward pass: XLA sees the same expression.
+      own = params['discriminator']
+      seen_by_generator, _ = scores(jax.lax.stop_gradient(own), fake)
+      seen_by_itself, spectral = scores(own, jax.lax.stop_gradient(fake))
+      out['adversarial'] = losses.adversarial_generator(
+        *seen_by_generator, axis
+      )
+      out['discriminator'] = losses.adversarial_discriminator(
+        *seen_by_itself, axis
+      )
+    return out, spectral
+
+  def loss(params, spectral, clips, key):
+    raw, spectral = terms(params, spectral, clips, key)
+    weighted = {
+      name: value * weights.get(name, 1.0) for name, value in raw.items()
+    }
+    return sum(weighted.values()), (raw, weighted, spectral)
+
+  def step(state: TrainState, clips: Clips):
+    key = jax.random.wrap_key_data(state.key)
+    key = jax.random.fold_in(key, state.micro_step)
+    key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+    (total, (raw, weighted, spectral)), grads = jax.value_and_grad(
+      loss, has_aux=True
+    )(state.params, state.spectral, clips, key)
+    metrics = {'loss': total}
+    metrics |= {f'raw/{name}': value for name, value in raw.items()}
+    metrics |= {f'weighted/{name}': value for name, value in weighted.items()}
+    grads, metrics = jax.lax.pmean((grads, metrics), axis)
+    for group, tree in grads.items():
+      metrics[f'gradient_norm/{group}'] = optax.global_norm(tree)
+      metrics[f'learning_rate/{group}'] = schedule(config, group)(
+        state.optimizer.gradient_step
+      )
+    updates, optimizer_state = optimizer.update(
+      grads, state.optimizer, state.params
+    )
+    return TrainState(
+      state.micro_step + 1,
+      optax.apply_updates(state.params, updates),
+      optimizer_state,
+      spectral,
+      state.key,
+    ), metrics
+
+  return step
+
+
+def draw_strip(
+  preview: Callable[[Mapping[str, Any], Clips], Generated],
+  params: Mapping[str, Any],
+  clips: Clips,
+) -> np.ndarray:
+  """Draws the last frame of each clip beside what the networks made of it.
+
+  Returns:
+    [h, w, 3] uint8: a row for each clip, with reference, frame, warped colour,
+    confidence, prediction and truth.
+  """
+  made = jax.tree.map(lambda x: np.asarray(x)[:, -1], preview(params, clips))
+
+  def paint(ab):
+    lab = np.concatenate([made.lab[..., :1], ab], -1)
+    rgb = color.lab_to_rgb(color.uncenter(jnp.asarray(lab)))
+    return np.asarray(jnp.round(rgb * 255), np.uint8)
+
+  confidence = np.clip(made.guidance.confidence, 0, 1).repeat(3, -1) * 255
+  columns = {
+    'reference': clips.reference,
+    'frame': paint(np.zeros_like(made.ab)),
+    'warped': paint(made.guidance.warped_ab),
+    'confidence': confidence.astype(np.uint8),
+    'prediction': paint(made.ab),
+    'truth': clips.rgb[:, -1],
+  }
+  rows = list(zip(*columns.values(), strict=True))
+  return strips.strip(rows, list(columns))
+
+
+class Log:
+  """Losses to JSONL and TensorBoard, picture strips to PNG.
+
+  Metrics stay on the device until `flush`, which averages those of the updates
+  since the last one and stops the run where one is not finite.
+  """
+
+  def __init__(self, workdir: Path, config: Any, start: int):
+    self._config = config.train
+    self._pending = collections.deque()
+    self._folder = workdir
+    self._path = workdir / 'metrics.jsonl'
+    update = start // config.train.accumulation
+    self._drop_after(update)
+    self._board = tensorboardX.SummaryWriter(
+      str(workdir / 'tensorboard'), purge_step=update + 1
+    )
+    self._since = time.monotonic()
+
+  def _drop_after(self, update: int):
+    """A resumed run writes again what came after its checkpoint."""
+    if self._path.exists():
+      lines = self._path.read_text().splitlines(keepends=True)
+      kept = [x for x in lines if json.loads(x)['update'] <= update]
+      self._path.write_text(''.join(kept))
+
+  def add(self, micro_step: int, metrics: Mapping[str, jax.Array]):
+    """Takes the metrics of one micro-step."""
+    self._pending.append((micro_step, metrics))
+
+  def flush(self) -> str:
+    """Writes the mean of what was added; returns a word on it."""
+    if not self._pending:
+      return ''
+    steps, metrics = zip(*self._pending, strict=True)
+    self._pending.clear()
+    metrics = jax.device_get(metrics)
+    for micro_step, values in zip(steps, metrics, strict=True):
+      bad = [name for name, x in values.items() if not math.isfinite(x)]
+      if bad:
+        raise UserError(
+          f'training stopped at micro-step {micro_step}: not finite: '
+          f'{", ".join(bad)}; the last good checkpoint is kept, try a lower '
+          'config.train.learning_rate'
+        )
+    now = time.monotonic()
+    rate = len(steps) / self._config.accumulation / (now - self._since)
+    self._since = now
+    row = {
+      name: float(np.mean([values[name] for values in metrics]))
+      for name in metrics[0]
+    }
+    row['updates_per_second'] = rate
+    row['samples_per_second'] = rate * self._config.batch_size
+    update = steps[-1] // self._config.accumulation
+    with self._path.open('a') as file:
+      file.write(json.dumps({'update': update} | row) + '\n')
+    for name, value in row.items():
+      self._board.add_scalar(name, value, update)
+    return f'loss {row["loss"]:.3f}'
+
+  def strip(self, update: int, image: np.ndarray):
+    """Keeps a picture strip, [h, w, 3] uint8."""
+    folder = self._folder / 'strips'
+    folder.mkdir(exist_ok=True)
+    video.write_image(folder / f'{update:06d}.png', image)
+    self._board.add_image('strip', image, update, dataformats='HWC')
+
+  def close(self):
+    """Closes the TensorBoard file."""
+    self._board.close()
