@@ -19,6 +19,7 @@ from vitexco_jax import color, metrics, strips, video
 from vitexco_jax.errors import UserError
 
 _STRIP_COLUMNS = 5
+_AHEAD = 8  # Frames made grey while others are coloured.
 
 
 def demo(
@@ -56,8 +57,8 @@ def demo(
     tqdm.tqdm(total=reader.num_frames, desc=stem, unit='frame') as bar,
   ):
 
-    def grey_frames(frames) -> Iterator[np.ndarray]:
-      for frame in frames:
+    def grey_frames() -> Iterator[np.ndarray]:
+      for frame in reader:
         grey = np.asarray(_grey(frame.rgb))
         read.append((frame, grey))
         yield grey
@@ -66,7 +67,8 @@ def demo(
       colorizer.set_reference(next(first).rgb, first_frame=True)
     last = (reader.num_frames or 1) - 1
     shown = set(np.linspace(0, last, _STRIP_COLUMNS).round().astype(int))
-    for i, coloured in enumerate(colorizer.colorize(grey_frames(reader))):
+    ahead = video.prefetch(grey_frames(), _AHEAD)
+    for i, coloured in enumerate(colorizer.colorize(ahead)):
       frame, grey = read.popleft()
       grey_writer.write(frame._replace(rgb=grey))
       writer.write(frame._replace(rgb=coloured))
