@@ -6,8 +6,8 @@ any length is cut out at reading, so no frame is stored twice. Every picture is
 encoded by itself and only what a sample needs is decoded:
 
   frames, references   JPEG, 4:4:4 (chroma not subsampled), quality 98
-  flow with visible    PNG, 16 bit: 8 dx + 2^15, 8 dy + 2^15, visible; steps of
-                       1/8 pixel, so within 1/16 of the estimate
+  flow with visible    PNG, 16 bit, as OpenCV reads it: 8 dx + 2^15,
+                       8 dy + 2^15, visible; so within 1/16 pixel
 
 A record is a msgpack map of lists of these bytes. Records lie in ArrayRecord
 shards, one shard for each video, beside `manifest.json` (see `Manifest`).
@@ -148,11 +148,15 @@ def read_record(folder: Path, entry: Entry) -> Record:
 
 
 class ShardWriter:
-  """Writes a shard under a temporary name; moved into place when complete."""
+  """Writes a shard under a temporary name; moved into place when complete.
+
+  A shard into which nothing was written leaves no file.
+  """
 
   def __init__(self, path: Path):
     self._path = path
     self._partial = path.with_name(path.name + '.partial')
+    self._empty = True
 
   def __enter__(self) -> 'ShardWriter':
     # JPEG and PNG do not shrink any further.
@@ -163,10 +167,11 @@ class ShardWriter:
 
   def write(self, encoded: bytes):
     self._writer.write(encoded)
+    self._empty = False
 
   def __exit__(self, kind, error, trace):
     self._writer.close()
-    if kind is None:
+    if kind is None and not self._empty:
       os.replace(self._partial, self._path)
     else:
       self._partial.unlink()
