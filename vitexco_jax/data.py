@@ -4,7 +4,8 @@ A sample is a (record, start): `config.train.clip_length` consecutive frames of
 one run, so that every frame can be the first of a clip and no clip crosses from
 one run into another. Each epoch shuffles all samples anew. Reading, decoding and
 the random choices run in Grain, in threads of this process or in processes of
-their own; what comes n-th depends on the seed alone.
+their own; which sample and which choices come n-th depends on the seed alone,
+not on how many threads or processes there are, nor on the size of a batch.
 """
 
 import functools
@@ -18,16 +19,65 @@ import numpy as np
 from vitexco_jax import records, structs
 from vitexco_jax.errors import UserError
 
-_FIRST_FRAME_SHARE = 0.25  # Of same-video references.
+# Of the references from the same video; the rest are any of its frames. At use
+# the first frame is what a user has most often.
+_FIRST_FRAME_SHARE = 0.3
+
+
+class ClipIterator:
+  """An endless iterator of `structs.Clips` of NumPy arrays.
+
+  Its state is how many samples it has given. Nothing is read before the first
+  `next`.
+  """
+
+  def __init__(
+    self,
+    samples: grain.MapDataset,
+    batch_size: int,
+    data: ml_collections.ConfigDict,
+  ):
+    self._samples = samples
+    self._batch_size = batch_size
+    self._data = data
+    self.set_state({'samples': 0})
+
+  def __iter__(self) -> 'ClipIterator':
+    return self
+
+  def __next__(self) -> structs.Clips:
+    if self._batches is None:
+      self._batches = self._read_from(self._given)
+    clips = next(self._batches)
+    self._given += self._batch_size
+    return clips
+
+  def get_state(self) -> dict[str, int]:
+    """Returns what `set_state` takes; JSON keeps it."""
+    return {'samples': self._given}
+
+  def set_state(self, state: dict[str, int]):
+    """Goes to where an iterator of the same records and seed was."""
+    self._given = state['samples']
+    self._batches = None
+
+  def _read_from(self, sample: int) -> grain.DatasetIterator:
+    batches = self._samples[sample:].batch(self._batch_size)
+    workers, threads = self._data.workers, self._data.threads
+    if workers:
+      options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+      processes = grain.MultiprocessingOptions(num_workers=workers)
+      return iter(batches.to_iter_dataset(options).mp_prefetch(processes))
+    options = grain.ReadOptions(
+      num_threads=threads, prefetch_buffer_size=2 * threads
+    )
+    return iter(batches.to_iter_dataset(options))
 
 
 def make_iterator(
   config: ml_collections.ConfigDict, batch_size: int
-) -> grain.DatasetIterator:
-  """Returns an endless iterator of `structs.Clips` of NumPy arrays.
-
-  Its `get_state()` is a JSON-able dict that counts batches; an iterator made by
-  the same arguments goes on exactly there after `set_state(state)`.
+) -> ClipIterator:
+  """Opens the records of `config.data` for training.
 
   Args:
     config: its `data`, `train.clip_length` and `seed` count.
@@ -37,28 +87,20 @@ def make_iterator(
     UserError: there are no records at `config.data.records`, or they do not fit
       the config.
   """
-  data = config.data
-  make_clip = functools.partial(
-    _make_clip,
+  manifest = _read_manifest(config)
+  draw = functools.partial(
+    _draw_clip,
     length=config.train.clip_length,
-    retrieved_share=data.retrieved_share,
+    retrieved_share=config.data.retrieved_share,
   )
-  dataset = (
-    grain.MapDataset.source(_Samples(_read_manifest(config), config))
+  samples = (
+    grain.MapDataset.source(_Samples(manifest, config))
     .seed(config.seed)
     .shuffle()
-    .random_map(make_clip)
+    .random_map(draw)
     .repeat()
-    .batch(batch_size)
   )
-  if data.workers:
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    workers = grain.MultiprocessingOptions(num_workers=data.workers)
-    return iter(dataset.to_iter_dataset(options).mp_prefetch(workers))
-  options = grain.ReadOptions(
-    num_threads=data.threads, prefetch_buffer_size=2 * data.threads
-  )
-  return iter(dataset.to_iter_dataset(options))
+  return ClipIterator(samples, batch_size, config.data)
 
 
 class _Sample(NamedTuple):
@@ -93,84 +135,76 @@ class _Samples:
     return _Sample(record, start)
 
 
-def _make_clip(
+def _draw_clip(
   sample: _Sample, rng: np.random.Generator, length: int, retrieved_share: float
 ) -> structs.Clips:
-  """Draws the reference and the flips, and decodes what is needed.
-
-  A clip and its reference are flipped each by its own coin, except that a
-  clip's own first frame stays its own first frame.
-  """
+  """Draws the reference and the flip, and decodes what is needed."""
   record, start = sample
-  steps = range(start, start + length - 1)
-  flips, reference_flips = rng.random(2) < 0.5
   same_video = not record.references or rng.random() >= retrieved_share
   first_frame = False
   if not same_video:
-    reference = record.reference(rng.integers(record.references))
+    reference = record.reference(int(rng.integers(record.references)))
   else:
-    own = rng.random() < _FIRST_FRAME_SHARE
-    frame = start if own else int(rng.integers(record.frames))
+    first = rng.random() < _FIRST_FRAME_SHARE
+    frame = start if first else int(rng.integers(record.frames))
     reference = record.frame(frame)
     first_frame = frame == start
-  if first_frame:
-    reference_flips = flips
-  motion = [record.flow(step) for step in steps]
-  rgb = np.stack([record.frame(start + step) for step in range(length)])
-  flow = np.stack([flow for flow, _ in motion])
-  visible = np.stack([visible for _, visible in motion])
-  if flips:
-    rgb, flow, visible = _flip(rgb, flow, visible)
-  if reference_flips:
-    reference = reference[:, ::-1]
-  return structs.Clips(
-    rgb=rgb,
+  steps = range(start, start + length - 1)
+  flow, visible = zip(*[record.flow(step) for step in steps], strict=True)
+  clip = structs.Clips(
+    rgb=np.stack([record.frame(start + step) for step in range(length)]),
     reference=reference,
-    flow=flow,
-    visible=visible,
+    flow=np.stack(flow),
+    visible=np.stack(visible),
     same_video=np.bool_(same_video),
     first_frame=np.bool_(first_frame),
   )
+  return _flip(clip) if rng.random() < 0.5 else clip
 
 
-def _flip(
-  rgb: np.ndarray, flow: np.ndarray, visible: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Mirrors left and right, [t, h, w, c] each; dx changes its sign."""
-  mirrored = flow[:, :, ::-1] * np.float32([-1, 1])
-  return rgb[:, :, ::-1], mirrored, visible[:, :, ::-1]
+def _flip(clip: structs.Clips) -> structs.Clips:
+  """Mirrors left and right; dx changes its sign."""
+  return clip._replace(
+    rgb=clip.rgb[..., ::-1, :],
+    reference=clip.reference[..., ::-1, :],
+    flow=clip.flow[..., ::-1, :] * np.float32([-1, 1]),
+    visible=clip.visible[..., ::-1, :],
+  )
 
 
 def _read_manifest(config: ml_collections.ConfigDict) -> records.Manifest:
   """Reads the manifest and checks it against the config."""
   folder = Path(config.data.records)
   length = config.train.clip_length
+  variant = '' if config.variant == 'paper' else f':{config.variant}'
+  prepare = (
+    f'`python launch.py --mode=prepare --config=configs/vitexco.py{variant} '
+    f'--config.data.records={folder} --videos=DIR`'
+  )
   try:
     manifest = records.Manifest.read(folder)
   except FileNotFoundError as error:
-    suffix = '' if config.variant == 'paper' else f':{config.variant}'
     raise UserError(
-      f'no prepared videos at {folder} (config.data.records); prepare them by '
-      '`python launch.py --mode=prepare --config=configs/vitexco.py'
-      f'{suffix} --videos=DIR`'
+      f'no prepared videos at {folder} (config.data.records); prepare a folder '
+      f'of videos by {prepare}'
     ) from error
   prepared = tuple(manifest.settings['size'])
   if prepared != tuple(config.data.size):
     raise UserError(
       f'the records at {folder} are {prepared[0]}x{prepared[1]}, not '
-      f'config.data.size={tuple(config.data.size)}; set one to the other or '
-      'prepare the videos again at another config.data.records'
+      f'config.data.size={tuple(config.data.size)}: set this to theirs, or '
+      'prepare the videos again into another folder, config.data.records'
     )
-  if not 2 <= length <= max(entry.frames for entry in manifest.records):
-    longest = max(entry.frames for entry in manifest.records)
+  longest = max(entry.frames for entry in manifest.records)
+  if not 2 <= length <= longest:
     raise UserError(
       f'config.train.clip_length={length} must be at least 2 and at most '
       f'{longest}, the longest run of the records at {folder}'
     )
-  for shard in {entry.shard for entry in manifest.records}:
+  for shard in sorted({entry.shard for entry in manifest.records}):
     if not (folder / shard).is_file():
       raise UserError(
-        f'{folder / shard} is missing, though the manifest lists it; run '
-        '--mode=prepare again'
+        f'{folder / shard} is missing, though the manifest lists it: prepare '
+        f'the videos again by {prepare}'
       )
   return manifest
