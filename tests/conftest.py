@@ -6,7 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
-import jax  # noqa: E402
+import jax
 
 jax.config.update('jax_num_cpu_devices', 2)
 

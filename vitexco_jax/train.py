@@ -427,8 +427,8 @@ def draw_strip(
   """Draws the last frame of each clip beside what the networks made of it.
 
   Returns:
-    [h, w, 3] uint8: a row for each clip, with reference, frame, warped colour,
-    confidence, prediction and truth.
+    [h, w, 3] uint8: a column for each clip, with reference, frame, warped
+    colour, confidence, prediction and truth.
   """
   made = jax.tree.map(lambda x: np.asarray(x)[:, -1], preview(params, clips))
 
@@ -438,7 +438,7 @@ def draw_strip(
     return np.asarray(jnp.round(rgb * 255), np.uint8)
 
   confidence = np.clip(made.guidance.confidence, 0, 1).repeat(3, -1) * 255
-  columns = {
+  rows = {
     'reference': clips.reference,
     'frame': paint(np.zeros_like(made.ab)),
     'warped': paint(made.guidance.warped_ab),
@@ -446,8 +446,7 @@ def draw_strip(
     'prediction': paint(made.ab),
     'truth': clips.rgb[:, -1],
   }
-  rows = list(zip(*columns.values(), strict=True))
-  return strips.strip(rows, list(columns))
+  return strips.strip(list(rows.values()), list(rows))
 
 
 class Log:
