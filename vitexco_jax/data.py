@@ -62,7 +62,10 @@ class ClipIterator:
     self._batches = None
 
   def _read_from(self, sample: int) -> grain.DatasetIterator:
-    batches = self._samples[sample:].batch(self._batch_size)
+    # Without the flag Grain counts the endless batches in float, and overflows.
+    batches = self._samples[sample:].batch(
+      self._batch_size, drop_remainder=True
+    )
     workers, threads = self._data.workers, self._data.threads
     if workers:
       options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)

@@ -1,0 +1,275 @@
+"""The training feed, on records whose every frame can be told."""
+
+import importlib.util
+import itertools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from absl import flags
+
+from vitexco_jax import data, records
+from vitexco_jax.errors import UserError
+
+_HEIGHT, _WIDTH = 32, 48
+_LENGTHS = {'a': (6, 4), 'b': (9,)}  # Frames of the runs of each video.
+_VELOCITIES = ((3, -2), (-1, 4), (2, 0))  # Of the runs, pixels a frame.
+_CLIP = 3
+_EPOCH = 4 + 2 + 7  # Places where a clip can start.
+
+
+def _texture(seed):
+  noise = np.random.default_rng(seed).uniform(0, 255, (160, 200, 3))
+  smooth = cv2.GaussianBlur(noise, (0, 0), 2)
+  return cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def _moving_run(seed, frames, velocity):
+  """A window that moves over a texture: things move against it."""
+  dx, dy = velocity
+  texture = _texture(seed)
+  rgb = [
+    texture[60 - t * dy :, 60 - t * dx :][:_HEIGHT, :_WIDTH]
+    for t in range(frames)
+  ]
+  flow = np.broadcast_to(np.float32(velocity), (frames - 1, _HEIGHT, _WIDTH, 2))
+  y, x = np.mgrid[:_HEIGHT, :_WIDTH]
+  inside = (x + dx >= 0) & (x + dx < _WIDTH) & (y + dy >= 0)
+  inside &= y + dy < _HEIGHT
+  visible = np.broadcast_to(inside[..., None], (*flow.shape[:3], 1))
+  return records.Run(np.stack(rgb), flow, visible.astype(np.uint8))
+
+
+def _write(folder, runs, references=()):
+  entries = []
+  runs = iter(runs)
+  for video, lengths in _LENGTHS.items():
+    with records.ShardWriter(folder / f'{video}.array_record') as writer:
+      for index, frames in enumerate(lengths):
+        writer.write(records.encode(next(runs), references))
+        entries.append(
+          records.Entry(f'{video}.array_record', index, video, 0, frames)
+        )
+  settings = {'size': [_HEIGHT, _WIDTH]}
+  records.Manifest(settings, entries, {}).write(folder)
+
+
+@pytest.fixture(scope='module')
+def runs():
+  lengths = itertools.chain(*_LENGTHS.values())
+  pairs = zip(lengths, _VELOCITIES, strict=True)
+  return [_moving_run(seed, *pair) for seed, pair in enumerate(pairs)]
+
+
+@pytest.fixture(scope='module')
+def folder(runs, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('records')
+  _write(folder, runs)
+  return folder
+
+
+@pytest.fixture
+def config(folder):
+  path = Path(__file__).parent.parent / 'configs/vitexco.py'
+  spec = importlib.util.spec_from_file_location('vitexco_config', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config('tiny')
+  config.data.records = str(folder)
+  config.train.clip_length = _CLIP
+  return config
+
+
+def _samples(feed, count):
+  """The next samples, one by one."""
+  out = []
+  while len(out) < count:
+    batch = next(feed)
+    out += [type(batch)(*x) for x in zip(*batch, strict=True)]
+  return out
+
+
+def _locate(rgb, runs):
+  """Returns (run, frame, whether mirrored) of a picture, by looking."""
+
+  def distance(place):
+    run, frame, mirrored = place
+    truth = runs[run].rgb[frame].astype(int)
+    return np.abs(truth[:, :: -1 if mirrored else 1] - rgb).mean()
+
+  places = [
+    (run, frame, mirrored)
+    for run in range(len(runs))
+    for frame in range(len(runs[run].rgb))
+    for mirrored in (False, True)
+  ]
+  best = min(places, key=distance)
+  assert distance(best) < 3  # JPEG costs about 1.
+  return best
+
+
+def _assert_same(ours, theirs):
+  for ours_, theirs_ in zip(ours, theirs, strict=True):
+    np.testing.assert_array_equal(ours_, theirs_)
+
+
+def test_batches_have_the_promised_shapes_and_types(config):
+  batch = next(data.make_iterator(config, 2))
+  found = {k: (v.shape, str(v.dtype)) for k, v in batch._asdict().items()}
+  picture = _HEIGHT, _WIDTH
+  assert found == {
+    'rgb': ((2, _CLIP, *picture, 3), 'uint8'),
+    'reference': ((2, *picture, 3), 'uint8'),
+    'flow': ((2, _CLIP - 1, *picture, 2), 'float32'),
+    'visible': ((2, _CLIP - 1, *picture, 1), 'uint8'),
+    'same_video': ((2,), 'bool'),
+    'first_frame': ((2,), 'bool'),
+  }
+
+
+def test_an_epoch_has_every_clip_once_and_none_crosses_runs(config, runs):
+  orders = []
+  samples = _samples(data.make_iterator(config, 1), 2 * _EPOCH)
+  for epoch in (samples[:_EPOCH], samples[_EPOCH:]):
+    order = []
+    for sample in epoch:
+      places = [_locate(rgb, runs) for rgb in sample.rgb]
+      run, start, mirrored = places[0]
+      assert places == [(run, start + t, mirrored) for t in range(_CLIP)]
+      order.append((run, start))
+    orders.append(order)
+  every = {
+    (run, start)
+    for run in range(len(runs))
+    for start in range(len(runs[run].rgb) - _CLIP + 1)
+  }
+  assert set(orders[0]) == set(orders[1]) == every
+  assert orders[0] != sorted(orders[0])
+  assert orders[0] != orders[1]
+
+
+def test_reference_is_of_the_same_run_and_mirrored_as_the_clip(config, runs):
+  firsts, mirrors, others = [], [], set()
+  for sample in _samples(data.make_iterator(config, 4), 8 * _EPOCH):
+    run, start, mirrored = _locate(sample.rgb[0], runs)
+    of_run, frame, of_mirrored = _locate(sample.reference, runs)
+    assert (of_run, of_mirrored) == (run, mirrored)
+    assert sample.same_video
+    assert sample.first_frame == (frame == start)
+    firsts.append(frame == start)
+    mirrors.append(mirrored)
+    others.add(frame - start)
+  # Of 104 samples; about 0.3 + 0.7 / 7 are expected to be first frames.
+  assert 0.25 < np.mean(firsts) < 0.6
+  assert 0.3 < np.mean(mirrors) < 0.7
+  assert min(others) < 0 and max(others) >= _CLIP
+
+
+def test_flow_lands_on_the_same_thing_also_when_mirrored(config, runs):
+  mirrors = set()
+  y, x = np.mgrid[:_HEIGHT, :_WIDTH]
+  for sample in _samples(data.make_iterator(config, 4), 3 * _EPOCH):
+    run, _, mirrored = _locate(sample.rgb[0], runs)
+    mirrors.add((run, mirrored))
+    for t in range(1, _CLIP):
+      usable = sample.visible[t - 1, ..., 0] == 1
+      dx, dy = np.moveaxis(sample.flow[t - 1].astype(int), -1, 0)
+      landed = sample.rgb[t][(y + dy)[usable], (x + dx)[usable]]
+      error = np.abs(landed.astype(int) - sample.rgb[t - 1][usable])
+      assert usable.mean() > 0.7 and error.mean() < 4
+  assert mirrors == set(itertools.product(range(len(runs)), (False, True)))
+
+
+def test_resumes_to_the_sample(config):
+  feed = data.make_iterator(config, 2)
+  for _ in range(_EPOCH):  # Into the second epoch.
+    next(feed)
+  state = json.loads(json.dumps(feed.get_state()))
+  expected = [next(feed) for _ in range(3)]
+
+  config.data.threads = 3
+  resumed = data.make_iterator(config, 2)
+  resumed.set_state(state)
+  assert resumed.get_state() == state
+  for batch in expected:
+    _assert_same(next(resumed), batch)
+
+
+def test_order_depends_on_the_seed_alone(config):
+  by_twos = _samples(data.make_iterator(config, 2), 6)
+  by_threes = _samples(data.make_iterator(config, 3), 6)
+  for two, three in zip(by_twos, by_threes, strict=True):
+    _assert_same(two, three)
+  config.seed = 1
+  other = _samples(data.make_iterator(config, 2), 6)
+  pairs = zip(other, by_twos, strict=True)
+  assert any((ours.rgb != theirs.rgb).any() for ours, theirs in pairs)
+
+
+def test_processes_feed_what_threads_do(config):
+  if not flags.FLAGS.is_parsed():  # Grain's processes are handed the flags.
+    flags.FLAGS(['test'])
+  state = {'samples': 5}
+  threads = data.make_iterator(config, 2)
+  threads.set_state(state)
+  config.data.workers = 2
+  processes = data.make_iterator(config, 2)
+  processes.set_state(state)
+  for _ in range(4):
+    _assert_same(next(processes), next(threads))
+
+
+@pytest.mark.parametrize('share', [0.0, 1.0])
+def test_retrieved_references_are_used_by_their_share(
+  config, runs, tmp_path, share
+):
+  retrieved = [np.full((_HEIGHT, _WIDTH, 3), x, np.uint8) for x in (40, 200)]
+  _write(tmp_path, runs, tuple(retrieved))
+  config.data.records = str(tmp_path)
+  config.data.retrieved_share = share
+  seen = set()
+  for sample in _samples(data.make_iterator(config, 2), 12):
+    assert sample.same_video == (share == 0)
+    if share:
+      assert not sample.first_frame
+      assert np.ptp(sample.reference) <= 2
+      seen.add(int(np.rint(sample.reference.mean() / 20)) * 20)
+    else:
+      _locate(sample.reference, runs)
+  assert seen == ({40, 200} if share else set())
+
+
+def test_without_records_names_the_command(config, tmp_path):
+  config.data.records = str(tmp_path / 'none')
+  with pytest.raises(UserError) as error:
+    data.make_iterator(config, 2)
+  for part in (
+    str(tmp_path / 'none'),
+    'python launch.py --mode=prepare --config=configs/vitexco.py:tiny',
+    '--videos=DIR',
+  ):
+    assert part in str(error.value)
+
+
+def test_a_clip_longer_than_every_run_is_refused(config):
+  config.train.clip_length = 9
+  _samples(data.make_iterator(config, 1), 1)
+  config.train.clip_length = 10
+  with pytest.raises(UserError, match='clip_length=10 .* at most 9'):
+    data.make_iterator(config, 1)
+
+
+def test_records_of_another_size_are_refused(config):
+  config.data.size = (48, 64)
+  with pytest.raises(UserError, match=r'32x48, not config.data.size=\(48, 64'):
+    data.make_iterator(config, 1)
+
+
+def test_a_missing_shard_is_named(config, runs, tmp_path):
+  _write(tmp_path, runs)
+  (tmp_path / 'b.array_record').unlink()
+  config.data.records = str(tmp_path)
+  with pytest.raises(UserError, match='b.array_record is missing'):
+    data.make_iterator(config, 1)
