@@ -72,20 +72,26 @@ def prepare(
   settings = _settings(config.data)
   paths = _find_videos(videos, folder)
   _refuse_other_settings(folder, settings)
-  folder.mkdir(parents=True, exist_ok=True)
   jobs = [_Job(video, path, folder, settings) for video, path in paths.items()]
-  _run_all([job for job in jobs if not _is_done(job)], workers)
-
-  manifest = _gather(jobs, settings)
-  if not manifest.records:
-    video, reason = next(iter(manifest.left_out.items()))
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    _run_all(jobs, workers)
+    manifest = _gather(jobs, settings)
+    if manifest.records:
+      manifest.write(folder)
+  except OSError as error:
     raise UserError(
-      f'none of the {len(jobs)} files of --videos={videos} can be trained on '
-      f'(the first, {video}: {reason})'
-    )
-  manifest.write(folder)
+      f'cannot write records to {folder}: {error}; mend that and run again, '
+      'what is prepared is kept'
+    ) from error
+
   for video, reason in manifest.left_out.items():
     print(f'left out {video}: {reason}')
+  if not manifest.records:
+    raise UserError(
+      f'nothing to train on in --videos={videos}: '
+      f'every one of {len(jobs)} files is left out'
+    )
   frames = sum(entry.frames for entry in manifest.records)
   sources = len({entry.video for entry in manifest.records})
   print(
@@ -154,8 +160,13 @@ def _refuse_other_settings(folder: Path, settings: dict[str, Any]):
 
 
 def _run_all(jobs: list[_Job], workers: int | None):
-  workers = min(workers or os.cpu_count(), len(jobs))
-  with tqdm.tqdm(total=len(jobs), unit='video', desc='prepare') as progress:
+  """Prepares the videos that are not done yet."""
+  total = len(jobs)
+  jobs = [job for job in jobs if not _is_done(job)]
+  workers = min(workers or os.cpu_count() or 1, len(jobs))
+  with tqdm.tqdm(
+    total=total, initial=total - len(jobs), unit='video', desc='prepare'
+  ) as progress:
     if workers <= 1:
       for job in jobs:
         _prepare_video(job)
@@ -216,7 +227,7 @@ def _prepare_video(job: _Job):
         runs.append((start, len(rgb)))
     left_out = _why_left_out(job, frames_seen, sum(n for _, n in runs))
   except UserError as error:
-    runs, left_out = [], str(error)
+    runs, left_out = [], str(error).removeprefix(str(job.path)).lstrip(': ')
   note = {
     'video': job.video,
     'bytes': _bytes(job.path),
@@ -244,7 +255,7 @@ def _read(job: _Job) -> Iterator[np.ndarray]:
       if index % job.settings['frame_step'] == 0:
         yield _scale_and_crop(frame.rgb, job.settings['size'])
     if reader.lost:
-      raise UserError(f'breaks off: {reader.lost} frames lost')
+      raise UserError(f'damaged or cut short ({reader.lost} frames lost)')
 
 
 def _scale_and_crop(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -82,6 +82,10 @@ class Manifest(NamedTuple):
       tree = json.loads(path.read_text())
       records = [Entry(**entry) for entry in tree['records']]
       return cls(tree['settings'], records, tree['left_out'])
+    except FileNotFoundError:
+      raise
+    except OSError as error:
+      raise UserError(f'cannot read {path}: {error.strerror}') from error
     except (ValueError, KeyError, TypeError) as error:
       raise UserError(
         f'{path} is not a manifest of this program ({error}); '
@@ -150,7 +154,8 @@ def read_record(folder: Path, entry: Entry) -> Record:
 class ShardWriter:
   """Writes a shard under a temporary name; moved into place when complete.
 
-  A shard into which nothing was written leaves no file.
+  A shard into which nothing was written leaves no file. What goes wrong with
+  the disk is raised as OSError.
   """
 
   def __init__(self, path: Path):
@@ -170,11 +175,14 @@ class ShardWriter:
     self._empty = False
 
   def __exit__(self, kind, error, trace):
-    self._writer.close()
-    if kind is None and not self._empty:
-      os.replace(self._partial, self._path)
-    else:
-      self._partial.unlink()
+    try:
+      self._writer.close()
+      if kind is None and not self._empty:
+        os.replace(self._partial, self._path)
+    except RuntimeError as failure:  # ArrayRecord's, for a full disk too.
+      raise OSError(str(failure)) from failure
+    finally:
+      self._partial.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str):
