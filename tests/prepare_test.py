@@ -2,6 +2,10 @@
 
 import errno
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -159,7 +163,12 @@ def test_goes_on_where_it_was_stopped(videos, tmp_path, monkeypatch):
   with pytest.raises(KeyboardInterrupt):
     prepare.prepare(config, listed, workers=1)
   stopped = _files(tmp_path / 'stopped')
-  assert len(stopped) == 2 and 'manifest.json' not in stopped
+  assert sorted(Path(name).suffix for name in stopped) == [
+    *('.array_record', '.json', '.json')  # The note and the settings.
+  ]
+  assert 'manifest.json' not in stopped
+  with pytest.raises(UserError, match='flow=dis, not deepflow'):
+    prepare.prepare(_config(tmp_path / 'stopped', flow='deepflow'), listed)
   # A kill leaves what control-C tidies up: half a shard, a shard without note.
   shard = expected.records[1].shard
   (tmp_path / 'stopped' / shard).write_bytes(b'not noted')
@@ -173,6 +182,54 @@ def test_goes_on_where_it_was_stopped(videos, tmp_path, monkeypatch):
   calls = _count_flows(monkeypatch)
   assert prepare.prepare(config, listed, workers=1) == expected
   assert not calls
+
+
+def test_workers_end_with_a_killed_parent(videos, tmp_path):
+  listed = tmp_path / 'list.txt'
+  listed.write_text(''.join(f'{videos}/{i * "./"}b.mp4\n' for i in range(200)))
+  script = tmp_path / 'killed.py'
+  script.write_text(
+    'import sys\n'
+    'from pathlib import Path\n'
+    'from configs import vitexco\n'
+    'from vitexco_jax import prepare\n'
+    "if __name__ == '__main__':\n"
+    "  config = vitexco.get_config('tiny')\n"
+    "  config.data.flow = 'deepflow'\n"
+    '  config.data.records = sys.argv[1]\n'
+    '  prepare.prepare(config, Path(sys.argv[2]), workers=2)\n'
+  )
+  out = tmp_path / 'out'
+  root = Path(__file__).resolve().parent.parent
+  parent = subprocess.Popen(
+    [sys.executable, script, out, listed],
+    env=os.environ | {'PYTHONPATH': str(root)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+  )
+  deadline = time.monotonic() + 60
+  while not list(out.glob('b-*.json')) and time.monotonic() < deadline:
+    time.sleep(0.05)
+  parent.kill()
+  # Its output ends when the last process that can write to it has ended.
+  output, _ = parent.communicate(timeout=30)
+  assert list(out.glob('b-*.json')), output.decode()
+  assert not (out / 'manifest.json').exists()
+
+
+def test_a_folder_of_images_is_a_video(videos, tmp_path):
+  with (
+    VideoReader(videos / 'c.mp4') as reader,
+    VideoWriter(tmp_path / 'in/shots/one', reader.format) as writer,
+  ):
+    for frame in reader:
+      writer.write(frame)
+  manifest = prepare.prepare(
+    _config(tmp_path / 'out'), tmp_path / 'in', workers=1
+  )
+  (entry,) = manifest.records
+  assert (entry.video, entry.frames) == ('shots/one', 4)
+  assert not manifest.left_out
 
 
 def test_a_changed_video_is_prepared_again(tmp_path, monkeypatch):
@@ -219,13 +276,16 @@ def test_refuses_what_cannot_be_prepared(videos, prepared, tmp_path):
     prepare.prepare(config, tmp_path / 'useless', workers=1)
   assert not (tmp_path / 'out/manifest.json').exists()
 
+  for name, value in {'flow': 'raft', 'frame_step': 0}.items():
+    with pytest.raises(UserError, match=f'config.data.{name}={value} must be'):
+      prepare.prepare(_config(tmp_path / 'out', **{name: value}), videos)
   with pytest.raises(UserError, match='min_frames=5 .* half of .*run_length=8'):
     prepare.prepare(_config(tmp_path / 'out', min_frames=5), videos)
   folder, _ = prepared
   with pytest.raises(UserError, match='frame_step=1, not 2'):
     prepare.prepare(_config(folder, frame_step=2), videos)
   (tmp_path / 'file').write_text('in the way')
-  with pytest.raises(UserError, match='Not a directory'):
+  with pytest.raises(UserError, match='cannot write records to .*file'):
     prepare.prepare(_config(tmp_path / 'file'), videos)
 
 

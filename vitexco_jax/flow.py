@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+METHODS = ('deepflow', 'dis')
+
 
 def estimate_flow(
   from_rgb: np.ndarray, to_rgb: np.ndarray, method: str = 'deepflow'
@@ -34,7 +36,7 @@ def estimate_flow(
   elif method == 'dis':
     estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
   else:
-    raise ValueError(f'unknown flow {method!r}: deepflow and dis are known')
+    raise ValueError(f'unknown flow {method!r}: {METHODS} are known')
   grey = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (from_rgb, to_rgb)]
   return estimator.calc(grey[0], grey[1], None).astype(np.float32)
 

@@ -3,11 +3,11 @@
   video -> every `frame_step`-th frame -> scaled and cropped to `size` -> runs of
   at most `run_length` frames -> flow and visibility between neighbours -> record
 
-Every video is prepared by itself, in a process of its own, into a shard of its
-own with a note (JSON) of what became of it; the note is written last. So the
-records do not depend on the number of processes, and a preparation that was
-stopped goes on with the videos that have no note yet. The manifest gathers the
-notes when all are there.
+A video is a file or a folder of images. Each is prepared by itself, by one of
+several processes, into a shard of its own with a note (JSON) of what became of
+it; the note is written last. So the records do not depend on the number of
+processes, and a preparation that was stopped goes on with the videos that have
+no note yet. The manifest gathers the notes when all are there.
 """
 
 import concurrent.futures
@@ -15,6 +15,8 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,8 +28,9 @@ import tqdm
 
 from vitexco_jax import flow, records
 from vitexco_jax.errors import UserError
-from vitexco_jax.video import VideoReader
+from vitexco_jax.video import IMAGE_SUFFIXES, VideoReader
 
+_SETTINGS = 'settings.json'
 _GREY_BELOW = 2.0  # Mean chroma in Lab; compression tints grey film by about 1.
 
 
@@ -42,8 +45,9 @@ class _Job(NamedTuple):
   @property
   def shard(self) -> str:
     """File name: readable, and different for any two videos."""
-    digest = hashlib.sha1(self.video.encode()).hexdigest()[:10]
-    return f'{Path(self.video).stem[:60]}-{digest}.array_record'
+    digest = hashlib.sha1(os.fsencode(self.video)).hexdigest()[:10]
+    stem = re.sub('[^A-Za-z0-9_-]', '_', Path(self.video).stem)[:60]
+    return f'{stem}-{digest}.array_record'
 
   @property
   def note(self) -> Path:
@@ -58,7 +62,7 @@ def prepare(
   Args:
     config: its `data` says how.
     videos: a folder, searched through and through, or a text file with the path
-      of a video on each line.
+      of a video on each line, from where the program runs.
     workers: processes; by default one for each core.
 
   Returns:
@@ -71,14 +75,18 @@ def prepare(
   folder = Path(config.data.records)
   settings = _settings(config.data)
   paths = _find_videos(videos, folder)
-  _refuse_other_settings(folder, settings)
   jobs = [_Job(video, path, folder, settings) for video, path in paths.items()]
   try:
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder, settings)
     _run_all(jobs, workers)
     manifest = _gather(jobs, settings)
     if manifest.records:
       manifest.write(folder)
+  except concurrent.futures.process.BrokenProcessPool as error:
+    raise UserError(
+      'a process of the preparation was killed, perhaps for want of memory; '
+      'run again, what is prepared is kept'
+    ) from error
   except OSError as error:
     raise UserError(
       f'cannot write records to {folder}: {error}; mend that and run again, '
@@ -90,7 +98,7 @@ def prepare(
   if not manifest.records:
     raise UserError(
       f'nothing to train on in --videos={videos}: '
-      f'every one of {len(jobs)} files is left out'
+      f'every one of {len(jobs)} videos is left out'
     )
   frames = sum(entry.frames for entry in manifest.records)
   sources = len({entry.video for entry in manifest.records})
@@ -103,10 +111,18 @@ def prepare(
 
 def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
   """What the records depend on, as JSON gives it back."""
+  if data.frame_step < 1:
+    raise UserError(
+      f'config.data.frame_step={data.frame_step} must be at least 1'
+    )
   if not 2 <= data.min_frames <= (data.run_length + 1) // 2:
     raise UserError(
       f'config.data.min_frames={data.min_frames} must be at least 2 and at '
       f'most half of config.data.run_length={data.run_length}'
+    )
+  if data.flow not in flow.METHODS:
+    raise UserError(
+      f'config.data.flow={data.flow} must be {" or ".join(flow.METHODS)}'
     )
   return {
     'size': list(data.size),
@@ -119,25 +135,17 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
   """Names and paths, in an order that does not depend on the file system."""
-  root = videos
-  if root.is_dir():
-    files = sorted(path for path in root.rglob('*') if path.is_file())
-    found = {
-      path.relative_to(root).as_posix(): path
-      for path in files
-      # Neither hidden files nor the records, where those lie inside.
-      if not any(part.startswith('.') for part in path.relative_to(root).parts)
-      and folder.resolve() not in path.resolve().parents
-    }
-  elif root.is_file():
+  if videos.is_dir():
+    found = dict(_search(videos, folder))
+  elif videos.is_file():
     try:
-      lines = root.read_text().splitlines()
+      lines = [line.strip() for line in videos.read_text().splitlines()]
     except UnicodeDecodeError as error:
       raise UserError(
         f'--videos={videos} must be a folder of videos or a text file that '
         'lists them'
       ) from error
-    found = {line.strip(): Path(line.strip()) for line in lines if line.strip()}
+    found = {line: Path(line) for line in lines if line}
   else:
     raise UserError(f'--videos={videos} does not exist')
   if not found:
@@ -145,16 +153,31 @@ def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
   return found
 
 
-def _refuse_other_settings(folder: Path, settings: dict[str, Any]):
-  try:
-    manifest = records.Manifest.read(folder)
-  except FileNotFoundError:
-    return
+def _search(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+  """Yields the names and paths of what may be videos below a folder."""
+  for path in sorted(root.rglob('*')):
+    name = path.relative_to(root)
+    hidden = any(part.startswith('.') for part in name.parts)
+    ours = folder.resolve() in path.resolve().parents
+    if hidden or ours or not path.is_file():
+      continue
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+      path, name = path.parent, name.parent
+    yield name.as_posix(), path
+
+
+def _begin(folder: Path, settings: dict[str, Any]):
+  """Starts a preparation, or goes on with one of the same settings."""
+  folder.mkdir(parents=True, exist_ok=True)
+  path = folder / _SETTINGS
+  if not path.exists():
+    records.write_atomically(path, json.dumps(settings))
+  begun = json.loads(path.read_text())
   for name, value in settings.items():
-    if manifest.settings.get(name) != value:
+    if begun[name] != value:
       raise UserError(
         f'{folder} holds records prepared with config.data.{name}='
-        f'{manifest.settings.get(name)}, not {value}; name another folder by '
+        f'{begun[name]}, not {value}; name another folder by '
         '--config.data.records or remove that one'
       )
 
@@ -176,8 +199,7 @@ def _run_all(jobs: list[_Job], workers: int | None):
     with concurrent.futures.ProcessPoolExecutor(
       workers,
       multiprocessing.get_context('spawn'),
-      initializer=cv2.setNumThreads,
-      initargs=(1,),
+      initializer=_start_worker,
     ) as pool:
       futures = [pool.submit(_prepare_video, job) for job in jobs]
       try:
@@ -189,13 +211,25 @@ def _run_all(jobs: list[_Job], workers: int | None):
         raise
 
 
+def _start_worker():
+  cv2.setNumThreads(1)  # There is a process for every core.
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+  """Workers would outlive a parent that is killed, and write on."""
+  multiprocessing.parent_process().join()
+  os._exit(1)
+
+
 def _is_done(job: _Job) -> bool:
-  """Whether the note is there, and of this file with these settings."""
+  """Whether there is a note on this very file, and the shard it speaks of."""
   try:
     note = json.loads(job.note.read_text())
   except FileNotFoundError:
     return False
-  return note['settings'] == job.settings and note['bytes'] == _bytes(job.path)
+  shard = not note['runs'] or (job.folder / job.shard).exists()
+  return shard and note['bytes'] == _bytes(job.path)
 
 
 def _gather(jobs: list[_Job], settings: dict[str, Any]) -> records.Manifest:
@@ -231,7 +265,6 @@ def _prepare_video(job: _Job):
   note = {
     'video': job.video,
     'bytes': _bytes(job.path),
-    'settings': job.settings,
     'runs': runs,
     'left_out': left_out,
   }
