@@ -82,7 +82,7 @@ def prepare(
     manifest = _gather(jobs, settings)
     if manifest.records:
       manifest.write(folder)
-  except concurrent.futures.process.BrokenProcessPool as error:
+  except concurrent.futures.BrokenExecutor as error:
     raise UserError(
       'a process of the preparation was killed, perhaps for want of memory; '
       'run again, what is prepared is kept'
