@@ -182,7 +182,7 @@ def _read_manifest(config: ml_collections.ConfigDict) -> records.Manifest:
   variant = '' if config.variant == 'paper' else f':{config.variant}'
   prepare = (
     f'`python launch.py --mode=prepare --config=configs/vitexco.py{variant} '
-    f'--config.data.records={folder} --videos=DIR`'
+    f'--videos=DIR --config.data.records={folder}`'
   )
   try:
     manifest = records.Manifest.read(folder)
