@@ -1,0 +1,299 @@
+"""The wiring: what is computed when, and that time can be cut anywhere."""
+
+import functools
+import importlib.util
+from pathlib import Path
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import plain_layers as plain
+import pytest
+from flax import linen as nn
+from skimage import color as skcolor
+
+from vitexco_jax.models import vit
+from vitexco_jax.models.feature_transform import Decoder
+from vitexco_jax.models.vitexco import Generator, colorize_clip
+from vitexco_jax.structs import Guidance
+
+_H, _W, _T = 32, 48, 4
+
+
+def _generator(**changes):
+  settings = {
+    'vit': {'variant': 'test/16', 'taps': (1, 1, 2, 2, 2)},
+    'feature_transform': {'kind': 'bilinear', 'width': 1 / 16, 'dropout': 0.3},
+    'correspondence': {
+      'levels': (2, 3, 4, 5),
+      'width': 1 / 16,
+      'temperature': 0.01,
+      'block': 40,
+    },
+    'colorizer': {'width': 1 / 16},
+  }
+  return Generator(**(settings | changes))
+
+
+def _rgb(*shape, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.uniform(0, 1, (*shape, _H, _W, 3)).astype(np.float32)
+
+
+def _luminance(b=2, t=_T, seed=1):
+  rng = np.random.default_rng(seed)
+  return rng.uniform(-50, 50, (b, t, _H, _W, 1)).astype(np.float32)
+
+
+@pytest.fixture(scope='module')
+def variables():
+  """Made up: the true last layer starts too small for colours that matter."""
+  rng = np.random.default_rng(2)
+
+  def random(leaf):
+    reach = np.sqrt(1 / max(1, np.prod(leaf.shape[:-1])))
+    return rng.uniform(-reach, reach, leaf.shape).astype(np.float32)
+
+  shapes = jax.eval_shape(_generator().init, jax.random.key(0), _rgb(1))
+  return jax.tree.map(random, shapes)
+
+
+@pytest.fixture(scope='module')
+def call(variables):
+  """Runs a method of the generator, compiled."""
+  apply = jax.jit(_generator().apply, static_argnames='method')
+  return functools.partial(apply, variables)
+
+
+@pytest.fixture(scope='module')
+def reference(call):
+  return call(_rgb(2), method='encode_reference')
+
+
+@pytest.fixture(scope='module')
+def guidance(call, reference):
+  return call(_luminance(), reference, method='guide')
+
+
+@pytest.fixture(scope='module')
+def recur(variables):
+  """`colorize_clip`, bound to the parameters and compiled."""
+  bound = functools.partial(
+    _generator().apply, variables, method='colorize_frame'
+  )
+  return jax.jit(
+    functools.partial(colorize_clip, bound), static_argnames='unroll'
+  )
+
+
+@pytest.fixture(scope='module')
+def coloured(recur, guidance):
+  return recur(_luminance(), guidance, jnp.zeros((2, _H, _W, 3)))
+
+
+def _at(tree, *index):
+  return jax.tree.map(lambda x: x[:, *index], tree)
+
+
+def test_encode_reference_agrees_with_scikit_image(reference):
+  lab = skcolor.rgb2lab(_rgb(2).astype(np.float64))
+  np.testing.assert_allclose(reference.lab, lab - [50, 0, 0], atol=1e-2)
+  means = lab[..., 1:].reshape(2, _H // 4, 4, _W // 4, 4, 2).mean((2, 4))
+  np.testing.assert_allclose(reference.ab, means.reshape(2, -1, 2), atol=1e-2)
+  assert reference.keys.shape == (2, (_H // 4) * (_W // 4), 16)
+
+
+def test_guidance_holds_still_over_four_pixels(guidance):
+  assert guidance.warped_ab.shape == (2, _T, _H, _W, 2)
+  assert guidance.confidence.shape == (2, _T, _H, _W, 1)
+  for x in guidance:
+    pooled = np.asarray(x)[:, :, ::4, ::4]
+    np.testing.assert_array_equal(x, pooled.repeat(4, 2).repeat(4, 3))
+
+
+def test_guide_of_a_block_is_that_of_frame_by_frame(call, reference, guidance):
+  for t in range(_T):
+    alone = call(_luminance()[:, t : t + 1], reference, method='guide')
+    for x, y in zip(alone, guidance, strict=True):
+      # A cold softmax makes much of rounding.
+      np.testing.assert_allclose(x[:, 0], y[:, t], atol=0.05)
+
+
+def test_clips_keep_to_their_own_reference(call, reference, guidance):
+  """Swapping two clips and their references swaps what they are told."""
+
+  def swap(tree):
+    return jax.tree.map(lambda x: x[::-1], tree)
+
+  swapped = call(swap(_luminance()), swap(reference), method='guide')
+  for x, y in zip(swap(swapped), guidance, strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-3)
+  mixed = call(_luminance(), swap(reference), method='guide')
+  assert np.abs(mixed.warped_ab - guidance.warped_ab).mean() > 1
+
+
+def test_scan_equals_the_plain_loop(call, guidance, coloured):
+  ab, last_lab = coloured
+  previous_lab = jnp.zeros((2, _H, _W, 3))
+  for t in range(_T):
+    luminance = _luminance()[:, t]
+    want = call(
+      luminance, _at(guidance, t), previous_lab, method='colorize_frame'
+    )
+    np.testing.assert_allclose(ab[:, t], want, atol=1e-3)
+    previous_lab = jnp.concatenate([luminance, want], -1)
+  np.testing.assert_allclose(last_lab, previous_lab, atol=1e-3)
+  assert ab.std() > 5  # Colours that matter.
+
+
+def test_each_frame_sees_the_one_before(call, guidance, coloured):
+  """Else the tests of the recurrence would show nothing."""
+  zeros = jnp.zeros((2, _H, _W, 3))
+  alone = call(
+    _luminance()[:, 1], _at(guidance, 1), zeros, method='colorize_frame'
+  )
+  assert np.abs(alone - coloured[0][:, 1]).max() > 0.1
+
+
+def test_two_halves_with_the_state_carried_equal_the_whole(
+  recur, guidance, coloured
+):
+  lab = jnp.zeros((2, _H, _W, 3))
+  halves = []
+  for part in (slice(0, 2), slice(2, 4)):
+    ab, lab = recur(_luminance()[:, part], _at(guidance, part), lab)
+    halves.append(ab)
+  np.testing.assert_allclose(np.concatenate(halves, 1), coloured[0], atol=1e-3)
+  np.testing.assert_allclose(lab, coloured[1], atol=1e-3)
+
+
+def test_unroll_changes_nothing(recur, guidance, coloured):
+  zeros = jnp.zeros((2, _H, _W, 3))
+  ab, last_lab = recur(_luminance(), guidance, zeros, unroll=3)  # 3 and 1.
+  np.testing.assert_allclose(ab, coloured[0], atol=1e-3)
+  np.testing.assert_allclose(last_lab, coloured[1], atol=1e-3)
+
+
+def test_noise_is_seen_but_not_carried():
+  clean = _luminance(b=1)
+  noisy = clean + 7
+  guidance = Guidance(jnp.zeros((1, _T, 1)), jnp.zeros((1, _T, 1)))
+  first = np.full((1, _H, _W, 3), 3, np.float32)
+
+  def record(luminance, guidance, previous_lab):
+    """As ab: the lightness now, and that of the frame before."""
+    return jnp.concatenate([luminance, previous_lab[..., :1]], -1)
+
+  ab, last_lab = colorize_clip(record, noisy, guidance, first, clean)
+  np.testing.assert_array_equal(ab[..., :1], noisy)
+  np.testing.assert_array_equal(ab[:, 0, ..., 1:], first[..., :1])
+  np.testing.assert_array_equal(ab[:, 1:, ..., 1:], clean[:, :-1])
+  np.testing.assert_array_equal(last_lab[..., :1], clean[:, -1])
+  np.testing.assert_array_equal(last_lab[..., 1:], ab[:, -1])
+
+
+def _calls(kind, method, *args, generator=None):
+  """Inputs and names of the modules of a kind that a method runs; no compute."""
+  generator = generator or _generator()
+  seen = []
+
+  def note(next_function, args, kwargs, context):
+    if isinstance(context.module, kind) and context.method_name == '__call__':
+      seen.append((context.module.name, args[0]))
+    return next_function(*args, **kwargs)
+
+  with nn.intercept_methods(note):
+    out = generator.apply(*args, method=method)
+  return seen, out
+
+
+def test_the_vit_sees_grey_frames_and_a_true_reference(variables, reference):
+  """Both scaled from [0, 1] to [-1, 1], the pretrained weights' range."""
+
+  @jax.jit
+  def inputs(variables):
+    kind = vit.VisionTransformer
+    ((_, frames),), _ = _calls(
+      kind, 'guide', variables, _luminance(), reference
+    )
+    ((_, picture),), _ = _calls(kind, 'encode_reference', variables, _rgb(2))
+    return frames, picture
+
+  frames, picture = inputs(variables)
+  grey = ((_luminance() + 50) / 100).repeat(3, -1).reshape(-1, _H, _W, 3)
+  np.testing.assert_allclose(frames, 2 * grey - 1, atol=1e-5)
+  np.testing.assert_allclose(picture, 2 * _rgb(2) - 1, atol=1e-5)
+
+
+def test_decoders_not_matched_with_are_not_computed(variables, reference):
+  names = []
+
+  def guide(variables):
+    calls, out = _calls(Decoder, 'guide', variables, _luminance(), reference)
+    names.extend(name for name, _ in calls)
+    return out
+
+  jax.eval_shape(guide, variables)
+  assert names == ['level2', 'level3', 'level4', 'level5']
+
+
+def test_float32_leaves_a_bfloat16_generator(variables, reference, guidance):
+  apply = functools.partial(_generator(dtype='bfloat16').apply, variables)
+
+  def run():
+    reference = apply(_rgb(2), method='encode_reference')
+    guidance = apply(_luminance(), reference, method='guide')
+    zeros = jnp.zeros((2, _H, _W, 3))
+    ab = apply(
+      _luminance()[:, 0], _at(guidance, 0), zeros, method='colorize_frame'
+    )
+    return reference, guidance, ab
+
+  assert {x.dtype for x in jax.tree.leaves(jax.eval_shape(run))} == {
+    jnp.dtype('float32')
+  }
+
+
+def test_features_in_bfloat16_are_close(variables):
+  def features(dtype):
+    apply = functools.partial(
+      _generator(dtype=dtype).apply, levels=(3,), method='features'
+    )
+    return jax.jit(apply)(variables, _rgb(2))[0]
+
+  exact, rounded = features('float32'), features('bfloat16')
+  assert rounded.dtype == jnp.bfloat16
+  error = np.asarray(rounded, np.float32) - exact
+  assert np.sqrt(np.mean(error**2)) < 0.05 * exact.std()
+
+
+def test_dropout_wants_a_key_in_training_only(variables, reference):
+  apply = functools.partial(_generator().apply, variables)
+
+  def run(method, *args):
+    return jax.eval_shape(lambda: apply(*args, method=method))
+
+  calls = (
+    ('features', _rgb(2), (3,)),
+    ('encode_reference', _rgb(2)),
+    ('guide', _luminance(), reference),
+  )
+  for method, *args in calls:
+    run(method, *args, False)
+    with pytest.raises(flax.errors.InvalidRngError, match='dropout'):
+      run(method, *args, True)
+
+
+def test_the_papers_sizes():
+  path = Path(__file__).parent.parent / 'configs' / 'vitexco.py'
+  spec = importlib.util.spec_from_file_location('config_vitexco', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  model = module.get_config().model.to_dict()
+  del model['discriminator']
+  image = jax.ShapeDtypeStruct((1, 224, 384, 3), jnp.float32)
+  made = jax.eval_shape(Generator(**model).init, jax.random.key(0), image)
+  params = made['params']
+  assert plain.count(params['correspondence']) == 9_014_797
+  assert plain.count(params['colorizer']) == 32_802_370
