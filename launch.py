@@ -5,38 +5,46 @@
   python launch.py --mode=export --workdir=runs/vitexco --output=weights/mine
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
   python launch.py --mode=evaluate --data=DIR --output=OUT
-  python launch.py --mode=benchmark
+  python launch.py --mode=benchmark --output=OUT
   python launch.py --mode=demo --video=IN --output=DIR
 
-Any value of the config can be set from here: --config.train.batch_size=8.
+Any value of the config can be set from here: --config.train.batch_size=8. The
+modes that use weights take the config that lies beside these, and what is set.
 """
 
+import ast
+import difflib
 import os
-import re
+import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from absl import app, flags
-from ml_collections import config_flags
+import ml_collections
+from absl import app, flags, logging
 
 from vitexco_jax.errors import UserError
 
 _HERE = Path(__file__).resolve().parent
 
-_MODES = (
-  'train',
-  'prepare',
-  'export',
-  'colorize',
-  'evaluate',
-  'benchmark',
-  'demo',
+# Flags that a mode needs, and those that it understands beside them.
+_MODES = {
+  'train': ((), ('workdir',)),
+  'prepare': (('videos',), ()),
+  'export': (('output',), ('workdir',)),
+  'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
+  'evaluate': (('data', 'output'), ('checkpoint',)),
+  'benchmark': (('output',), ()),
+  'demo': (('video', 'output'), ('checkpoint',)),
+}
+
+_CONFIG = flags.DEFINE_string(
+  'config',
+  str(_HERE / 'configs/vitexco.py'),
+  'The experiment, FILE[:VARIANT]; --config.NAME=VALUE changes a value of it.',
 )
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'The experiment, FILE[:VARIANT]; configs/vitexco.py if unset.'
-)
-_MODE = flags.DEFINE_enum('mode', 'train', _MODES, 'What to do.')
+_MODE = flags.DEFINE_string('mode', 'train', f'What to do: {" ".join(_MODES)}.')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/vitexco', 'Where a training run lives.'
 )
@@ -56,7 +64,7 @@ _REFERENCE = flags.DEFINE_string(
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go.')
 _OVERWRITE = flags.DEFINE_bool(
-  'overwrite', False, 'Whether an existing output may be replaced.'
+  'overwrite', False, 'colorize: whether an existing output may be replaced.'
 )
 _DATA = flags.DEFINE_string(
   'data', None, 'evaluate: a folder of videos or of folders of frames.'
@@ -64,9 +72,8 @@ _DATA = flags.DEFINE_string(
 
 
 def main(argv: Sequence[str]) -> None:
-  """Calls the mode's file with what it needs."""
-  if len(argv) > 1:
-    raise UserError(f'{argv[1]!r} is no flag: every argument starts with --')
+  """Calls the mode's file with what it needs; argv[1:] are no plain flags."""
+  logging.set_verbosity(logging.WARNING)
   # Compiled programs are kept between calls: starting is most of a short call.
   cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
   os.environ.setdefault(
@@ -74,7 +81,16 @@ def main(argv: Sequence[str]) -> None:
   )
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1')
 
-  config = _CONFIG.value
+  config = load_config(_CONFIG.value)
+  overrides = parse_overrides(argv[1:], config)
+  config.update_from_flattened_dict(overrides)
+  check_flags(_MODE.value)
+
+  def colorizer():
+    from vitexco_jax.colorize import VideoColorizer
+
+    return VideoColorizer.from_checkpoint(_CHECKPOINT.value, overrides)
+
   if _MODE.value == 'train':
     from vitexco_jax.train import train
 
@@ -82,89 +98,180 @@ def main(argv: Sequence[str]) -> None:
   elif _MODE.value == 'prepare':
     from vitexco_jax.prepare import prepare
 
-    prepare(config, Path(_required('videos')))
+    prepare(config, Path(_VIDEOS.value))
   elif _MODE.value == 'export':
     from vitexco_jax.export import export_run
 
-    export_run(Path(_WORKDIR.value), Path(_required('output')))
+    export_run(Path(_WORKDIR.value), Path(_OUTPUT.value))
   elif _MODE.value == 'colorize':
     from vitexco_jax.colorize import colorize
 
     colorize(
-      _colorizer(),
-      video_path=Path(_required('video')),
-      reference=_required('reference'),
-      output=Path(_required('output')),
-      overwrite=_OVERWRITE.value,
+      colorizer(),
+      Path(_VIDEO.value),
+      _REFERENCE.value,
+      Path(_OUTPUT.value),
+      _OVERWRITE.value,
     )
   elif _MODE.value == 'evaluate':
     from vitexco_jax.evaluate import evaluate
 
-    colorizer = _colorizer()
-    evaluate(
-      colorizer.config,
-      colorizer,
-      _CHECKPOINT.value,
-      _required('data'),
-      _required('output'),
-    )
+    made = colorizer()
+    checkpoint = _CHECKPOINT.value
+    evaluate(made.config, made, checkpoint, _DATA.value, _OUTPUT.value)
   elif _MODE.value == 'benchmark':
     from vitexco_jax.benchmark import benchmark
 
-    benchmark(config, Path(_required('output')))
+    benchmark(config, Path(_OUTPUT.value))
   elif _MODE.value == 'demo':
     from vitexco_jax.demo import demo
 
-    demo(_colorizer(), _required('video'), _required('output'))
+    demo(colorizer(), _VIDEO.value, _OUTPUT.value)
 
 
-def _colorizer():
-  """The colorizer of --checkpoint, under the overrides of its config."""
-  from vitexco_jax.colorize import VideoColorizer
+def load_config(spec: str) -> ml_collections.ConfigDict:
+  """Returns what `get_config(VARIANT)` of a FILE[:VARIANT] gives.
 
-  overrides = config_flags.get_override_values(flags.FLAGS['config'])
-  return VideoColorizer.from_checkpoint(Path(_CHECKPOINT.value), overrides)
-
-
-def _required(name: str) -> str:
-  value = flags.FLAGS[name].value
-  if not value:
-    raise UserError(f'--mode={_MODE.value} needs --{name}')
-  return value
-
-
-def _parse(argv: Sequence[str]) -> list[str]:
-  """Parses flags; whatever is wrong with one becomes one sentence."""
-  argv = list(argv)
-  if not any(x.lstrip('-').split('=')[0] == 'config' for x in argv[1:]):
-    argv.insert(1, f'--config={_HERE / "configs/vitexco.py"}')
+  Raises:
+    UserError: there is no such file or variant.
+  """
+  path, _, variant = spec.partition(':')
   try:
-    return flags.FLAGS(argv)
-  except (
-    flags.Error,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-  ) as error:
-    raise UserError(_sentence(error)) from error
+    get_config = runpy.run_path(path)['get_config']
+  except OSError as error:
+    raise UserError(
+      f'--config={spec}: cannot read {path} ({error.strerror}); '
+      'the experiment of the paper is configs/vitexco.py'
+    ) from error
+  except (SyntaxError, KeyError) as error:
+    raise UserError(
+      f'--config={spec}: {path} is no Python file with a get_config()'
+    ) from error
+  try:
+    return get_config(*filter(None, [variant]))
+  except ValueError as error:
+    raise UserError(f'--config={spec}: {error}') from error
 
 
-def _sentence(error: Exception) -> str:
-  """The telling part of what absl and ml_collections raise."""
-  last = str(error).strip().splitlines()
-  unknown = re.search(r"'(\w+)'.*Did you mean \"(\w+)\"", str(error), re.S)
-  if unknown:
-    return 'the config has no {!r}; did you mean {!r}?'.format(
-      *unknown.groups()
+def parse_overrides(
+  arguments: Iterable[str], config: ml_collections.ConfigDict
+) -> dict[str, Any]:
+  """Parses `--config.train.batch_size=8` and the like by the config's types.
+
+  Args:
+    arguments: all that are no plain flags.
+    config: whose names and types are allowed.
+
+  Returns:
+    Values by dotted name, as in `{'train.batch_size': 8}`.
+
+  Raises:
+    UserError: a name is unknown, a value is not of the type, or an argument is
+      not of this form.
+  """
+  known = dict(_values(config))
+  overrides = {}
+  for argument in arguments:
+    flag, equals, text = argument.partition('=')
+    dashes, dot, name = flag.partition('config.')
+    if dashes not in ('-', '--') or not dot:
+      raise UserError(_no_flag(argument))
+    if name not in known:
+      raise UserError(
+        f'the config has no {name!r}' + _nearest(name, known, cutoff=0.0)
+      )
+    if not equals:
+      raise UserError(f'--config.{name} has no value: write {flag}=VALUE')
+    overrides[name] = _parse_value(name, text, known[name])
+  return overrides
+
+
+def check_flags(mode: str):
+  """Checks that a mode has the flags that it needs, and no others.
+
+  Raises:
+    UserError: the mode is unknown, or a flag is missing or of another mode.
+  """
+  if mode not in _MODES:
+    raise UserError(
+      f'there is no --mode={mode}'
+      + (_nearest(mode, _MODES) or f'; known are {", ".join(_MODES)}')
     )
-  return last[-1].strip('\'"')
+  needed, understood = _MODES[mode]
+  ours = {name for pair in _MODES.values() for names in pair for name in names}
+  for name in sorted(ours.difference(needed, understood)):
+    if flags.FLAGS[name].present:
+      near = _nearest(name, needed + understood, '--')
+      raise UserError(f'--mode={mode} does not know --{name}{near}')
+  for name in needed:
+    if not flags.FLAGS[name].value:
+      raise UserError(f'--mode={mode} needs --{name}')
+
+
+def _values(
+  config: ml_collections.ConfigDict, prefix: str = ''
+) -> Iterator[tuple[str, Any]]:
+  """All values of a config by dotted name."""
+  for name, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from _values(value, f'{prefix}{name}.')
+    else:
+      yield prefix + name, value
+
+
+def _parse_value(name: str, text: str, default: Any) -> Any:
+  """Reads a value of the default's type."""
+  kind = type(default)
+  try:
+    if kind is bool:
+      return {'true': True, 'false': False}[text.lower()]
+    if kind is not tuple:
+      return kind(text)
+    value = ast.literal_eval(text)
+    wanted = {type(x) for x in default}
+    if {type(x) for x in value} != wanted:
+      raise TypeError
+    if len(default) == 2 != len(value):  # A size.
+      raise TypeError
+    return tuple(value)
+  except (KeyError, SyntaxError, TypeError, ValueError) as error:
+    example = str(default).replace(' ', '')
+    raise UserError(
+      f'--config.{name}={text} is no {kind.__name__} like {example}'
+    ) from error
+
+
+def _no_flag(argument: str) -> str:
+  """What to say of an argument that is no flag of ours."""
+  if not argument.startswith('-'):
+    return (
+      f'{argument!r} is no flag: every argument is of the form --NAME=VALUE'
+    )
+  name = argument.lstrip('-').partition('=')[0]
+  ours = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)]
+  return f'there is no flag --{name}' + _nearest(name, ours, '--')
+
+
+def _nearest(
+  name: str, known: Iterable[str], prefix: str = '', cutoff: float = 0.5
+) -> str:
+  """A question for the known name that comes nearest, if any comes near."""
+  near = difflib.get_close_matches(name, known, 1, cutoff)
+  return f'; did you mean {prefix}{near[0]}?' if near else ''
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses the plain flags; what is left over goes to `main`."""
+  try:
+    return flags.FLAGS(argv, known_only=True)
+  except flags.Error as error:
+    raise UserError(str(error)) from error
 
 
 def run() -> None:
   """Runs `main`; what the user can mend is said in one sentence, status 1."""
   try:
-    app.run(main, flags_parser=_parse)
+    app.run(main, flags_parser=_parse_flags)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(1)

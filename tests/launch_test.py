@@ -1,0 +1,149 @@
+"""The door: whatever is wrong with a call is said in one sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+import launch
+from vitexco_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = str(ROOT / 'configs/vitexco.py')
+
+
+@pytest.fixture(autouse=True)
+def fresh_flags():
+  """Flags as they are before a call is parsed."""
+  yield
+  flags.FLAGS.unparse_flags()
+  for name in flags.FLAGS:
+    flags.FLAGS[name].unparse()
+
+
+def _parse(*arguments):
+  """What `main` makes of a call, up to the choice of a mode."""
+  rest = launch._parse_flags(['launch.py', *arguments])
+  config = launch.load_config(flags.FLAGS.config)
+  overrides = launch.parse_overrides(rest[1:], config)
+  config.update_from_flattened_dict(overrides)
+  launch.check_flags(flags.FLAGS.mode)
+  return config
+
+
+@pytest.mark.parametrize(
+  'arguments, name, value',
+  [
+    (['--config.train.batch_size=8'], 'train.batch_size', 8),
+    (['--config.train.b1=0'], 'train.b1', 0.0),
+    (
+      ['--config.loss.l1_same_video_only=true'],
+      'loss.l1_same_video_only',
+      True,
+    ),
+    (['--config.train.init=a=b'], 'train.init', 'a=b'),
+    (['--config.use.size=(64, 96)'], 'use.size', (64, 96)),
+    (['--config.model.vit.taps=1,1,2,2,2'], 'model.vit.taps', (1, 1, 2, 2, 2)),
+    (
+      ['--config.seed=1', '--workdir=x', '--config.seed=2'],
+      'seed',
+      2,
+    ),
+    ([f'--config={CONFIG}:small'], 'model.colorizer.width', 0.25),
+    ([], 'train.updates', 100_000),
+  ],
+)
+def test_overrides(arguments, name, value):
+  found = _parse(*arguments)
+  for part in name.split('.'):
+    found = found[part]
+  assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+  'arguments, sentence',
+  [
+    (
+      ['--config.train.batchsize=3'],
+      "the config has no 'train.batchsize'; did you mean train.batch_size?",
+    ),
+    (
+      ['--config.tran.updates=3'],
+      "the config has no 'tran.updates'; did you mean train.updates?",
+    ),
+    (
+      ['--config.seed.x=3'],
+      "the config has no 'seed.x'; did you mean seed?",
+    ),
+    (['--config.zzz=3'], "the config has no 'zzz'; did you mean "),
+    (
+      ['--config.train.updates=foo'],
+      '--config.train.updates=foo is no int like 100000',
+    ),
+    (['--config.train.updates=2.5'], 'is no int like 100000'),
+    (['--config.train.b1=x'], 'is no float like 0.5'),
+    (['--config.loss.l1_same_video_only=2'], 'is no bool like False'),
+    (['--config.use.size=64'], 'is no tuple like (224,384)'),
+    (['--config.use.size=(64,)'], 'is no tuple like (224,384)'),
+    (['--config.use.size=(64,"b")'], 'is no tuple like (224,384)'),
+    (['--config.use.size=(64,'], 'is no tuple like (224,384)'),
+    (['--config.train.updates', '5'], 'write --config.train.updates=VALUE'),
+    (['--config=nope.py'], 'cannot read nope.py (No such file or directory)'),
+    ([f'--config={CONFIG}:smal'], 'paper, small and tiny are known'),
+    ([f'--config={ROOT / "README.md"}'], 'no Python file with a get_config()'),
+    (['--moode=x'], 'there is no flag --moode; did you mean --mode?'),
+    (
+      ['--mode=colorise'],
+      'there is no --mode=colorise; did you mean colorize?',
+    ),
+    (['--mode=foo'], 'known are train, prepare, export, colorize, evaluate'),
+    (['extra'], "'extra' is no flag"),
+    (['--overwrite=maybe'], 'Non-boolean'),
+    (['--mode=prepare'], '--mode=prepare needs --videos'),
+    (['--mode=colorize', '--video=x'], '--mode=colorize needs --reference'),
+    (
+      ['--mode=colorize', '--videos=x'],
+      '--mode=colorize does not know --videos; did you mean --video?',
+    ),
+    (['--video=x'], '--mode=train does not know --video'),
+  ],
+)
+def test_mistakes_are_said_in_one_sentence(arguments, sentence):
+  with pytest.raises(UserError) as caught:
+    _parse(*arguments)
+  assert sentence in str(caught.value)
+  assert '\n' not in str(caught.value)
+
+
+def _call(*arguments):
+  return subprocess.run(
+    [sys.executable, ROOT / 'launch.py', *arguments],
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_a_mistake_ends_with_status_1_and_no_traceback():
+  done = _call('--config.train.batchsize=3')
+  assert done.returncode == 1 and not done.stdout
+  assert done.stderr == (
+    "error: the config has no 'train.batchsize'; did you mean"
+    ' train.batch_size?\n'
+  )
+
+
+def test_help_names_modes_and_flags():
+  done = _call('--helpshort')
+  assert '--mode=prepare --videos=DIR' in done.stdout
+  assert '--reference' in done.stdout
+  assert not done.stderr
+
+
+def test_mistakes_are_found_before_anything_heavy_is_imported():
+  code = 'import sys, launch; print("jax" in sys.modules)'
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.stdout == 'False\n'
