@@ -66,7 +66,8 @@ def prepare(
     workers: processes; by default one for each core.
 
   Returns:
-    The manifest, as it was written.
+    The manifest, as it was written: of these videos. Records of others that
+    were prepared into the same folder stay there, unlisted.
 
   Raises:
     UserError: `videos` is missing or holds nothing usable, or the records'
