@@ -73,7 +73,7 @@ _DATA = flags.DEFINE_string(
 
 def main(argv: Sequence[str]) -> None:
   """Calls the mode's file with what it needs; argv[1:] are no plain flags."""
-  logging.set_verbosity(logging.WARNING)
+  logging.set_verbosity(logging.ERROR)  # Orbax tells of every step it takes.
   # Compiled programs are kept between calls: starting is most of a short call.
   cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
   os.environ.setdefault(

@@ -46,18 +46,17 @@ class Checkpoints:
 
   def __init__(self, workdir: Path):
     self._folder = Path(workdir).absolute() / 'checkpoints'
+    # A folder with a number for a name is a step to Orbax, even if empty.
+    for folder in self._folder.glob('[0-9]*'):
+      if not any(folder.iterdir()):
+        folder.rmdir()
     self._manager = ocp.CheckpointManager(
       self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=3)
     )
 
   def latest_step(self) -> int | None:
     """The newest step saved, None if there is none."""
-    steps = [s for s in self._manager.all_steps() if self._is_whole(s)]
-    return max(steps, default=None)
-
-  def _is_whole(self, step: int) -> bool:
-    # A folder with a number for a name is a step to Orbax, even if empty.
-    return (self._folder / str(step) / 'state').is_dir()
+    return _newest(self._folder)
 
   def save(self, step: int, state: Any, feed: Mapping[str, Any]):
     """Starts to save the state (an unreplicated tree) and the data feed's."""
@@ -71,8 +70,16 @@ class Checkpoints:
     )
 
   def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
-    """Returns the state, as numpy arrays, and the feed's state."""
+    """Returns the state, as numpy arrays, and the feed's state.
+
+    Raises:
+      UserError: it is partial, or of another config; names what differs.
+    """
+    folder = self._folder / str(step)
     try:
+      with ocp.PyTreeCheckpointer() as checkpointer:
+        saved = _saved_shapes(checkpointer, folder / 'state')['params']
+      check_params(saved, abstract_state.params, f'the checkpoint {folder}')
       restored = self._manager.restore(
         step,
         args=ocp.args.Composite(
@@ -80,10 +87,10 @@ class Checkpoints:
           feed=ocp.args.JsonRestore(),
         ),
       )
-    except (ValueError, KeyError, FileNotFoundError) as error:
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
       raise UserError(
-        f'the checkpoint {self._folder / str(step)} is broken or of another '
-        'config: take another --workdir, or the config that it was made with'
+        f'the checkpoint {folder} is broken or of another config: take another '
+        '--workdir, or the config that it was made with'
       ) from error
     return jax.tree.map(np.asarray, restored.state), restored.feed
 
@@ -91,6 +98,13 @@ class Checkpoints:
     """Waits for saves under way."""
     self._manager.wait_until_finished()
     self._manager.close()
+
+
+def _newest(folder: Path) -> int | None:
+  """The newest step in a folder of checkpoints that holds a state."""
+  states = folder.glob('[0-9]*/state')
+  steps = (state.parent.name for state in states)
+  return max((int(step) for step in steps if step.isdigit()), default=None)
 
 
 def write_config(folder: Path, config: ml_collections.ConfigDict):
@@ -154,9 +168,15 @@ def load_params(path: Path) -> dict[str, Any]:
   """
   path = Path(path).absolute()
   config = load_config(path)
+  try:
+    expected = abstract_params(config)
+  except (AttributeError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{path / _CONFIG} is not a config of this version: {error}'
+    ) from error
   folder = path / 'params'
   if not folder.is_dir():
-    step = Checkpoints(path).latest_step()
+    step = _newest(path / 'checkpoints')
     if step is None:
       raise UserError(
         f'{path} holds neither an export nor a whole checkpoint yet'
@@ -164,7 +184,7 @@ def load_params(path: Path) -> dict[str, Any]:
     folder = path / 'checkpoints' / str(step) / 'state'
   try:
     with ocp.PyTreeCheckpointer() as checkpointer:
-      tree = checkpointer.metadata(folder).item_metadata.tree
+      tree = _saved_shapes(checkpointer, folder)
       tree = checkpointer.restore(
         folder,
         restore_args=jax.tree.map(
@@ -177,8 +197,13 @@ def load_params(path: Path) -> dict[str, Any]:
     ) from error
   params = dict(tree.get('params', tree))
   params.pop('discriminator', None)
-  check_params(params, abstract_params(config), str(path))
+  check_params(params, expected, str(path))
   return jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+
+
+def _saved_shapes(checkpointer: ocp.PyTreeCheckpointer, folder: Path) -> Any:
+  """What Orbax notes of the arrays in a folder: a tree with `shape`s."""
+  return checkpointer.metadata(folder).item_metadata.tree
 
 
 def check_params(params: Any, expected: Any, source: str):

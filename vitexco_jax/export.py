@@ -10,10 +10,16 @@ def export_run(workdir: Path, output: Path) -> None:
   """Writes the newest checkpoint's generator, as float16, with its config.
 
   Raises:
-    UserError: there is no whole checkpoint, or `output` exists.
+    UserError: there is no whole checkpoint, or `output` exists or cannot be
+      written.
   """
   if output.exists():
     raise UserError(f'--output={output} exists: name a folder that does not')
   params = checkpoint.load_params(workdir)
-  checkpoint.export(output, params, checkpoint.load_config(workdir))
+  try:
+    checkpoint.export(output, params, checkpoint.load_config(workdir))
+  except OSError as error:
+    raise UserError(
+      f'cannot write --output={output}: {error.strerror or error}'
+    ) from error
   print(f'Wrote {output}; colour with --checkpoint={output}')

@@ -1,0 +1,181 @@
+"""Checkpoints and exports: what comes back, and what is refused."""
+
+import shutil
+
+import flax
+import jax
+import numpy as np
+import optax
+import pytest
+
+from configs.vitexco import get_config
+from vitexco_jax import checkpoint, export
+from vitexco_jax.errors import UserError
+from vitexco_jax.train import TrainState
+
+
+@pytest.fixture(scope='module')
+def config():
+  return get_config('tiny')
+
+
+@pytest.fixture(scope='module')
+def params(config):
+  rng = np.random.default_rng(0)
+  return jax.tree.map(
+    lambda x: rng.normal(size=x.shape).astype(np.float32),
+    checkpoint.abstract_params(config),
+  )
+
+
+@pytest.fixture(scope='module')
+def state(params):
+  """A state in the midst of accumulation, as training has it."""
+  params = params | {'discriminator': {'gate': np.float32(0.5)}}
+  optimizer = optax.MultiSteps(optax.adamw(1e-3), 3)
+  rng = np.random.default_rng(1)
+  made = jax.tree.map(
+    lambda x: rng.normal(size=x.shape).astype(x.dtype),
+    jax.eval_shape(optimizer.init, params),
+  )
+  made = made._replace(mini_step=np.int32(1))
+  return TrainState(
+    micro_step=np.int32(4),
+    params=params,
+    optimizer=made,
+    spectral={'u': np.ones((1, 3), np.float32)},
+    key=np.array([1, 2], np.uint32),
+  )
+
+
+def _assert_equal(found, expected):
+  assert jax.tree.structure(found) == jax.tree.structure(expected)
+  for x, y in zip(
+    jax.tree.leaves(found), jax.tree.leaves(expected), strict=True
+  ):
+    assert x.dtype == y.dtype
+    np.testing.assert_array_equal(x, y)
+
+
+def _workdir(path, config, state, *steps):
+  checkpoint.write_config(path, config)
+  checkpoints = checkpoint.Checkpoints(path)
+  for step in steps:
+    checkpoints.save(step, state, {'samples': 8 * step})
+  checkpoints.close()
+  return path
+
+
+def test_state_comes_back_bit_for_bit(tmp_path, config, state):
+  _workdir(tmp_path, config, state, 4)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  assert checkpoints.latest_step() == 4
+  abstract = jax.eval_shape(lambda: state)
+  found, feed = checkpoints.restore(4, abstract)
+  checkpoints.close()
+  assert feed == {'samples': 32}
+  assert isinstance(found, TrainState)
+  _assert_equal(found, state)
+
+
+def test_newest_three_are_kept(tmp_path, config, state):
+  _workdir(tmp_path, config, state, 2, 4, 6, 10)
+  steps = sorted(int(x.name) for x in (tmp_path / 'checkpoints').iterdir())
+  assert steps == [4, 6, 10]
+
+
+def test_empty_folder_is_not_the_newest_step(tmp_path, config, state):
+  _workdir(tmp_path, config, state, 4)
+  (tmp_path / 'checkpoints' / '6').mkdir()
+  assert checkpoint.load_params(tmp_path)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  assert checkpoints.latest_step() == 4
+  checkpoints.save(6, state, {})  # Nor is it in the way.
+  checkpoints.close()
+  assert checkpoint.Checkpoints(tmp_path).latest_step() == 6
+
+
+def test_state_of_another_architecture_is_refused(tmp_path, config, state):
+  _workdir(tmp_path, config, state, 4)
+  other = state._replace(
+    params=state.params | {'discriminator': {'gate': np.zeros(2, np.float32)}}
+  )
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(
+    UserError, match=r'4 is of another arch.*discriminator/gate is \(\) instead'
+  ):
+    checkpoints.restore(4, jax.eval_shape(lambda: other))
+  checkpoints.close()
+
+
+def test_export_rounds_to_float16(tmp_path, config, params):
+  checkpoint.export(tmp_path / 'made', params, config)
+  found = checkpoint.load_params(tmp_path / 'made')
+  rounded = jax.tree.map(
+    lambda x: x.astype(np.float16).astype(np.float32), params
+  )
+  _assert_equal(found, rounded)
+  assert checkpoint.load_config(tmp_path / 'made').use.size == [64, 96]
+  assert [x.name for x in tmp_path.iterdir()] == ['made']
+
+
+def test_workdir_gives_its_newest_generator(tmp_path, config, params, state):
+  _workdir(tmp_path, config, state, 2)
+  newer = state._replace(params=jax.tree.map(lambda x: x + 1, state.params))
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  checkpoints.save(4, newer, {})
+  checkpoints.close()
+  expected = jax.tree.map(lambda x: x + 1, params)
+  _assert_equal(checkpoint.load_params(tmp_path), expected)
+
+
+def test_export_mode_exports_a_run_once(tmp_path, config, state, capsys):
+  run = _workdir(tmp_path / 'run', config, state, 2)
+  export.export_run(run, tmp_path / 'made')
+  assert 'made' in capsys.readouterr().out
+  assert checkpoint.load_params(tmp_path / 'made')
+  with pytest.raises(UserError, match=r'made exists'):
+    export.export_run(run, tmp_path / 'made')
+
+
+def test_missing_and_partial_are_refused(tmp_path, config, params):
+  with pytest.raises(UserError, match=r'no checkpoint .*none'):
+    checkpoint.load_params(tmp_path / 'none')
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(UserError, match=r'empty is no whole .*config\.json'):
+    checkpoint.load_params(tmp_path / 'empty')
+
+  checkpoint.write_config(tmp_path / 'begun', config)
+  with pytest.raises(UserError, match=r'begun holds neither'):
+    checkpoint.load_params(tmp_path / 'begun')
+  assert [x.name for x in (tmp_path / 'begun').iterdir()] == ['config.json']
+
+  checkpoint.export(tmp_path / 'cut', params, config)
+  shutil.rmtree(tmp_path / 'cut/params/d')  # Where the numbers are.
+  with pytest.raises(UserError, match=r'cut/params is partial or broken'):
+    checkpoint.load_params(tmp_path / 'cut')
+
+  (tmp_path / 'cut/config.json').write_text('{"seed": 0}')
+  with pytest.raises(UserError, match=r'config\.json'):
+    checkpoint.load_params(tmp_path / 'cut')
+
+
+def test_another_architecture_lists_what_differs(tmp_path, config, params):
+  flat = flax.traverse_util.flatten_dict(params, sep='/')
+  flat['colorizer/extra/bias'] = np.zeros(1, np.float32)
+  flat['colorizer/out/bias'] = np.zeros(3, np.float32)
+  del flat['colorizer/conv1_0/bias']
+  other = flax.traverse_util.unflatten_dict(flat, sep='/')
+  checkpoint.export(tmp_path / 'made', other, config)
+  with pytest.raises(UserError) as caught:
+    checkpoint.load_params(tmp_path / 'made')
+  message = str(caught.value)
+  assert 'made is of another architecture' in message
+  assert 'colorizer/conv1_0/bias is missing' in message
+  assert 'colorizer/extra/bias is unexpected' in message
+  assert 'colorizer/out/bias is (3,) instead of (2,)' in message
+
+
+def test_a_long_list_of_differences_is_cut(config, params):
+  with pytest.raises(UserError, match=r'; and \d+ more$'):
+    checkpoint.check_params({'vit': params['vit']}, params, 'it')
