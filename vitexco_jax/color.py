@@ -68,6 +68,16 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
   return jnp.clip(rgb, 0.0, 1.0)
 
 
+@jax.jit
+def grey(rgb: jax.Array) -> jax.Array:
+  """A picture's L alone, in three equal channels: [..., 3] uint8 to uint8."""
+  lab = rgb_to_lab(rgb.astype(jnp.float32) / 255.0)
+  without = lab_to_rgb(lab * jnp.array([1.0, 0.0, 0.0]))
+  # The channels may differ by a level: Lab's white is rounded.
+  green = jnp.round(without[..., 1:2] * 255.0).astype(jnp.uint8)
+  return jnp.repeat(green, 3, -1)
+
+
 def center(lab: jax.Array) -> jax.Array:
   """Lab as the networks take it: l = L - 50. [..., 3] to [..., 3]."""
   return lab - jnp.array([_L_OFFSET, 0.0, 0.0], lab.dtype)

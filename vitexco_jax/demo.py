@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -59,7 +57,7 @@ def demo(
 
     def grey_frames() -> Iterator[np.ndarray]:
       for frame in reader:
-        grey = np.asarray(_grey(frame.rgb))
+        grey = np.asarray(color.grey(frame.rgb))
         read.append((frame, grey))
         yield grey
 
@@ -89,13 +87,3 @@ def demo(
   print(f'  {mean["coloured"]:5.2f} dB  {colour_path}')
   print(f'To look at: {output / "strip.png"}')
   return mean
-
-
-@jax.jit
-def _grey(rgb: jax.Array) -> jax.Array:
-  """A picture's L in three equal channels: both [h, w, 3] uint8."""
-  lab = color.rgb_to_lab(rgb.astype(jnp.float32) / 255)
-  grey = color.lab_to_rgb(lab * jnp.array([1.0, 0.0, 0.0]))
-  # The channels may differ by a level: Lab's white is rounded.
-  green = jnp.round(grey[..., 1:2] * 255).astype(jnp.uint8)
-  return jnp.repeat(green, 3, -1)

@@ -22,21 +22,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
-import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import color, metrics, video
+from vitexco_jax import color, metrics, strips, video
 from vitexco_jax.errors import UserError
 
 PROTOCOL = 'first-frame'
 _VALUES = ('psnr', 'ssim', 'grey_psnr', 'grey_ssim')  # Of each frame.
 _VIDEO_SUFFIXES = (*video.VIDEO_SUFFIXES, '.mpg', '.webm')
 _STRIP_COLUMNS = 5
-_STRIP_WIDTH = 320  # Of one column, in pixels.
+_STRIP_ROWS = ('truth', 'grey', 'coloured')
 _THREADS = max(2, os.cpu_count() or 2)
 _IN_FLIGHT = 4 * _THREADS  # Frames being compared; bounds the memory.
 
@@ -174,7 +171,7 @@ def _evaluate_clip(
   by_name = zip(_VALUES, zip(*values, strict=True), strict=True)
   return (
     {'size': list(size), 'values': {k: list(v) for k, v in by_name}},
-    np.concatenate(columns, 1),
+    strips.strip(list(zip(*columns, strict=True)), _STRIP_ROWS),
   )
 
 
@@ -188,30 +185,16 @@ def _count_frames(path: Path) -> int:
 
 def _compare(
   rgb: np.ndarray, true_rgb: np.ndarray, shown: bool
-) -> tuple[tuple[float, ...], np.ndarray | None]:
+) -> tuple[tuple[float, ...], tuple[np.ndarray, ...] | None]:
   """A frame's `_VALUES`, and its column of the strip if it is shown."""
-  grey = np.asarray(_grey(true_rgb))
+  grey = np.asarray(color.grey(true_rgb))
   values = (
     metrics.psnr(rgb, true_rgb),
     metrics.ssim(rgb, true_rgb),
     metrics.psnr(grey, true_rgb),
     metrics.ssim(grey, true_rgb),
   )
-  if not shown:
-    return values, None
-  column = np.concatenate([true_rgb, grey, rgb])
-  height, width = column.shape[:2]
-  scale = min(1.0, _STRIP_WIDTH / width)
-  size = (max(1, round(width * scale)), max(1, round(height * scale)))
-  return values, cv2.resize(column, size, interpolation=cv2.INTER_AREA)
-
-
-@jax.jit
-def _grey(rgb: jax.Array) -> jax.Array:
-  """A picture's L without its colours: both [h, w, 3] uint8."""
-  lab = color.rgb_to_lab(rgb.astype(jnp.float32) / 255)
-  grey = color.lab_to_rgb(lab * jnp.array([1.0, 0.0, 0.0]))
-  return jnp.round(grey * 255).astype(jnp.uint8)
+  return values, (true_rgb, grey, rgb) if shown else None
 
 
 def _summarize(clip: dict[str, Any]) -> dict[str, Any]:
