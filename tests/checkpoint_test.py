@@ -179,3 +179,20 @@ def test_another_architecture_lists_what_differs(tmp_path, config, params):
 def test_a_long_list_of_differences_is_cut(config, params):
   with pytest.raises(UserError, match=r'; and \d+ more$'):
     checkpoint.check_params({'vit': params['vit']}, params, 'it')
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [
+    ('model.dtype', 'float31'),
+    ('model.feature_transform.kind', 'trilinear'),
+    ('model.vit.variant', 'Ti/17'),
+    ('model.vit.taps', (1, 1, 2, 2, 3)),
+    ('model.vit.gelu', 'relu'),
+  ],
+)
+def test_unknown_choices_are_named(name, value):
+  config = get_config('tiny')
+  config.update_from_flattened_dict({name: value})
+  with pytest.raises(UserError, match=rf'config\.{name} is '):
+    checkpoint.abstract_params(config)

@@ -7,7 +7,27 @@ from pathlib import Path
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import jax
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update('jax_num_cpu_devices', 2)
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+@pytest.fixture(scope='module')
+def quick_compiler(tmp_path_factory):
+  """For whole training steps: compiled with less care, and only once."""
+  settings = {
+    'jax_disable_most_optimizations': True,
+    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('programs')),
+    'jax_persistent_cache_min_compile_time_secs': 0.2,
+  }
+  before = {name: jax.config.values[name] for name in settings}
+  for name, value in settings.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()
+  yield
+  for name, value in before.items():
+    jax.config.update(name, value)
+  compilation_cache.reset_cache()

@@ -22,11 +22,17 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import Generator
 
 _CONFIG = 'config.json'
+_DTYPES = ('float32', 'bfloat16')
 
 
 def make_generator(config: ml_collections.ConfigDict) -> Generator:
   """The generator that `config.model` describes."""
   model = config.model.to_dict()
+  if model['dtype'] not in _DTYPES:
+    raise UserError(
+      f'config.model.dtype is {model["dtype"]!r}; known are '
+      + ', '.join(_DTYPES)
+    )
   del model['discriminator']
   return Generator(**model)
 

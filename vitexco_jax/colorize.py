@@ -49,7 +49,12 @@ class VideoColorizer:
     model = checkpoint.make_generator(config)
     settings = dict(model.correspondence)
     settings['temperature'] = config.use.temperature
-    self._generator = model.clone(correspondence=settings)
+    generator = model.clone(correspondence=settings)
+    # Compiled anew for each working size, the first argument left.
+    self._encode_reference, self._colorize_frames = (
+      jax.jit(functools.partial(function, generator), static_argnums=0)
+      for function in (_encode_reference, _colorize_frames)
+    )
     self._variables = jax.device_put({'params': params})
     self._reference = None
 
@@ -83,8 +88,8 @@ class VideoColorizer:
     _check(rgb)
     self._first_frame = first_frame
     self._frame_size = None
-    self._reference = _encode_reference(
-      self._generator, self._working_size(rgb), self._variables, rgb
+    self._reference = self._encode_reference(
+      self._working_size(rgb), self._variables, rgb
     )
 
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -129,8 +134,7 @@ class VideoColorizer:
         raise ValueError(
           f'a frame of {rgb.shape[:2]} after frames of {self._frame_size}'
         )
-    coloured, self._previous_lab = _colorize_frames(
-      self._generator,
+    coloured, self._previous_lab = self._colorize_frames(
       self._working_size(block[0]),
       self._variables,
       self._reference,
@@ -192,7 +196,6 @@ def colorize(
         'the result',
         file=sys.stderr,
       )
-    colorizer.set_reference(rgb, first_frame)
     waiting = collections.deque()  # Frames that are being coloured.
 
     def grey():
@@ -204,6 +207,7 @@ def colorize(
       video.VideoWriter(output, reader.format, overwrite) as writer,
       tqdm.tqdm(total=reader.num_frames, unit='frame') as bar,
     ):
+      colorizer.set_reference(rgb, first_frame)
       for rgb in colorizer.colorize(grey()):
         writer.write(waiting.popleft()._replace(rgb=rgb))
         bar.update()
@@ -242,7 +246,6 @@ def _fit(image, size):
   return jnp.pad(image, (*pads, (0, 0)), 'edge')
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _encode_reference(generator: Generator, size, variables, rgb):
   rgb = _fit(rgb.astype(jnp.float32) / 255.0, size)
   return generator.apply(
@@ -250,7 +253,6 @@ def _encode_reference(generator: Generator, size, variables, rgb):
   )
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _colorize_frames(
   generator: Generator, size, variables, reference, previous_lab, rgb
 ):

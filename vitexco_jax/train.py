@@ -15,8 +15,9 @@ import contextlib
 import functools
 import json
 import math
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +75,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   feed = data.make_iterator(config, micro_batch)
 
   optimizer = make_optimizer(config)
-  init = functools.partial(init_state, config, optimizer)
+  # Compiled as a whole, and kept: op by op it would take far longer.
+  init = jax.jit(functools.partial(init_state, config, optimizer))
   checkpoints = Checkpoints(workdir)
   start = checkpoints.latest_step()
   if start is None:
@@ -105,29 +107,50 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
     checkpoints.save(micro_step, state_, feed.get_state())
 
   micro_step = start
-  with contextlib.closing(checkpoints), contextlib.closing(log), updates:
-    try:
-      while micro_step < config.train.updates * accumulation:
-        clips = next(feed)
-        state, metrics = step(state, _shard(clips, devices))
-        micro_step += 1
-        log.add(micro_step, jax.tree.map(lambda x: x[0], metrics))
-        if micro_step % accumulation:
-          continue
-        update = micro_step // accumulation
-        updates.update()
-        if update % config.train.log_every == 0:
-          updates.set_postfix_str(log.flush())
-        if update % config.train.strip_every == 0:
-          params = flax.jax_utils.unreplicate(state.params)
-          log.strip(update, draw_strip(preview, params, clips))
-        if update % config.train.checkpoint_every == 0:
-          save(micro_step)
-      if checkpoints.latest_step() != micro_step:
+  with (
+    contextlib.closing(checkpoints),
+    contextlib.closing(log),
+    updates,
+    _interrupt_later() as interrupted,
+  ):
+    while micro_step < config.train.updates * accumulation:
+      clips = next(feed)
+      state, metrics = step(state, _shard(clips, devices))
+      micro_step += 1
+      log.add(micro_step, jax.tree.map(lambda x: x[0], metrics))
+      if micro_step % accumulation:
+        continue
+      update = micro_step // accumulation
+      updates.update()
+      if update % config.train.log_every == 0:
+        updates.set_postfix_str(log.flush())
+      if update % config.train.strip_every == 0:
+        params = flax.jax_utils.unreplicate(state.params)
+        log.strip(update, draw_strip(preview, params, clips))
+      last = update == config.train.updates
+      if update % config.train.checkpoint_every == 0 or last or interrupted():
         save(micro_step)
-    except KeyboardInterrupt:
-      save(micro_step)
-      raise
+      if interrupted():
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _interrupt_later() -> Iterator[Callable[[], bool]]:
+  """Yields whether Ctrl-C was pressed; pressed again, it interrupts at once.
+
+  In the midst of an update state, data feed and log do not belong together.
+  """
+  pressed = []
+
+  def handle(*_):
+    pressed.append(True)
+    signal.signal(signal.SIGINT, before)
+
+  before = signal.signal(signal.SIGINT, handle)
+  try:
+    yield lambda: bool(pressed)
+  finally:
+    signal.signal(signal.SIGINT, before)
 
 
 def _micro_batch(config, devices):
@@ -276,21 +299,23 @@ def _unit_range(rgb: jax.Array) -> jax.Array:
   return rgb.astype(jnp.float32) / 255.0
 
 
-def make_step(
-  config: ml_collections.ConfigDict,
-  optimizer: optax.MultiSteps,
-  axis: str,
-) -> Callable[[TrainState, Clips], tuple[TrainState, dict[str, jax.Array]]]:
-  """Makes the training step, to be pmapped over `axis`.
+def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Callable:
+  """Makes `terms(params, spectral, clips, key)`, the losses of Sec. III-D.
 
-  It returns the new state and the metrics: each loss as `raw/NAME` and
-  `weighted/NAME`, their sum `loss`, gradient norms and learning rates.
+  It returns all terms without their weights by name, `discriminator` being that
+  of the discriminator, and the new spectral vectors. Terms of weight 0 are left
+  out. `axis` is that of the devices, which share the batch.
   """
   generator = make_generator(config)
   discriminator = Discriminator(
     **config.model.discriminator, dtype=jnp.dtype(config.model.dtype)
   )
-  weights = {k: v for k, v in config.loss.weights.items() if v}
+  weights = config.loss.weights
+  if config.loss.features not in ('feature_transform', 'vgg16'):
+    raise UserError(
+      f'config.loss.features is {config.loss.features!r}; known are '
+      'feature_transform, vgg16'
+    )
   vgg = vgg16.load_vgg16() if config.loss.features == 'vgg16' else None
   unroll = config.train.unroll
   if not unroll:  # A scan's gradient crawls on XLA's CPU back end.
@@ -305,7 +330,6 @@ def make_step(
     return generator.apply({'params': frozen}, rgb, levels, method='features')
 
   def terms(params, spectral, clips, key):
-    """All terms of the loss by name, and the new spectral vectors."""
     lab, ab, guidance = generate(
       generator, params, clips, config.train.luminance_noise, unroll, key
     )
@@ -323,41 +347,41 @@ def make_step(
 
     true_lab, true_ab = frames(lab), frames(lab[..., 1:])
     out = {}
-    if 'l1' in weights:
+    if weights.l1:
       same = None
       if config.loss.l1_same_video_only:
         same = jnp.repeat(clips.same_video.astype(jnp.float32), t - 1)
       out['l1'] = losses.l1(frames(ab), true_ab, same)
-    if 'warped' in weights:
+    if weights.warped:
       same = jnp.repeat(clips.same_video.astype(jnp.float32), t)
       out['warped'] = losses.l1(
         guidance.warped_ab.reshape(-1, *lab.shape[2:4], 2),
         lab[..., 1:].reshape(-1, *lab.shape[2:4], 2),
         same,
       )
-    if 'perceptual' in weights or 'contextual' in weights:
+    if weights.perceptual or weights.contextual:
       predicted = jnp.concatenate([true_lab[..., :1], frames(ab)], -1)
       seen = features(
         params, color.lab_to_rgb(color.uncenter(predicted)), (3, 4, 5)
       )
-    if 'perceptual' in weights:
+    if weights.perceptual:
       (true_seen,) = features(params, frames(_unit_range(clips.rgb)), (5,))
       out['perceptual'] = losses.perceptual(seen[-1], true_seen)
-    if 'contextual' in weights:
+    if weights.contextual:
       of_reference = features(params, _unit_range(clips.reference), (3, 4, 5))
       out['contextual'] = losses.contextual(
         seen, [jnp.repeat(x, t - 1, 0) for x in of_reference]
       )
-    if 'temporal' in weights:
+    if weights.temporal:
       out['temporal'] = losses.temporal(
         frames(ab),
         before(ab),
         clips.flow.reshape(-1, *clips.flow.shape[2:]),
         clips.visible.reshape(-1, *clips.visible.shape[2:]),
       )
-    if 'smoothness' in weights:
+    if weights.smoothness:
       out['smoothness'] = losses.smoothness(frames(ab), true_lab)
-    if 'adversarial' in weights:
+    if weights.adversarial:
       real, fake = pairs(lab[..., 1:]), pairs(ab)
 
       def scores(params, fake):
@@ -382,7 +406,28 @@ def make_step(
       )
     return out, spectral
 
+  return terms
+
+
+def make_step(
+  config: ml_collections.ConfigDict,
+  optimizer: optax.MultiSteps,
+  axis: str,
+) -> Callable[[TrainState, Clips], tuple[TrainState, dict[str, jax.Array]]]:
+  """Makes the training step, to be pmapped over `axis`.
+
+  It returns the new state and the metrics: each loss as `raw/NAME` and
+  `weighted/NAME`, their sum `loss`, gradient norms and learning rates.
+  """
+  terms = make_terms(config, axis)
+  weights = config.loss.weights
+  frozen = [g for g, rate in config.train.learning_rate.items() if not rate]
+
   def loss(params, spectral, clips, key):
+    # Nothing is computed for gradients that nobody wants.
+    params = params | jax.lax.stop_gradient(
+      {g: params[g] for g in frozen if g in params}
+    )
     raw, spectral = terms(params, spectral, clips, key)
     weighted = {
       name: value * weights.get(name, 1.0) for name, value in raw.items()
@@ -401,7 +446,7 @@ def make_step(
     metrics |= {f'weighted/{name}': value for name, value in weighted.items()}
     grads, metrics = jax.lax.pmean((grads, metrics), axis)
     for group, tree in grads.items():
-      metrics[f'gradient_norm/{group}'] = optax.global_norm(tree)
+      metrics[f'gradient_norm/{group}'] = optax.tree.norm(tree)
       metrics[f'learning_rate/{group}'] = schedule(config, group)(
         state.optimizer.gradient_step
       )
@@ -472,8 +517,12 @@ class Log:
     """A resumed run writes again what came after its checkpoint."""
     if self._path.exists():
       lines = self._path.read_text().splitlines(keepends=True)
-      kept = [x for x in lines if json.loads(x)['update'] <= update]
-      self._path.write_text(''.join(kept))
+      # The last line of a run that was killed may be torn.
+      whole = [line for line in lines if line.endswith('\n')]
+      kept = [line for line in whole if json.loads(line)['update'] <= update]
+      partial = self._path.with_suffix('.partial')
+      partial.write_text(''.join(kept))
+      partial.replace(self._path)
 
   def add(self, micro_step: int, metrics: Mapping[str, jax.Array]):
     """Takes the metrics of one micro-step."""
@@ -488,11 +537,13 @@ class Log:
     metrics = jax.device_get(metrics)
     for micro_step, values in zip(steps, metrics, strict=True):
       bad = [name for name, x in values.items() if not math.isfinite(x)]
+      # A term that is not finite spoils its weighted self and all sums.
+      terms = [x.removeprefix('raw/') for x in bad if x.startswith('raw/')]
       if bad:
         raise UserError(
-          f'training stopped at micro-step {micro_step}: not finite: '
-          f'{", ".join(bad)}; the last good checkpoint is kept, try a lower '
-          'config.train.learning_rate'
+          f'training stopped, as {" and ".join(terms or bad)} is not finite '
+          f'in micro-step {micro_step}; the last good checkpoint is kept: go on '
+          'from it with a lower config.train.learning_rate'
         )
     now = time.monotonic()
     rate = len(steps) / self._config.accumulation / (now - self._since)

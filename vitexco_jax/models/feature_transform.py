@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from vitexco_jax.errors import UserError
 from vitexco_jax.models import layers
 
 STRIDES = (1, 2, 4, 8, 16)
@@ -51,8 +52,9 @@ class Decoder(nn.Module):
       x = x.reshape(b, n * s, m * s, c)
       x = layers.Conv(c, (3, 3), dtype=self.dtype)(x)
     else:
-      raise ValueError(
-        f'decoder {self.kind!r}: bilinear and subpixel are known'
+      raise UserError(
+        f'config.model.feature_transform.kind is {self.kind!r}; known are '
+        'bilinear, subpixel'
       )
     x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
     x = nn.gelu(x, approximate=False)

@@ -1,0 +1,295 @@
+"""Training: gradients, accumulation, devices, and what survives a stop."""
+
+import json
+import os
+import signal
+
+import flax
+import jax
+import numpy as np
+import optax
+import pytest
+
+from configs.vitexco import get_config
+from vitexco_jax import checkpoint, train
+from vitexco_jax.errors import UserError
+from vitexco_jax.structs import Clips
+
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
+GENERATOR = ('vit', 'feature_transform', 'correspondence', 'colorizer')
+NAMES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
+
+
+def _config(*names):
+  """A config without chance, with the losses `names` alone."""
+  config = get_config('tiny')
+  config.train.luminance_noise = 0.0
+  config.model.feature_transform.dropout = 0.0
+  config.model.correspondence.levels = (2,)  # Fewer layers compile sooner.
+  for name in config.loss.weights:
+    if name not in names:
+      config.loss.weights[name] = 0.0
+  return config
+
+
+def _clips(n, seed=0):
+  rng = np.random.default_rng(seed)
+  return Clips(
+    rgb=rng.integers(0, 256, (n, 2, 32, 48, 3), np.uint8),
+    reference=rng.integers(0, 256, (n, 32, 48, 3), np.uint8),
+    flow=rng.normal(size=(n, 1, 32, 48, 2)).astype(np.float32),
+    visible=rng.integers(0, 2, (n, 1, 32, 48, 1), np.uint8),
+    same_video=np.arange(n) % 2 == 0,
+    first_frame=np.arange(n) % 4 == 0,
+  )
+
+
+@pytest.fixture(scope='module')
+def initial():
+  """A state with all groups of parameters."""
+  config = _config('adversarial')
+  optimizer = optax.MultiSteps(optax.sgd(1.0), 1)
+  return jax.jit(lambda: train.init_state(config, optimizer))()
+
+
+def _gradient(config, initial, micro_batches, devices):
+  """What SGD subtracts in one update, and the metrics of its micro-steps."""
+  optimizer = optax.MultiSteps(optax.sgd(1.0), len(micro_batches))
+  step = jax.pmap(
+    train.make_step(config, optimizer, 'devices'),
+    axis_name='devices',
+    devices=jax.local_devices()[:devices],
+  )
+  state = flax.jax_utils.replicate(initial, jax.local_devices()[:devices])
+  metrics = []
+  for clips in micro_batches:
+    clips = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), clips)
+    state, values = step(state, clips)
+    metrics.append({name: float(x[0]) for name, x in values.items()})
+  after = jax.tree.map(lambda x: x[0], state.params)
+  gradient = jax.tree.map(lambda x, y: np.asarray(x - y), initial.params, after)
+  return gradient, metrics
+
+
+def _assert_close(found, expected):
+  """To 3 %: InstanceNorm of some 20 pixels magnifies what rounding differs."""
+  for group, tree in expected.items():
+    error = jax.tree.map(np.subtract, found[group], tree)
+    size = optax.tree.norm(tree)
+    assert optax.tree.norm(error) <= 0.03 * size, group
+
+
+def test_two_devices_equal_one(initial):
+  config = _config('l1', 'adversarial')
+  clips = _clips(4)
+  one, one_metrics = _gradient(config, initial, [clips], 1)
+  two, two_metrics = _gradient(config, initial, [clips], 2)
+  _assert_close(two, one)
+  for name in ('raw/l1', 'raw/adversarial', 'raw/discriminator', 'loss'):
+    assert two_metrics[0][name] == pytest.approx(one_metrics[0][name], rel=1e-4)
+  for group in (*GENERATOR, 'discriminator'):
+    assert one_metrics[0][f'gradient_norm/{group}'] > 0
+
+
+def test_micro_steps_equal_the_whole_batch(initial):
+  config = _config(*NAMES)
+  clips = _clips(4)
+  halves = [
+    jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], clips) for i in range(2)
+  ]
+  whole, whole_metrics = _gradient(config, initial, [clips], 1)
+  parts, parts_metrics = _gradient(config, initial, halves, 1)
+  _assert_close(parts, whole)
+  for name in NAMES:
+    values = [metrics[f'raw/{name}'] for metrics in parts_metrics]
+    assert np.mean(values) == pytest.approx(
+      whole_metrics[0][f'raw/{name}'], rel=1e-3
+    )
+    weight = config.loss.weights[name]
+    assert parts_metrics[0][f'weighted/{name}'] == pytest.approx(
+      weight * values[0]
+    )
+
+
+def test_generator_and_discriminator_leave_each_other_alone(initial):
+  terms = train.make_terms(_config(*NAMES, 'adversarial'), None)
+  clips, key = _clips(1), jax.random.key(0)
+
+  def sides(params):
+    found = terms(params, initial.spectral, clips, key)[0]
+    assert set(found) == {*NAMES, 'adversarial', 'discriminator'}
+    own = found.pop('discriminator')
+    return {'generator': sum(found.values()), 'discriminator': own}
+
+  def gradient(side):
+    return jax.grad(lambda params: sides(params)[side])
+
+  gradients = jax.jit(
+    lambda params: {
+      x: gradient(x)(params) for x in ('generator', 'discriminator')
+    }
+  )(initial.params)
+  for side, groups in gradients.items():
+    for group, tree in groups.items():
+      moved = (group == 'discriminator') == (side == 'discriminator')
+      assert (float(optax.tree.norm(tree)) > 0) == moved, (side, group)
+  # The matching sees level 2 alone and the losses look at levels 3 to 5: what
+  # they look with carries no gradient.
+  for level in (3, 4, 5):
+    tree = gradients['generator']['feature_transform'][f'level{level}']
+    assert float(optax.tree.norm(tree)) == 0
+
+
+class _Feed:
+  """Made-up clips; `hook` sees and changes each batch."""
+
+  def __init__(self, batch_size, hook=lambda number, clips: clips):
+    self._batch_size, self._hook = batch_size, hook
+    self._given = 0
+
+  def __next__(self):
+    self._given += 1
+    return self._hook(self._given, _clips(self._batch_size, self._given))
+
+  def get_state(self):
+    return {'batches': self._given}
+
+  def set_state(self, state):
+    self._given = state['batches']
+
+
+def _run_config():
+  config = _config('l1', 'temporal')
+  config.train.luminance_noise = 2.0
+  config.model.feature_transform.dropout = 0.3
+  config.train.learning_rate.vit = 0.0
+  config.train.batch_size = 4
+  config.train.accumulation = 2
+  return config
+
+
+def _train(monkeypatch, workdir, *hook):
+  monkeypatch.setattr(
+    train.data, 'make_iterator', lambda config, size: _Feed(size, *hook)
+  )
+  train.train(_run_config(), workdir)
+
+
+def _rows(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  return [
+    {name: x for name, x in row.items() if not name.endswith('_per_second')}
+    for row in rows
+  ]
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('run')
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    _train(monkeypatch, workdir)
+  return workdir
+
+
+def test_log_has_every_term_and_rate(uninterrupted):
+  rows = _rows(uninterrupted)
+  assert [row['update'] for row in rows] == [1, 2, 3, 4]
+  for row in rows:
+    assert set(row) == {
+      *('update', 'loss'),
+      *(
+        f'{kind}/{x}'
+        for kind in ('raw', 'weighted')
+        for x in ('l1', 'temporal')
+      ),
+      *(f'gradient_norm/{group}' for group in GENERATOR),
+      *(f'learning_rate/{group}' for group in GENERATOR),
+    }
+    assert row['weighted/l1'] == pytest.approx(2 * row['raw/l1'])
+    assert row['loss'] == pytest.approx(
+      row['weighted/l1'] + row['weighted/temporal']
+    )
+  # Linear decay over 4 updates; both micro-steps of an update have its rate.
+  rates = [row['learning_rate/colorizer'] for row in rows]
+  np.testing.assert_allclose(rates, 2e-4 * np.array([1, 0.75, 0.5, 0.25]))
+
+
+def test_strips_board_and_config_lie_in_the_workdir(uninterrupted):
+  strips = sorted(x.name for x in (uninterrupted / 'strips').iterdir())
+  assert strips == ['000002.png', '000004.png']
+  assert list((uninterrupted / 'tensorboard').glob('events.*'))
+  config = checkpoint.load_config(uninterrupted)
+  assert config.train.accumulation == 2
+
+
+def test_frozen_vit_stays_and_the_rest_moves(uninterrupted):
+  config = _run_config()
+  optimizer = train.make_optimizer(config)
+  before = jax.jit(lambda: train.init_state(config, optimizer))().params
+  after = checkpoint.load_params(uninterrupted)
+  for group in GENERATOR:
+    moved = [
+      bool((x != y).any())
+      for x, y in zip(
+        jax.tree.leaves(before[group]),
+        jax.tree.leaves(after[group]),
+        strict=True,
+      )
+    ]
+    assert any(moved) == (group != 'vit')
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_happened(
+  uninterrupted, tmp_path, monkeypatch
+):
+  def press(number, clips):
+    if number == 5:  # In the midst of the third update.
+      os.kill(os.getpid(), signal.SIGINT)
+    return clips
+
+  with pytest.raises(KeyboardInterrupt):
+    _train(monkeypatch, tmp_path, press)
+  assert [row['update'] for row in _rows(tmp_path)] == [1, 2, 3]
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"update": 4, "loss": 0}\n{"upd')  # Of a run killed later.
+  _train(monkeypatch, tmp_path)
+  assert _rows(tmp_path) == _rows(uninterrupted)
+  for x, y in zip(
+    jax.tree.leaves(checkpoint.load_params(tmp_path)),
+    jax.tree.leaves(checkpoint.load_params(uninterrupted)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(x, y)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+  def spoil(number, clips):
+    if number < 6:
+      return clips
+    return clips._replace(flow=clips.flow * np.nan)
+
+  with pytest.raises(UserError, match=r'as temporal is not finite in .* 6;'):
+    _train(monkeypatch, tmp_path, spoil)
+  assert checkpoint.Checkpoints(tmp_path).latest_step() == 4
+  for x in jax.tree.leaves(checkpoint.load_params(tmp_path)):
+    assert np.isfinite(x).all()
+
+
+def test_schedule_is_constant_or_polynomial():
+  config = get_config('tiny')
+  config.train.learning_rate.colorizer = 0.5
+  config.train.updates = 10
+  for power, expected in ((0.0, [0.5, 0.5, 0.5]), (2.0, [0.5, 0.125, 0.0])):
+    config.train.schedule_power = power
+    rate = train.schedule(config, 'colorizer')
+    np.testing.assert_allclose([rate(0), rate(5), rate(10)], expected)
+
+
+def test_batch_must_fit_devices_and_micro_steps(tmp_path):
+  config = get_config('tiny')
+  config.train.batch_size = 3
+  with pytest.raises(UserError, match=r'batch_size=3 .* a multiple of 2'):
+    train.train(config, tmp_path)
+  assert not list(tmp_path.iterdir())
