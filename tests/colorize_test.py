@@ -1,0 +1,284 @@
+"""Colouring: blocks, sizes, what is kept of a frame, and bad input."""
+
+from fractions import Fraction
+
+import av
+import cv2
+import jax
+import numpy as np
+import pytest
+from skimage import color as skcolor
+
+from configs.vitexco import get_config
+from vitexco_jax import checkpoint, colorize, video
+from vitexco_jax.errors import UserError
+
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
+SIZE = (48, 64)  # Of most frames here, as few sizes compile sooner.
+
+
+@pytest.fixture(scope='module')
+def export(tmp_path_factory):
+  """An export of random weights, with which colours come out lively."""
+  config = get_config('tiny')
+  rng = np.random.default_rng(0)
+
+  def draw(x):
+    fan_in = max(1, int(np.prod(x.shape[:-1])))
+    return rng.normal(size=x.shape).astype(np.float32) / fan_in**0.5
+
+  params = jax.tree.map(draw, checkpoint.abstract_params(config))
+  out = params['colorizer']['out']
+  out['kernel'], out['bias'] = 0.05 * out['kernel'], 0.1 * out['bias']
+  path = tmp_path_factory.mktemp('weights') / 'tiny'
+  checkpoint.export(path, params, config)
+  return path
+
+
+@pytest.fixture(scope='module')
+def colorizer(export):
+  return colorize.VideoColorizer.from_checkpoint(export)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+  monkeypatch.setattr(colorize, '_BLOCK', 3)
+
+
+def _picture(size=SIZE, seed=0):
+  rng = np.random.default_rng(seed)
+  small = rng.integers(60, 200, (4, 5, 3), np.uint8)
+  return cv2.resize(small, size[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _frames(n, size=SIZE):
+  return [_picture(size, seed) for seed in range(1, n + 1)]
+
+
+def _chroma(rgb):
+  return np.abs(skcolor.rgb2lab(rgb)[..., 1:]).mean()
+
+
+@pytest.fixture(scope='module')
+def coloured(colorizer):
+  """Seven frames, coloured in one go."""
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setattr(colorize, '_BLOCK', 3)
+    colorizer.set_reference(_picture())
+    return list(colorizer.colorize(_frames(7)))
+
+
+def _assert_same(found, expected):
+  assert len(found) == len(expected)
+  error = np.abs(np.int16(found) - np.int16(expected))
+  assert error.max() <= 1  # Rounding of programs for 1 and for 3 frames.
+
+
+def test_frame_by_frame_equals_the_whole(colorizer, coloured):
+  colorizer.set_reference(_picture())
+  found = [next(colorizer.colorize([rgb])) for rgb in _frames(7)]
+  _assert_same(found, coloured)
+
+
+@pytest.mark.parametrize('cut', [1, 3, 5])
+def test_a_clip_cut_in_two_equals_the_whole(colorizer, coloured, cut):
+  frames = _frames(7)
+  colorizer.set_reference(_picture())
+  found = [*colorizer.colorize(frames[:cut]), *colorizer.colorize(frames[cut:])]
+  _assert_same(found, coloured)
+
+
+def test_frames_before_matter_and_a_reference_starts_afresh(
+  colorizer, coloured
+):
+  colorizer.set_reference(_picture())
+  (alone,) = colorizer.colorize(_frames(7)[3:4])
+  assert np.abs(np.int16(alone) - np.int16(coloured[3])).max() > 1
+  colorizer.set_reference(_picture())
+  (again,) = colorizer.colorize(_frames(1))
+  _assert_same([again], coloured[:1])
+
+
+def test_reference_matters(colorizer, coloured):
+  colorizer.set_reference(_picture(seed=50))
+  (found,) = colorizer.colorize(_frames(1))
+  assert np.abs(np.int16(found) - np.int16(coloured[0])).max() > 1
+
+
+@pytest.mark.parametrize(
+  'size, reference_size',
+  [
+    (SIZE, (70, 33)),  # Another size and aspect.
+    ((151, 101), SIZE),  # Portrait, odd, above the working size.
+    ((32, 32), SIZE),  # The least.
+    ((33, 160), SIZE),  # Wide.
+  ],
+)
+def test_size_and_lightness_are_kept(colorizer, size, reference_size):
+  colorizer.set_reference(_picture(reference_size))
+  grey = cv2.cvtColor(_picture(size, 1), cv2.COLOR_RGB2GRAY)
+  grey = np.repeat(grey[..., None], 3, -1)
+  (found,) = colorizer.colorize([grey])
+  assert found.shape == grey.shape and found.dtype == np.uint8
+  assert _chroma(found) > 1
+  inside = ((found > 0) & (found < 255)).all(-1)  # Of the gamut.
+  assert inside.mean() > 0.8
+  lightness = [skcolor.rgb2lab(rgb)[..., 0] for rgb in (grey, found)]
+  # Half a level of each channel; in the dark that is most of L.
+  assert np.abs(lightness[0] - lightness[1])[inside].max() < 0.6
+
+
+def test_colours_of_the_input_are_not_looked_at(colorizer):
+  colorizer.set_reference(_picture())
+  lab = skcolor.rgb2lab(_picture(seed=1))
+  tinted = np.uint8(np.round(skcolor.lab2rgb(lab * [1, 0.3, 0.3]) * 255))
+  (found,) = colorizer.colorize([tinted])
+  colorizer.set_reference(_picture())
+  (expected,) = colorizer.colorize([_picture(seed=1)])
+  error = np.abs(np.float32(found) - np.float32(expected))
+  assert error.mean() < 2  # The L of the two differs by rounding.
+
+
+def test_first_frame_carries_its_colours_on(colorizer):
+  frames = _frames(1)
+  colorizer.set_reference(frames[0], first_frame=True)
+  (carried,) = colorizer.colorize(frames)
+  colorizer.set_reference(frames[0])
+  (plain,) = colorizer.colorize(frames)
+  assert np.abs(np.int16(carried) - np.int16(plain)).max() > 1
+  colorizer.set_reference(_picture((100, 64)), first_frame=True)
+  with pytest.raises(ValueError, match='not the size of the reference'):
+    next(colorizer.colorize(frames))
+
+
+def test_wrong_use_from_python_is_refused(export, colorizer):
+  fresh = colorize.VideoColorizer.from_checkpoint(export)
+  with pytest.raises(ValueError, match='set_reference comes before'):
+    next(fresh.colorize(_frames(1)))
+  with pytest.raises(ValueError, match='uint8'):
+    colorizer.set_reference(np.zeros((32, 32, 3), np.float32))
+  colorizer.set_reference(_picture())
+  list(colorizer.colorize(_frames(1)))
+  with pytest.raises(ValueError, match=r'\(32, 32\) after frames of'):
+    list(colorizer.colorize([_picture((32, 32))]))
+
+
+def test_overrides_change_the_config_of_the_weights(export):
+  overrides = {'use.size': (32, 48), 'use.temperature': 0.0}
+  made = colorize.VideoColorizer.from_checkpoint(export, overrides)
+  assert tuple(made.config.use.size) == (32, 48)
+  made.set_reference(_picture())
+  (found,) = made.colorize(_frames(1))
+  assert found.shape == (*SIZE, 3)
+
+
+def _write(path, frames, stamps=None):
+  """A video in RGB without loss, at these time stamps (1/1000 s)."""
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('ffv1', rate=25)
+    stream.width, stream.height = frames[0].shape[1::-1]
+    stream.pix_fmt = 'bgr0'
+    stream.time_base = Fraction(1, 1000)
+    for i, rgb in enumerate(frames):
+      picture = av.VideoFrame.from_ndarray(rgb, 'rgb24')
+      picture.pts = 40 * i if stamps is None else stamps[i]
+      picture.time_base = Fraction(1, 1000)
+      container.mux(stream.encode(picture))
+    container.mux(stream.encode(None))
+  return path
+
+
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+  path = tmp_path_factory.mktemp('reference') / 'reference.png'
+  video.write_image(path, _picture())
+  return str(path)
+
+
+def test_video_to_video_keeps_time_stamps(
+  tmp_path, colorizer, reference, coloured, capsys
+):
+  stamps = [0, 40, 120, 160, 280, 320, 400]
+  path = _write(tmp_path / 'in.mkv', _frames(7), stamps)
+  colorize.colorize(colorizer, path, reference, tmp_path / 'out.mkv')
+  with video.VideoReader(tmp_path / 'out.mkv') as reader:
+    found = list(reader)
+  ticks = [frame.pts * reader.format.time_base for frame in found]
+  assert ticks == [Fraction(x, 1000) for x in stamps]
+  for frame, expected in zip(found, coloured, strict=True):
+    error = np.abs(np.float32(frame.rgb) - np.float32(expected)).mean()
+    assert error < 4  # H.264 with chroma at half size.
+  assert 'warning' not in capsys.readouterr().err
+
+
+def test_folder_to_folder_keeps_names(tmp_path, colorizer, reference, coloured):
+  (tmp_path / 'in').mkdir()
+  for i, rgb in enumerate(_frames(4)):
+    video.write_image(tmp_path / f'in/shot{i}.png', rgb)
+  colorize.colorize(colorizer, tmp_path / 'in', reference, tmp_path / 'out')
+  names = [f'shot{i}.png' for i in range(4)]
+  assert sorted(x.name for x in (tmp_path / 'out').iterdir()) == names
+  found = [video.read_image(tmp_path / 'out' / name) for name in names]
+  _assert_same(found, coloured[:4])
+
+
+def test_single_image(tmp_path, colorizer, reference, coloured):
+  video.write_image(tmp_path / 'in.png', _frames(1)[0])
+  args = (colorizer, tmp_path / 'in.png', reference, tmp_path / 'out.png')
+  colorize.colorize(*args)
+  _assert_same([video.read_image(tmp_path / 'out.png')], coloured[:1])
+  before = (tmp_path / 'out.png').read_bytes()
+  with pytest.raises(UserError, match=r'out\.png exists: pass --overwrite'):
+    colorize.colorize(*args)
+  assert (tmp_path / 'out.png').read_bytes() == before
+  colorize.colorize(*args, overwrite=True)
+
+
+def test_first_frame_of_a_video_is_its_reference(tmp_path, colorizer):
+  frames = _frames(2)
+  path = _write(tmp_path / 'in.mkv', frames)
+  colorize.colorize(colorizer, path, 'first-frame', tmp_path / 'out')
+  colorizer.set_reference(frames[0], first_frame=True)
+  expected = list(colorizer.colorize(frames))
+  found = [video.read_image(x) for x in sorted((tmp_path / 'out').iterdir())]
+  _assert_same(found, expected)
+
+
+def test_grey_reference_warns(tmp_path, colorizer, capsys):
+  grey = np.repeat(_picture()[..., :1], 3, -1)
+  video.write_image(tmp_path / 'grey.png', grey)
+  args = (tmp_path / 'grey.png', str(tmp_path / 'grey.png'))
+  colorize.colorize(colorizer, *args, tmp_path / 'out.png')
+  assert 'grey.png has no colour' in capsys.readouterr().err
+  assert (tmp_path / 'out.png').exists()
+
+
+def test_broken_stream_is_coloured_as_far_as_it_goes(
+  tmp_path, colorizer, reference, capsys
+):
+  rng = np.random.default_rng(0)  # Noise, as all of the file shall be frames.
+  frames = [rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(12)]
+  path = _write(tmp_path / 'in.mkv', frames)
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) * 2 // 3])
+  colorize.colorize(colorizer, path, reference, tmp_path / 'out')
+  made = len(list((tmp_path / 'out').iterdir()))
+  assert 6 <= made <= 8
+  message = capsys.readouterr().err
+  assert 'in.mkv is broken' in message
+  assert f'{12 - made} frames could not be read' in message
+
+
+def test_nothing_is_left_where_colouring_fails(tmp_path, colorizer, reference):
+  (tmp_path / 'in').mkdir()
+  for i, rgb in enumerate(_frames(3)):
+    video.write_image(tmp_path / f'in/{i}.png', rgb)
+  (tmp_path / 'in/2.png').write_bytes(b'no picture')
+  with pytest.raises(UserError, match=r'2\.png is not an image'):
+    colorize.colorize(colorizer, tmp_path / 'in', reference, tmp_path / 'out')
+  with pytest.raises(UserError, match=r'none\.png'):
+    colorize.colorize(
+      colorizer, tmp_path / 'in', str(tmp_path / 'none.png'), tmp_path / 'out'
+    )
+  assert [x.name for x in tmp_path.iterdir()] == ['in']
