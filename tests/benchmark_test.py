@@ -1,0 +1,150 @@
+"""The benchmark in small: its counting, and what it prints and writes."""
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vitexco_jax import benchmark
+from vitexco_jax.errors import UserError
+
+
+def _config(variant='tiny'):
+  path = Path(__file__).parent.parent / 'configs' / 'vitexco.py'
+  spec = importlib.util.spec_from_file_location('config_vitexco', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(variant)
+
+
+def test_flops_of_a_product_and_a_convolution():
+  a, b = jnp.ones((3, 5)), jnp.ones((5, 7))
+  assert benchmark.count_flops(jnp.matmul, a, b) == 2 * 3 * 5 * 7
+
+  image, kernel = jnp.ones((2, 8, 6, 4)), jnp.ones((3, 3, 4, 10))
+  convolve = functools.partial(
+    jax.lax.conv_general_dilated,
+    window_strides=(2, 2),
+    padding='SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  flops = 2 * (2 * 4 * 3 * 10) * (3 * 3 * 4)  # Per output: 3x3 taps of 4.
+  assert benchmark.count_flops(convolve, image, kernel) == flops
+  # Its gradient to either argument is as much work again.
+  gradient = jax.grad(lambda i, k: convolve(i, k).sum(), (0, 1))
+  count = benchmark.count_flops(gradient, image, kernel)
+  assert 2.9 * flops < count < 3.5 * flops
+
+
+def test_flops_of_a_loop_are_those_of_each_round():
+  rows, matrix = jnp.ones((6, 4, 5)), jnp.ones((5, 5))
+
+  def loop(rows):
+    return jax.lax.map(jax.jit(lambda x: x @ matrix), rows)
+
+  assert benchmark.count_flops(loop, rows) == 6 * 2 * 4 * 5 * 5
+
+
+def test_flops_are_xlas_where_there_is_no_loop():
+  def function(a, b):
+    return jnp.tanh(a @ b) @ b
+
+  a = jnp.ones((64, 64))
+  compiled = jax.jit(function).lower(a, a).compile()
+  flops = compiled.cost_analysis()['flops']  # Counts tanh as well.
+  ours = benchmark.count_flops(function, a, a)
+  np.testing.assert_allclose(ours, flops, rtol=0.05)
+
+
+def test_memory_of_matching():
+  rows = benchmark.matching(_config(), positions=64, large=2048, channels=8)
+  values = {row.name: row.value for row in rows}
+  assert values['matching 2048 positions, forward, direct, memory'] > 16
+  assert values['matching 2048 positions, forward, blocked, memory'] < 4
+  assert all(value > 0 for value in values.values())
+
+
+def test_network_has_four_levels():
+  config = _config()
+  config.model.correspondence.levels = (1, 2, 3, 4, 5)
+  rows = benchmark.network(config, (32, 48), block=2)
+  frame, speed, memory = rows  # No share of peak: not a GPU that we know.
+  np.testing.assert_allclose(frame.value * speed.value, 1, rtol=0.5)
+  assert frame.unit == 's' and frame.runs >= 3 and memory.value > 50
+  assert config.model.correspondence.levels == (1, 2, 3, 4, 5)
+
+
+def test_writes_what_it_finds(tmp_path, monkeypatch, capsys):
+  """In processes of their own, so that peak memory is of one part."""
+  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')  # Quick to compile.
+  config = _config()
+
+  def parts(config, gpu):
+    assert not gpu
+    yield functools.partial(benchmark.matching, config, 64, 64, 8)
+    yield functools.partial(
+      benchmark.video_speed, config, frames=8, size=(32, 48)
+    )
+
+  monkeypatch.setattr(benchmark, '_parts', parts)
+  benchmark.benchmark(config, tmp_path / 'out')
+  report = json.loads((tmp_path / 'out/benchmark_tiny.json').read_text())
+  names = [row['name'] for row in report['rows']]
+  assert len(names) == len(set(names)) == 6 + 4 + 1
+  assert report['rows'][-1]['unit'] == 'frames/s'
+  assert report['rows'][-1]['value'] > 0 and report['rows'][-1]['runs'] == 3
+  assert report['versions']['jax'] == jax.__version__
+  assert report['machine']['platform'] == 'cpu'
+  printed = capsys.readouterr().out
+  assert all(name in printed for name in names)
+
+
+def test_an_update_is_all_its_micro_steps(monkeypatch):
+  """With a stand-in for the step, which takes minutes to compile."""
+  config = _config()
+  config.train.batch_size, config.train.accumulation = 6, 3
+  calls = []
+
+  def make_step(config, optimizer, axis):
+    def step(state, clips):
+      assert clips.rgb.shape == (1, 2, 32, 48, 3)  # A device's share.
+      jax.debug.callback(lambda: calls.append(1))
+      return state + 1, jax.lax.pmean(state @ state.T, axis)
+
+    return step
+
+  monkeypatch.setattr(benchmark.train, 'make_step', make_step)
+  monkeypatch.setattr(
+    benchmark.train, 'init_state', lambda *_: jnp.ones((2, 4))
+  )
+  time, memory = benchmark.training(config)
+  jax.effects_barrier()
+  assert len(calls) == 2 * 3 * (1 + time.runs)  # Devices, micro-steps, calls.
+  assert (time.unit, memory.unit) == ('ms', 'MB')
+
+
+def test_parts_by_variant():
+  def names(variant, gpu):
+    return [p.func.__name__ for p in benchmark._parts(_config(variant), gpu)]
+
+  small = [
+    'matching',
+    'video_speed',
+    'video_memory',
+    'video_memory',
+    'training',
+  ]
+  assert names('small', gpu=False) == names('small', gpu=True) == small
+  assert names('paper', gpu=False) == ['matching', 'network', 'network']
+  assert names('paper', gpu=True).count('network') == 6
+
+
+def test_refuses_an_output_that_cannot_be_written(tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(UserError, match='--output'):
+    benchmark.benchmark(_config(), tmp_path / 'file')
