@@ -69,7 +69,7 @@ def test_memory_of_matching():
   assert all(value > 0 for value in values.values())
 
 
-def test_network_has_four_levels():
+def test_network_has_four_levels(quick_compiler):
   config = _config()
   config.model.correspondence.levels = (1, 2, 3, 4, 5)
   rows = benchmark.network(config, (32, 48), block=2)

@@ -18,6 +18,8 @@ from vitexco_jax.models.feature_transform import Decoder
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Guidance
 
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
 _H, _W, _T = 32, 48, 4
 
 

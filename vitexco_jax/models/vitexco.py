@@ -149,8 +149,8 @@ def colorize_clip(
     guidance: of these frames, each field [b, t, h, w, c].
     previous_lab: [b, h, w, 3], the frame before the first; zeros, or the
       reference where that is the clip's own first frame.
-    clean_luminance: [b, t, h, w, 1], what the next frame sees of this one's lightness,
-      where `luminance` carries noise; None stands for `luminance`.
+    clean_luminance: [b, t, h, w, 1], what the next frame sees of this one's
+      lightness, where `luminance` carries noise; None stands for `luminance`.
     unroll: frames that the scan unrolls.
 
   Returns:
