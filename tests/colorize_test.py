@@ -208,7 +208,7 @@ def test_video_to_video_keeps_time_stamps(
   assert ticks == [Fraction(x, 1000) for x in stamps]
   for frame, expected in zip(found, coloured, strict=True):
     error = np.abs(np.float32(frame.rgb) - np.float32(expected)).mean()
-    assert error < 4  # H.264 with chroma at half size.
+    assert error < 8  # H.264 with chroma at half size.
   assert 'warning' not in capsys.readouterr().err
 
 
