@@ -1,0 +1,203 @@
+"""The whole program as a user calls it, tiny, on a real decoded clip."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from vitexco_jax import video
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMES = 24
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+  """Where the program runs: a folder with one clip of moving shapes."""
+  path = tmp_path_factory.mktemp('home')
+  (path / 'clips').mkdir()
+  form = video.Format(64, 96)
+  with video.VideoWriter(path / 'clips/shapes.mp4', form) as writer:
+    for i in range(FRAMES):
+      rgb = np.full((64, 96, 3), (40, 90, 160), np.uint8)
+      cv2.circle(rgb, (10 + 3 * i, 20), 12, (220, 60, 40), -1)
+      cv2.rectangle(rgb, (80 - 2 * i, 40), (95 - 2 * i, 58), (60, 200, 80), -1)
+      writer.write(video.Frame(rgb))
+  return path
+
+
+def _start(home, *arguments):
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': '2',
+    'JAX_COMPILATION_CACHE_DIR': str(home / 'programs'),
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # Compiles sooner.
+  }
+  return subprocess.Popen(
+    [sys.executable, ROOT / 'launch.py', *arguments],
+    cwd=home,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _call(home, *arguments):
+  process = _start(home, *arguments)
+  out, err = process.communicate()
+  assert process.returncode == 0, err
+  assert 'Traceback' not in err and 'Warning' not in err, err
+  return out
+
+
+def _refused(home, *arguments):
+  """The sentence with which a call is refused."""
+  process = _start(home, *arguments)
+  out, err = process.communicate()
+  assert process.returncode == 1, (out, err)
+  sentence = err.splitlines()[-1]  # Below a progress bar, perhaps.
+  assert sentence.startswith('error: '), err
+  assert 'Traceback' not in err and 'Warning' not in err, err
+  return sentence
+
+
+TINY = f'--config={ROOT / "configs/vitexco.py"}:tiny'
+TRAIN = (
+  TINY,
+  '--config.train.updates=40',
+  '--config.train.checkpoint_every=10',
+  '--config.train.strip_every=20',
+)
+
+
+@pytest.fixture(scope='module')
+def prepared(home):
+  _call(home, '--mode=prepare', TINY, '--videos=clips')
+  return home
+
+
+@pytest.fixture(scope='module')
+def trained(prepared):
+  _call(prepared, *TRAIN, '--workdir=whole')
+  return prepared
+
+
+@pytest.fixture(scope='module')
+def exported(trained):
+  _call(trained, '--mode=export', '--workdir=whole', '--output=weights/mine')
+  return trained
+
+
+def _rows(workdir):
+  path = workdir / 'metrics.jsonl'
+  lines = path.read_text().splitlines() if path.exists() else []
+  return [
+    {k: v for k, v in json.loads(x).items() if not k.endswith('_per_second')}
+    for x in lines
+  ]
+
+
+def test_training_logs_all_losses(trained):
+  rows = _rows(trained / 'whole')
+  assert [row['update'] for row in rows] == list(range(1, 41))
+  names = 'l1 adversarial perceptual contextual temporal smoothness warped'
+  for name in (*names.split(), 'discriminator'):
+    values = [row[f'raw/{name}'] for row in rows]
+    assert np.isfinite(values).all() and len(set(values)) > 1, name
+  strips = (trained / 'whole/strips').iterdir()
+  assert sorted(x.name for x in strips) == ['000020.png', '000040.png']
+
+
+def test_killed_and_resumed_equals_uninterrupted(trained):
+  workdir = trained / 'killed'
+  process = _start(trained, *TRAIN, '--workdir=killed')
+  while process.poll() is None and len(_rows(workdir)) < 13:
+    time.sleep(0.005)
+  process.kill()
+  err = process.communicate()[1]
+  assert process.returncode == -9, err
+  assert len(_rows(workdir)) < 40
+  _call(trained, *TRAIN, '--workdir=killed')
+  assert _rows(workdir) == _rows(trained / 'whole')
+
+
+def test_another_architecture_does_not_resume(trained):
+  message = _refused(
+    trained, *TRAIN, '--workdir=whole', '--config.model.colorizer.width=0.125'
+  )
+  assert 'another architecture' in message and 'colorizer' in message
+  config = json.loads((trained / 'whole/config.json').read_text())
+  assert config['model']['colorizer']['width'] == 1 / 16
+
+
+def test_colours_a_video(exported):
+  arguments = (
+    '--mode=colorize',
+    '--video=clips/shapes.mp4',
+    '--reference=first-frame',
+    '--output=out/shapes.mp4',
+    '--checkpoint=weights/mine',
+  )
+  _call(exported, *arguments)
+  with video.VideoReader(exported / 'out/shapes.mp4') as reader:
+    assert (reader.format.width, reader.format.height) == (96, 64)
+    assert len(list(reader)) == FRAMES
+  assert 'out/shapes.mp4 exists' in _refused(exported, *arguments)
+
+
+def test_evaluates_the_clips(exported):
+  out = _call(
+    exported,
+    '--mode=evaluate',
+    '--data=clips',
+    '--output=evaluation',
+    '--checkpoint=weights/mine',
+  )
+  assert 'shapes' in out
+  summary = json.loads((exported / 'evaluation/summary.json').read_text())
+  assert summary['mean']['psnr'] > 10
+
+
+def test_training_without_data_names_the_command(home):
+  message = _refused(home, TINY, '--config.data.records=nowhere')
+  assert '--mode=prepare' in message and 'nowhere' in message
+
+
+def test_nothing_usable_to_prepare(home):
+  (home / 'texts').mkdir()
+  (home / 'texts/notes.txt').write_text('no video')
+  message = _refused(
+    home,
+    *('--mode=prepare', TINY, '--videos=texts', '--config.data.records=none'),
+  )
+  assert '--videos=texts' in message
+
+
+@pytest.mark.parametrize(
+  'changed, sentence',
+  [
+    ('--video=nowhere.mp4', 'nowhere.mp4 does not exist'),
+    ('--reference=nowhere.png', 'cannot read nowhere.png'),
+    ('--output=out.gif', 'out.gif cannot be written'),
+    ('--checkpoint=nowhere', 'there is no checkpoint '),
+  ],
+)
+def test_colouring_refuses(exported, changed, sentence):
+  message = _refused(
+    exported,
+    '--mode=colorize',
+    '--video=clips/shapes.mp4',
+    '--reference=first-frame',
+    '--output=out.mp4',
+    '--checkpoint=weights/mine',
+    changed,
+  )
+  assert sentence in message
+  assert not (exported / 'out.mp4').exists()
