@@ -171,6 +171,12 @@ def test_overrides_change_the_config_of_the_weights(export):
   made.set_reference(_picture())
   (found,) = made.colorize(_frames(1))
   assert found.shape == (*SIZE, 3)
+  with pytest.raises(
+    UserError, match=r'tiny, as it is set here, is of another'
+  ):
+    colorize.VideoColorizer.from_checkpoint(
+      export, {'model.colorizer.width': 0.5}
+    )
 
 
 def _write(path, frames, stamps=None):

@@ -73,11 +73,12 @@ def _gradient(config, initial, micro_batches, devices):
 
 
 def _assert_close(found, expected):
-  """To 3 %: InstanceNorm of some 20 pixels magnifies what rounding differs."""
+  """To 10 %: these narrow nets magnify rounding. Parameters changed by 2e-7 of
+  their size move the gradient by 5 to 10 %; a factor would be 50 % and more."""
   for group, tree in expected.items():
     error = jax.tree.map(np.subtract, found[group], tree)
     size = optax.tree.norm(tree)
-    assert optax.tree.norm(error) <= 0.03 * size, group
+    assert optax.tree.norm(error) <= 0.1 * size, group
 
 
 def test_two_devices_equal_one(initial):
@@ -293,3 +294,10 @@ def test_batch_must_fit_devices_and_micro_steps(tmp_path):
   with pytest.raises(UserError, match=r'batch_size=3 .* a multiple of 2'):
     train.train(config, tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_counts_must_be_above_zero(tmp_path):
+  config = get_config('tiny')
+  config.train.accumulation = 0
+  with pytest.raises(UserError, match=r'accumulation=0 must be above 0'):
+    train.train(config, tmp_path)

@@ -74,7 +74,10 @@ class VideoColorizer:
     """
     params = checkpoint.load_params(path)
     config = checkpoint.load_config(path)
-    config.update_from_flattened_dict(dict(overrides or {}))
+    if overrides:
+      config.update_from_flattened_dict(dict(overrides))
+      expected = checkpoint.abstract_params(config)
+      checkpoint.check_params(params, expected, f'{path}, as it is set here,')
     return cls(params, config)
 
   def set_reference(self, rgb: np.ndarray, first_frame: bool = False) -> None:

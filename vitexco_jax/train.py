@@ -154,6 +154,12 @@ def _interrupt_later() -> Iterator[Callable[[], bool]]:
 
 
 def _micro_batch(config, devices):
+  counts = ('updates', 'batch_size', 'accumulation')
+  for name in (*counts, 'log_every', 'strip_every', 'checkpoint_every'):
+    if config.train[name] < 1:
+      raise UserError(
+        f'config.train.{name}={config.train[name]} must be above 0'
+      )
   batch, accumulation = config.train.batch_size, config.train.accumulation
   if batch % (accumulation * devices):
     raise UserError(
