@@ -86,7 +86,7 @@ class VisionTransformer(nn.Module):
       Taps in the order of `self.taps`, and the embedding. Under `jax.jit` the
       blocks after the last tap cost nothing where the embedding is not used.
     """
-    sizes = _checked_sizes(self.variant, self.taps, self.gelu)
+    sizes = checked_sizes(self.variant, self.taps, self.gelu)
     patch = sizes.patch
     b, h, w, _ = image.shape
     if h % patch or w % patch:
@@ -212,7 +212,7 @@ class MlpBlock(nn.Module):
     return nn.Dense(x.shape[-1], **init)(y)
 
 
-def _checked_sizes(variant: str, taps: tuple[int, ...], gelu: str) -> Variant:
+def checked_sizes(variant: str, taps: tuple[int, ...], gelu: str) -> Variant:
   """Returns the variant's sizes, once all settings are known to be good."""
   if variant not in VARIANTS:
     raise UserError(

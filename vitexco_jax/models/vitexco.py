@@ -47,7 +47,7 @@ class Generator(nn.Module):
     self.vit_net = vit.VisionTransformer(**self.vit, dtype=dtype, name='vit')
     self.feature_transform_net = feature_transform.FeatureTransform(
       **self.feature_transform,
-      patch=vit.VARIANTS[self.vit['variant']].patch,
+      patch=vit.checked_sizes(**self.vit).patch,
       dtype=dtype,
       name='feature_transform',
     )
