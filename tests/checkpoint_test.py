@@ -1,7 +1,5 @@
 """Checkpoints and exports: what comes back, and what is refused."""
 
-import shutil
-
 import flax
 import jax
 import numpy as np
@@ -151,7 +149,7 @@ def test_missing_and_partial_are_refused(tmp_path, config, params):
   assert [x.name for x in (tmp_path / 'begun').iterdir()] == ['config.json']
 
   checkpoint.export(tmp_path / 'cut', params, config)
-  shutil.rmtree(tmp_path / 'cut/params/d')  # Where the numbers are.
+  (tmp_path / 'cut/params/_METADATA').unlink()
   with pytest.raises(UserError, match=r'cut/params is partial or broken'):
     checkpoint.load_params(tmp_path / 'cut')
 
