@@ -127,6 +127,13 @@ def test_workdir_gives_its_newest_generator(tmp_path, config, params, state):
   _assert_equal(checkpoint.load_params(tmp_path), expected)
 
 
+def test_export_does_not_tell_where_it_was_made(tmp_path, config, params):
+  checkpoint.export(tmp_path / 'made', params, config)
+  files = [x for x in (tmp_path / 'made').rglob('*') if x.is_file()]
+  assert not [x for x in files if str(tmp_path).encode() in x.read_bytes()]
+  checkpoint.load_params(tmp_path / 'made')
+
+
 def test_export_mode_exports_a_run_once(tmp_path, config, state, capsys):
   run = _workdir(tmp_path / 'run', config, state, 2)
   export.export_run(run, tmp_path / 'made')

@@ -156,6 +156,8 @@ def export(
       partial / 'params',
       jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params)),
     )
+  # Orbax notes where it saved: a folder that is of no concern to others.
+  (partial / 'params' / 'commit_success.txt').unlink(missing_ok=True)
   partial.rename(path)
 
 
