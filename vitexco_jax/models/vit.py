@@ -212,7 +212,9 @@ class MlpBlock(nn.Module):
     return nn.Dense(x.shape[-1], **init)(y)
 
 
-def checked_sizes(variant: str, taps: tuple[int, ...], gelu: str) -> Variant:
+def checked_sizes(
+  variant: str, taps: tuple[int, ...], gelu: str = 'tanh'
+) -> Variant:
   """Returns the variant's sizes, once all settings are known to be good."""
   if variant not in VARIANTS:
     raise UserError(
