@@ -1,5 +1,6 @@
 """The colorizer against ColorVidNet written out in plain numpy."""
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,10 @@ def net_and_params():
 
 def _plain_colorizer(params, inputs):
   """The table of the specification, line by line."""
+  return 128 * np.tanh(_plain_out(params, inputs))
+
+
+def _plain_out(params, inputs):
   norm, up = plain.instance_norm, plain.upsample_nearest
 
   def relu(x):
@@ -70,7 +75,7 @@ def _plain_colorizer(params, inputs):
   x = norm(relu(conv(x, 'conv9_0')))
   x = relu(conv(up(x, 2), 'up10') + conv(n1, 'skip10'))
   x = plain.leaky_relu(conv(x, 'conv10_0'), 0.2)
-  return 128 * np.tanh(conv(x, 'out'))
+  return conv(x, 'out')
 
 
 def test_parameter_count():
@@ -112,3 +117,32 @@ def test_starts_close_to_grey():
   key = jax.random.key(0, impl='rbg')  # Quick to compile.
   ab, _ = jax.jit(net.init_with_output)(key, *inputs)
   assert 0 < np.abs(ab).max() < 10  # Far from where tanh is flat.
+
+
+def test_residual_adds_the_weighed_warped_colours(net_and_params):
+  net, params = net_and_params
+  net = net.clone(residual=True)
+  inputs = _inputs()
+  # As they come from the matching: constant in cells of 4x4.
+  warped = inputs[1] = plain.upsample_nearest(inputs[1][:, ::4, ::4], 4)
+  shapes = _shapes(net, inputs)
+  assert plain.count(shapes) == plain.count(params) + 8 + 1
+  kernel = np.random.default_rng(2).normal(
+    0, 0.3, shapes['out']['kernel'].shape
+  )
+  params = params | {'out': {'kernel': kernel, 'bias': np.array([0, 0, 0.5])}}
+  ab = jax.jit(net.apply)({'params': params}, *inputs)
+  out = _plain_out(params, inputs)
+  smooth = [cv2.resize(x[::4, ::4], (48, 32)) for x in warped]  # Bilinear.
+  want = 128 * np.tanh(out[..., :2])
+  want += 2 / (1 + np.exp(-out[..., 2:])) * np.stack(smooth)
+  np.testing.assert_allclose(ab, want, atol=2e-2)
+
+
+def test_residual_starts_close_to_the_warped_colours():
+  net = Colorizer(width=1 / 16, residual=True)
+  inputs = _inputs(h=16, w=16, b=1)
+  inputs[1] = np.full_like(inputs[1], 40.0)
+  key = jax.random.key(0, impl='rbg')
+  ab, _ = jax.jit(net.init_with_output)(key, *inputs)
+  assert np.abs(ab - 40.0).max() < 10

@@ -65,3 +65,13 @@ def test_weights_start_with_the_variance_of_pytorch():
   bound = 1 / np.sqrt(3 * 3 * 64)  # PyTorch: uniform, 1 / sqrt(fan_in).
   assert 0.99 * bound < jnp.abs(kernel).max() <= bound
   np.testing.assert_allclose(kernel.std(), bound / np.sqrt(3), rtol=0.02)
+
+
+def test_upsample_conv_is_a_convolution_of_the_upsampled():
+  x = _image()
+  net = layers.UpsampleConv(5)
+  params = net.init(jax.random.key(0), x)['params']
+  bias = np.linspace(-1, 1, 5, dtype=np.float32)
+  params = params | {'bias': bias}
+  want = plain.conv(plain.upsample_nearest(x, 2), params)
+  np.testing.assert_allclose(net.apply({'params': params}, x), want, atol=1e-5)

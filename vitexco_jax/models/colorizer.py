@@ -10,15 +10,22 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitexco_jax.models import layers
+from vitexco_jax.models.correspondence import STRIDE
 
 
 class Colorizer(nn.Module):
   """One step of the recurrence: predicts a frame's ab.
 
-  `width` scales all channel counts; 1.0 is the paper's, 32,802,370 parameters.
+  Attributes:
+    width: scales all channel counts; 1.0 is the paper's, 32,802,370 parameters.
+    residual: adds the warped colours, times a factor in [0, 2] that is predicted
+      for each pixel and starts at 1, to the prediction. Every skip passes an
+      InstanceNorm, which takes out how strong a colour is over the picture; it
+      takes long training to learn to carry that past them. 129 parameters more.
   """
 
   width: float = 1.0
+  residual: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -39,7 +46,8 @@ class Colorizer(nn.Module):
         where there is none.
 
     Returns:
-      ab, [b, h, w, 2] float32 in [-128, 128].
+      ab, [b, h, w, 2] float32 in [-128, 128]; with `residual` within three times
+      that.
     """
     x = jnp.concatenate([luminance, warped_ab, confidence, previous_lab], -1)
 
@@ -71,13 +79,17 @@ class Colorizer(nn.Module):
 
     # A small last layer, so that tanh does not start saturated.
     x = nn.Conv(
-      2,
+      3 if self.residual else 2,
       (1, 1),
       kernel_init=nn.initializers.variance_scaling(1e-4, 'fan_in', 'uniform'),
       dtype=self.dtype,
       name='out',
     )(x)
-    return 128.0 * jnp.tanh(x.astype(jnp.float32))
+    x = x.astype(jnp.float32)
+    ab = 128.0 * jnp.tanh(x[..., :2])
+    if self.residual:
+      ab += 2.0 * nn.sigmoid(x[..., 2:]) * _smooth(warped_ab)
+    return ab
 
   def _conv(self, name, x, channels, dilation=1):
     return layers.Conv(
@@ -106,7 +118,13 @@ class Colorizer(nn.Module):
     )(x)
 
   def _join(self, name, x, skip, channels):
-    x = layers.upsample_nearest(x, 2)
-    return self._conv(f'up{name}', x, channels) + self._conv(
-      f'skip{name}', skip, channels
+    up = layers.UpsampleConv(
+      layers.scaled(channels, self.width), self.dtype, name=f'up{name}'
     )
+    return up(x) + self._conv(f'skip{name}', skip, channels)
+
+
+def _smooth(warped_ab: jax.Array) -> jax.Array:
+  """Interpolates between the blocks that nearest upsampling left."""
+  blocks = layers.average_pool(warped_ab, STRIDE)
+  return jax.image.resize(blocks, warped_ab.shape, 'bilinear')

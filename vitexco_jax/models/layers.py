@@ -36,6 +36,47 @@ def upsample_nearest(x: jax.Array, scale: int) -> jax.Array:
   return x.repeat(scale, 1).repeat(scale, 2)
 
 
+class UpsampleConv(nn.Module):
+  """Nearest x2, then a 3x3 convolution with zero padding, in 4/9 of the work.
+
+  The 3x3 pixels under the kernel are copies of 2x2 small ones, so each of the
+  four kinds of output pixels is a 2x2 convolution of the small picture, with
+  the taps that meet the same pixel added up. One convolution computes the four
+  kinds as channels. Parameters are those of `Conv`.
+  """
+
+  features: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """[b, h, w, c] to [b, 2h, 2w, features]."""
+    b, h, w, c = x.shape
+    kernel = self.param('kernel', kernel_init, (3, 3, c, self.features))
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    # By even and odd pixel: which of 3 taps meet the first and the second of
+    # the two small pixels.
+    meet = jnp.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], x.dtype)
+    kernel = jnp.einsum('ysj,xtk,jkcf->stcyxf', meet, meet, kernel)
+    # Padded apart: on the CPU the gradient of a convolution with an even kernel
+    # that pads by itself is 20 times slower.
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    y = jax.lax.conv_general_dilated(
+      x.astype(self.dtype),
+      kernel.reshape(2, 2, c, -1).astype(self.dtype),
+      (1, 1),
+      'VALID',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+    y = y.reshape(b, h + 1, w + 1, 2, 2, -1)
+    rows = [
+      jnp.stack([y[:, i : i + h, j : j + w, i, j] for j in (0, 1)], 3)
+      for i in (0, 1)
+    ]
+    y = jnp.stack(rows, 2).reshape(b, 2 * h, 2 * w, -1)
+    return y + bias.astype(self.dtype)
+
+
 def average_pool(x: jax.Array, window: int) -> jax.Array:
   """[b, h, w, c] to [b, h//window, w//window, c]."""
   return nn.avg_pool(x, (window, window), (window, window))
