@@ -193,10 +193,17 @@ def test_a_long_list_of_differences_is_cut(config, params):
     ('model.feature_transform.kind', 'trilinear'),
     ('model.vit.variant', 'Ti/17'),
     ('model.vit.taps', (1, 1, 2, 2, 3)),
+    ('model.vit.taps', (1, 1, 2, 2)),
+    ('model.vit.taps', (1, 1, 1, 2, 2, 2)),
     ('model.vit.gelu', 'relu'),
+    ('model.correspondence.levels', ()),
+    ('model.correspondence.levels', (0, 2)),
+    ('model.correspondence.levels', (2, 6)),
+    ('model.correspondence.levels', (2, 2)),
+    ('model.correspondence.block', 0),
   ],
 )
-def test_unknown_choices_are_named(name, value):
+def test_settings_that_no_network_has_are_named(name, value):
   config = get_config('tiny')
   config.update_from_flattened_dict({name: value})
   with pytest.raises(UserError, match=rf'config\.{name} is '):

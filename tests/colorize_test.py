@@ -177,6 +177,9 @@ def test_overrides_change_the_config_of_the_weights(export):
     colorize.VideoColorizer.from_checkpoint(
       export, {'model.colorizer.width': 0.5}
     )
+  for size in ((0, 96), (64, 16), (-64, 96)):
+    with pytest.raises(UserError, match=r'config\.use\.size=.* at least 32'):
+      colorize.VideoColorizer.from_checkpoint(export, {'use.size': size})
 
 
 def _write(path, frames, stamps=None):

@@ -261,6 +261,13 @@ def test_a_clip_longer_than_every_run_is_refused(config):
     data.make_iterator(config, 1)
 
 
+@pytest.mark.parametrize('name', ['threads', 'workers'])
+def test_fewer_than_no_threads_are_refused(config, name):
+  config.data[name] = -1
+  with pytest.raises(UserError, match=rf'config\.data\.{name}=-1 must be'):
+    data.make_iterator(config, 1)
+
+
 def test_records_of_another_size_are_refused(config):
   config.data.size = (48, 64)
   with pytest.raises(UserError, match=r'32x48, not config.data.size=\(48, 64'):

@@ -279,6 +279,9 @@ def test_refuses_what_cannot_be_prepared(videos, prepared, tmp_path):
   for name, value in {'flow': 'raft', 'frame_step': 0}.items():
     with pytest.raises(UserError, match=f'config.data.{name}={value} must be'):
       prepare.prepare(_config(tmp_path / 'out', **{name: value}), videos)
+  for size in ((40, 48), (32, 50), (16, 48), (32, 0), (-32, 48)):
+    with pytest.raises(UserError, match='data.size=.* multiple of 16'):
+      prepare.prepare(_config(tmp_path / 'out', size=size), videos)
   with pytest.raises(UserError, match='min_frames=5 .* half of .*run_length=8'):
     prepare.prepare(_config(tmp_path / 'out', min_frames=5), videos)
   folder, _ = prepared

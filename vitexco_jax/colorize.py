@@ -28,6 +28,7 @@ import numpy as np
 import tqdm
 
 from vitexco_jax import checkpoint, color, video
+from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 
 FIRST_FRAME = 'first-frame'
@@ -45,6 +46,11 @@ class VideoColorizer:
     self, params: Mapping[str, Any], config: ml_collections.ConfigDict
   ):
     """Takes the generator's parameters and the config that they belong to."""
+    if min(config.use.size) < 2 * _TOKEN:
+      raise UserError(
+        f'config.use.size={tuple(config.use.size)} must be at least '
+        f'{2 * _TOKEN} on both sides'
+      )
     self.config = config
     model = checkpoint.make_generator(config)
     settings = dict(model.correspondence)

@@ -88,8 +88,13 @@ def make_iterator(
 
   Raises:
     UserError: there are no records at `config.data.records`, or they do not fit
-      the config.
+      the config; or a number of threads or processes is below 0.
   """
+  for name in ('threads', 'workers'):
+    if config.data[name] < 0:
+      raise UserError(
+        f'config.data.{name}={config.data[name]} must be at least 0'
+      )
   manifest = _read_manifest(config)
   draw = functools.partial(
     _draw_clip,

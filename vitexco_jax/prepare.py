@@ -112,6 +112,11 @@ def prepare(
 
 def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
   """What the records depend on, as JSON gives it back."""
+  if min(data.size) < 32 or any(side % 16 for side in data.size):
+    raise UserError(
+      f'config.data.size={tuple(data.size)} must be at least 32 and a multiple '
+      'of 16 on both sides'
+    )
   if data.frame_step < 1:
     raise UserError(
       f'config.data.frame_step={data.frame_step} must be at least 1'

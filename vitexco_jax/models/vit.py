@@ -90,9 +90,9 @@ class VisionTransformer(nn.Module):
     patch = sizes.patch
     b, h, w, _ = image.shape
     if h % patch or w % patch:
-      raise ValueError(
-        f'the image is {h}x{w} pixels, but {self.variant} needs multiples of '
-        f'{patch}'
+      raise UserError(
+        f'pictures are {h}x{w} (config.data.size), but the ViT {self.variant} '
+        f'needs multiples of {patch}'
       )
     grid = (h // patch, w // patch)
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitexco_jax import color
+from vitexco_jax.errors import UserError
 from vitexco_jax.models import correspondence as matching
 from vitexco_jax.models import feature_transform, layers, vit
 from vitexco_jax.models.colorizer import Colorizer
@@ -44,6 +45,7 @@ class Generator(nn.Module):
     self.temperature = net.pop('temperature')
     self.block = net.pop('block')
     self.levels = tuple(net['levels'])
+    _check(tuple(self.vit['taps']), self.levels, self.block)
     self.vit_net = vit.VisionTransformer(**self.vit, dtype=dtype, name='vit')
     self.feature_transform_net = feature_transform.FeatureTransform(
       **self.feature_transform,
@@ -130,6 +132,24 @@ class Generator(nn.Module):
     guidance = self.guide(lab[:, None, ..., :1], reference)
     return self.colorize_frame(
       lab[..., :1], jax.tree.map(lambda x: x[:, 0], guidance), lab
+    )
+
+
+def _check(taps, levels, block):
+  """Checks settings in which boxes have to agree, or that no box checks."""
+  if len(taps) != len(ALL_LEVELS):
+    raise UserError(
+      f'config.model.vit.taps is {taps}; it must name five blocks, one for each '
+      'level of the features'
+    )
+  if not levels or len(set(levels).intersection(ALL_LEVELS)) != len(levels):
+    raise UserError(
+      f'config.model.correspondence.levels is {levels}; it must name one or '
+      'more of 1, 2, 3, 4, 5, each once'
+    )
+  if block < 1:
+    raise UserError(
+      f'config.model.correspondence.block is {block}; it must be above 0'
     )
 
 
