@@ -84,7 +84,7 @@ def test_writes_both_videos_and_a_strip_over_old_ones(clip, tmp_path):
   tinter = _Tinter()
   out = tmp_path / 'out'
   out.mkdir()
-  for name in ('clip_grey.mp4', 'clip_colour.mp4', 'strip.png'):
+  for name in ('clip_grey.mp4', 'clip_colour.mp4', 'strip.jpg'):
     (out / name).write_text('old')
   demo.demo(tinter, path, out)
   assert len(list(out.iterdir())) == 3
@@ -97,7 +97,18 @@ def test_writes_both_videos_and_a_strip_over_old_ones(clip, tmp_path):
     error = np.abs(np.float32(written) - np.float32(images)).mean()
     assert len(written) == len(frames)
     assert error < 6  # H.264 and its chroma at half size.
-  assert video.read_image(out / 'strip.png').shape[1] > 5 * 64
+  assert video.read_image(out / 'strip.jpg').shape[1] > 4 * 240
+
+
+def test_the_strip_of_a_busy_video_is_small(tmp_path):
+  rng = np.random.default_rng(0)
+  (tmp_path / 'clip').mkdir()
+  for i in range(5):
+    small = rng.integers(0, 256, (34, 60, 3), np.uint8)
+    rgb = cv2.resize(small, (480, 272), interpolation=cv2.INTER_CUBIC)
+    video.write_image(tmp_path / f'clip/{i}.png', rgb)
+  demo.demo(_Tinter(), tmp_path / 'clip', tmp_path / 'out')
+  assert (tmp_path / 'out/strip.jpg').stat().st_size < 250_000
 
 
 def test_refuses_a_single_picture(tmp_path):
