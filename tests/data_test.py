@@ -261,10 +261,10 @@ def test_a_clip_longer_than_every_run_is_refused(config):
     data.make_iterator(config, 1)
 
 
-@pytest.mark.parametrize('name', ['threads', 'workers'])
-def test_fewer_than_no_threads_are_refused(config, name):
-  config.data[name] = -1
-  with pytest.raises(UserError, match=rf'config\.data\.{name}=-1 must be'):
+@pytest.mark.parametrize('name', ['seed', 'data.threads', 'data.workers'])
+def test_numbers_below_zero_are_refused(config, name):
+  config.update_from_flattened_dict({name: -1})
+  with pytest.raises(UserError, match=rf'config\.{name}=-1 must be'):
     data.make_iterator(config, 1)
 
 

@@ -296,8 +296,23 @@ def test_batch_must_fit_devices_and_micro_steps(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_counts_must_be_above_zero(tmp_path):
+@pytest.mark.parametrize(
+  ('name', 'value', 'least'),
+  [
+    ('accumulation', 0, 1),
+    ('checkpoint_every', 0, 1),
+    ('unroll', -1, 0),
+    ('learning_rate.colorizer', -1e-4, 0),
+  ],
+)
+def test_numbers_that_are_too_small_are_named(tmp_path, name, value, least):
   config = get_config('tiny')
-  config.train.accumulation = 0
-  with pytest.raises(UserError, match=r'accumulation=0 must be above 0'):
+  config.train.update_from_flattened_dict({name: value})
+  message = f'config.train.{name}={value} must be at least {least}'
+  with pytest.raises(UserError, match=message):
     train.train(config, tmp_path)
+
+
+def test_something_must_be_learned(tmp_path):
+  with pytest.raises(UserError, match='loss.weights are all 0'):
+    train.train(_config(), tmp_path)

@@ -9,6 +9,7 @@ not on how many threads or processes there are, nor on the size of a batch.
 """
 
 import functools
+import operator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,13 +89,12 @@ def make_iterator(
 
   Raises:
     UserError: there are no records at `config.data.records`, or they do not fit
-      the config; or a number of threads or processes is below 0.
+      the config; or the seed or a number of threads is below 0.
   """
-  for name in ('threads', 'workers'):
-    if config.data[name] < 0:
-      raise UserError(
-        f'config.data.{name}={config.data[name]} must be at least 0'
-      )
+  for name in ('seed', 'data.threads', 'data.workers'):
+    value = operator.attrgetter(name)(config)
+    if value < 0:
+      raise UserError(f'config.{name}={value} must be at least 0')
   manifest = _read_manifest(config)
   draw = functools.partial(
     _draw_clip,

@@ -12,6 +12,7 @@ of the parameters. Checkpoints count micro-steps, everything else updates.
 
 import contextlib
 import functools
+import operator
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -150,12 +151,17 @@ def _interrupt_later() -> Iterator[Callable[[], bool]]:
 
 
 def _micro_batch(config, devices):
+  """Clips in a micro-step on all devices; refuses numbers that cannot be."""
   counts = ('updates', 'batch_size', 'accumulation')
-  for name in (*counts, 'log_every', 'strip_every', 'checkpoint_every'):
-    if config.train[name] < 1:
-      raise UserError(
-        f'config.train.{name}={config.train[name]} must be above 0'
-      )
+  every = ('log_every', 'strip_every', 'checkpoint_every')
+  least = dict.fromkeys((*counts, *every), 1) | {'unroll': 0}
+  least |= {f'learning_rate.{g}': 0 for g in config.train.learning_rate}
+  for name, bound in least.items():
+    value = operator.attrgetter(name)(config.train)
+    if value < bound:
+      raise UserError(f'config.train.{name}={value} must be at least {bound}')
+  if not any(config.loss.weights.values()):
+    raise UserError('config.loss.weights are all 0: nothing would be learned')
   batch, accumulation = config.train.batch_size, config.train.accumulation
   if batch % (accumulation * devices):
     raise UserError(
