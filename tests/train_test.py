@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import flax
@@ -170,11 +171,24 @@ def _run_config():
   return config
 
 
-def _train(monkeypatch, workdir, *hook):
+def _train(monkeypatch, workdir, *hook, init=''):
   monkeypatch.setattr(
     train.data, 'make_iterator', lambda config, size: _Feed(size, *hook)
   )
-  train.train(_run_config(), workdir)
+  config = _run_config()
+  config.train.init = str(init)
+  train.train(config, workdir)
+
+
+def _press_ctrl_c(at):
+  """A hook that does so while the batch of this number is made."""
+
+  def press(number, clips):
+    if number == at:
+      os.kill(os.getpid(), signal.SIGINT)
+    return clips
+
+  return press
 
 
 def _rows(workdir):
@@ -245,13 +259,8 @@ def test_frozen_vit_stays_and_the_rest_moves(uninterrupted):
 def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_happened(
   uninterrupted, tmp_path, monkeypatch
 ):
-  def press(number, clips):
-    if number == 5:  # In the midst of the third update.
-      os.kill(os.getpid(), signal.SIGINT)
-    return clips
-
-  with pytest.raises(KeyboardInterrupt):
-    _train(monkeypatch, tmp_path, press)
+  with pytest.raises(KeyboardInterrupt):  # In the midst of the third update.
+    _train(monkeypatch, tmp_path, _press_ctrl_c(5))
   assert [row['update'] for row in _rows(tmp_path)] == [1, 2, 3]
   with (tmp_path / 'metrics.jsonl').open('a') as file:
     file.write('{"update": 4, "loss": 0}\n{"upd')  # Of a run killed later.
@@ -263,6 +272,56 @@ def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_happened(
     strict=True,
   ):
     np.testing.assert_array_equal(x, y)
+
+
+def test_a_run_goes_on_with_fewer_devices_and_with_more(
+  uninterrupted, tmp_path, monkeypatch
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(uninterrupted, workdir)
+  shutil.rmtree(workdir / 'checkpoints/8')  # Two updates of the four are left.
+  begun = checkpoint.load_params(workdir)
+  (one, _) = jax.local_devices()
+  with monkeypatch.context() as alone:
+    alone.setattr(jax, 'local_devices', lambda: [one])
+    alone.setattr(jax, 'local_device_count', lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+      _train(alone, workdir, _press_ctrl_c(5))
+  _train(monkeypatch, workdir)
+
+  found, expected = _rows(workdir), _rows(uninterrupted)
+  assert found[:2] == expected[:2]
+  assert found[2] != expected[2]  # Each device draws its own noise.
+  # The clips differ by 2 % from update to update, the noise makes 0.01 %.
+  for name, tolerance in (('raw/l1', 1e-3), ('learning_rate/colorizer', 0)):
+    values = [[row[name] for row in rows] for rows in (found, expected)]
+    np.testing.assert_allclose(*values, rtol=tolerance)
+  # Noise and dropout turn the steps, but hardly change how far they go.
+  moved = [
+    float(optax.tree.norm(jax.tree.map(np.subtract, params, begun)))
+    for params in map(checkpoint.load_params, (workdir, uninterrupted))
+  ]
+  assert moved[0] == pytest.approx(moved[1], rel=0.2)
+
+
+def test_starts_from_the_weights_of_an_export(tmp_path, monkeypatch):
+  config = _run_config()
+  rng = np.random.default_rng(0)
+  given = jax.tree.map(
+    lambda x: rng.normal(0, 0.1, x.shape).astype(np.float16),
+    checkpoint.abstract_params(config),
+  )
+  checkpoint.export(tmp_path / 'export', given, config)
+  with pytest.raises(KeyboardInterrupt):
+    _train(
+      monkeypatch,
+      tmp_path / 'run',
+      _press_ctrl_c(2),
+      init=tmp_path / 'export',
+    )
+  found = checkpoint.load_params(tmp_path / 'run')
+  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(given), strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=1e-3)  # After one update.
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
