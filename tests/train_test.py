@@ -57,12 +57,13 @@ def initial():
 def _gradient(config, initial, micro_batches, devices):
   """What SGD subtracts in one update, and the metrics of its micro-steps."""
   optimizer = optax.MultiSteps(optax.sgd(1.0), len(micro_batches))
+  used = jax.local_devices()[:devices]
   step = jax.pmap(
-    train.make_step(config, optimizer, 'devices'),
-    axis_name='devices',
-    devices=jax.local_devices()[:devices],
+    train.make_step(config, optimizer, train.AXIS),
+    axis_name=train.AXIS,
+    devices=used,
   )
-  state = flax.jax_utils.replicate(initial, jax.local_devices()[:devices])
+  state = flax.jax_utils.replicate(initial, used, train.AXIS)
   metrics = []
   for clips in micro_batches:
     clips = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), clips)
@@ -201,11 +202,33 @@ def _rows(workdir):
 
 
 @pytest.fixture(scope='module')
-def uninterrupted(tmp_path_factory):
+def traced():
+  """One entry for each time that the step of `uninterrupted` is compiled."""
+  return []
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory, traced):
   workdir = tmp_path_factory.mktemp('run')
+  make_step = train.make_step
+
+  def make_watched_step(*args):
+    step = make_step(*args)
+
+    def watched(state, clips):
+      traced.append(watched)
+      return step(state, clips)
+
+    return watched
+
   with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setattr(train, 'make_step', make_watched_step)
     _train(monkeypatch, workdir)
   return workdir
+
+
+def test_the_step_is_compiled_once(uninterrupted, traced):
+  assert len(traced) == 1
 
 
 def test_log_has_every_term_and_rate(uninterrupted):

@@ -354,9 +354,9 @@ def training(
   batch, accumulation = config.train.batch_size, config.train.accumulation
   optimizer = train.make_optimizer(config)
   state = jax.jit(functools.partial(train.init_state, config, optimizer))()
-  state = flax.jax_utils.replicate(state)
+  state = flax.jax_utils.replicate(state, axis_name=train.AXIS)
   clips = _made_up_clips(config, batch // accumulation // devices)
-  clips = flax.jax_utils.replicate(clips)
+  clips = flax.jax_utils.replicate(clips, axis_name=train.AXIS)
   step = train.make_step(config, optimizer, train.AXIS)
   flops = count_flops(jax.pmap(step, train.AXIS), state, clips) * accumulation
   step = jax.pmap(step, train.AXIS, donate_argnums=0)

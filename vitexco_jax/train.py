@@ -87,7 +87,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
     make_step(config, optimizer, AXIS), axis_name=AXIS, donate_argnums=0
   )
   preview = jax.jit(functools.partial(generate, make_generator(config)))
-  state = flax.jax_utils.replicate(state)
+  # On a mesh of the name that `pmap` uses, or the step is compiled twice.
+  state = flax.jax_utils.replicate(state, axis_name=AXIS)
 
   accumulation = config.train.accumulation
   log = Log(workdir, config, start)
