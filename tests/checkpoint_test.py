@@ -168,7 +168,7 @@ def test_missing_and_partial_are_refused(tmp_path, config, params):
 def test_another_architecture_lists_what_differs(tmp_path, config, params):
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   flat['colorizer/extra/bias'] = np.zeros(1, np.float32)
-  flat['colorizer/out/bias'] = np.zeros(3, np.float32)
+  flat['colorizer/out/bias'] = np.zeros(5, np.float32)
   del flat['colorizer/conv1_0/bias']
   other = flax.traverse_util.unflatten_dict(flat, sep='/')
   checkpoint.export(tmp_path / 'made', other, config)
@@ -178,7 +178,7 @@ def test_another_architecture_lists_what_differs(tmp_path, config, params):
   assert 'made is of another architecture' in message
   assert 'colorizer/conv1_0/bias is missing' in message
   assert 'colorizer/extra/bias is unexpected' in message
-  assert 'colorizer/out/bias is (3,) instead of (2,)' in message
+  assert 'colorizer/out/bias is (5,) instead of (3,)' in message
 
 
 def test_a_long_list_of_differences_is_cut(config, params):
