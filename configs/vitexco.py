@@ -28,9 +28,10 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.data.run_length = 64  # Frames in a record, at most.
   config.data.min_frames = 4  # Shorter videos are left out.
   config.data.flow = 'deepflow'  # Or 'dis', 25 times faster.
-  config.data.retrieved_share = (
-    0.7  # Samples with a retrieved reference (DEVC).
-  )
+  # Samples with a retrieved reference (DEVC). The rest take a frame of the same
+  # video, this share of them the clip's own first, as users have most often.
+  config.data.retrieved_share = 0.7
+  config.data.first_frame_share = 0.3
   config.data.threads = 4  # Reading and decoding in this process ...
   config.data.workers = 0  # ... or in this many others.
 
@@ -52,7 +53,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.model.correspondence.block = 432  # Rows of the matching at a time.
   config.model.colorizer = ml_collections.ConfigDict()
   config.model.colorizer.width = 1.0
-  config.model.colorizer.residual = False  # Starts from the warped colours.
+  config.model.colorizer.residual = False  # True, not the paper's: see `_small`.
   config.model.discriminator = ml_collections.ConfigDict()
   config.model.discriminator.width = 1.0
 
@@ -116,14 +117,16 @@ def _small(config):
   config.data.size = (112, 192)
   config.data.frame_step = 1
   config.data.flow = 'dis'
-  config.model.feature_transform.kind = 'subpixel'  # 30.7 dB; bilinear 30.3.
+  # From random numbers it passed, within 400 updates, the bilinear one that had
+  # trained for 1,663 (weights/small/MODEL_CARD.md).
+  config.model.feature_transform.kind = 'subpixel'
   config.model.feature_transform.width = 0.25
   config.model.correspondence.levels = (2, 3, 4, 5)
   config.model.correspondence.width = 0.25
   config.model.colorizer.width = 0.25
   # Its InstanceNorms take out how strong a colour is; learning to carry that past
-  # them takes far longer than a CPU trains. Same warped colours, validation
-  # clips: 30.3 dB with, 26.9 dB without (weights/small/MODEL_CARD.md).
+  # them takes far longer than a CPU trains: without, the validation clips lost
+  # 3.4 dB between the warped colours and the result (weights/small/MODEL_CARD.md).
   config.model.colorizer.residual = True
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'

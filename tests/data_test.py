@@ -241,6 +241,16 @@ def test_retrieved_references_are_used_by_their_share(
   assert seen == ({40, 200} if share else set())
 
 
+@pytest.mark.parametrize('share', [0.0, 1.0])
+def test_the_clips_first_frame_is_the_reference_by_its_share(config, share):
+  config.data.retrieved_share = 0.0
+  config.data.first_frame_share = share
+  samples = _samples(data.make_iterator(config, 2), 24)
+  firsts = [sample.first_frame for sample in samples]
+  # Any frame of a run may be the first one by chance.
+  assert all(firsts) if share else not all(firsts)
+
+
 def test_without_records_names_the_command(config, tmp_path):
   config.data.records = str(tmp_path / 'none')
   with pytest.raises(UserError) as error:

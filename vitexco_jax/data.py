@@ -20,10 +20,6 @@ import numpy as np
 from vitexco_jax import records, structs
 from vitexco_jax.errors import UserError
 
-# Of the references from the same video; the rest are any of its frames. At use
-# the first frame is what a user has most often.
-_FIRST_FRAME_SHARE = 0.3
-
 
 class ClipIterator:
   """An endless iterator of `structs.Clips` of NumPy arrays.
@@ -100,6 +96,7 @@ def make_iterator(
     _draw_clip,
     length=config.train.clip_length,
     retrieved_share=config.data.retrieved_share,
+    first_frame_share=config.data.first_frame_share,
   )
   samples = (
     grain.MapDataset.source(_Samples(manifest, config))
@@ -144,7 +141,11 @@ class _Samples:
 
 
 def _draw_clip(
-  sample: _Sample, rng: np.random.Generator, length: int, retrieved_share: float
+  sample: _Sample,
+  rng: np.random.Generator,
+  length: int,
+  retrieved_share: float,
+  first_frame_share: float,
 ) -> structs.Clips:
   """Draws the reference and the flip, and decodes what is needed."""
   record, start = sample
@@ -153,7 +154,7 @@ def _draw_clip(
   if not same_video:
     reference = record.reference(int(rng.integers(record.references)))
   else:
-    first = rng.random() < _FIRST_FRAME_SHARE
+    first = rng.random() < first_frame_share
     frame = start if first else int(rng.integers(record.frames))
     reference = record.frame(frame)
     first_frame = frame == start
