@@ -53,7 +53,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.model.correspondence.block = 432  # Rows of the matching at a time.
   config.model.colorizer = ml_collections.ConfigDict()
   config.model.colorizer.width = 1.0
-  config.model.colorizer.residual = False  # True, not the paper's: see `_small`.
+  config.model.colorizer.residual = False  # True: see `_small`.
   config.model.discriminator = ml_collections.ConfigDict()
   config.model.discriminator.width = 1.0
 
