@@ -384,6 +384,19 @@ def test_batch_must_fit_devices_and_micro_steps(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
+  config = _run_config()
+  checkpoint.write_config(tmp_path, config)
+  (tmp_path / 'checkpoints/4/state').mkdir(parents=True)
+  monkeypatch.setattr(
+    train.data, 'make_iterator', lambda config, size: _Feed(size)
+  )
+  config.train.accumulation = 1
+  with pytest.raises(UserError, match=r'accumulation=1 .* was begun with 2'):
+    train.train(config, tmp_path)
+  assert checkpoint.load_config(tmp_path).train.accumulation == 2
+
+
 @pytest.mark.parametrize(
   ('name', 'value', 'least'),
   [

@@ -30,6 +30,7 @@ from vitexco_jax import color, data, losses, strips
 from vitexco_jax.checkpoint import (
   Checkpoints,
   check_params,
+  load_config,
   load_params,
   make_generator,
   write_config,
@@ -79,6 +80,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   if start is None:
     start, state = 0, load_initial_weights(config, init())
   else:
+    _check_accumulation(config, workdir)
     state, feed_state = checkpoints.restore(start, jax.eval_shape(init))
     feed.set_state(feed_state)
   write_config(workdir, config)
@@ -171,6 +173,17 @@ def _micro_batch(config, devices):
       f'devices: make it a multiple of {accumulation * devices}'
     )
   return batch // accumulation
+
+
+def _check_accumulation(config, workdir):
+  """Checkpoints count micro-steps: another number would shift all updates."""
+  begun = load_config(workdir).train.accumulation
+  if config.train.accumulation != begun:
+    raise UserError(
+      f'config.train.accumulation={config.train.accumulation} cannot go on with '
+      f'--workdir={workdir}, which was begun with {begun}: set it to {begun} or '
+      'take another --workdir'
+    )
 
 
 def _shard(clips: Clips, devices: int) -> Clips:
