@@ -14,7 +14,10 @@ from vitexco_jax import color, evaluate, video
 from vitexco_jax.errors import UserError
 
 _CONFIG = ml_collections.ConfigDict(
-  {'use': {'size': (64, 96), 'temperature': 0.01}}
+  {
+    'model': {'vit': {'taps': (1, 2), 'gelu': 'tanh'}},
+    'use': {'size': (64, 96), 'temperature': 0.01},
+  }
 )
 
 
@@ -58,9 +61,9 @@ def folder(tmp_path):
   return tmp_path
 
 
-def _evaluate(folder, colorizer):
+def _evaluate(folder, colorizer, config=_CONFIG):
   return evaluate.evaluate(
-    _CONFIG, colorizer, folder / 'weights', folder / 'data', folder / 'out'
+    config, colorizer, folder / 'weights', folder / 'data', folder / 'out'
   )
 
 
@@ -152,6 +155,11 @@ def test_goes_on_with_what_is_missing_or_has_changed(folder):
   (folder / 'weights').write_text('of a further training')
   _evaluate(folder, colorizer)
   assert len(colorizer.references) == 5
+
+  changed = _CONFIG.copy_and_resolve_references()
+  changed.model.vit.gelu = 'erf'
+  _evaluate(folder, colorizer, changed)
+  assert len(colorizer.references) == 8
 
 
 def test_clips_before_a_broken_one_are_kept(folder):

@@ -48,11 +48,11 @@ def evaluate(
   """Evaluates a colorizer on every clip of a folder and prints a table.
 
   Args:
-    config: of which `use` is stated with the results.
+    config: the colorizer's; its `use` is stated with the results.
     colorizer: `colorize.VideoColorizer`, or what has its `set_reference` and
       `colorize`.
     checkpoint: file or folder of the colorizer's weights; stated with the
-      results, which are kept for these weights alone.
+      results, which are kept for these weights and `config.model` alone.
     data: folder of clips, each a folder of frames (as DAVIS has them) or a
       video.
     output: folder for `frames.csv` (every frame's values), `summary.json`,
@@ -79,7 +79,7 @@ def evaluate(
     'edge_filter': False,
     'checkpoint': str(checkpoint),
   }
-  weights = _fingerprint(Path(checkpoint))
+  weights = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
   clips = {}
   for path in paths:
     kept = output / 'clips' / f'{path.name}.json'
