@@ -181,12 +181,24 @@ def test_lost_frames_do_not_pass(folder):
     _evaluate(folder, colorizer)
 
 
-def test_videos_are_clips_too(folder):
-  frame_format = video.Format(32, 40)
-  frames = _write_clip(folder / 'frames', 7)
-  with video.VideoWriter(folder / 'data' / 'film.mkv', frame_format) as writer:
+def _write_video(path, frames):
+  with video.VideoWriter(path, video.Format(*frames.shape[1:3])) as writer:
     for rgb in frames:
       writer.write(video.Frame(rgb))
+
+
+def test_a_video_that_is_cut_short_is_refused(folder):
+  path = folder / 'data' / 'film.mkv'
+  rng = np.random.default_rng(0)  # Noise, as all of the file shall be frames.
+  _write_video(path, rng.integers(0, 256, (12, 32, 40, 3), np.uint8))
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) * 2 // 3])
+  with pytest.raises(UserError, match=r'film\.mkv is damaged or cut short \('):
+    _evaluate(folder, _Brighter())
+
+
+def test_videos_are_clips_too(folder):
+  _write_video(folder / 'data' / 'film.mkv', _write_clip(folder / 'frames', 7))
   summary = _evaluate(folder, _Brighter())
   assert list(summary['clips']) == ['boat', 'film.mkv', 'walk']
   assert summary['clips']['film.mkv']['frames'] == 7

@@ -178,9 +178,15 @@ def _evaluate_clip(
 def _count_frames(path: Path) -> int:
   """Counts by decoding: a video's header may be wrong, and no clip is held."""
   with video.VideoReader(path) as reader:
-    return (
-      reader.num_frames if reader.kind == 'folder' else sum(1 for _ in reader)
-    )
+    if reader.kind == 'folder':
+      return reader.num_frames
+    count = sum(1 for _ in reader)
+    if reader.lost:
+      raise UserError(
+        f'{path} is damaged or cut short ({reader.lost} frames lost): copy it '
+        'anew or take it out'
+      )
+    return count
 
 
 def _compare(
