@@ -205,6 +205,14 @@ def test_videos_are_clips_too(folder):
   assert (folder / 'out' / 'strips' / 'film.mkv.png').exists()
 
 
+def test_an_output_that_cannot_be_written_is_refused(folder):
+  (folder / 'out').touch()
+  colorizer = _Brighter()
+  with pytest.raises(UserError, match=r'cannot write --output=.*out: File ex'):
+    _evaluate(folder, colorizer)
+  assert not colorizer.references
+
+
 def test_folders_without_clips_are_refused(tmp_path):
   (tmp_path / 'weights').write_text('')
   with pytest.raises(UserError, match='not a folder'):

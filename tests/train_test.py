@@ -384,6 +384,14 @@ def test_batch_must_fit_devices_and_micro_steps(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+  (tmp_path / 'file').touch()
+  with pytest.raises(
+    UserError, match=r'write --workdir=.*run: Not a directory'
+  ):
+    _train(monkeypatch, tmp_path / 'file' / 'run')
+
+
 def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
   config = _run_config()
   checkpoint.write_config(tmp_path, config)

@@ -14,6 +14,7 @@ off goes on with the next clip.
 import collections
 import concurrent.futures
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import color, metrics, strips, video
+from vitexco_jax import color, files, metrics, strips, video
 from vitexco_jax.errors import UserError
 
 PROTOCOL = 'first-frame'
@@ -63,12 +64,16 @@ def evaluate(
     What `summary.json` holds: the protocol, the means, each clip's means.
 
   Raises:
-    UserError: there are no clips, or one is broken or a single picture.
+    UserError: there are no clips, or one is broken or a single picture, or the
+      output cannot be written.
   """
   data, output = Path(data), Path(output)
   paths = _find_clips(data)
-  for folder in ('clips', 'strips'):
-    (output / folder).mkdir(parents=True, exist_ok=True)
+  files.make_folder('--output', output)
+  writing = functools.partial(files.explained, '--output', output)
+  with writing():
+    for folder in ('clips', 'strips'):
+      (output / folder).mkdir(exist_ok=True)
   protocol = {
     'protocol': PROTOCOL,
     'input': 'CIE L of the true frame',
@@ -90,7 +95,8 @@ def evaluate(
       values, picture = _evaluate_clip(colorizer, path)
       clip = {'key': key, **values}
       video.write_image(strip, picture)
-      _write(kept, json.dumps(clip).encode())
+      with writing():
+        _write(kept, json.dumps(clip).encode())
     clips[path.name] = clip
 
   rows = {name: _summarize(clip) for name, clip in clips.items()}
@@ -99,8 +105,9 @@ def evaluate(
   ]
   mean = {c: float(np.mean([row[c] for row in rows.values()])) for c in columns}
   summary = {**protocol, 'mean': mean, 'clips': rows}
-  _write(output / 'frames.csv', _frames_csv(clips).encode())
-  _write(output / 'summary.json', json.dumps(summary, indent=2).encode())
+  with writing():
+    _write(output / 'frames.csv', _frames_csv(clips).encode())
+    _write(output / 'summary.json', json.dumps(summary, indent=2).encode())
   print(_table(summary))
   return summary
 

@@ -26,7 +26,7 @@ import numpy as np
 import optax
 import tqdm
 
-from vitexco_jax import color, data, losses, strips
+from vitexco_jax import color, data, files, losses, strips
 from vitexco_jax.checkpoint import (
   Checkpoints,
   check_params,
@@ -66,11 +66,18 @@ class Generated(NamedTuple):
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path):
-  """Trains until `config.train.updates`, resuming what `workdir` holds."""
+  """Trains until `config.train.updates`, resuming what `workdir` holds.
+
+  Raises:
+    UserError: the config, what `workdir` holds or a loss cannot be gone on with,
+      or `workdir` cannot be written.
+  """
   workdir = Path(workdir)
   devices = jax.local_device_count()
   micro_batch = _micro_batch(config, devices)
   feed = data.make_iterator(config, micro_batch)
+  files.make_folder('--workdir', workdir)
+  writing = functools.partial(files.explained, '--workdir', workdir)
 
   optimizer = make_optimizer(config)
   # Compiled as a whole, and kept: op by op it would take far longer.
@@ -83,7 +90,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
     _check_accumulation(config, workdir)
     state, feed_state = checkpoints.restore(start, jax.eval_shape(init))
     feed.set_state(feed_state)
-  write_config(workdir, config)
+  with writing():
+    write_config(workdir, config)
 
   step = jax.pmap(
     make_step(config, optimizer, AXIS), axis_name=AXIS, donate_argnums=0
@@ -93,7 +101,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   state = flax.jax_utils.replicate(state, axis_name=AXIS)
 
   accumulation = config.train.accumulation
-  log = Log(workdir, config, start)
+  with writing():
+    log = Log(workdir, config, start)
   updates = tqdm.tqdm(
     total=config.train.updates,
     initial=start // accumulation,
@@ -122,14 +131,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
         continue
       update = micro_step // accumulation
       updates.update()
-      if update % config.train.log_every == 0:
-        updates.set_postfix_str(log.flush())
-      if update % config.train.strip_every == 0:
-        params = flax.jax_utils.unreplicate(state.params)
-        log.strip(update, draw_strip(preview, params, clips))
       last = update == config.train.updates
-      if update % config.train.checkpoint_every == 0 or last or interrupted():
-        save(micro_step)
+      with writing():
+        if update % config.train.log_every == 0:
+          updates.set_postfix_str(log.flush())
+        if update % config.train.strip_every == 0:
+          params = flax.jax_utils.unreplicate(state.params)
+          log.strip(update, draw_strip(preview, params, clips))
+        if update % config.train.checkpoint_every == 0 or last or interrupted():
+          save(micro_step)
       if interrupted():
         raise KeyboardInterrupt
 

@@ -1,0 +1,30 @@
+"""Writing to disk: what is said where it fails."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from vitexco_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def explained(flag: str, path: Path) -> Iterator[None]:
+  """Turns what the system says into a sentence that names the flag."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f'cannot write {flag}={path}: {error.strerror or error}'
+    ) from error
+
+
+def make_folder(flag: str, folder: Path) -> None:
+  """Makes a folder where it is missing, and tries whether it can be written.
+
+  Raises:
+    UserError: it cannot; names the flag that it is the value of.
+  """
+  with explained(flag, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
