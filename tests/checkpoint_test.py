@@ -93,6 +93,20 @@ def test_empty_folder_is_not_the_newest_step(tmp_path, config, state):
   assert checkpoint.Checkpoints(tmp_path).latest_step() == 6
 
 
+@pytest.mark.parametrize('name', ['save', 'wait_until_finished'])
+def test_a_state_that_cannot_be_written_is_said(
+  tmp_path, monkeypatch, state, name
+):
+  def fail(*_, **__):
+    raise ValueError('OUT_OF_RANGE')  # Orbax's, where the disk is full.
+
+  monkeypatch.setattr(checkpoint.ocp.CheckpointManager, name, fail)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(UserError, match='cannot write a checkpoint to .*room'):
+    checkpoints.save(4, state, {})
+    checkpoints.close()
+
+
 def test_state_of_another_architecture_is_refused(tmp_path, config, state):
   _workdir(tmp_path, config, state, 4)
   other = state._replace(

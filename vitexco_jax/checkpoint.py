@@ -6,9 +6,10 @@ format, and the config that they belong to, `config.json`. `load_params` reads
 either; `load_config` is how every mode learns of which shape the networks are.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,20 @@ class Checkpoints:
     return _newest(self._folder)
 
   def save(self, step: int, state: Any, feed: Mapping[str, Any]):
-    """Starts to save the state (an unreplicated tree) and the data feed's."""
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
-        feed=ocp.args.JsonSave(feed),
-      ),
-      force=True,
-    )
+    """Starts to save the state (an unreplicated tree) and the data feed's.
+
+    Raises:
+      UserError: this or the state before cannot be written.
+    """
+    with self._writing():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
+          feed=ocp.args.JsonSave(feed),
+        ),
+        force=True,
+      )
 
   def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
     """Returns the state, as numpy arrays, and the feed's state.
@@ -101,9 +107,20 @@ class Checkpoints:
     return jax.tree.map(np.asarray, restored.state), restored.feed
 
   def close(self):
-    """Waits for saves under way."""
-    self._manager.wait_until_finished()
+    """Waits for saves under way; raises UserError as `save` does."""
+    with self._writing():
+      self._manager.wait_until_finished()
     self._manager.close()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except (OSError, ValueError) as error:  # Orbax's, for a full disk too.
+      raise UserError(
+        f'cannot write a checkpoint to {self._folder}, perhaps for want of '
+        'room: make some and start again; what was saved before is kept'
+      ) from error
 
 
 def _newest(folder: Path) -> int | None:
