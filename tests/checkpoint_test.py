@@ -215,6 +215,12 @@ def test_a_long_list_of_differences_is_cut(config, params):
     ('model.correspondence.levels', (2, 6)),
     ('model.correspondence.levels', (2, 2)),
     ('model.correspondence.block', 0),
+    ('model.correspondence.temperature', -0.01),
+    ('model.correspondence.width', 0.0),
+    ('model.feature_transform.width', -1.0),
+    ('model.feature_transform.dropout', 1.0),
+    ('model.feature_transform.dropout', -0.1),
+    ('model.colorizer.width', float('nan')),
   ],
 )
 def test_settings_that_no_network_has_are_named(name, value):

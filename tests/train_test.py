@@ -422,6 +422,16 @@ def test_numbers_that_are_too_small_are_named(tmp_path, name, value, least):
     train.train(config, tmp_path)
 
 
+@pytest.mark.parametrize(
+  'name', ['correspondence.temperature', 'discriminator.width']
+)
+def test_what_cannot_be_learned_with_is_named(tmp_path, name):
+  config = get_config('tiny')
+  config.model.update_from_flattened_dict({name: 0.0})
+  with pytest.raises(UserError, match=rf'config\.model\.{name}=0.0 must be'):
+    train.train(config, tmp_path)
+
+
 def test_something_must_be_learned(tmp_path):
   with pytest.raises(UserError, match='loss.weights are all 0'):
     train.train(_config(), tmp_path)

@@ -51,6 +51,10 @@ class VideoColorizer:
         f'config.use.size={tuple(config.use.size)} must be at least '
         f'{2 * _TOKEN} on both sides'
       )
+    if not config.use.temperature >= 0:
+      raise UserError(
+        f'config.use.temperature={config.use.temperature} must be at least 0'
+      )
     self.config = config
     model = checkpoint.make_generator(config)
     settings = dict(model.correspondence)

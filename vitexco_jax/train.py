@@ -173,6 +173,11 @@ def _micro_batch(config, devices):
     value = operator.attrgetter(name)(config.train)
     if value < bound:
       raise UserError(f'config.train.{name}={value} must be at least {bound}')
+  above = 'correspondence.temperature', 'discriminator.width'
+  for name in above:  # A softmax of temperature 0 has no gradient.
+    value = operator.attrgetter(name)(config.model)
+    if not value > 0:
+      raise UserError(f'config.model.{name}={value} must be above 0')
   if not any(config.loss.weights.values()):
     raise UserError('config.loss.weights are all 0: nothing would be learned')
   batch, accumulation = config.train.batch_size, config.train.accumulation
