@@ -144,6 +144,15 @@ def test_parts_by_variant():
   assert names('paper', gpu=True).count('network') == 6
 
 
+def test_a_batch_that_does_not_fit_is_refused_first(tmp_path, monkeypatch):
+  machine = {'platform': 'cpu', 'devices': 2}
+  monkeypatch.setattr(benchmark, '_alone', lambda function: machine)
+  config = _config()
+  config.train.batch_size = 3
+  with pytest.raises(UserError, match=r'batch_size=3 .* a multiple of 2'):
+    benchmark.benchmark(config, tmp_path)
+
+
 def test_refuses_an_output_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match='--output'):

@@ -74,7 +74,8 @@ def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
     output: a folder; `benchmark_VARIANT.json` in it is replaced.
 
   Raises:
-    UserError: the folder cannot be written.
+    UserError: the folder cannot be written, or the config cannot be trained on
+      this machine.
   """
   path = output / f'benchmark_{config.variant}.json'
   try:
@@ -84,8 +85,11 @@ def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
     raise UserError(f'cannot write --output={output}: {error}') from error
   machine = _alone(_describe_machine)
   print(', '.join(str(value) for value in machine.values()))
+  parts = list(_parts(config, machine['platform'] == 'gpu'))
+  if any(part.func is training for part in parts):
+    train.micro_batch_size(config, machine['devices'])  # Refused now, not late.
   rows = []
-  for part in _parts(config, machine['platform'] == 'gpu'):
+  for part in parts:
     for row in _alone(part):
       rows.append(row)
       runs = f'median of {row.runs}' if row.runs > 1 else ''
@@ -355,7 +359,8 @@ def training(
   optimizer = train.make_optimizer(config)
   state = jax.jit(functools.partial(train.init_state, config, optimizer))()
   state = flax.jax_utils.replicate(state, axis_name=train.AXIS)
-  clips = _made_up_clips(config, batch // accumulation // devices)
+  share = train.micro_batch_size(config, devices) // devices
+  clips = _made_up_clips(config, share)
   clips = flax.jax_utils.replicate(clips, axis_name=train.AXIS)
   step = train.make_step(config, optimizer, train.AXIS)
   flops = count_flops(jax.pmap(step, train.AXIS), state, clips) * accumulation

@@ -74,8 +74,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   """
   workdir = Path(workdir)
   devices = jax.local_device_count()
-  micro_batch = _micro_batch(config, devices)
-  feed = data.make_iterator(config, micro_batch)
+  feed = data.make_iterator(config, micro_batch_size(config, devices))
   files.make_folder('--workdir', workdir)
   writing = functools.partial(files.explained, '--workdir', workdir)
 
@@ -163,8 +162,13 @@ def _interrupt_later() -> Iterator[Callable[[], bool]]:
     signal.signal(signal.SIGINT, before)
 
 
-def _micro_batch(config, devices):
-  """Clips in a micro-step on all devices; refuses numbers that cannot be."""
+def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
+  """Clips in a micro-step on all devices together.
+
+  Raises:
+    UserError: micro-steps and devices cannot share the batch evenly, or another
+      number cannot be trained with.
+  """
   counts = ('updates', 'batch_size', 'accumulation')
   every = ('log_every', 'strip_every', 'checkpoint_every')
   least = dict.fromkeys((*counts, *every), 1) | {'unroll': 0}
