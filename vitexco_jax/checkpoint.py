@@ -19,6 +19,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import Generator
 
@@ -134,9 +135,7 @@ def write_config(folder: Path, config: ml_collections.ConfigDict):
   """Writes the resolved config beside the weights."""
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  partial = folder / f'{_CONFIG}.partial'
-  partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
-  partial.replace(folder / _CONFIG)
+  files.write(folder / _CONFIG, json.dumps(config.to_dict(), indent=2) + '\n')
 
 
 def load_config(path: Path) -> ml_collections.ConfigDict:

@@ -96,7 +96,7 @@ def evaluate(
       clip = {'key': key, **values}
       video.write_image(strip, picture)
       with writing():
-        _write(kept, json.dumps(clip).encode())
+        files.write(kept, json.dumps(clip))
     clips[path.name] = clip
 
   rows = {name: _summarize(clip) for name, clip in clips.items()}
@@ -106,8 +106,8 @@ def evaluate(
   mean = {c: float(np.mean([row[c] for row in rows.values()])) for c in columns}
   summary = {**protocol, 'mean': mean, 'clips': rows}
   with writing():
-    _write(output / 'frames.csv', _frames_csv(clips).encode())
-    _write(output / 'summary.json', json.dumps(summary, indent=2).encode())
+    files.write(output / 'frames.csv', _frames_csv(clips))
+    files.write(output / 'summary.json', json.dumps(summary, indent=2))
   print(_table(summary))
   return summary
 
@@ -296,10 +296,3 @@ def _read_kept(path: Path, key: str) -> dict[str, Any] | None:
     return None
   clip = json.loads(path.read_text())
   return clip if clip['key'] == key else None
-
-
-def _write(path: Path, content: bytes):
-  """Writes a file whole or not at all."""
-  unfinished = path.with_name(f'.{path.name}.unfinished')
-  unfinished.write_bytes(content)
-  unfinished.replace(path)

@@ -1,11 +1,28 @@
-"""Writing to disk: what is said where it fails."""
+"""Writing to disk: whole or not at all, and what is said where it fails."""
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from vitexco_jax.errors import UserError
+
+
+def write(path: Path, content: str | bytes | memoryview) -> None:
+  """Writes a file in one piece: whoever reads sees the old or the new.
+
+  It grows beside its place under a hidden name, and is not left there where
+  writing fails, which raises OSError.
+  """
+  if isinstance(content, str):
+    content = content.encode()
+  partial = path.with_name(f'.{path.name}.partial')
+  try:
+    partial.write_bytes(content)
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
