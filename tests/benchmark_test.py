@@ -151,6 +151,7 @@ def test_a_batch_that_does_not_fit_is_refused_first(tmp_path, monkeypatch):
   config.train.batch_size = 3
   with pytest.raises(UserError, match=r'batch_size=3 .* a multiple of 2'):
     benchmark.benchmark(config, tmp_path)
+  assert not list(tmp_path.iterdir())
 
 
 def test_refuses_an_output_that_cannot_be_written(tmp_path):

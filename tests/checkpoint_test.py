@@ -157,6 +157,21 @@ def test_export_mode_exports_a_run_once(tmp_path, config, state, capsys):
     export.export_run(run, tmp_path / 'made')
 
 
+@pytest.mark.parametrize('error', [OSError, ValueError])
+def test_nothing_is_left_of_an_export_that_fails(
+  tmp_path, monkeypatch, config, state, error
+):
+  run = _workdir(tmp_path / 'run', config, state, 2)
+
+  def fail(*_, **__):
+    raise error('no room')
+
+  monkeypatch.setattr(checkpoint.ocp.StandardCheckpointer, 'save', fail)
+  with pytest.raises(UserError, match=r'cannot write --output=.*made: no room'):
+    export.export_run(run, tmp_path / 'made')
+  assert [x.name for x in tmp_path.iterdir()] == ['run']
+
+
 def test_missing_and_partial_are_refused(tmp_path, config, params):
   with pytest.raises(UserError, match=r'no checkpoint .*none'):
     checkpoint.load_params(tmp_path / 'none')

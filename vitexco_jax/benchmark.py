@@ -36,9 +36,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import checkpoint, train, video
+from vitexco_jax import checkpoint, files, train, video
 from vitexco_jax.colorize import VideoColorizer, colorize
-from vitexco_jax.errors import UserError
 from vitexco_jax.models.correspondence import match
 from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.structs import Clips, Reference
@@ -78,11 +77,7 @@ def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
       this machine.
   """
   path = output / f'benchmark_{config.variant}.json'
-  try:
-    output.mkdir(parents=True, exist_ok=True)
-    path.touch()
-  except OSError as error:
-    raise UserError(f'cannot write --output={output}: {error}') from error
+  files.make_folder('--output', output)
   machine = _alone(_describe_machine)
   print(', '.join(str(value) for value in machine.values()))
   parts = list(_parts(config, machine['platform'] == 'gpu'))
@@ -102,7 +97,8 @@ def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
     'config': config.to_dict(),
     'rows': [row._asdict() for row in rows],
   }
-  path.write_text(json.dumps(report, indent=2) + '\n')
+  with files.explained('--output', output):
+    files.write(path, json.dumps(report, indent=2) + '\n')
   print(f'Wrote {path}')
 
 

@@ -162,19 +162,27 @@ def export(
     path: a folder that does not exist yet.
     params: the generator's.
     config: the run's.
+
+  Raises:
+    OSError: it cannot be written; nothing is left.
   """
   path = Path(path).absolute()
   partial = path.with_name(f'.{path.name}.partial')
   shutil.rmtree(partial, ignore_errors=True)
-  write_config(partial, config)
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(
-      partial / 'params',
-      jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params)),
-    )
-  # Orbax notes where it saved: a folder that is of no concern to others.
-  (partial / 'params' / 'commit_success.txt').unlink(missing_ok=True)
-  partial.rename(path)
+  try:
+    write_config(partial, config)
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(
+        partial / 'params',
+        jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params)),
+      )
+    # Orbax notes where it saved: a folder that is of no concern to others.
+    (partial / 'params' / 'commit_success.txt').unlink(missing_ok=True)
+    partial.rename(path)
+  except ValueError as error:  # Orbax's, where the disk is full.
+    raise OSError('no room for the parameters, perhaps') from error
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_params(path: Path) -> dict[str, Any]:
