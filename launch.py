@@ -9,7 +9,8 @@
   python launch.py --mode=demo --video=IN --output=DIR
 
 Any value of the config can be set from here: --config.train.batch_size=8. The
-modes that use weights take the config that lies beside these, and what is set.
+modes that use weights take the config that lies beside these, and what is set;
+export takes that of the run, unchanged.
 """
 
 import ast
@@ -17,7 +18,7 @@ import difflib
 import os
 import runpy
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def main(argv: Sequence[str]) -> None:
   config = load_config(_CONFIG.value)
   overrides = parse_overrides(argv[1:], config)
   config.update_from_flattened_dict(overrides)
-  check_flags(_MODE.value)
+  check_flags(_MODE.value, overrides)
 
   def colorizer():
     from vitexco_jax.colorize import VideoColorizer
@@ -186,8 +187,12 @@ def parse_overrides(
   return overrides
 
 
-def check_flags(mode: str):
+def check_flags(mode: str, overrides: Collection[str]):
   """Checks that a mode has the flags that it needs, and no others.
+
+  Args:
+    mode: its name.
+    overrides: names of the config's values that are set.
 
   Raises:
     UserError: the mode is unknown, or a flag is missing or of another mode.
@@ -206,6 +211,11 @@ def check_flags(mode: str):
   for name in needed:
     if not flags.FLAGS[name].value:
       raise UserError(f'--mode={mode} needs --{name}')
+  if mode == 'export' and overrides:
+    raise UserError(
+      '--mode=export takes the config of the run as it is: leave out '
+      + ', '.join(f'--config.{name}' for name in overrides)
+    )
 
 
 def _values(

@@ -1,25 +1,16 @@
 """The benchmark in small: its counting, and what it prints and writes."""
 
 import functools
-import importlib.util
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs.vitexco import get_config
 from vitexco_jax import benchmark
 from vitexco_jax.errors import UserError
-
-
-def _config(variant='tiny'):
-  path = Path(__file__).parent.parent / 'configs' / 'vitexco.py'
-  spec = importlib.util.spec_from_file_location('config_vitexco', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.get_config(variant)
 
 
 def test_flops_of_a_product_and_a_convolution():
@@ -62,7 +53,9 @@ def test_flops_are_xlas_where_there_is_no_loop():
 
 
 def test_memory_of_matching():
-  rows = benchmark.matching(_config(), positions=64, large=2048, channels=8)
+  rows = benchmark.matching(
+    get_config('tiny'), positions=64, large=2048, channels=8
+  )
   values = {row.name: row.value for row in rows}
   assert values['matching 2048 positions, forward, direct, memory'] > 16
   assert values['matching 2048 positions, forward, blocked, memory'] < 4
@@ -70,7 +63,7 @@ def test_memory_of_matching():
 
 
 def test_network_has_four_levels(quick_compiler):
-  config = _config()
+  config = get_config('tiny')
   config.model.correspondence.levels = (1, 2, 3, 4, 5)
   rows = benchmark.network(config, (32, 48), block=2)
   frame, speed, memory = rows  # No share of peak: not a GPU that we know.
@@ -82,7 +75,7 @@ def test_network_has_four_levels(quick_compiler):
 def test_writes_what_it_finds(tmp_path, monkeypatch, capsys):
   """In processes of their own, so that peak memory is of one part."""
   monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')  # Quick to compile.
-  config = _config()
+  config = get_config('tiny')
 
   def parts(config, gpu):
     assert not gpu
@@ -106,7 +99,7 @@ def test_writes_what_it_finds(tmp_path, monkeypatch, capsys):
 
 def test_an_update_is_all_its_micro_steps(monkeypatch):
   """With a stand-in for the step, which takes minutes to compile."""
-  config = _config()
+  config = get_config('tiny')
   config.train.batch_size, config.train.accumulation = 6, 3
   calls = []
 
@@ -130,7 +123,7 @@ def test_an_update_is_all_its_micro_steps(monkeypatch):
 
 def test_parts_by_variant():
   def names(variant, gpu):
-    return [p.func.__name__ for p in benchmark._parts(_config(variant), gpu)]
+    return [p.func.__name__ for p in benchmark._parts(get_config(variant), gpu)]
 
   small = [
     'matching',
@@ -144,7 +137,17 @@ def test_parts_by_variant():
   assert names('paper', gpu=True).count('network') == 6
 
 
+def test_a_batch_that_does_not_fit_is_refused_first(tmp_path, monkeypatch):
+  machine = {'platform': 'cpu', 'devices': 2}
+  monkeypatch.setattr(benchmark, '_alone', lambda function: machine)
+  config = get_config('tiny')
+  config.train.batch_size = 3
+  with pytest.raises(UserError, match=r'batch_size=3 .* a multiple of 2'):
+    benchmark.benchmark(config, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
 def test_refuses_an_output_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match='--output'):
-    benchmark.benchmark(_config(), tmp_path / 'file')
+    benchmark.benchmark(get_config('tiny'), tmp_path / 'file')

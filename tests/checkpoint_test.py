@@ -93,6 +93,20 @@ def test_empty_folder_is_not_the_newest_step(tmp_path, config, state):
   assert checkpoint.Checkpoints(tmp_path).latest_step() == 6
 
 
+@pytest.mark.parametrize('name', ['save', 'wait_until_finished'])
+def test_a_state_that_cannot_be_written_is_said(
+  tmp_path, monkeypatch, state, name
+):
+  def fail(*_, **__):
+    raise ValueError('OUT_OF_RANGE')  # Orbax's, where the disk is full.
+
+  monkeypatch.setattr(checkpoint.ocp.CheckpointManager, name, fail)
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(UserError, match='cannot write a checkpoint to .*room'):
+    checkpoints.save(4, state, {})
+    checkpoints.close()
+
+
 def test_state_of_another_architecture_is_refused(tmp_path, config, state):
   _workdir(tmp_path, config, state, 4)
   other = state._replace(
@@ -141,6 +155,21 @@ def test_export_mode_exports_a_run_once(tmp_path, config, state, capsys):
   assert checkpoint.load_params(tmp_path / 'made')
   with pytest.raises(UserError, match=r'made exists'):
     export.export_run(run, tmp_path / 'made')
+
+
+@pytest.mark.parametrize('error', [OSError, ValueError])
+def test_nothing_is_left_of_an_export_that_fails(
+  tmp_path, monkeypatch, config, state, error
+):
+  run = _workdir(tmp_path / 'run', config, state, 2)
+
+  def fail(*_, **__):
+    raise error('no room')
+
+  monkeypatch.setattr(checkpoint.ocp.StandardCheckpointer, 'save', fail)
+  with pytest.raises(UserError, match=r'cannot write --output=.*made: no room'):
+    export.export_run(run, tmp_path / 'made')
+  assert [x.name for x in tmp_path.iterdir()] == ['run']
 
 
 def test_missing_and_partial_are_refused(tmp_path, config, params):
@@ -201,6 +230,12 @@ def test_a_long_list_of_differences_is_cut(config, params):
     ('model.correspondence.levels', (2, 6)),
     ('model.correspondence.levels', (2, 2)),
     ('model.correspondence.block', 0),
+    ('model.correspondence.temperature', -0.01),
+    ('model.correspondence.width', 0.0),
+    ('model.feature_transform.width', -1.0),
+    ('model.feature_transform.dropout', 1.0),
+    ('model.feature_transform.dropout', -0.1),
+    ('model.colorizer.width', float('nan')),
   ],
 )
 def test_settings_that_no_network_has_are_named(name, value):

@@ -182,6 +182,23 @@ def test_overrides_change_the_config_of_the_weights(export):
       colorize.VideoColorizer.from_checkpoint(export, {'use.size': size})
 
 
+@pytest.mark.parametrize('temperature', [-0.01, float('nan')])
+def test_a_temperature_below_zero_is_refused(export, temperature):
+  with pytest.raises(
+    UserError, match=r'config\.use\.temperature=.* at least 0'
+  ):
+    colorize.VideoColorizer.from_checkpoint(
+      export, {'use.temperature': temperature}
+    )
+
+
+@pytest.mark.parametrize('name', ['model.colorizer.later', 'later.size'])
+def test_a_setting_that_the_weights_lack_is_named(export, name):
+  message = rf'tiny have no such setting: leave out --config\.{name}'
+  with pytest.raises(UserError, match=message):
+    colorize.VideoColorizer.from_checkpoint(export, {name: 1})
+
+
 def _write(path, frames, stamps=None):
   """A video in RGB without loss, at these time stamps (1/1000 s)."""
   with av.open(str(path), 'w') as container:

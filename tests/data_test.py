@@ -1,15 +1,14 @@
 """The training feed, on records whose every frame can be told."""
 
-import importlib.util
 import itertools
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from absl import flags
 
+from configs.vitexco import get_config
 from vitexco_jax import data, records
 from vitexco_jax.errors import UserError
 
@@ -72,11 +71,7 @@ def folder(runs, tmp_path_factory):
 
 @pytest.fixture
 def config(folder):
-  path = Path(__file__).parent.parent / 'configs/vitexco.py'
-  spec = importlib.util.spec_from_file_location('vitexco_config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  config = module.get_config('tiny')
+  config = get_config('tiny')
   config.data.records = str(folder)
   config.train.clip_length = _CLIP
   return config

@@ -117,3 +117,17 @@ def test_refuses_a_single_picture(tmp_path):
   with pytest.raises(UserError, match=r'one\.png has a single frame'):
     demo.demo(_Tinter(), tmp_path / 'one.png', tmp_path / 'out')
   assert not list((tmp_path / 'out').iterdir())
+
+
+def test_refuses_a_video_that_is_cut_short(tmp_path):
+  path = tmp_path / 'film.mkv'
+  rng = np.random.default_rng(0)  # Noise, as all of the file shall be frames.
+  with video.VideoWriter(path, video.Format(48, 64)) as writer:
+    for _ in range(12):
+      rgb = rng.integers(0, 256, (48, 64, 3), np.uint8)
+      writer.write(video.Frame(rgb))
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) * 2 // 3])
+  with pytest.raises(UserError, match=r'film\.mkv is damaged or cut short \('):
+    demo.demo(_Tinter(), path, tmp_path / 'out')
+  assert not list((tmp_path / 'out').iterdir())

@@ -14,7 +14,10 @@ from vitexco_jax import color, evaluate, video
 from vitexco_jax.errors import UserError
 
 _CONFIG = ml_collections.ConfigDict(
-  {'use': {'size': (64, 96), 'temperature': 0.01}}
+  {
+    'model': {'vit': {'taps': (1, 2), 'gelu': 'tanh'}},
+    'use': {'size': (64, 96), 'temperature': 0.01},
+  }
 )
 
 
@@ -58,9 +61,9 @@ def folder(tmp_path):
   return tmp_path
 
 
-def _evaluate(folder, colorizer):
+def _evaluate(folder, colorizer, config=_CONFIG):
   return evaluate.evaluate(
-    _CONFIG, colorizer, folder / 'weights', folder / 'data', folder / 'out'
+    config, colorizer, folder / 'weights', folder / 'data', folder / 'out'
   )
 
 
@@ -153,6 +156,11 @@ def test_goes_on_with_what_is_missing_or_has_changed(folder):
   _evaluate(folder, colorizer)
   assert len(colorizer.references) == 5
 
+  changed = _CONFIG.copy_and_resolve_references()
+  changed.model.vit.gelu = 'erf'
+  _evaluate(folder, colorizer, changed)
+  assert len(colorizer.references) == 8
+
 
 def test_clips_before_a_broken_one_are_kept(folder):
   _write_clip(folder / 'data' / 'single', 1)
@@ -173,16 +181,36 @@ def test_lost_frames_do_not_pass(folder):
     _evaluate(folder, colorizer)
 
 
-def test_videos_are_clips_too(folder):
-  frame_format = video.Format(32, 40)
-  frames = _write_clip(folder / 'frames', 7)
-  with video.VideoWriter(folder / 'data' / 'film.mkv', frame_format) as writer:
+def _write_video(path, frames):
+  with video.VideoWriter(path, video.Format(*frames.shape[1:3])) as writer:
     for rgb in frames:
       writer.write(video.Frame(rgb))
+
+
+def test_a_video_that_is_cut_short_is_refused(folder):
+  path = folder / 'data' / 'film.mkv'
+  rng = np.random.default_rng(0)  # Noise, as all of the file shall be frames.
+  _write_video(path, rng.integers(0, 256, (12, 32, 40, 3), np.uint8))
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) * 2 // 3])
+  with pytest.raises(UserError, match=r'film\.mkv is damaged or cut short \('):
+    _evaluate(folder, _Brighter())
+
+
+def test_videos_are_clips_too(folder):
+  _write_video(folder / 'data' / 'film.mkv', _write_clip(folder / 'frames', 7))
   summary = _evaluate(folder, _Brighter())
   assert list(summary['clips']) == ['boat', 'film.mkv', 'walk']
   assert summary['clips']['film.mkv']['frames'] == 7
   assert (folder / 'out' / 'strips' / 'film.mkv.png').exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused(folder):
+  (folder / 'out').touch()
+  colorizer = _Brighter()
+  with pytest.raises(UserError, match=r'cannot write --output=.*out: File ex'):
+    _evaluate(folder, colorizer)
+  assert not colorizer.references
 
 
 def test_folders_without_clips_are_refused(tmp_path):

@@ -29,7 +29,7 @@ def _parse(*arguments):
   config = launch.load_config(flags.FLAGS.config)
   overrides = launch.parse_overrides(rest[1:], config)
   config.update_from_flattened_dict(overrides)
-  launch.check_flags(flags.FLAGS.mode)
+  launch.check_flags(flags.FLAGS.mode, overrides)
   return config
 
 
@@ -108,6 +108,10 @@ def test_overrides(arguments, name, value):
       '--mode=colorize does not know --videos; did you mean --video?',
     ),
     (['--video=x'], '--mode=train does not know --video'),
+    (
+      ['--mode=export', '--output=x', '--config.use.size=64,96'],
+      'the config of the run as it is: leave out --config.use.size',
+    ),
   ],
 )
 def test_mistakes_are_said_in_one_sentence(arguments, sentence):

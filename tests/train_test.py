@@ -384,6 +384,27 @@ def test_batch_must_fit_devices_and_micro_steps(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+  (tmp_path / 'file').touch()
+  with pytest.raises(
+    UserError, match=r'write --workdir=.*run: Not a directory'
+  ):
+    _train(monkeypatch, tmp_path / 'file' / 'run')
+
+
+def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
+  config = _run_config()
+  checkpoint.write_config(tmp_path, config)
+  (tmp_path / 'checkpoints/4/state').mkdir(parents=True)
+  monkeypatch.setattr(
+    train.data, 'make_iterator', lambda config, size: _Feed(size)
+  )
+  config.train.accumulation = 1
+  with pytest.raises(UserError, match=r'accumulation=1 .* was begun with 2'):
+    train.train(config, tmp_path)
+  assert checkpoint.load_config(tmp_path).train.accumulation == 2
+
+
 @pytest.mark.parametrize(
   ('name', 'value', 'least'),
   [
@@ -398,6 +419,16 @@ def test_numbers_that_are_too_small_are_named(tmp_path, name, value, least):
   config.train.update_from_flattened_dict({name: value})
   message = f'config.train.{name}={value} must be at least {least}'
   with pytest.raises(UserError, match=message):
+    train.train(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+  'name', ['correspondence.temperature', 'discriminator.width']
+)
+def test_what_cannot_be_learned_with_is_named(tmp_path, name):
+  config = get_config('tiny')
+  config.model.update_from_flattened_dict({name: 0.0})
+  with pytest.raises(UserError, match=rf'config\.model\.{name}=0.0 must be'):
     train.train(config, tmp_path)
 
 

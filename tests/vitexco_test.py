@@ -1,8 +1,6 @@
 """The wiring: what is computed when, and that time can be cut anywhere."""
 
 import functools
-import importlib.util
-from pathlib import Path
 
 import flax
 import jax
@@ -13,6 +11,7 @@ import pytest
 from flax import linen as nn
 from skimage import color as skcolor
 
+from configs.vitexco import get_config
 from vitexco_jax.models import vit
 from vitexco_jax.models.feature_transform import Decoder
 from vitexco_jax.models.vitexco import Generator, colorize_clip
@@ -288,11 +287,7 @@ def test_dropout_wants_a_key_in_training_only(variables, reference):
 
 
 def test_the_papers_sizes():
-  path = Path(__file__).parent.parent / 'configs' / 'vitexco.py'
-  spec = importlib.util.spec_from_file_location('config_vitexco', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  model = module.get_config().model.to_dict()
+  model = get_config().model.to_dict()
   del model['discriminator']
   image = jax.ShapeDtypeStruct((1, 224, 384, 3), jnp.float32)
   made = jax.eval_shape(Generator(**model).init, jax.random.key(0), image)

@@ -36,9 +36,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import checkpoint, train, video
+from vitexco_jax import checkpoint, files, train, video
 from vitexco_jax.colorize import VideoColorizer, colorize
-from vitexco_jax.errors import UserError
 from vitexco_jax.models.correspondence import match
 from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.structs import Clips, Reference
@@ -74,18 +73,18 @@ def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
     output: a folder; `benchmark_VARIANT.json` in it is replaced.
 
   Raises:
-    UserError: the folder cannot be written.
+    UserError: the folder cannot be written, or the config cannot be trained on
+      this machine.
   """
   path = output / f'benchmark_{config.variant}.json'
-  try:
-    output.mkdir(parents=True, exist_ok=True)
-    path.touch()
-  except OSError as error:
-    raise UserError(f'cannot write --output={output}: {error}') from error
+  files.make_folder('--output', output)
   machine = _alone(_describe_machine)
   print(', '.join(str(value) for value in machine.values()))
+  parts = list(_parts(config, machine['platform'] == 'gpu'))
+  if any(part.func is training for part in parts):
+    train.micro_batch_size(config, machine['devices'])  # Refused now, not late.
   rows = []
-  for part in _parts(config, machine['platform'] == 'gpu'):
+  for part in parts:
     for row in _alone(part):
       rows.append(row)
       runs = f'median of {row.runs}' if row.runs > 1 else ''
@@ -98,7 +97,8 @@ def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
     'config': config.to_dict(),
     'rows': [row._asdict() for row in rows],
   }
-  path.write_text(json.dumps(report, indent=2) + '\n')
+  with files.explained('--output', output):
+    files.write(path, json.dumps(report, indent=2) + '\n')
   print(f'Wrote {path}')
 
 
@@ -355,7 +355,8 @@ def training(
   optimizer = train.make_optimizer(config)
   state = jax.jit(functools.partial(train.init_state, config, optimizer))()
   state = flax.jax_utils.replicate(state, axis_name=train.AXIS)
-  clips = _made_up_clips(config, batch // accumulation // devices)
+  share = train.micro_batch_size(config, devices) // devices
+  clips = _made_up_clips(config, share)
   clips = flax.jax_utils.replicate(clips, axis_name=train.AXIS)
   step = train.make_step(config, optimizer, train.AXIS)
   flops = count_flops(jax.pmap(step, train.AXIS), state, clips) * accumulation

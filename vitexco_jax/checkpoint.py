@@ -6,9 +6,10 @@ format, and the config that they belong to, `config.json`. `load_params` reads
 either; `load_config` is how every mode learns of which shape the networks are.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
+from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import Generator
 
@@ -65,15 +67,20 @@ class Checkpoints:
     return _newest(self._folder)
 
   def save(self, step: int, state: Any, feed: Mapping[str, Any]):
-    """Starts to save the state (an unreplicated tree) and the data feed's."""
-    self._manager.save(
-      step,
-      args=ocp.args.Composite(
-        state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
-        feed=ocp.args.JsonSave(feed),
-      ),
-      force=True,
-    )
+    """Starts to save the state (an unreplicated tree) and the data feed's.
+
+    Raises:
+      UserError: this or the state before cannot be written.
+    """
+    with self._writing():
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(jax.tree.map(np.asarray, state)),
+          feed=ocp.args.JsonSave(feed),
+        ),
+        force=True,
+      )
 
   def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
     """Returns the state, as numpy arrays, and the feed's state.
@@ -101,9 +108,20 @@ class Checkpoints:
     return jax.tree.map(np.asarray, restored.state), restored.feed
 
   def close(self):
-    """Waits for saves under way."""
-    self._manager.wait_until_finished()
+    """Waits for saves under way; raises UserError as `save` does."""
+    with self._writing():
+      self._manager.wait_until_finished()
     self._manager.close()
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except (OSError, ValueError) as error:  # Orbax's, for a full disk too.
+      raise UserError(
+        f'cannot write a checkpoint to {self._folder}, perhaps for want of '
+        'room: make some and start again; what was saved before is kept'
+      ) from error
 
 
 def _newest(folder: Path) -> int | None:
@@ -117,9 +135,7 @@ def write_config(folder: Path, config: ml_collections.ConfigDict):
   """Writes the resolved config beside the weights."""
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  partial = folder / f'{_CONFIG}.partial'
-  partial.write_text(json.dumps(config.to_dict(), indent=2) + '\n')
-  partial.replace(folder / _CONFIG)
+  files.write(folder / _CONFIG, json.dumps(config.to_dict(), indent=2) + '\n')
 
 
 def load_config(path: Path) -> ml_collections.ConfigDict:
@@ -146,19 +162,27 @@ def export(
     path: a folder that does not exist yet.
     params: the generator's.
     config: the run's.
+
+  Raises:
+    OSError: it cannot be written; nothing is left.
   """
   path = Path(path).absolute()
   partial = path.with_name(f'.{path.name}.partial')
   shutil.rmtree(partial, ignore_errors=True)
-  write_config(partial, config)
-  with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(
-      partial / 'params',
-      jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params)),
-    )
-  # Orbax notes where it saved: a folder that is of no concern to others.
-  (partial / 'params' / 'commit_success.txt').unlink(missing_ok=True)
-  partial.rename(path)
+  try:
+    write_config(partial, config)
+    with ocp.StandardCheckpointer() as checkpointer:
+      checkpointer.save(
+        partial / 'params',
+        jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params)),
+      )
+    # Orbax notes where it saved: a folder that is of no concern to others.
+    (partial / 'params' / 'commit_success.txt').unlink(missing_ok=True)
+    partial.rename(path)
+  except ValueError as error:  # Orbax's, where the disk is full.
+    raise OSError('no room for the parameters, perhaps') from error
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_params(path: Path) -> dict[str, Any]:

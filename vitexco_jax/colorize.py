@@ -51,6 +51,10 @@ class VideoColorizer:
         f'config.use.size={tuple(config.use.size)} must be at least '
         f'{2 * _TOKEN} on both sides'
       )
+    if not config.use.temperature >= 0:
+      raise UserError(
+        f'config.use.temperature={config.use.temperature} must be at least 0'
+      )
     self.config = config
     model = checkpoint.make_generator(config)
     settings = dict(model.correspondence)
@@ -76,12 +80,20 @@ class VideoColorizer:
         192)}`.
 
     Raises:
-      UserError: missing, partial, or of another architecture.
+      UserError: missing, partial, of another architecture, or without a setting
+        that `overrides` names.
     """
     params = checkpoint.load_params(path)
     config = checkpoint.load_config(path)
     if overrides:
-      config.update_from_flattened_dict(dict(overrides))
+      for name, value in overrides.items():
+        try:
+          config.update_from_flattened_dict({name: value})
+        except KeyError as error:  # Of an earlier version, perhaps.
+          raise UserError(
+            f'the weights at {path} have no such setting: leave out '
+            f'--config.{name}'
+          ) from error
       expected = checkpoint.abstract_params(config)
       checkpoint.check_params(params, expected, f'{path}, as it is set here,')
     return cls(params, config)

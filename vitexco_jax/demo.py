@@ -38,8 +38,8 @@ def demo(
     are given away.
 
   Raises:
-    UserError: the video cannot be read or has a single frame, or the output
-      cannot be written.
+    UserError: the video cannot be read, is broken or has a single frame, or the
+      output cannot be written.
   """
   output = Path(output)
   stem = Path(video_path).stem
@@ -76,6 +76,11 @@ def demo(
       if i in shown:
         columns.append((frame.rgb, grey, coloured))
       bar.update()
+    if reader.lost:
+      raise UserError(
+        f'{video_path} is damaged or cut short ({reader.lost} frames lost): '
+        'copy it anew or take another'
+      )
     if i == 0:
       raise UserError(f'{video_path} has a single frame; the demo needs more')
 

@@ -14,6 +14,7 @@ off goes on with the next clip.
 import collections
 import concurrent.futures
 import csv
+import functools
 import hashlib
 import io
 import json
@@ -26,7 +27,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import color, metrics, strips, video
+from vitexco_jax import color, files, metrics, strips, video
 from vitexco_jax.errors import UserError
 
 PROTOCOL = 'first-frame'
@@ -48,11 +49,11 @@ def evaluate(
   """Evaluates a colorizer on every clip of a folder and prints a table.
 
   Args:
-    config: of which `use` is stated with the results.
+    config: the colorizer's; its `use` is stated with the results.
     colorizer: `colorize.VideoColorizer`, or what has its `set_reference` and
       `colorize`.
     checkpoint: file or folder of the colorizer's weights; stated with the
-      results, which are kept for these weights alone.
+      results, which are kept for these weights and `config.model` alone.
     data: folder of clips, each a folder of frames (as DAVIS has them) or a
       video.
     output: folder for `frames.csv` (every frame's values), `summary.json`,
@@ -63,12 +64,16 @@ def evaluate(
     What `summary.json` holds: the protocol, the means, each clip's means.
 
   Raises:
-    UserError: there are no clips, or one is broken or a single picture.
+    UserError: there are no clips, or one is broken or a single picture, or the
+      output cannot be written.
   """
   data, output = Path(data), Path(output)
   paths = _find_clips(data)
-  for folder in ('clips', 'strips'):
-    (output / folder).mkdir(parents=True, exist_ok=True)
+  files.make_folder('--output', output)
+  writing = functools.partial(files.explained, '--output', output)
+  with writing():
+    for folder in ('clips', 'strips'):
+      (output / folder).mkdir(exist_ok=True)
   protocol = {
     'protocol': PROTOCOL,
     'input': 'CIE L of the true frame',
@@ -79,7 +84,7 @@ def evaluate(
     'edge_filter': False,
     'checkpoint': str(checkpoint),
   }
-  weights = _fingerprint(Path(checkpoint))
+  weights = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
   clips = {}
   for path in paths:
     kept = output / 'clips' / f'{path.name}.json'
@@ -90,7 +95,8 @@ def evaluate(
       values, picture = _evaluate_clip(colorizer, path)
       clip = {'key': key, **values}
       video.write_image(strip, picture)
-      _write(kept, json.dumps(clip).encode())
+      with writing():
+        files.write(kept, json.dumps(clip))
     clips[path.name] = clip
 
   rows = {name: _summarize(clip) for name, clip in clips.items()}
@@ -99,8 +105,9 @@ def evaluate(
   ]
   mean = {c: float(np.mean([row[c] for row in rows.values()])) for c in columns}
   summary = {**protocol, 'mean': mean, 'clips': rows}
-  _write(output / 'frames.csv', _frames_csv(clips).encode())
-  _write(output / 'summary.json', json.dumps(summary, indent=2).encode())
+  with writing():
+    files.write(output / 'frames.csv', _frames_csv(clips))
+    files.write(output / 'summary.json', json.dumps(summary, indent=2))
   print(_table(summary))
   return summary
 
@@ -178,9 +185,15 @@ def _evaluate_clip(
 def _count_frames(path: Path) -> int:
   """Counts by decoding: a video's header may be wrong, and no clip is held."""
   with video.VideoReader(path) as reader:
-    return (
-      reader.num_frames if reader.kind == 'folder' else sum(1 for _ in reader)
-    )
+    if reader.kind == 'folder':
+      return reader.num_frames
+    count = sum(1 for _ in reader)
+    if reader.lost:
+      raise UserError(
+        f'{path} is damaged or cut short ({reader.lost} frames lost): copy it '
+        'anew or take it out'
+      )
+    return count
 
 
 def _compare(
@@ -283,10 +296,3 @@ def _read_kept(path: Path, key: str) -> dict[str, Any] | None:
     return None
   clip = json.loads(path.read_text())
   return clip if clip['key'] == key else None
-
-
-def _write(path: Path, content: bytes):
-  """Writes a file whole or not at all."""
-  unfinished = path.with_name(f'.{path.name}.unfinished')
-  unfinished.write_bytes(content)
-  unfinished.replace(path)

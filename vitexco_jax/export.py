@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vitexco_jax import checkpoint
+from vitexco_jax import checkpoint, files
 from vitexco_jax.errors import UserError
 
 
@@ -16,10 +16,6 @@ def export_run(workdir: Path, output: Path) -> None:
   if output.exists():
     raise UserError(f'--output={output} exists: name a folder that does not')
   params = checkpoint.load_params(workdir)
-  try:
+  with files.explained('--output', output):
     checkpoint.export(output, params, checkpoint.load_config(workdir))
-  except OSError as error:
-    raise UserError(
-      f'cannot write --output={output}: {error.strerror or error}'
-    ) from error
   print(f'Wrote {output}; colour with --checkpoint={output}')

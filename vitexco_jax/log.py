@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 import tensorboardX
 
-from vitexco_jax import video
+from vitexco_jax import files, video
 from vitexco_jax.errors import UserError
 
 
@@ -49,9 +49,7 @@ class Log:
       # The last line of a run that was killed may be torn.
       whole = [line for line in lines if line.endswith('\n')]
       kept = [line for line in whole if json.loads(line)['update'] <= update]
-      partial = self._path.with_suffix('.partial')
-      partial.write_text(''.join(kept))
-      partial.replace(self._path)
+      files.write(self._path, ''.join(kept))
 
   def add(self, micro_step: int, metrics: Mapping[str, jax.Array]):
     """Takes the metrics of one micro-step."""

@@ -26,7 +26,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import flow, records
+from vitexco_jax import files, flow, records
 from vitexco_jax.errors import UserError
 from vitexco_jax.video import IMAGE_SUFFIXES, VideoReader
 
@@ -177,7 +177,7 @@ def _begin(folder: Path, settings: dict[str, Any]):
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / _SETTINGS
   if not path.exists():
-    records.write_atomically(path, json.dumps(settings))
+    files.write(path, json.dumps(settings))
   begun = json.loads(path.read_text())
   for name, value in settings.items():
     if begun[name] != value:
@@ -274,7 +274,7 @@ def _prepare_video(job: _Job):
     'runs': runs,
     'left_out': left_out,
   }
-  records.write_atomically(job.note, json.dumps(note))
+  files.write(job.note, json.dumps(note))
 
 
 def _why_left_out(job: _Job, seen: int, kept: int) -> str:

@@ -23,6 +23,7 @@ import msgpack
 import numpy as np
 from array_record.python import array_record_module
 
+from vitexco_jax import files
 from vitexco_jax.errors import UserError
 
 MAX_REFERENCES = 5
@@ -72,7 +73,7 @@ class Manifest(NamedTuple):
       },
       indent=1,
     )
-    write_atomically(Path(folder) / _MANIFEST, text)
+    files.write(Path(folder) / _MANIFEST, text)
 
   @classmethod
   def read(cls, folder: Path) -> 'Manifest':
@@ -183,13 +184,6 @@ class ShardWriter:
       raise OSError(str(failure)) from failure
     finally:
       self._partial.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, text: str):
-  """Writes a file in one piece: whoever reads sees the old or the new."""
-  partial = path.with_name(path.name + '.partial')
-  partial.write_text(text)
-  os.replace(partial, path)
 
 
 def _encode(suffix: str, image: np.ndarray, options: tuple[int, ...]) -> bytes:

@@ -26,10 +26,11 @@ import numpy as np
 import optax
 import tqdm
 
-from vitexco_jax import color, data, losses, strips
+from vitexco_jax import color, data, files, losses, strips
 from vitexco_jax.checkpoint import (
   Checkpoints,
   check_params,
+  load_config,
   load_params,
   make_generator,
   write_config,
@@ -65,11 +66,17 @@ class Generated(NamedTuple):
 
 
 def train(config: ml_collections.ConfigDict, workdir: Path):
-  """Trains until `config.train.updates`, resuming what `workdir` holds."""
+  """Trains until `config.train.updates`, resuming what `workdir` holds.
+
+  Raises:
+    UserError: the config, what `workdir` holds or a loss cannot be gone on with,
+      or `workdir` cannot be written.
+  """
   workdir = Path(workdir)
   devices = jax.local_device_count()
-  micro_batch = _micro_batch(config, devices)
-  feed = data.make_iterator(config, micro_batch)
+  feed = data.make_iterator(config, micro_batch_size(config, devices))
+  files.make_folder('--workdir', workdir)
+  writing = functools.partial(files.explained, '--workdir', workdir)
 
   optimizer = make_optimizer(config)
   # Compiled as a whole, and kept: op by op it would take far longer.
@@ -79,9 +86,11 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   if start is None:
     start, state = 0, load_initial_weights(config, init())
   else:
+    _check_accumulation(config, workdir)
     state, feed_state = checkpoints.restore(start, jax.eval_shape(init))
     feed.set_state(feed_state)
-  write_config(workdir, config)
+  with writing():
+    write_config(workdir, config)
 
   step = jax.pmap(
     make_step(config, optimizer, AXIS), axis_name=AXIS, donate_argnums=0
@@ -91,7 +100,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   state = flax.jax_utils.replicate(state, axis_name=AXIS)
 
   accumulation = config.train.accumulation
-  log = Log(workdir, config, start)
+  with writing():
+    log = Log(workdir, config, start)
   updates = tqdm.tqdm(
     total=config.train.updates,
     initial=start // accumulation,
@@ -120,14 +130,15 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
         continue
       update = micro_step // accumulation
       updates.update()
-      if update % config.train.log_every == 0:
-        updates.set_postfix_str(log.flush())
-      if update % config.train.strip_every == 0:
-        params = flax.jax_utils.unreplicate(state.params)
-        log.strip(update, draw_strip(preview, params, clips))
       last = update == config.train.updates
-      if update % config.train.checkpoint_every == 0 or last or interrupted():
-        save(micro_step)
+      with writing():
+        if update % config.train.log_every == 0:
+          updates.set_postfix_str(log.flush())
+        if update % config.train.strip_every == 0:
+          params = flax.jax_utils.unreplicate(state.params)
+          log.strip(update, draw_strip(preview, params, clips))
+        if update % config.train.checkpoint_every == 0 or last or interrupted():
+          save(micro_step)
       if interrupted():
         raise KeyboardInterrupt
 
@@ -151,8 +162,13 @@ def _interrupt_later() -> Iterator[Callable[[], bool]]:
     signal.signal(signal.SIGINT, before)
 
 
-def _micro_batch(config, devices):
-  """Clips in a micro-step on all devices; refuses numbers that cannot be."""
+def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
+  """Clips in a micro-step on all devices together.
+
+  Raises:
+    UserError: micro-steps and devices cannot share the batch evenly, or another
+      number cannot be trained with.
+  """
   counts = ('updates', 'batch_size', 'accumulation')
   every = ('log_every', 'strip_every', 'checkpoint_every')
   least = dict.fromkeys((*counts, *every), 1) | {'unroll': 0}
@@ -161,6 +177,11 @@ def _micro_batch(config, devices):
     value = operator.attrgetter(name)(config.train)
     if value < bound:
       raise UserError(f'config.train.{name}={value} must be at least {bound}')
+  above = 'correspondence.temperature', 'discriminator.width'
+  for name in above:  # A softmax of temperature 0 has no gradient.
+    value = operator.attrgetter(name)(config.model)
+    if not value > 0:
+      raise UserError(f'config.model.{name}={value} must be above 0')
   if not any(config.loss.weights.values()):
     raise UserError('config.loss.weights are all 0: nothing would be learned')
   batch, accumulation = config.train.batch_size, config.train.accumulation
@@ -171,6 +192,17 @@ def _micro_batch(config, devices):
       f'devices: make it a multiple of {accumulation * devices}'
     )
   return batch // accumulation
+
+
+def _check_accumulation(config, workdir):
+  """Checkpoints count micro-steps: another number would shift all updates."""
+  begun = load_config(workdir).train.accumulation
+  if config.train.accumulation != begun:
+    raise UserError(
+      f'config.train.accumulation={config.train.accumulation} cannot go on with '
+      f'--workdir={workdir}, which was begun with {begun}: set it to {begun} or '
+      'take another --workdir'
+    )
 
 
 def _shard(clips: Clips, devices: int) -> Clips:

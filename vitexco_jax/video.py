@@ -52,6 +52,7 @@ from av.video.reformatter import (
 )
 from PIL import Image
 
+from vitexco_jax import files
 from vitexco_jax.errors import UserError
 
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi')  # That we write.
@@ -188,13 +189,8 @@ def write_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
     )
   _check_rgb(rgb)
   data = _encoded(path.suffix, rgb)
-  partial = _partial(path)
   with _explained('write', path):
-    try:
-      partial.write_bytes(data)
-      os.replace(partial, path)
-    finally:
-      partial.unlink(missing_ok=True)
+    files.write(path, data)
 
 
 class VideoReader:

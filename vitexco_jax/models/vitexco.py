@@ -45,7 +45,7 @@ class Generator(nn.Module):
     self.temperature = net.pop('temperature')
     self.block = net.pop('block')
     self.levels = tuple(net['levels'])
-    _check(tuple(self.vit['taps']), self.levels, self.block)
+    _check(self)
     self.vit_net = vit.VisionTransformer(**self.vit, dtype=dtype, name='vit')
     self.feature_transform_net = feature_transform.FeatureTransform(
       **self.feature_transform,
@@ -135,8 +135,9 @@ class Generator(nn.Module):
     )
 
 
-def _check(taps, levels, block):
+def _check(generator: Generator):
   """Checks settings in which boxes have to agree, or that no box checks."""
+  taps, levels = tuple(generator.vit['taps']), generator.levels
   if len(taps) != len(ALL_LEVELS):
     raise UserError(
       f'config.model.vit.taps is {taps}; it must name five blocks, one for each '
@@ -147,10 +148,28 @@ def _check(taps, levels, block):
       f'config.model.correspondence.levels is {levels}; it must name one or '
       'more of 1, 2, 3, 4, 5, each once'
     )
-  if block < 1:
+  if generator.block < 1:
     raise UserError(
-      f'config.model.correspondence.block is {block}; it must be above 0'
+      f'config.model.correspondence.block is {generator.block}; it must be '
+      'above 0'
     )
+  if not generator.temperature >= 0:
+    raise UserError(
+      f'config.model.correspondence.temperature is {generator.temperature}; it '
+      'must be at least 0'
+    )
+  dropout = generator.feature_transform['dropout']
+  if not 0 <= dropout < 1:
+    raise UserError(
+      f'config.model.feature_transform.dropout is {dropout}; it must be at '
+      'least 0 and below 1'
+    )
+  for box in ('feature_transform', 'correspondence', 'colorizer'):
+    width = getattr(generator, box)['width']
+    if not width > 0:
+      raise UserError(
+        f'config.model.{box}.width is {width}; it must be above 0'
+      )
 
 
 def colorize_clip(

@@ -1,0 +1,47 @@
+"""Writing to disk: whole or not at all, and what is said where it fails."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from vitexco_jax.errors import UserError
+
+
+def write(path: Path, content: str | bytes | memoryview) -> None:
+  """Writes a file in one piece: whoever reads sees the old or the new.
+
+  It grows beside its place under a hidden name, and is not left there where
+  writing fails, which raises OSError.
+  """
+  if isinstance(content, str):
+    content = content.encode()
+  partial = path.with_name(f'.{path.name}.partial')
+  try:
+    partial.write_bytes(content)
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def explained(flag: str, path: Path) -> Iterator[None]:
+  """Turns what the system says into a sentence that names the flag."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f'cannot write {flag}={path}: {error.strerror or error}'
+    ) from error
+
+
+def make_folder(flag: str, folder: Path) -> None:
+  """Makes a folder where it is missing, and tries whether it can be written.
+
+  Raises:
+    UserError: it cannot; names the flag that it is the value of.
+  """
+  with explained(flag, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
