@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import re
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -25,6 +27,11 @@ def _texture(seed):
   return cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
 
 
+class _Run(NamedTuple):
+  rgb: list[np.ndarray]
+  motion: tuple[np.ndarray, np.ndarray]  # Of every frame but the last.
+
+
 def _moving_run(seed, frames, velocity):
   """A window that moves over a texture: things move against it."""
   dx, dy = velocity
@@ -33,26 +40,45 @@ def _moving_run(seed, frames, velocity):
     texture[60 - t * dy :, 60 - t * dx :][:_HEIGHT, :_WIDTH]
     for t in range(frames)
   ]
-  flow = np.broadcast_to(np.float32(velocity), (frames - 1, _HEIGHT, _WIDTH, 2))
+  flow = np.broadcast_to(np.float32(velocity), (_HEIGHT, _WIDTH, 2))
   y, x = np.mgrid[:_HEIGHT, :_WIDTH]
   inside = (x + dx >= 0) & (x + dx < _WIDTH) & (y + dy >= 0)
   inside &= y + dy < _HEIGHT
-  visible = np.broadcast_to(inside[..., None], (*flow.shape[:3], 1))
-  return records.Run(np.stack(rgb), flow, visible.astype(np.uint8))
+  return _Run(rgb, (flow, inside[..., None].astype(np.uint8)))
 
 
 def _write(folder, runs, references=()):
-  entries = []
-  runs = iter(runs)
-  for video, lengths in _LENGTHS.items():
-    with records.ShardWriter(folder / f'{video}.array_record') as writer:
-      for index, frames in enumerate(lengths):
-        writer.write(records.encode(next(runs), references))
-        entries.append(
-          records.Entry(f'{video}.array_record', index, video, 0, frames)
-        )
-  settings = {'size': [_HEIGHT, _WIDTH]}
-  records.Manifest(settings, entries, {}).write(folder)
+  """A data set of the runs; every frame refers to all references."""
+  numbers = range(len(references))
+  placed, videos = [], list(_LENGTHS)
+  with records.PartWriter(folder / 'part') as writer:
+    remaining = iter(runs)
+    for number, video in enumerate(videos):
+      for _ in _LENGTHS[video]:
+        rgb, motion = next(remaining)
+        for index, frame in enumerate(rgb):
+          moves = motion if index < len(rgb) - 1 else None
+          writer.write(records.encode(frame, video, index, moves, numbers))
+        placed.append((number, 0, len(rgb)))
+    frames = writer.count
+    for number, rgb in enumerate(references):
+      writer.write(records.encode(rgb, 'reference', number))
+  records.write(
+    folder,
+    records.Contents(
+      size=(_HEIGHT, _WIDTH),
+      settings={},
+      videos=videos,
+      runs=placed,
+      references=list(numbers),
+      left_out={},
+      fingerprint='',
+      frame_parts=[records.Part(folder / 'part', 0, frames)],
+      reference_parts=[records.Part(folder / 'part', frames, len(references))]
+      if references
+      else [],
+    ),
+  )
 
 
 @pytest.fixture(scope='module')
@@ -279,9 +305,68 @@ def test_records_of_another_size_are_refused(config):
     data.make_iterator(config, 1)
 
 
-def test_a_missing_shard_is_named(config, runs, tmp_path):
+def _break(folder, split, places):
+  """Damages records, each of which lies in a chunk of its own."""
+  (shard,) = (folder / 'vitexco/1.0.0').glob(f'*{split}*')
+  data = bytearray(shard.read_bytes())
+  jpeg = cv2.imencode('.jpg', np.zeros((1, 1)))[1].tobytes()[:10]
+  starts = [match.start() for match in re.finditer(re.escape(jpeg), data)]
+  for place in places:
+    data[starts[place] + 100] ^= 0xFF
+  shard.write_bytes(data)
+
+
+def _feed_of(config, folder):
+  config.data.records = str(folder)
+  return data.make_iterator(config, 1)
+
+
+def test_a_broken_record_is_skipped_counted_and_named(
+  config, runs, tmp_path, capfd
+):
   _write(tmp_path, runs)
-  (tmp_path / 'b.array_record').unlink()
-  config.data.records = str(tmp_path)
-  with pytest.raises(UserError, match='b.array_record is missing'):
-    data.make_iterator(config, 1)
+  broken = 6 + 1  # The second of the second run.
+  _break(tmp_path, 'train', [broken])
+  feed = _feed_of(config, tmp_path)
+  samples = _samples(feed, _EPOCH)
+  for sample in samples:
+    places = [_locate(rgb, runs)[:2] for rgb in sample.rgb]
+    assert (1, 1) not in places
+  # Both clips of the second run hold it; it may have been drawn for others as
+  # their reference.
+  assert feed.skipped >= 2
+  named = capfd.readouterr().err
+  assert named.count('skipped record 7 of train') == 1
+
+  again = _samples(_feed_of(config, tmp_path), _EPOCH)
+  for ours, theirs in zip(again, samples, strict=True):
+    _assert_same(ours, theirs)
+
+
+def test_processes_name_what_they_skip(config, runs, tmp_path, capfd):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['test'])
+  _write(tmp_path, runs)
+  _break(tmp_path, 'train', [7])
+  config.data.workers = 1
+  feed = _feed_of(config, tmp_path)
+  _samples(feed, _EPOCH)
+  assert feed.skipped >= 2
+  assert capfd.readouterr().err.count('skipped record 7 of train') == 1
+
+
+def test_a_missing_shard_is_skipped(config, runs, tmp_path):
+  _write(tmp_path, runs, [np.full((_HEIGHT, _WIDTH, 3), 99, np.uint8)])
+  config.data.retrieved_share = 0.5
+  (shard,) = (tmp_path / 'vitexco/1.0.0').glob('*references*')
+  shard.unlink()
+  feed = _feed_of(config, tmp_path)
+  samples = _samples(feed, 20)
+  assert feed.skipped and all(sample.same_video for sample in samples)
+
+
+def test_records_that_are_all_broken_end_the_run(config, runs, tmp_path):
+  _write(tmp_path, runs)
+  _break(tmp_path, 'train', range(19))
+  with pytest.raises(UserError, match='in a row.*record .* of train: .*anew'):
+    next(_feed_of(config, tmp_path))

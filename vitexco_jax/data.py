@@ -1,24 +1,31 @@
 """The training feed: batches of clips, without end, cut out of the records.
 
-A sample is a (record, start): `config.train.clip_length` consecutive frames of
-one run, so that every frame can be the first of a clip and no clip crosses from
-one run into another. Each epoch shuffles all samples anew. Reading, decoding and
+A sample is a (run, start): `config.train.clip_length` consecutive frames of one
+run, so that every frame can be the first of a clip and no clip crosses from one
+run into another. Each epoch shuffles all samples anew. Reading, decoding and
 the random choices run in Grain, in threads of this process or in processes of
 their own; which sample and which choices come n-th depends on the seed alone,
 not on how many threads or processes there are, nor on the size of a batch.
+
+A record that cannot be read costs its samples, not the run: another sample is
+drawn in place of each, the record is named once, and `skipped` counts.
 """
 
 import functools
 import operator
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import grain
 import ml_collections
 import numpy as np
+import tqdm
 
 from vitexco_jax import records, structs
 from vitexco_jax.errors import UserError
+
+_ATTEMPTS = 100  # Samples drawn in place of one.
 
 
 class ClipIterator:
@@ -26,6 +33,9 @@ class ClipIterator:
 
   Its state is how many samples it has given. Nothing is read before the first
   `next`.
+
+  Attributes:
+    skipped: how many samples were replaced, as a record of theirs is broken.
   """
 
   def __init__(
@@ -37,6 +47,8 @@ class ClipIterator:
     self._samples = samples
     self._batch_size = batch_size
     self._data = data
+    self.skipped = 0
+    self._named = set()
     self.set_state({'samples': 0})
 
   def __iter__(self) -> 'ClipIterator':
@@ -45,9 +57,10 @@ class ClipIterator:
   def __next__(self) -> structs.Clips:
     if self._batches is None:
       self._batches = self._read_from(self._given)
-    clips = next(self._batches)
+    drawn = next(self._batches)
     self._given += self._batch_size
-    return clips
+    self._report(drawn)
+    return drawn.clip
 
   def get_state(self) -> dict[str, int]:
     """Returns what `set_state` takes; JSON keeps it."""
@@ -73,6 +86,14 @@ class ClipIterator:
     )
     return iter(batches.to_iter_dataset(options))
 
+  def _report(self, drawn: '_Drawn'):
+    """Counts the samples that were replaced; names each broken record once."""
+    broken = [str(name) for name in drawn.broken if name]
+    self.skipped += len(broken)
+    for name in set(broken) - self._named:
+      tqdm.tqdm.write(f'skipped {name}', file=sys.stderr)
+    self._named.update(broken)
+
 
 def make_iterator(
   config: ml_collections.ConfigDict, batch_size: int
@@ -91,15 +112,20 @@ def make_iterator(
     value = operator.attrgetter(name)(config)
     if value < 0:
       raise UserError(f'config.{name}={value} must be at least 0')
-  manifest = _read_manifest(config)
+  opened = open_records(config)
+  starts = [
+    max(0, run.frames - config.train.clip_length + 1) for run in opened.runs
+  ]
   draw = functools.partial(
-    _draw_clip,
+    _draw,
+    source=opened,
+    ends=np.cumsum(starts),
     length=config.train.clip_length,
     retrieved_share=config.data.retrieved_share,
     first_frame_share=config.data.first_frame_share,
   )
   samples = (
-    grain.MapDataset.source(_Samples(manifest, config))
+    grain.MapDataset.range(sum(starts))
     .seed(config.seed)
     .shuffle()
     .random_map(draw)
@@ -108,61 +134,66 @@ def make_iterator(
   return ClipIterator(samples, batch_size, config.data)
 
 
-class _Sample(NamedTuple):
-  """Where a clip lies."""
+class _Drawn(NamedTuple):
+  """What Grain makes of a sample."""
 
-  record: records.Record
-  start: int
+  clip: structs.Clips
+  broken: np.str_  # Which record kept the sample from being read, if any did.
 
 
-class _Samples:
-  """All samples, by number: the data source that Grain reads."""
+def _draw(
+  sample: int,
+  rng: np.random.Generator,
+  source: records.Records,
+  ends: np.ndarray,
+  **settings,
+) -> _Drawn:
+  """Draws a clip at a sample, or at another one where that cannot be read.
 
-  def __init__(
-    self, manifest: records.Manifest, config: ml_collections.ConfigDict
-  ):
-    self._folder = Path(config.data.records)
-    self._entries = manifest.records
-    starts = [
-      max(0, entry.frames - config.train.clip_length + 1)
-      for entry in manifest.records
-    ]
-    # Sample n lies in the first record whose end is past n.
-    self._ends = np.cumsum(starts)
-
-  def __len__(self) -> int:
-    return int(self._ends[-1])
-
-  def __getitem__(self, number: int) -> _Sample:
-    index = int(np.searchsorted(self._ends, number, side='right'))
-    start = number - (int(self._ends[index - 1]) if index else 0)
-    record = records.read_record(self._folder, self._entries[index])
-    return _Sample(record, start)
+  Sample n lies in the first run whose `ends` is past n.
+  """
+  broken = ''
+  for _ in range(_ATTEMPTS):
+    number = int(np.searchsorted(ends, sample, side='right'))
+    start = sample - (int(ends[number - 1]) if number else 0)
+    try:
+      clip = _draw_clip(source, source.runs[number], start, rng, **settings)
+      return _Drawn(clip, np.str_(broken))
+    except records.BrokenRecord as error:
+      broken = broken or str(error)
+      sample = int(rng.integers(ends[-1]))
+  raise UserError(
+    f'{_ATTEMPTS} samples of {source.folder} in a row cannot be read, the first '
+    f'for {broken}: copy that folder anew, or remove it and prepare again'
+  )
 
 
 def _draw_clip(
-  sample: _Sample,
+  source: records.Records,
+  run: records.Run,
+  start: int,
   rng: np.random.Generator,
   length: int,
   retrieved_share: float,
   first_frame_share: float,
 ) -> structs.Clips:
   """Draws the reference and the flip, and decodes what is needed."""
-  record, start = sample
-  same_video = not record.references or rng.random() >= retrieved_share
+  first = run.first + start
+  frames = [source.read(first + step) for step in range(length)]
+  retrieved = frames[-1].references
+  same_video = not retrieved or rng.random() >= retrieved_share
   first_frame = False
   if not same_video:
-    reference = record.reference(int(rng.integers(record.references)))
+    reference = source.read_reference(retrieved[rng.integers(len(retrieved))])
   else:
-    first = rng.random() < first_frame_share
-    frame = start if first else int(rng.integers(record.frames))
-    reference = record.frame(frame)
+    as_first = rng.random() < first_frame_share
+    frame = start if as_first else int(rng.integers(run.frames))
+    reference = source.read(run.first + frame)
     first_frame = frame == start
-  steps = range(start, start + length - 1)
-  flow, visible = zip(*[record.flow(step) for step in steps], strict=True)
+  flow, visible = zip(*[frame.motion() for frame in frames[:-1]], strict=True)
   clip = structs.Clips(
-    rgb=np.stack([record.frame(start + step) for step in range(length)]),
-    reference=reference,
+    rgb=np.stack([frame.rgb() for frame in frames]),
+    reference=reference.rgb(),
     flow=np.stack(flow),
     visible=np.stack(visible),
     same_video=np.bool_(same_video),
@@ -181,8 +212,13 @@ def _flip(clip: structs.Clips) -> structs.Clips:
   )
 
 
-def _read_manifest(config: ml_collections.ConfigDict) -> records.Manifest:
-  """Reads the manifest and checks it against the config."""
+def open_records(config: ml_collections.ConfigDict) -> records.Records:
+  """Opens `config.data.records` and checks them against the config.
+
+  Raises:
+    UserError: they are missing or broken, or of another size, or all of their
+      runs are shorter than `config.train.clip_length`.
+  """
   folder = Path(config.data.records)
   length = config.train.clip_length
   variant = '' if config.variant == 'paper' else f':{config.variant}'
@@ -191,29 +227,22 @@ def _read_manifest(config: ml_collections.ConfigDict) -> records.Manifest:
     f'--videos=DIR --config.data.records={folder}`'
   )
   try:
-    manifest = records.Manifest.read(folder)
+    opened = records.Records(folder)
   except FileNotFoundError as error:
     raise UserError(
       f'no prepared videos at {folder} (config.data.records); prepare a folder '
       f'of videos by {prepare}'
     ) from error
-  prepared = tuple(manifest.settings['size'])
-  if prepared != tuple(config.data.size):
+  if opened.size != tuple(config.data.size):
     raise UserError(
-      f'the records at {folder} are {prepared[0]}x{prepared[1]}, not '
+      f'the records at {folder} are {opened.size[0]}x{opened.size[1]}, not '
       f'config.data.size={tuple(config.data.size)}: set this to theirs, or '
       'prepare the videos again into another folder, config.data.records'
     )
-  longest = max(entry.frames for entry in manifest.records)
+  longest = max(run.frames for run in opened.runs)
   if not 2 <= length <= longest:
     raise UserError(
       f'config.train.clip_length={length} must be at least 2 and at most '
       f'{longest}, the longest run of the records at {folder}'
     )
-  for shard in sorted({entry.shard for entry in manifest.records}):
-    if not (folder / shard).is_file():
-      raise UserError(
-        f'{folder / shard} is missing, though the manifest lists it: prepare '
-        f'the videos again by {prepare}'
-      )
-  return manifest
+  return opened

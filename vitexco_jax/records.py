@@ -1,33 +1,50 @@
 """The training set on disk: what `prepare` writes and `data` reads.
 
-A *record* holds a *run*: consecutive frames of one video, the forward flow and
-visibility between neighbours, and up to five retrieved references. A sample of
-any length is cut out at reading, so no frame is stored twice. Every picture is
-encoded by itself and only what a sample needs is decoded:
+It is a data set of TFDS, `vitexco`, in shards of ArrayRecord: `tfds.load` and
+`tfds.data_source` read it as they read any other, without TensorFlow. A record
+is a frame. Frames of a *run*, which come from one shot of a video at equal
+steps, follow each other, so a clip is any few neighbours inside a run. Every
+picture is encoded by itself, and no frame is stored twice:
 
-  frames, references   JPEG, 4:4:4 (chroma not subsampled), quality 98
-  flow with visible    PNG, 16 bit, as OpenCV reads it: 8 dx + 2^15,
-                       8 dy + 2^15, visible; so within 1/16 pixel
+  frame       JPEG, 4:4:4 (chroma not subsampled), quality 98
+  motion      from here to the next frame of the run: PNG, 16 bit, RGB =
+              (8 dx + 2^15, 8 dy + 2^15, visible), so within 1/16 pixel
+  references  numbers of pictures of the gallery, the most alike first
+  video       which video (or picture) it is of
+  index       which frame of that video, as it was decoded
 
-A record is a msgpack map of lists of these bytes. Records lie in ArrayRecord
-shards, one shard for each video, beside `manifest.json` (see `Manifest`).
+Split `train` holds the frames, split `references` the pictures that they refer
+to, each once, `index` being its number. Where there is no next frame nothing is
+visible. The metadata holds what `Contents` lists.
 """
 
-import json
+import contextlib
+import hashlib
+import io
 import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import msgpack
 import numpy as np
+import tensorflow_datasets as tfds
 from array_record.python import array_record_module
+from tensorflow_datasets.core.writer import ExampleWriter
 
-from vitexco_jax import files
 from vitexco_jax.errors import UserError
 
-MAX_REFERENCES = 5
-_MANIFEST = 'manifest.json'
+FRAMES, REFERENCES = 'train', 'references'  # Splits.
+_NAME, _VERSION = 'vitexco', '1.0.0'
+_CITATION = """@misc{vitexco,
+  title = {Vitexco: Exemplar-based Video Colorization using Vision Transformer},
+  author = {Duong Thanh Tran and Nguyen Doan Hieu Nguyen and
+    Trung Thanh Pham and Phuong-Nam Tran and Thuy-Duong Thi Vu and
+    Duc Ngoc Minh Dang}
+}"""
 _FLOW_STEPS = 8.0  # Of a pixel.
 _FLOW_ZERO = 1 << 15
 _JPEG = (
@@ -36,149 +53,222 @@ _JPEG = (
   cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
   cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 )
+# A third smaller than OpenCV's default.
+_PNG = (
+  cv2.IMWRITE_PNG_STRATEGY,
+  cv2.IMWRITE_PNG_STRATEGY_FILTERED,
+  cv2.IMWRITE_PNG_COMPRESSION,
+  6,
+)
+# JPEG and PNG do not shrink any further.
+_WRITER_OPTIONS = 'group_size:1,uncompressed'
+_SHARD_RECORDS = 1024  # TFDS holds a shard in memory while it writes one.
 
 
 class Run(NamedTuple):
-  """Consecutive frames of a video, with the motion between them."""
+  """Consecutive frames, by their place in the data set."""
 
-  rgb: np.ndarray  # [t, h, w, 3] uint8
-  flow: np.ndarray  # [t-1, h, w, 2] float32 (dx, dy) pixels, to the next frame.
-  visible: np.ndarray  # [t-1, h, w, 1] uint8, 1 where flow can be trusted.
-
-
-class Entry(NamedTuple):
-  """Where a record is, and what of which video it holds."""
-
-  shard: str  # File in the records' folder.
-  index: int  # Of the record in its shard.
   video: str
-  start: int  # First frame, counted after leaving out by `frame_step`.
+  start: int  # Frame of the video that it begins with, as decoded.
+  first: int  # Record of that frame.
   frames: int
 
 
-class Manifest(NamedTuple):
-  """The table of records; `manifest.json` in their folder."""
+class Part(NamedTuple):
+  """Some neighbouring records of a file that a `PartWriter` wrote."""
 
-  settings: dict[str, Any]  # Of config.data, as they were at preparation.
-  records: list[Entry]
-  left_out: dict[str, str]  # Video to the reason why it, or part, is not here.
+  path: Path
+  first: int
+  count: int
 
-  def write(self, folder: Path):
-    """Writes the manifest in one piece: a reader sees all or nothing."""
-    text = json.dumps(
-      {
-        'settings': self.settings,
-        'records': [entry._asdict() for entry in self.records],
-        'left_out': self.left_out,
-      },
-      indent=1,
-    )
-    files.write(Path(folder) / _MANIFEST, text)
 
-  @classmethod
-  def read(cls, folder: Path) -> 'Manifest':
-    """Reads the manifest; raises FileNotFoundError if there is none."""
-    path = Path(folder) / _MANIFEST
-    try:
-      tree = json.loads(path.read_text())
-      records = [Entry(**entry) for entry in tree['records']]
-      return cls(tree['settings'], records, tree['left_out'])
-    except FileNotFoundError:
-      raise
-    except OSError as error:
-      raise UserError(f'cannot read {path}: {error.strerror}') from error
-    except (ValueError, KeyError, TypeError) as error:
-      raise UserError(
-        f'{path} is not a manifest of this program ({error}); '
-        'remove it and prepare again'
-      ) from error
+class Contents(NamedTuple):
+  """What a data set is made of."""
+
+  size: tuple[int, int]  # Height and width of all pictures.
+  settings: dict[str, Any]  # What preparation depended on, as JSON gives it.
+  videos: list[str]  # Those that anything is here of.
+  runs: list[tuple[int, int, int]]  # Number of the video, start, frames.
+  references: list[int]  # Numbers in the gallery, in the order of the split.
+  left_out: dict[str, str]  # Video to why it, or part of it, is not here.
+  fingerprint: str  # Of all records: equal sets have equal ones.
+  frame_parts: list[Part]
+  reference_parts: list[Part]
+
+  @property
+  def metadata(self) -> dict[str, Any]:
+    """What TFDS keeps beside the records."""
+    names = 'settings videos runs references left_out fingerprint'
+    return {name: getattr(self, name) for name in names.split()}
+
+
+def encode(
+  rgb: np.ndarray,
+  video: str,
+  index: int,
+  motion: tuple[np.ndarray, np.ndarray] | None = None,
+  references: Sequence[int] = (),
+) -> dict[str, Any]:
+  """Encodes a record.
+
+  Args:
+    rgb: [h, w, 3] uint8.
+    video: name of the video or picture.
+    index: frame of the video.
+    motion: to the next frame of the run: flow [h, w, 2] float32, (dx, dy) in
+      pixels, and visible [h, w, 1] uint8; None stands for no next frame.
+    references: numbers of gallery pictures.
+
+  Returns:
+    The example that TFDS takes.
+  """
+  if motion is None:
+    flow = np.zeros((*rgb.shape[:2], 2), np.float32)
+    motion = flow, np.zeros((*rgb.shape[:2], 1), np.uint8)
+  flow, visible = motion
+  steps = np.rint(flow * _FLOW_STEPS) + _FLOW_ZERO
+  steps = np.clip(steps, 0, (1 << 16) - 1).astype(np.uint16)
+  planes = np.concatenate([steps, visible.astype(np.uint16)], -1)
+  return {
+    'frame': _encode('.jpg', rgb, _JPEG),
+    'motion': _encode('.png', planes, _PNG),
+    'references': [int(number) for number in references],
+    'video': video,
+    'index': int(index),
+  }
 
 
 class Record:
   """A record as read: decodes what it is asked for."""
 
-  def __init__(self, encoded: bytes):
-    tree = msgpack.unpackb(encoded)
-    self._frames: list[bytes] = tree['frames']
-    self._flows: list[bytes] = tree['flows']
-    self._references: list[bytes] = tree['references']
+  def __init__(self, example: dict[str, Any]):
+    self.video: str = example['video'].decode()
+    self.index: int = int(example['index'])
+    self.references: list[int] = [int(x) for x in example['references']]
+    self._frame: bytes = example['frame']
+    self._motion: bytes = example['motion']
 
-  @property
-  def frames(self) -> int:
-    return len(self._frames)
+  def rgb(self) -> np.ndarray:
+    """The picture, [h, w, 3] uint8."""
+    return _decode(self._frame)
 
-  @property
-  def references(self) -> int:
-    return len(self._references)
-
-  def frame(self, index: int) -> np.ndarray:
-    """Returns [h, w, 3] uint8 RGB."""
-    return _decode_rgb(self._frames[index])
-
-  def reference(self, index: int) -> np.ndarray:
-    """Returns [h, w, 3] uint8 RGB."""
-    return _decode_rgb(self._references[index])
-
-  def flow(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """From frame `index` to the next: flow [h, w, 2], visible [h, w, 1]."""
-    planes = _decode(self._flows[index], cv2.IMREAD_UNCHANGED)
+  def motion(self) -> tuple[np.ndarray, np.ndarray]:
+    """To the next frame: flow [h, w, 2] float32, visible [h, w, 1] uint8."""
+    planes = _decode(self._motion)
     flow = (planes[..., :2].astype(np.float32) - _FLOW_ZERO) / _FLOW_STEPS
     return flow, planes[..., 2:].astype(np.uint8)
 
-
-def encode(run: Run, references: tuple[np.ndarray, ...] = ()) -> bytes:
-  """Encodes a run and its retrieved references, [h, w, 3] uint8 RGB each."""
-  if len(references) > MAX_REFERENCES:
-    raise ValueError(f'{len(references)} references, {MAX_REFERENCES} at most')
-  pairs = zip(run.flow, run.visible, strict=True)
-  return msgpack.packb(
-    {
-      'frames': [_encode_rgb(rgb) for rgb in run.rgb],
-      'flows': [_encode_flow(flow, visible) for flow, visible in pairs],
-      'references': [_encode_rgb(rgb) for rgb in references],
-    }
-  )
+  @property
+  def bytes(self) -> tuple[int, int]:
+    """Of the picture and of the motion, encoded."""
+    return len(self._frame), len(self._motion)
 
 
-def read_record(folder: Path, entry: Entry) -> Record:
-  """Reads one record. Opening a shard is cheap, so none is kept open."""
-  # A value of zero for both means random access: nothing is read ahead.
-  reader = array_record_module.ArrayRecordReader(
-    str(Path(folder) / entry.shard), 'readahead_buffer_size:0,max_parallelism:0'
-  )
-  try:
-    return Record(reader.read([entry.index])[0])
-  finally:
-    reader.close()
+class BrokenRecord(Exception):
+  """A record cannot be read; `str(error)` names it and says why."""
 
 
-class ShardWriter:
-  """Writes a shard under a temporary name; moved into place when complete.
+class Records:
+  """A data set, open for reading from any number of threads and processes.
 
-  A shard into which nothing was written leaves no file. What goes wrong with
-  the disk is raised as OSError.
+  Attributes:
+    folder: where it is.
+    size: (height, width) of all pictures.
+    settings: what preparation depended on.
+    runs: all runs, in the order of their records.
+    left_out: video to the reason why it, or part of it, is not here.
+    fingerprint: differs for any two sets that differ.
+  """
+
+  def __init__(self, folder: Path):
+    """Opens the data set below a folder that `write` wrote to.
+
+    Raises:
+      FileNotFoundError: there is none.
+      UserError: it cannot be read.
+    """
+    self.folder = Path(folder)
+    path = self.folder / _NAME / _VERSION
+    if not (path / 'dataset_info.json').exists():
+      raise FileNotFoundError(path)
+    try:
+      builder = tfds.builder_from_directory(str(path))
+      self.size: tuple[int, int] = builder.info.features['frame'].shape[:2]
+      metadata = builder.info.metadata
+      self.settings: dict[str, Any] = metadata['settings']
+      self.left_out: dict[str, str] = metadata['left_out']
+      self.fingerprint: str = metadata['fingerprint']
+      self.runs: list[Run] = []
+      first = 0
+      for video, start, frames in metadata['runs']:
+        self.runs.append(Run(metadata['videos'][video], start, first, frames))
+        first += frames
+      self._places = {x: i for i, x in enumerate(metadata['references'])}
+      undecoded = dict.fromkeys(('frame', 'motion'), tfds.decode.SkipDecoding())
+      self._splits = {
+        split: builder.as_data_source(split, decoders=undecoded)
+        for split in builder.info.splits
+      }
+    except Exception as error:  # TFDS raises what its layers raise.
+      raise UserError(
+        f'{path} is no training set of this program ({error}); remove it and '
+        'prepare again'
+      ) from error
+
+  def __len__(self) -> int:
+    """How many frames there are."""
+    return len(self._splits[FRAMES])
+
+  def read(self, number: int) -> Record:
+    """Reads a frame's record; raises BrokenRecord."""
+    return self._read(FRAMES, number)
+
+  def read_reference(self, number: int) -> Record:
+    """Reads the picture of a number in a record's `references`; as `read`."""
+    return self._read(REFERENCES, self._places[number])
+
+  def _read(self, split: str, place: int) -> Record:
+    try:
+      return Record(self._splits[split][place])
+    except Exception as error:  # Each layer below raises what it likes.
+      raise BrokenRecord(f'record {place} of {split}: {error}') from error
+
+
+class PartWriter:
+  """Writes records under a temporary name; moved into place when complete.
+
+  A file into which nothing was written is not left. What goes wrong with the
+  disk is raised as OSError.
   """
 
   def __init__(self, path: Path):
     self._path = path
     self._partial = path.with_name(path.name + '.partial')
-    self._empty = True
+    self._digest = hashlib.sha1()
+    self.count = 0
 
-  def __enter__(self) -> 'ShardWriter':
-    # JPEG and PNG do not shrink any further.
+  def __enter__(self) -> 'PartWriter':
     self._writer = array_record_module.ArrayRecordWriter(
-      str(self._partial), 'group_size:1,uncompressed'
+      str(self._partial), _WRITER_OPTIONS
     )
     return self
 
-  def write(self, encoded: bytes):
+  def write(self, example: dict[str, Any]):
+    """Adds a record, as `encode` gives it."""
+    encoded = msgpack.packb(example)
     self._writer.write(encoded)
-    self._empty = False
+    self._digest.update(encoded)
+    self.count += 1
+
+  @property
+  def digest(self) -> str:
+    """Of all that was written."""
+    return self._digest.hexdigest()
 
   def __exit__(self, kind, error, trace):
     try:
       self._writer.close()
-      if kind is None and not self._empty:
+      if kind is None and self.count:
         os.replace(self._partial, self._path)
     except RuntimeError as failure:  # ArrayRecord's, for a full disk too.
       raise OSError(str(failure)) from failure
@@ -186,31 +276,128 @@ class ShardWriter:
       self._partial.unlink(missing_ok=True)
 
 
-def _encode(suffix: str, image: np.ndarray, options: tuple[int, ...]) -> bytes:
-  done, encoded = cv2.imencode(suffix, image, options)
+def write(folder: Path, contents: Contents) -> None:
+  """Makes the data set of the parts, in the place of one that is there.
+
+  Args:
+    folder: `config.data.records`.
+    contents: with at least one run.
+
+  Raises:
+    OSError: it cannot be written; the one before is still there.
+  """
+  building = folder / '.building'
+  shutil.rmtree(building, ignore_errors=True)
+  try:
+    builder = Vitexco(contents, data_dir=str(building))
+    with contextlib.redirect_stdout(
+      io.StringIO()
+    ):  # TFDS says where it writes.
+      builder.download_and_prepare(file_format='array_record')
+    shutil.rmtree(folder / _NAME, ignore_errors=True)
+    os.replace(building / _NAME, folder / _NAME)
+  except RuntimeError as error:  # ArrayRecord's, for a full disk.
+    raise OSError(str(error)) from error
+  finally:
+    shutil.rmtree(building, ignore_errors=True)
+
+
+class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
+  """Frames of videos with motion and references, to train colorizers on."""
+
+  name = _NAME
+  VERSION = tfds.core.Version(_VERSION)
+
+  def __init__(self, contents: Contents, **options):
+    self._contents = contents
+    super().__init__(**options)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    picture = (*self._contents.size, 3)
+    return tfds.core.DatasetInfo(
+      builder=self,
+      description=__doc__,
+      features=tfds.features.FeaturesDict(
+        {
+          'frame': tfds.features.Image(shape=picture, encoding_format='jpeg'),
+          'motion': tfds.features.Image(
+            shape=picture, dtype=np.uint16, encoding_format='png'
+          ),
+          'references': tfds.features.Sequence(np.int32),
+          'video': tfds.features.Text(),
+          'index': np.int32,
+        }
+      ),
+      disable_shuffling=True,  # Neighbours make a clip.
+      citation=_CITATION,
+      license='That of each video and picture; see `videos` in the metadata.',
+      metadata=tfds.core.MetadataDict(self._contents.metadata),
+    )
+
+  def _shard_iterators_per_split(self, dl_manager):
+    splits = {
+      FRAMES: self._contents.frame_parts,
+      REFERENCES: self._contents.reference_parts,
+    }
+    return {
+      split: list(_shards(parts)) for split, parts in splits.items() if parts
+    }
+
+  def _example_writer(self) -> ExampleWriter:
+    return _Uncompressed(self.info.file_format)
+
+
+class _Uncompressed(ExampleWriter):
+  """Writes as TFDS does, but does not compress JPEG and PNG once more."""
+
+  def write(self, path, examples):
+    writer = array_record_module.ArrayRecordWriter(
+      os.fspath(path), _WRITER_OPTIONS
+    )
+    for _, example in examples:
+      writer.write(example)
+    writer.close()
+
+
+def _shards(parts: Sequence[Part]) -> Iterator[Callable[[], Iterator]]:
+  """Deals records out to shards of about equal numbers, in their order."""
+  total = sum(part.count for part in parts)
+  shards = -(-total // _SHARD_RECORDS)
+  for shard in range(shards):
+    first, last = (total * i // shards for i in (shard, shard + 1))
+    yield partial(_read_parts, parts, first, last)
+
+
+def _read_parts(
+  parts: Sequence[Part], first: int, last: int
+) -> Iterator[tuple[int, dict[str, Any]]]:
+  """Yields the `first` to `last` of all records, numbered."""
+  before = 0
+  for part in parts:
+    begin, end = max(first - before, 0), min(last - before, part.count)
+    if begin < end:
+      reader = array_record_module.ArrayRecordReader(
+        str(part.path), 'readahead_buffer_size:0,max_parallelism:0'
+      )
+      for place in range(begin, end):
+        (encoded,) = reader.read([part.first + place])
+        yield before + place, msgpack.unpackb(encoded)
+      reader.close()
+    before += part.count
+
+
+def _encode(suffix: str, image: np.ndarray, options: Sequence[int]) -> bytes:
+  # Whoever decodes it finds the channels in their order.
+  bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+  done, encoded = cv2.imencode(suffix, bgr, options)
   if not done:
     raise ValueError(f'cannot encode {image.dtype} {image.shape} as {suffix}')
   return encoded.tobytes()
 
 
-def _decode(encoded: bytes, how: int) -> np.ndarray:
+def _decode(encoded: bytes) -> np.ndarray:
+  how = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
   image = cv2.imdecode(np.frombuffer(encoded, np.uint8), how)
   if image is None:
-    raise ValueError('a picture in a record is broken')
-  return image
-
-
-def _encode_rgb(rgb: np.ndarray) -> bytes:
-  return _encode('.jpg', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), _JPEG)
-
-
-def _decode_rgb(encoded: bytes) -> np.ndarray:
-  image = _decode(encoded, cv2.IMREAD_COLOR)
+    raise BrokenRecord('a picture in it is broken')
   return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _encode_flow(flow: np.ndarray, visible: np.ndarray) -> bytes:
-  steps = np.rint(flow * _FLOW_STEPS) + _FLOW_ZERO
-  steps = np.clip(steps, 0, (1 << 16) - 1).astype(np.uint16)
-  planes = np.concatenate([steps, visible.astype(np.uint16)], -1)
-  return _encode('.png', planes, ())
