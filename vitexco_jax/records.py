@@ -159,9 +159,9 @@ class Record:
     return flow, planes[..., 2:].astype(np.uint8)
 
   @property
-  def bytes(self) -> tuple[int, int]:
-    """Of the picture and of the motion, encoded."""
-    return len(self._frame), len(self._motion)
+  def bytes(self) -> int:
+    """Of the picture and the motion, encoded."""
+    return len(self._frame) + len(self._motion)
 
 
 class BrokenRecord(Exception):
@@ -178,6 +178,7 @@ class Records:
     runs: all runs, in the order of their records.
     left_out: video to the reason why it, or part of it, is not here.
     fingerprint: differs for any two sets that differ.
+    bytes: of all records.
   """
 
   def __init__(self, folder: Path):
@@ -203,6 +204,7 @@ class Records:
       for video, start, frames in metadata['runs']:
         self.runs.append(Run(metadata['videos'][video], start, first, frames))
         first += frames
+      self.bytes: int = builder.info.dataset_size
       self._places = {x: i for i, x in enumerate(metadata['references'])}
       undecoded = dict.fromkeys(('frame', 'motion'), tfds.decode.SkipDecoding())
       self._splits = {
@@ -314,7 +316,7 @@ class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
 
   def _info(self) -> tfds.core.DatasetInfo:
     picture = (*self._contents.size, 3)
-    return tfds.core.DatasetInfo(
+    return _Info(
       builder=self,
       description=__doc__,
       features=tfds.features.FeaturesDict(
@@ -347,6 +349,13 @@ class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
     return _Uncompressed(self.info.file_format)
 
 
+class _Info(tfds.core.DatasetInfo):
+  """Of a data set that is nowhere on the web."""
+
+  def initialize_from_bucket(self):
+    """Makes no temporary folder, as TFDS does, which nobody removes."""
+
+
 class _Uncompressed(ExampleWriter):
   """Writes as TFDS does, but does not compress JPEG and PNG once more."""
 
@@ -372,17 +381,17 @@ def _read_parts(
   parts: Sequence[Part], first: int, last: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
   """Yields the `first` to `last` of all records, numbered."""
-  before = 0
+  before, path, reader = 0, None, None
   for part in parts:
     begin, end = max(first - before, 0), min(last - before, part.count)
-    if begin < end:
+    if begin < end and part.path != path:
+      path = part.path
       reader = array_record_module.ArrayRecordReader(
-        str(part.path), 'readahead_buffer_size:0,max_parallelism:0'
+        str(path), 'readahead_buffer_size:0,max_parallelism:0'
       )
-      for place in range(begin, end):
-        (encoded,) = reader.read([part.first + place])
-        yield before + place, msgpack.unpackb(encoded)
-      reader.close()
+    for place in range(begin, end):
+      (encoded,) = reader.read([part.first + place])
+      yield before + place, msgpack.unpackb(encoded)
     before += part.count
 
 
