@@ -25,8 +25,14 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.data.records = 'data/records'  # What --mode=prepare writes.
   config.data.size = (224, 384)  # DEVC's 216x384, to a multiple of 16.
   config.data.frame_step = 2  # "every 2 frames"
-  config.data.run_length = 64  # Frames in a record, at most.
-  config.data.min_frames = 4  # Shorter videos are left out.
+  config.data.run_length = 64  # Frames that are judged together, at most.
+  config.data.min_frames = 4  # Shorter shots are left out.
+  # What is left out as well; see vitexco_jax/quality.py. 0: nothing.
+  config.data.quality = ml_collections.ConfigDict()
+  config.data.quality.min_chroma = 1.8  # "black-and-white"
+  config.data.quality.min_motion = 4.0
+  config.data.quality.max_blockiness = 1.5  # "low-quality"
+  config.data.quality.max_blur = 0.66
   config.data.flow = 'deepflow'  # Or 'dis', 25 times faster.
   # Samples with a retrieved reference (DEVC). The rest take a frame of the same
   # video, this share of them the clip's own first, as users have most often.

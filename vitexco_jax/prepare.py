@@ -1,88 +1,137 @@
-"""--mode=prepare: a folder of videos becomes a training set (Sec. IV).
+"""--mode=prepare: videos and pictures become a training set (Sec. IV).
 
-  video -> every `frame_step`-th frame -> scaled and cropped to `size` -> runs of
-  at most `run_length` frames -> flow and visibility between neighbours -> record
+  video -> shots -> every `frame_step`-th frame -> scaled and cropped to `size`
+  -> runs of at most `run_length` frames -> those good enough -> flow and
+  visibility between neighbours -> references out of a gallery -> records
 
-A video is a file or a folder of images. Each is prepared by itself, by one of
-several processes, into a shard of its own with a note (JSON) of what became of
-it; the note is written last. So the records do not depend on the number of
-processes, and a preparation that was stopped goes on with the videos that have
-no note yet. The manifest gathers the notes when all are there.
+A video is a file or a folder of images. With `images`, still pictures become
+runs of two frames besides, by a smooth warp whose flow is known (`stills`).
+
+A *job* is one video, or some pictures. Each is done by itself, by one of several
+processes or on another machine (Apache Beam), into a file of its own with a note
+(JSON) of what became of it; the note is written last. So the records do not
+depend on who made them, and a preparation that was stopped goes on with the jobs
+that have no note yet. When all are there the data set is put together out of
+their files (`records.write`).
 """
 
+import collections
 import concurrent.futures
+import functools
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
 import re
+import shlex
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
+import jax
 import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import files, flow, records
+from vitexco_jax import files, flow, quality, records, retrieval, shots, stills
 from vitexco_jax.errors import UserError
-from vitexco_jax.video import IMAGE_SUFFIXES, VideoReader
+from vitexco_jax.video import IMAGE_SUFFIXES, VideoReader, read_image
 
 _SETTINGS = 'settings.json'
-_GREY_BELOW = 2.0  # Mean chroma in Lab; compression tints grey film by about 1.
+_IMAGES_IN_A_JOB = 256
+_LOOK_EVERY = 4  # Frames, for motion.
 
 
 class _Job(NamedTuple):
-  """One video to prepare."""
+  """What is prepared by one process at a time."""
 
-  video: str  # Its name in the manifest.
-  path: Path
-  folder: Path  # Where records go.
-  settings: dict[str, Any]
+  paths: dict[str, Path]  # By name: a video, or pictures.
+  stills: bool
+  folder: Path  # Where parts go.
+  config: str  # JSON.
+  gallery: Path | None
 
   @property
-  def shard(self) -> str:
-    """File name: readable, and different for any two videos."""
-    digest = hashlib.sha1(os.fsencode(self.video)).hexdigest()[:10]
-    stem = re.sub('[^A-Za-z0-9_-]', '_', Path(self.video).stem)[:60]
-    return f'{stem}-{digest}.array_record'
+  def part(self) -> Path:
+    """The file of its records: readable, and different for any two jobs."""
+    digest = hashlib.sha1(os.fsencode('\n'.join(self.paths))).hexdigest()[:10]
+    stem = re.sub('[^A-Za-z0-9_-]', '_', Path(next(iter(self.paths))).stem)
+    return self.folder / f'{stem[:60]}-{digest}.array_record'
 
   @property
   def note(self) -> Path:
-    return self.folder / self.shard.replace('.array_record', '.json')
+    """What became of it."""
+    return self.part.with_suffix('.json')
+
+
+class _Frame(NamedTuple):
+  """One that was read."""
+
+  shot: int
+  index: int  # In the video.
+  rgb: np.ndarray  # [h, w, 3] uint8, at the records' size.
+  measures: quality.Measures
+
+
+class _Run(NamedTuple):
+  """Frames that follow each other, ready to be written."""
+
+  video: str
+  indices: list[int]  # Of the frames in the video.
+  rgb: list[np.ndarray]
+  motion: list[tuple[np.ndarray, np.ndarray] | None]  # None for the last.
 
 
 def prepare(
-  config: ml_collections.ConfigDict, videos: Path, workers: int | None = None
-) -> records.Manifest:
-  """Prepares videos for training, into `config.data.records`.
+  config: ml_collections.ConfigDict,
+  videos: Path | None = None,
+  images: Path | None = None,
+  gallery: Path | None = None,
+  beam: str | None = None,
+  workers: int | None = None,
+) -> records.Records:
+  """Prepares videos and pictures for training, into `config.data.records`.
 
   Args:
-    config: its `data` says how.
+    config: its `data` says how, `retrieval` how references are found.
     videos: a folder, searched through and through, or a text file with the path
       of a video on each line, from where the program runs.
+    images: a folder of pictures, searched likewise.
+    gallery: where references come from; without it there are none.
+    beam: options of an Apache Beam pipeline, such as `--runner=FlinkRunner`,
+      that does the jobs instead of this machine's processes. Its workers must
+      see all these folders under the same names.
     workers: processes; by default one for each core.
 
   Returns:
-    The manifest, as it was written: of these videos. Records of others that
-    were prepared into the same folder stay there, unlisted.
+    The data set, of these videos and pictures. What was prepared of others into
+    the same folder is kept, but not in it.
 
   Raises:
-    UserError: `videos` is missing or holds nothing usable, or the records'
-      folder holds records of other settings.
+    UserError: there is nothing usable, or the folder holds records of other
+      settings, or it cannot be written.
   """
   folder = Path(config.data.records)
-  settings = _settings(config.data)
-  paths = _find_videos(videos, folder)
-  jobs = [_Job(video, path, folder, settings) for video, path in paths.items()]
+  settings = _settings(config, gallery)
+  jobs = list(_jobs(config, videos, images, gallery))
   try:
     _begin(folder, settings)
-    _run_all(jobs, workers)
-    manifest = _gather(jobs, settings)
-    if manifest.records:
-      manifest.write(folder)
+    _run_all(jobs, workers, beam)
+    contents = _gather(jobs, settings)
+    for name, reason in contents.left_out.items():
+      print(f'left out {name}: {reason}')
+    if not contents.runs:
+      raise UserError(
+        f'nothing to train on in --videos={videos}, --images={images}: all of '
+        f'{len(contents.left_out)} are left out'
+      )
+    if _is_written(folder, contents):
+      print(f'{folder} holds them all already')
+    else:
+      records.write(folder, contents)
   except concurrent.futures.BrokenExecutor as error:
     raise UserError(
       'a process of the preparation was killed, perhaps for want of memory; '
@@ -93,25 +142,20 @@ def prepare(
       f'cannot write records to {folder}: {error}; mend that and run again, '
       'what is prepared is kept'
     ) from error
-
-  for video, reason in manifest.left_out.items():
-    print(f'left out {video}: {reason}')
-  if not manifest.records:
-    raise UserError(
-      f'nothing to train on in --videos={videos}: '
-      f'every one of {len(jobs)} videos is left out'
-    )
-  frames = sum(entry.frames for entry in manifest.records)
-  sources = len({entry.video for entry in manifest.records})
+  made = records.Records(folder)
   print(
-    f'{folder}: {frames} frames of {sources} videos in '
-    f'{len(manifest.records)} records'
+    f'{folder}: {len(made)} frames of {len(contents.videos)} videos and pictures '
+    f'in {len(made.runs)} runs, {len(contents.references)} references, '
+    f'{made.bytes / 1e6:.0f} MB; fingerprint {made.fingerprint}'
   )
-  return manifest
+  return made
 
 
-def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
+def _settings(
+  config: ml_collections.ConfigDict, gallery: Path | None
+) -> dict[str, Any]:
   """What the records depend on, as JSON gives it back."""
+  data = config.data
   if min(data.size) < 32 or any(side % 16 for side in data.size):
     raise UserError(
       f'config.data.size={tuple(data.size)} must be at least 32 and a multiple '
@@ -130,171 +174,139 @@ def _settings(data: ml_collections.ConfigDict) -> dict[str, Any]:
     raise UserError(
       f'config.data.flow={data.flow} must be {" or ".join(flow.METHODS)}'
     )
-  return {
-    'size': list(data.size),
-    'frame_step': data.frame_step,
-    'run_length': data.run_length,
-    'min_frames': data.min_frames,
-    'flow': data.flow,
-  }
+  names = 'size frame_step run_length min_frames flow quality'
+  settings = {name: data[name] for name in names.split()}
+  settings['seed'] = config.seed
+  if gallery is not None:
+    settings['references'] = config.retrieval.count
+    settings['gallery'] = retrieval.Gallery.open(gallery).fingerprint
+  return json.loads(ml_collections.ConfigDict(settings).to_json())
 
 
-def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
-  """Names and paths, in an order that does not depend on the file system."""
-  if videos.is_dir():
-    found = dict(_search(videos, folder))
-  elif videos.is_file():
-    try:
-      lines = [line.strip() for line in videos.read_text().splitlines()]
-    except UnicodeDecodeError as error:
-      raise UserError(
-        f'--videos={videos} must be a folder of videos or a text file that '
-        'lists them'
-      ) from error
-    found = {line: Path(line) for line in lines if line}
-  else:
-    raise UserError(f'--videos={videos} does not exist')
-  if not found:
-    raise UserError(f'--videos={videos} holds no files')
-  return found
-
-
-def _search(root: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-  """Yields the names and paths of what may be videos below a folder."""
-  for path in sorted(root.rglob('*')):
-    name = path.relative_to(root)
-    hidden = any(part.startswith('.') for part in name.parts)
-    ours = folder.resolve() in path.resolve().parents
-    if hidden or ours or not path.is_file():
-      continue
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-      path, name = path.parent, name.parent
-    yield name.as_posix(), path
-
-
-def _begin(folder: Path, settings: dict[str, Any]):
-  """Starts a preparation, or goes on with one of the same settings."""
-  folder.mkdir(parents=True, exist_ok=True)
-  path = folder / _SETTINGS
-  if not path.exists():
-    files.write(path, json.dumps(settings))
-  begun = json.loads(path.read_text())
-  for name, value in settings.items():
-    if begun[name] != value:
-      raise UserError(
-        f'{folder} holds records prepared with config.data.{name}='
-        f'{begun[name]}, not {value}; name another folder by '
-        '--config.data.records or remove that one'
-      )
-
-
-def _run_all(jobs: list[_Job], workers: int | None):
-  """Prepares the videos that are not done yet."""
-  total = len(jobs)
-  jobs = [job for job in jobs if not _is_done(job)]
-  workers = min(workers or os.cpu_count() or 1, len(jobs))
-  with tqdm.tqdm(
-    total=total, initial=total - len(jobs), unit='video', desc='prepare'
-  ) as progress:
-    if workers <= 1:
-      for job in jobs:
-        _prepare_video(job)
-        progress.update()
-      return
-    # Spawned, because a fork of a process that runs JAX can hang.
-    with concurrent.futures.ProcessPoolExecutor(
-      workers,
-      multiprocessing.get_context('spawn'),
-      initializer=_start_worker,
-    ) as pool:
-      futures = [pool.submit(_prepare_video, job) for job in jobs]
-      try:
-        for future in concurrent.futures.as_completed(futures):
-          future.result()
-          progress.update()
-      except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
-
-
-def _start_worker():
-  cv2.setNumThreads(1)  # There is a process for every core.
-  threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent():
-  """Workers would outlive a parent that is killed, and write on."""
-  multiprocessing.parent_process().join()
-  os._exit(1)
-
-
-def _is_done(job: _Job) -> bool:
-  """Whether there is a note on this very file, and the shard it speaks of."""
+def prepare_job(job: _Job):
+  """Writes the records of a job, if anything is usable, and its note."""
+  job.part.unlink(missing_ok=True)
+  config = ml_collections.ConfigDict(json.loads(job.config))
+  make_runs = _still_runs if job.stills else _video_runs
+  note = {'runs': [], 'frames': 0, 'references': [], 'left_out': {}}
   try:
-    note = json.loads(job.note.read_text())
-  except FileNotFoundError:
-    return False
-  shard = not note['runs'] or (job.folder / job.shard).exists()
-  return shard and note['bytes'] == _bytes(job.path)
-
-
-def _gather(jobs: list[_Job], settings: dict[str, Any]) -> records.Manifest:
-  entries, left_out = [], {}
-  for job in jobs:
-    note = json.loads(job.note.read_text())
-    for index, (start, frames) in enumerate(note['runs']):
-      entries.append(records.Entry(job.shard, index, job.video, start, frames))
-    if note['left_out']:
-      left_out[job.video] = note['left_out']
-  return records.Manifest(settings, entries, left_out)
-
-
-def _prepare_video(job: _Job):
-  """Writes the shard of a video, if anything is usable, and its note."""
-  shard = job.folder / job.shard
-  shard.unlink(missing_ok=True)
-  runs = []
-  frames_seen = 0
-  try:
-    with records.ShardWriter(shard) as writer:
-      for rgb in _split(_read(job), job.settings['run_length']):
-        start = frames_seen
-        frames_seen += len(rgb)
-        if len(rgb) < job.settings['min_frames'] or _is_grey(rgb):
-          continue
-        run = _with_flow(rgb, job.settings['flow'])
-        writer.write(records.encode(run))
-        runs.append((start, len(rgb)))
-    left_out = _why_left_out(job, frames_seen, sum(n for _, n in runs))
+    with records.PartWriter(job.part) as writer:
+      for run in make_runs(job, config, note['left_out']):
+        found = _find_references(job, run.rgb)
+        note['references'] += itertools.chain(*found)
+        note['runs'].append([run.video, run.indices[0], len(run.rgb)])
+        for row in zip(run.rgb, run.indices, run.motion, found, strict=True):
+          rgb, index, motion, references = row
+          writer.write(
+            records.encode(rgb, run.video, index, motion, references)
+          )
+      note['frames'] = writer.count
+      note['references'] = list(dict.fromkeys(note['references']))
+      for number in note['references']:
+        _write_reference(job, number, config.data.size, writer)
   except UserError as error:
-    runs, left_out = [], str(error).removeprefix(str(job.path)).lstrip(': ')
-  note = {
-    'video': job.video,
-    'bytes': _bytes(job.path),
-    'runs': runs,
-    'left_out': left_out,
-  }
+    (name, path), *_ = job.paths.items()
+    reason = str(error).removeprefix(str(path)).lstrip(': ')
+    note |= {'runs': [], 'references': [], 'left_out': {name: reason}}
+  note['digest'] = writer.digest if note['runs'] else ''
+  note['bytes'] = _bytes(job)
   files.write(job.note, json.dumps(note))
 
 
-def _why_left_out(job: _Job, seen: int, kept: int) -> str:
-  if seen < job.settings['min_frames']:
-    return f'too short ({seen} of at least {job.settings["min_frames"]} frames)'
-  if kept == 0:
-    return 'black-and-white'
-  if kept < seen:
-    return f'black-and-white in part ({seen - kept} of {seen} frames)'
-  return ''
+def _video_runs(
+  job: _Job, config: ml_collections.ConfigDict, left_out: dict[str, str]
+) -> Iterator[_Run]:
+  """Yields what is good of a video; notes in `left_out` what is not, and why."""
+  ((name, path),) = job.paths.items()
+  refused = collections.Counter()
+  seen = 0
+  for frames in _read_runs(path, config.data):
+    seen += len(frames)
+    if len(frames) < config.data.min_frames:
+      reason = f'shots of fewer than {config.data.min_frames} frames'
+    else:
+      measures = [frame.measures for frame in frames]
+      looked_at = [frame.rgb for frame in frames[::_LOOK_EVERY]]
+      reason = quality.why_refused(measures, looked_at, config.data.quality)
+    if reason:
+      refused[reason] += len(frames)
+      continue
+    rgb = [frame.rgb for frame in frames]
+    motion = [
+      _estimate_motion(*pair, config.data.flow)
+      for pair in itertools.pairwise(rgb)
+    ]
+    yield _Run(name, [frame.index for frame in frames], rgb, [*motion, None])
+  if refused:
+    left_out[name] = ', '.join(
+      reason if count == seen else f'{reason} ({count} of {seen} frames)'
+      for reason, count in refused.items()
+    )
 
 
-def _read(job: _Job) -> Iterator[np.ndarray]:
-  """Yields every `frame_step`-th frame at the records' size."""
-  with VideoReader(job.path) as reader:
-    for index, frame in enumerate(reader):
-      if index % job.settings['frame_step'] == 0:
-        yield _scale_and_crop(frame.rgb, job.settings['size'])
+def _still_runs(
+  job: _Job, config: ml_collections.ConfigDict, left_out: dict[str, str]
+) -> Iterator[_Run]:
+  """Yields a pair of frames for every picture that is good."""
+  for name, path in job.paths.items():
+    digest = hashlib.sha1(f'{config.seed} {name}'.encode()).digest()
+    rng = np.random.default_rng(list(digest))
+    try:
+      decoded = read_image(path)
+      rgb = _scale_and_crop(decoded, config.data.size)
+      measures = [quality.measure(decoded, rgb)]
+      reason = quality.why_refused(measures, [rgb], config.data.quality)
+    except UserError as error:
+      reason = str(error).removeprefix(str(path)).lstrip(': ')
+    if reason:
+      left_out[name] = reason
+      continue
+    pair = stills.make_pair(rgb, rng)
+    yield _Run(name, [0, 0], list(pair.rgb), [(pair.flow, pair.visible), None])
+
+
+def _read_runs(
+  path: Path, data: ml_collections.ConfigDict
+) -> Iterator[list[_Frame]]:
+  """Yields every `frame_step`-th frame of a video, in runs within shots."""
+  with VideoReader(path) as reader:
+    shots_ = itertools.groupby(_read(reader, data), lambda frame: frame.shot)
+    for _, frames in shots_:
+      yield from _split(frames, data.run_length)
     if reader.lost:
       raise UserError(f'damaged or cut short ({reader.lost} frames lost)')
+
+
+def _read(
+  reader: VideoReader, data: ml_collections.ConfigDict
+) -> Iterator[_Frame]:
+  """Yields every `frame_step`-th frame at the records' size."""
+  shot = 0
+  marked = shots.mark_cuts(frame.rgb for frame in reader)
+  for index, (rgb, begins_shot) in enumerate(marked):
+    shot += begins_shot
+    if index % data.frame_step:
+      continue
+    scaled = _scale_and_crop(rgb, data.size)
+    yield _Frame(shot, index, scaled, quality.measure(rgb, scaled))
+
+
+def _split(frames: Iterable[_Frame], longest: int) -> Iterator[list[_Frame]]:
+  """Splits a shot into runs of at most `longest` frames.
+
+  No run of a longer shot has less than half of that, and no more than twice
+  that is held at a time.
+  """
+  held = []
+  for frame in frames:
+    held.append(frame)
+    if len(held) == 2 * longest:
+      yield held[:longest]
+      del held[:longest]
+  parts = -(-len(held) // longest)
+  for part in range(parts):
+    first, last = (len(held) * i // parts for i in (part, part + 1))
+    yield held[first:last]
 
 
 def _scale_and_crop(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -311,43 +323,247 @@ def _scale_and_crop(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   return scaled[top : top + size[0], left : left + size[1]]
 
 
-def _split(frames: Iterable[np.ndarray], longest: int) -> Iterator[np.ndarray]:
-  """Splits a video into runs [t, h, w, 3] of at most `longest` frames.
-
-  No run of a longer video has less than half of that, and no more than twice
-  that is held at a time.
-  """
-  held = []
-  for frame in frames:
-    held.append(frame)
-    if len(held) == 2 * longest:
-      yield np.stack(held[:longest])
-      del held[:longest]
-  parts = -(-len(held) // longest)
-  for part in range(parts):
-    first, last = (len(held) * i // parts for i in (part, part + 1))
-    yield np.stack(held[first:last])
+def _estimate_motion(
+  earlier: np.ndarray, later: np.ndarray, method: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Flow and visibility, from the earlier frame to the later one."""
+  there = flow.estimate_flow(earlier, later, method)
+  back = flow.estimate_flow(later, earlier, method)
+  return there, flow.visible_mask(there, back)
 
 
-def _is_grey(rgb: np.ndarray) -> bool:
-  small = [cv2.resize(frame, None, fx=0.25, fy=0.25) for frame in rgb]
-  lab = cv2.cvtColor(np.float32(np.concatenate(small)) / 255, cv2.COLOR_RGB2LAB)
-  return np.linalg.norm(lab[..., 1:], axis=-1).mean() < _GREY_BELOW
+def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
+  """For each frame the numbers of the pictures that are most like it."""
+  if job.gallery is None:
+    return [[]] * len(rgb)
+  embed, gallery = _open_gallery(job.gallery, job.config)
+  best = gallery.best(embed(np.stack(rgb)))
+  return [[number for number, _ in pictures] for pictures in best]
 
 
-def _with_flow(rgb: np.ndarray, method: str) -> records.Run:
-  forward, visible = [], []
-  for earlier, later in zip(rgb[:-1], rgb[1:], strict=True):
-    there = flow.estimate_flow(earlier, later, method)
-    back = flow.estimate_flow(later, earlier, method)
-    forward.append(there)
-    visible.append(flow.visible_mask(there, back))
-  return records.Run(rgb, np.stack(forward), np.stack(visible))
+@functools.lru_cache(1)
+def _open_gallery(path: Path, config: str):
+  """Once for each process."""
+  config = ml_collections.ConfigDict(json.loads(config))
+  return retrieval.make_embedder(config), retrieval.Gallery.open(path)
 
 
-def _bytes(path: Path) -> int | None:
-  """The size of a file, by which a changed one is known; None if missing."""
+def _write_reference(
+  job: _Job, number: int, size: tuple[int, int], writer: records.PartWriter
+):
+  _, gallery = _open_gallery(job.gallery, job.config)
+  rgb = _scale_and_crop(gallery.read(number), size)
+  writer.write(records.encode(rgb, gallery.name(number), number))
+
+
+# --- Jobs and what becomes of them ---
+
+
+def _jobs(
+  config: ml_collections.ConfigDict,
+  videos: Path | None,
+  images: Path | None,
+  gallery: Path | None,
+) -> Iterator[_Job]:
+  """All that is to be done, in an order that depends on names alone."""
+  folder = Path(config.data.records)
+  make = functools.partial(
+    _Job, folder=folder / 'parts', config=config.to_json(), gallery=gallery
+  )
+  if videos is None and images is None:
+    raise UserError('--mode=prepare needs --videos, --images or both')
+  if videos is not None:
+    for name, path in _find_videos(videos, folder).items():
+      yield make({name: path}, stills=False)
+  if images is not None:
+    found = sorted(
+      (path.relative_to(images).as_posix(), path)
+      for path in _files(images, folder)
+      if path.suffix.lower() in IMAGE_SUFFIXES
+    )
+    if not found:
+      raise UserError(f'--images={images} holds no pictures')
+    for first in range(0, len(found), _IMAGES_IN_A_JOB):
+      yield make(dict(found[first : first + _IMAGES_IN_A_JOB]), stills=True)
+
+
+def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
+  """Names and paths, in an order that does not depend on the file system."""
+  if videos.is_file():
+    try:
+      lines = [line.strip() for line in videos.read_text().splitlines()]
+    except UnicodeDecodeError as error:
+      raise UserError(
+        f'--videos={videos} must be a folder of videos or a text file that '
+        'lists them'
+      ) from error
+    found = {line: Path(line) for line in lines if line}
+  elif videos.is_dir():
+    found = {}
+    for path in _files(videos, folder):
+      if path.suffix.lower() in IMAGE_SUFFIXES:  # A folder of frames.
+        path = path.parent
+      found[path.relative_to(videos).as_posix()] = path
+  else:
+    raise UserError(f'--videos={videos} does not exist')
+  if not found:
+    raise UserError(f'--videos={videos} holds no files')
+  return found
+
+
+def _files(root: Path, folder: Path) -> Iterator[Path]:
+  """Files below a folder, but hidden ones and those that we write."""
+  if not root.is_dir():
+    raise UserError(f'--images={root} is no folder')
+  for path in sorted(root.rglob('*')):
+    name = path.relative_to(root)
+    hidden = any(part.startswith('.') for part in name.parts)
+    ours = folder.resolve() in path.resolve().parents
+    if not hidden and not ours and path.is_file():
+      yield path
+
+
+def _begin(folder: Path, settings: dict[str, Any]):
+  """Starts a preparation, or goes on with one of the same settings."""
+  (folder / 'parts').mkdir(parents=True, exist_ok=True)
+  path = folder / _SETTINGS
+  if not path.exists():
+    files.write(path, json.dumps(settings))
+  begun = json.loads(path.read_text())
+  for name in settings.keys() | begun.keys():
+    before, now = begun.get(name), settings.get(name)
+    if before != now:
+      raise UserError(
+        f'{folder} holds records prepared with {name}={before}, not {now}; name '
+        'another folder by --config.data.records or remove that one'
+      )
+
+
+def _run_all(jobs: list[_Job], workers: int | None, beam: str | None):
+  """Does the jobs that are not done yet."""
+  total = sum(len(job.paths) for job in jobs)
+  jobs = [job for job in jobs if not _is_done(job)]
+  if beam is not None:
+    return _run_by_beam(jobs, beam)
+  left = sum(len(job.paths) for job in jobs)
+  workers = min(workers or os.cpu_count() or 1, len(jobs))
+  with tqdm.tqdm(
+    total=total, initial=total - left, unit='file', desc='prepare'
+  ) as progress:
+    if workers <= 1:
+      for job in jobs:
+        prepare_job(job)
+        progress.update(len(job.paths))
+      return
+    # Spawned, because a fork of a process that runs JAX can hang.
+    with concurrent.futures.ProcessPoolExecutor(
+      workers,
+      multiprocessing.get_context('spawn'),
+      initializer=_start_worker,
+    ) as pool:
+      futures = {pool.submit(prepare_job, job): job for job in jobs}
+      try:
+        for future in concurrent.futures.as_completed(futures):
+          future.result()
+          progress.update(len(futures[future].paths))
+      except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+
+
+def _run_by_beam(jobs: list[_Job], options: str):
+  """Does the jobs by a pipeline of Apache Beam, wherever that runs."""
   try:
-    return path.stat().st_size
-  except OSError:
-    return None
+    import apache_beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+  except ImportError as error:
+    raise UserError(
+      '--beam needs Apache Beam: `pip install -r requirements-beam.txt`, best in '
+      'an environment of its own'
+    ) from error
+  with apache_beam.Pipeline(
+    options=PipelineOptions(shlex.split(options))
+  ) as pipeline:
+    _ = (
+      pipeline
+      | 'jobs' >> apache_beam.Create(jobs)
+      | 'spread' >> apache_beam.Reshuffle()
+      | 'prepare' >> apache_beam.Map(prepare_job)
+    )
+
+
+def _start_worker():
+  cv2.setNumThreads(1)  # There is a process for every core.
+  jax.config.update('jax_platforms', 'cpu')  # They would fight for a GPU.
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+  """Workers would outlive a parent that is killed, and write on."""
+  multiprocessing.parent_process().join()
+  os._exit(1)
+
+
+def _is_done(job: _Job) -> bool:
+  """Whether there is a note on these very files, and the part it speaks of."""
+  try:
+    note = json.loads(job.note.read_text())
+  except FileNotFoundError:
+    return False
+  part = not note['runs'] or job.part.exists()
+  return part and note['bytes'] == _bytes(job)
+
+
+def _gather(jobs: list[_Job], settings: dict[str, Any]) -> records.Contents:
+  """What the data set is made of, by the notes."""
+  videos, references = {}, {}  # To their places, in the order of the jobs.
+  runs, frame_parts, reference_parts, left_out = [], [], [], {}
+  digest = hashlib.sha1()
+  for job in jobs:
+    note = json.loads(job.note.read_text())
+    left_out |= note['left_out']
+    digest.update(note['digest'].encode())
+    for video, start, frames in note['runs']:
+      place = videos.setdefault(video, len(videos))
+      runs.append((place, start, frames))
+    if note['runs']:
+      frame_parts.append(records.Part(job.part, 0, note['frames']))
+    for place, number in enumerate(note['references'], note['frames']):
+      if number not in references:
+        references[number] = len(references)
+        reference_parts.append(records.Part(job.part, place, 1))
+  return records.Contents(
+    size=tuple(settings['size']),
+    settings=settings,
+    videos=list(videos),
+    runs=runs,
+    references=list(references),
+    left_out=left_out,
+    fingerprint=digest.hexdigest(),
+    frame_parts=frame_parts,
+    reference_parts=reference_parts,
+  )
+
+
+def _is_written(folder: Path, contents: records.Contents) -> bool:
+  """Whether the data set is there as it would be written."""
+  try:
+    made = records.Records(folder)
+  except (FileNotFoundError, UserError):
+    return False
+  return (made.fingerprint, made.left_out) == (
+    contents.fingerprint,
+    contents.left_out,
+  )
+
+
+def _bytes(job: _Job) -> list[int | None]:
+  """The sizes of a job's files, by which changed ones are known."""
+
+  def size(path):
+    try:
+      return path.stat().st_size
+    except OSError:
+      return None
+
+  return [size(path) for path in job.paths.values()]
