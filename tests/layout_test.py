@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = (
   'structs errors files color flow video strips blocked',
   'models losses metrics',
-  'augment records data checkpoint vit_weights log',
+  'augment records stills data checkpoint vit_weights log',
   'train evaluate colorize prepare export benchmark demo',
 )
 FLOOR_OF = {
