@@ -242,6 +242,27 @@ def test_processes_feed_what_threads_do(config):
     _assert_same(next(processes), next(threads))
 
 
+def test_windows_are_cut_by_the_seed_alone(config):
+  whole = _samples(data.make_iterator(config, 2), 6)
+  config.augment.crop = 0.5
+  by_twos = _samples(data.make_iterator(config, 2), 6)
+  by_threes = _samples(data.make_iterator(config, 3), 6)
+  for two, three, uncut in zip(by_twos, by_threes, whole, strict=True):
+    _assert_same(two, three)
+    assert (two.rgb != uncut.rgb).any()
+    assert (two.first_frame, two.same_video) == (
+      uncut.first_frame,
+      uncut.same_video,
+    )
+
+
+def test_flips_are_by_the_config(config, runs):
+  for flip in (0.0, 1.0):
+    config.augment.flip = flip
+    for sample in _samples(data.make_iterator(config, 2), 8):
+      assert _locate(sample.rgb[0], runs)[2] == bool(flip)
+
+
 @pytest.mark.parametrize('share', [0.0, 1.0])
 def test_retrieved_references_are_used_by_their_share(
   config, runs, tmp_path, share

@@ -10,9 +10,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
-  'structs errors files color flow video strips blocked',
+  'structs errors files color flow video strips blocked shots quality stills',
   'models losses metrics',
-  'records data checkpoint vit_weights log',
+  'augment records retrieval data checkpoint vit_weights log',
   'train evaluate colorize prepare export benchmark demo',
 )
 FLOOR_OF = {

@@ -1,5 +1,6 @@
 """Training: gradients, accumulation, devices, and what survives a stop."""
 
+import functools
 import json
 import os
 import shutil
@@ -7,14 +8,16 @@ import signal
 
 import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from skimage import color as skcolor
 
 from configs.vitexco import get_config
-from vitexco_jax import checkpoint, train
+from vitexco_jax import augment, checkpoint, color, train
 from vitexco_jax.errors import UserError
-from vitexco_jax.structs import Clips
+from vitexco_jax.structs import Clips, Guidance, Reference
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
@@ -25,7 +28,7 @@ NAMES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
 def _config(*names):
   """A config without chance, with the losses `names` alone."""
   config = get_config('tiny')
-  config.train.luminance_noise = 0.0
+  config.augment.luminance_noise = 0.0
   config.model.feature_transform.dropout = 0.0
   config.model.correspondence.levels = (2,)  # Fewer layers compile sooner.
   for name in config.loss.weights:
@@ -144,6 +147,70 @@ def test_generator_and_discriminator_leave_each_other_alone(initial):
     assert float(optax.tree.norm(tree)) == 0
 
 
+class _Glass:
+  """A generator that shows what it is given: `warped_ab` and `confidence` are
+  the luminance to match, `ab` that to colour and that of the frame before."""
+
+  def apply(self, variables, *args, method, rngs=None):
+    return getattr(self, method)(*args)
+
+  def encode_reference(self, rgb, train):
+    return Reference(color.center(color.rgb_to_lab(rgb)), None, None)
+
+  def guide(self, luminance, reference, train):
+    return Guidance(luminance.repeat(2, -1), luminance)
+
+  def colorize_frame(self, luminance, guidance, previous_lab):
+    return jnp.concatenate([luminance, previous_lab[..., :1]], -1)
+
+
+def test_wear_is_seen_and_nothing_else_changes():
+  clips = _clips(4)
+  params = dict.fromkeys(GENERATOR)
+  degrade = functools.partial(
+    augment.degrade, blur=1.0, flicker=0.1, grain=2.0, luminance_noise=2.0
+  )
+
+  @jax.jit
+  def generate(clips, key=None):
+    return train.generate(_Glass(), params, clips, degrade, key=key)
+
+  plain, made = generate(clips), generate(clips, jax.random.key(0))
+  truth = skcolor.rgb2lab(clips.rgb) - (50, 0, 0)
+  for found in (plain.lab, made.lab):
+    np.testing.assert_allclose(found, truth, atol=2e-3)
+  np.testing.assert_array_equal(plain.ab[..., :1], plain.lab[..., :1])
+
+  seen = made.guidance.confidence
+  assert np.abs(seen - made.lab[..., :1]).mean() > 1
+  np.testing.assert_array_equal(made.ab[..., :1], seen)
+  # The frame before: the reference or nothing, then the clean one.
+  before = skcolor.rgb2lab(clips.reference)[..., :1] - 50
+  before[~clips.first_frame] = 0
+  np.testing.assert_allclose(made.ab[:, 0, ..., 1:], before, atol=2e-3)
+  np.testing.assert_array_equal(
+    made.ab[:, 1:, ..., 1:], made.lab[:, :-1, ..., :1]
+  )
+
+
+def test_the_step_wears_as_the_config_says(initial, monkeypatch):
+  config = _config('l1')
+  wear = {'blur': 1.0, 'flicker': 0.5, 'grain': 3.0, 'luminance_noise': 2.0}
+  config.augment.update(wear)
+  seen = []
+
+  def degrade(luminance, key, **strengths):
+    seen.append(strengths)
+    return luminance
+
+  monkeypatch.setattr(train.augment, 'degrade', degrade)
+  jax.eval_shape(
+    train.make_terms(config, None),
+    *(initial.params, {}, _clips(1), jax.random.key(0)),
+  )
+  assert seen == [wear]
+
+
 class _Feed:
   """Made-up clips; `hook` sees and changes each batch."""
 
@@ -164,7 +231,7 @@ class _Feed:
 
 def _run_config():
   config = _config('l1', 'temporal')
-  config.train.luminance_noise = 2.0
+  config.augment.luminance_noise = 2.0
   config.model.feature_transform.dropout = 0.3
   config.train.learning_rate.vit = 0.0
   config.train.batch_size = 4
@@ -429,6 +496,13 @@ def test_what_cannot_be_learned_with_is_named(tmp_path, name):
   config = get_config('tiny')
   config.model.update_from_flattened_dict({name: 0.0})
   with pytest.raises(UserError, match=rf'config\.model\.{name}=0.0 must be'):
+    train.train(config, tmp_path)
+
+
+def test_augmentation_out_of_bounds_is_named(tmp_path):
+  config = get_config('tiny')
+  config.augment.grain = -1.0
+  with pytest.raises(UserError, match=r'config\.augment\.grain=-1.0 must be'):
     train.train(config, tmp_path)
 
 

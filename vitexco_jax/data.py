@@ -22,7 +22,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import records, structs
+from vitexco_jax import augment, records, structs
 from vitexco_jax.errors import UserError
 
 _ATTEMPTS = 100  # Samples drawn in place of one.
@@ -101,7 +101,7 @@ def make_iterator(
   """Opens the records of `config.data` for training.
 
   Args:
-    config: its `data`, `train.clip_length` and `seed` count.
+    config: its `data`, `augment`, `train.clip_length` and `seed` count.
     batch_size: clips in a batch.
 
   Raises:
@@ -123,6 +123,8 @@ def make_iterator(
     length=config.train.clip_length,
     retrieved_share=config.data.retrieved_share,
     first_frame_share=config.data.first_frame_share,
+    flip=config.augment.flip,
+    crop=config.augment.crop,
   )
   samples = (
     grain.MapDataset.range(sum(starts))
@@ -176,8 +178,10 @@ def _draw_clip(
   length: int,
   retrieved_share: float,
   first_frame_share: float,
+  flip: float,
+  crop: float,
 ) -> structs.Clips:
-  """Draws the reference and the flip, and decodes what is needed."""
+  """Draws the reference and the framing, and decodes what is needed."""
   first = run.first + start
   frames = [source.read(first + step) for step in range(length)]
   retrieved = frames[-1].references
@@ -199,17 +203,7 @@ def _draw_clip(
     same_video=np.bool_(same_video),
     first_frame=np.bool_(first_frame),
   )
-  return _flip(clip) if rng.random() < 0.5 else clip
-
-
-def _flip(clip: structs.Clips) -> structs.Clips:
-  """Mirrors left and right; dx changes its sign."""
-  return clip._replace(
-    rgb=clip.rgb[..., ::-1, :],
-    reference=clip.reference[..., ::-1, :],
-    flow=clip.flow[..., ::-1, :] * np.float32([-1, 1]),
-    visible=clip.visible[..., ::-1, :],
-  )
+  return augment.reframe(clip, rng, flip, crop)
 
 
 def open_records(config: ml_collections.ConfigDict) -> records.Records:

@@ -60,7 +60,6 @@ def visible_mask(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
   height, width = forward.shape[:2]
   y, x = np.mgrid[:height, :width].astype(np.float32)
   x, y = x + forward[..., 0], y + forward[..., 1]
-  inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
   returned = cv2.remap(
     backward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
   )
@@ -73,7 +72,16 @@ def visible_mask(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
   )
   down, across = np.gradient(forward, axis=(0, 1))
   boundary = squared(down) + squared(across) > 0.01 * squared(forward) + 0.002
-  return (inside & consistent & ~boundary)[..., None].astype(np.uint8)
+  usable = stays_inside(forward) & consistent & ~boundary
+  return usable[..., None].astype(np.uint8)
+
+
+def stays_inside(flow: np.ndarray) -> np.ndarray:
+  """Whether x + flow(x) is within the picture: [h, w, 2] to [h, w] bool."""
+  height, width = flow.shape[:2]
+  y, x = np.mgrid[:height, :width].astype(np.float32)
+  x, y = x + flow[..., 0], y + flow[..., 1]
+  return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
 def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:

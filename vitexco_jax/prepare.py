@@ -253,15 +253,15 @@ def _still_runs(
     rng = np.random.default_rng(list(digest))
     try:
       decoded = read_image(path)
-      rgb = _scale_and_crop(decoded, config.data.size)
-      measures = [quality.measure(decoded, rgb)]
-      reason = quality.why_refused(measures, [rgb], config.data.quality)
+      scaled = _scale_and_crop(decoded, config.data.size)
+      measures = [quality.measure(decoded, scaled)]
+      reason = quality.why_refused(measures, [scaled], config.data.quality)
     except UserError as error:
       reason = str(error).removeprefix(str(path)).lstrip(': ')
     if reason:
       left_out[name] = reason
       continue
-    pair = stills.make_pair(rgb, rng)
+    pair = stills.make_pair(decoded, config.data.size, rng)
     yield _Run(name, [0, 0], list(pair.rgb), [(pair.flow, pair.visible), None])
 
 

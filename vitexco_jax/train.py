@@ -26,7 +26,7 @@ import numpy as np
 import optax
 import tqdm
 
-from vitexco_jax import color, data, files, losses, strips
+from vitexco_jax import augment, color, data, files, losses, strips
 from vitexco_jax.checkpoint import (
   Checkpoints,
   check_params,
@@ -182,6 +182,7 @@ def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
     value = operator.attrgetter(name)(config.model)
     if not value > 0:
       raise UserError(f'config.model.{name}={value} must be above 0')
+  augment.check(config.augment)
   if not any(config.loss.weights.values()):
     raise UserError('config.loss.weights are all 0: nothing would be learned')
   batch, accumulation = config.train.batch_size, config.train.accumulation
@@ -287,7 +288,7 @@ def generate(
   generator: Generator,
   params: Mapping[str, Any],
   clips: Clips,
-  luminance_noise: float = 0.0,
+  degrade: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
   unroll: int = 1,
   key: jax.Array | None = None,
 ) -> Generated:
@@ -297,9 +298,10 @@ def generate(
     generator: the networks.
     params: by group.
     clips: [b, t, h, w, ...].
-    luminance_noise: standard deviation, on what the networks see of L.
+    degrade: of (l [b, t, h, w, 1], key), gives what the networks see of l;
+      None: l itself.
     unroll: frames that the scan unrolls.
-    key: for noise and dropout; without it there is neither.
+    key: for `degrade` and dropout; without it there is neither.
 
   Returns:
     Truth, prediction and guidance.
@@ -310,10 +312,10 @@ def generate(
   lab = color.center(color.rgb_to_lab(_unit_range(clips.rgb)))
   luminance = clean = lab[..., :1]
   if train_:
-    noise, *dropout = jax.random.split(key, 3)
+    film, *dropout = jax.random.split(key, 3)
     rngs = [{'dropout': k} for k in dropout]
-    noise = jax.random.normal(noise, luminance.shape)
-    luminance = luminance + luminance_noise * noise
+    if degrade is not None:
+      luminance = degrade(luminance, film)
   reference: Reference = generator.apply(
     variables,
     _unit_range(clips.reference),
@@ -370,10 +372,16 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Callable:
     frozen = jax.lax.stop_gradient({g: params[g] for g in _GENERATOR})
     return generator.apply({'params': frozen}, rgb, levels, method='features')
 
+  degrade = functools.partial(
+    augment.degrade,
+    blur=config.augment.blur,
+    flicker=config.augment.flicker,
+    grain=config.augment.grain,
+    luminance_noise=config.augment.luminance_noise,
+  )
+
   def terms(params, spectral, clips, key):
-    lab, ab, guidance = generate(
-      generator, params, clips, config.train.luminance_noise, unroll, key
-    )
+    lab, ab, guidance = generate(generator, params, clips, degrade, unroll, key)
     t = lab.shape[1]
 
     def frames(x):  # All but the first, batch and time as one axis.
