@@ -121,7 +121,9 @@ def test_records_are_dealt_to_shards_in_order(tmp_path, monkeypatch):
   monkeypatch.setattr(records, '_SHARD_RECORDS', 3)
   contents = _contents(tmp_path)
   (part,) = contents.frame_parts  # In three pieces, across the shards.
-  pieces = [part._replace(first=i, count=n) for i, n in ((0, 1), (1, 4), (5, 3))]
+  pieces = [
+    part._replace(first=i, count=n) for i, n in ((0, 1), (1, 4), (5, 3))
+  ]
   records.write(tmp_path, contents._replace(frame_parts=pieces))
   made = records.Records(tmp_path)
   assert [made.read(i).index for i in range(8)] == list(range(8))
@@ -169,7 +171,9 @@ def test_what_is_broken_is_named_and_the_rest_is_read(written):
   assert made.read(1).index == 1
   shard.unlink()
   made = records.Records(written)
-  with pytest.raises(records.BrokenRecord, match='record 1 of train: .*No such'):
+  with pytest.raises(
+    records.BrokenRecord, match='record 1 of train: .*No such'
+  ):
     made.read(1)
   assert made.read_reference(7).index == 7
 
