@@ -1,7 +1,7 @@
 """Vitexco's door: one mode a call.
 
   python launch.py --config=configs/vitexco.py            trains
-  python launch.py --mode=prepare --videos=DIR
+  python launch.py --mode=prepare --videos=DIR --images=DIR --gallery=DIR
   python launch.py --mode=export --workdir=runs/vitexco --output=weights/mine
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
   python launch.py --mode=evaluate --data=DIR --output=OUT
@@ -32,7 +32,7 @@ _HERE = Path(__file__).resolve().parent
 # Flags that a mode needs, and those that it understands beside them.
 _MODES = {
   'train': ((), ('workdir',)),
-  'prepare': (('videos',), ()),
+  'prepare': ((), ('videos', 'images', 'gallery', 'beam')),
   'export': (('output',), ('workdir',)),
   'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
   'evaluate': (('data', 'output'), ('checkpoint',)),
@@ -56,6 +56,18 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _VIDEOS = flags.DEFINE_string(
   'videos', None, 'prepare: a folder of videos, or a text file that lists them.'
+)
+_IMAGES = flags.DEFINE_string(
+  'images', None, 'prepare: a folder of pictures, to train on besides.'
+)
+_GALLERY = flags.DEFINE_string(
+  'gallery', None, 'prepare: where references are found.'
+)
+_BEAM = flags.DEFINE_string(
+  'beam',
+  None,
+  'prepare: options of an Apache Beam pipeline, such as --runner=FlinkRunner, '
+  'that prepares instead of this machine.',
 )
 _VIDEO = flags.DEFINE_string(
   'video', None, 'colorize, demo: a video, a folder of frames, or an image.'
@@ -99,7 +111,13 @@ def main(argv: Sequence[str]) -> None:
   elif _MODE.value == 'prepare':
     from vitexco_jax.prepare import prepare
 
-    prepare(config, Path(_VIDEOS.value))
+    prepare(
+      config,
+      _path(_VIDEOS.value),
+      _path(_IMAGES.value),
+      _path(_GALLERY.value),
+      _BEAM.value,
+    )
   elif _MODE.value == 'export':
     from vitexco_jax.export import export_run
 
@@ -128,6 +146,11 @@ def main(argv: Sequence[str]) -> None:
     from vitexco_jax.demo import demo
 
     demo(colorizer(), _VIDEO.value, _OUTPUT.value)
+
+
+def _path(value: str | None) -> Path | None:
+  """The path that a flag names, if it does."""
+  return None if value is None else Path(value)
 
 
 def load_config(spec: str) -> ml_collections.ConfigDict:

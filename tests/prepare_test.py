@@ -1,6 +1,8 @@
 """Preparation: what ends up in the records, and that it survives a stop."""
 
 import errno
+import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -10,11 +12,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 
 from configs import vitexco
 from vitexco_jax import prepare, records
 from vitexco_jax.errors import UserError
-from vitexco_jax.video import Format, Frame, VideoReader, VideoWriter
+from vitexco_jax.video import (
+  Format,
+  Frame,
+  VideoReader,
+  VideoWriter,
+  write_image,
+)
 
 
 def _config(folder, **data):
@@ -24,23 +33,39 @@ def _config(folder, **data):
   return config
 
 
-def _write_video(path, frames=8, size=(48, 64), grey=False):
-  """A colourful picture that moves 2 pixels to the left in every frame."""
-  seed = sum(path.name.encode())
-  noise = np.random.default_rng(seed).random((8, 24, 3), np.float32)
-  width = size[1] + 2 * frames
-  scene = cv2.resize(noise, (width, size[0]), interpolation=cv2.INTER_CUBIC)
-  scene = np.uint8(255 * np.clip(scene, 0, 1))
-  if grey:
-    scene = np.repeat(scene[..., :1], 3, -1)
+def _write_video(path, frames=8, size=(48, 64), grey=False, cuts=()):
+  """A colourful picture that moves 2 pixels to the left in every frame.
+
+  At each of `cuts` another picture begins.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
+  seed = sum(path.name.encode())
+  starts = [0, *cuts, frames]
   with VideoWriter(path, Format(*size)) as writer:
-    for index in range(frames):
-      writer.write(Frame(scene[:, 2 * index : 2 * index + size[1]]))
+    for shot, (first, last) in enumerate(itertools.pairwise(starts)):
+      noise = np.random.default_rng([seed, shot]).random((8, 24, 3), np.float32)
+      width = size[1] + 2 * (last - first)
+      scene = cv2.resize(noise, (width, size[0]), interpolation=cv2.INTER_CUBIC)
+      scene = np.uint8(255 * np.clip(scene, 0, 1))
+      if shot % 2:
+        scene = 255 - scene // 3
+      if grey:
+        scene = np.repeat(scene[..., :1], 3, -1)
+      for index in range(last - first):
+        writer.write(Frame(scene[:, 2 * index : 2 * index + size[1]]))
 
 
 def _files(folder):
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
+  """All that preparation made, by name."""
+  return {
+    path.relative_to(folder).as_posix(): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
+
+
+def _prepare(config, videos, **options):
+  return prepare.prepare(config, videos, **{'workers': 1} | options)
 
 
 @pytest.fixture(scope='module')
@@ -51,6 +76,7 @@ def videos(tmp_path_factory):
   _write_video(folder / 'c.mp4', frames=4, size=(96, 80))
   _write_video(folder / 'grey.mp4', grey=True)
   _write_video(folder / 'short.mp4', frames=3)
+  _write_video(folder / 'two_shots.mp4', frames=11, cuts=[6])
   (folder / 'notes.txt').write_text('no video\n')
   (folder / '.hidden').write_text('not looked at\n')
   whole = (folder / 'b.mp4').read_bytes()
@@ -64,51 +90,54 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope='module')
 def prepared(videos, tmp_path_factory):
   folder = tmp_path_factory.mktemp('records') / 'made'
-  manifest = prepare.prepare(_config(folder), videos, workers=1)
-  return folder, manifest
+  return folder, _prepare(_config(folder), videos)
 
 
-def test_manifest_lists_what_is_there_and_what_is_not(prepared):
-  folder, manifest = prepared
-  assert records.Manifest.read(folder) == manifest
-  # Runs of at most 8 frames; the last two of a long video share evenly.
-  assert [(e.video, e.index, e.start, e.frames) for e in manifest.records] == [
-    ('b.mp4', 0, 0, 8),
-    ('b.mp4', 1, 8, 6),
-    ('b.mp4', 2, 14, 6),
-    ('c.mp4', 0, 0, 4),
-    ('deep/er/a.mkv', 0, 0, 4),
-    ('deep/er/a.mkv', 1, 4, 5),
+def test_lists_what_is_there_and_what_is_not(prepared):
+  folder, made = prepared
+  assert records.Records(folder).runs == made.runs
+  # Runs of at most 8 frames; the last two of a long shot share evenly.
+  assert [(run.video, run.start, run.frames) for run in made.runs] == [
+    ('b.mp4', 0, 8),
+    ('b.mp4', 8, 6),
+    ('b.mp4', 14, 6),
+    ('c.mp4', 0, 4),
+    ('deep/er/a.mkv', 0, 4),
+    ('deep/er/a.mkv', 4, 5),
+    ('two_shots.mp4', 0, 6),
+    ('two_shots.mp4', 6, 5),
   ]
-  reasons = manifest.left_out
+  reasons = made.left_out
   assert sorted(reasons) == [
     *('cut.mkv', 'grey.mp4', 'head.mp4', 'notes.txt', 'short.mp4')
   ]
   assert reasons['grey.mp4'] == 'black-and-white'
-  assert reasons['short.mp4'] == 'too short (3 of at least 4 frames)'
+  assert reasons['short.mp4'] == 'shots of fewer than 4 frames'
   assert 'frames lost' in reasons['cut.mkv']
   assert 'not a video' in reasons['head.mp4']
   assert 'not a video' in reasons['notes.txt']
-  shards = {entry.shard for entry in manifest.records}
-  assert {path.name for path in folder.glob('*.array_record*')} == shards
 
 
 def test_records_hold_the_video(videos, prepared):
-  folder, manifest = prepared
+  _, made = prepared
   with VideoReader(videos / 'b.mp4') as reader:
     frames = [frame.rgb for frame in reader]
-  for entry in manifest.records[:3]:
-    record = records.read_record(folder, entry)
-    assert (record.frames, record.references) == (entry.frames, 0)
-    for index in range(entry.frames):
+  for run in made.runs[:3]:
+    for place in range(run.frames):
+      record = made.read(run.first + place)
+      index = run.start + place
+      assert (record.video, record.index) == ('b.mp4', index)
+      assert record.references == []
       # 48x64 to 32x48: scaled to 36x48, two rows cut off above and below.
       expected = cv2.resize(
-        frames[entry.start + index], (48, 36), interpolation=cv2.INTER_AREA
+        frames[index], (48, 36), interpolation=cv2.INTER_AREA
       )[2:34]
-      assert cv2.PSNR(record.frame(index), expected) > 40
-    for index in range(entry.frames - 1):
-      flow, visible = record.flow(index)
+      assert cv2.PSNR(record.rgb(), expected) > 40
+      flow, visible = record.motion()
       assert flow.shape == (32, 48, 2) and visible.shape == (32, 48, 1)
+      if place == run.frames - 1:
+        assert not visible.any()
+        continue
       inner = flow[4:-4, 6:-6].reshape(-1, 2)
       np.testing.assert_allclose(np.median(inner, 0), [-1.5, 0], atol=0.2)
       assert visible[4:-4, 6:-6].mean() > 0.5
@@ -119,18 +148,20 @@ def test_frame_step_leaves_out_frames_between(videos, tmp_path):
   listed = tmp_path / 'list.txt'
   listed.write_text(f'{videos / "b.mp4"}\n\n{videos / "absent.mp4"}\n')
   config = _config(tmp_path / 'out', frame_step=3, run_length=64)
-  manifest = prepare.prepare(config, listed, workers=1)
-  (entry,) = manifest.records
-  assert (entry.video, entry.frames) == (str(videos / 'b.mp4'), 7)
-  assert 'does not exist' in manifest.left_out[str(videos / 'absent.mp4')]
-  flow, _ = records.read_record(tmp_path / 'out', entry).flow(2)
+  made = _prepare(config, listed)
+  (run,) = made.runs
+  assert (run.video, run.frames) == (str(videos / 'b.mp4'), 7)
+  assert 'does not exist' in made.left_out[str(videos / 'absent.mp4')]
+  assert made.read(2).index == 6
+  flow, _ = made.read(2).motion()
   inner = flow[8:-8, 12:-12].reshape(-1, 2)
   np.testing.assert_allclose(np.median(inner, 0), [-4.5, 0], atol=0.4)
 
 
 def test_workers_do_not_change_the_records(videos, prepared, tmp_path):
-  prepare.prepare(_config(tmp_path), videos, workers=2)
+  made = _prepare(_config(tmp_path), videos, workers=2)
   assert _files(tmp_path) == _files(prepared[0])
+  assert made.fingerprint == prepared[1].fingerprint
 
 
 def _count_flows(monkeypatch, stop_at=None):
@@ -155,32 +186,37 @@ def test_goes_on_where_it_was_stopped(videos, tmp_path, monkeypatch):
   flows = [2 * (4 - 1), 2 * (7 + 5 + 5), 2 * (3 + 4)]  # Both ways, in each run.
 
   calls = _count_flows(monkeypatch)
-  expected = prepare.prepare(_config(tmp_path / 'whole'), listed, workers=1)
+  expected = _prepare(_config(tmp_path / 'whole'), listed)
   assert len(calls) == sum(flows)
 
   config = _config(tmp_path / 'stopped')
   _count_flows(monkeypatch, stop_at=flows[0] + 20)
   with pytest.raises(KeyboardInterrupt):
-    prepare.prepare(config, listed, workers=1)
+    _prepare(config, listed)
   stopped = _files(tmp_path / 'stopped')
   assert sorted(Path(name).suffix for name in stopped) == [
     *('.array_record', '.json', '.json')  # The note and the settings.
   ]
-  assert 'manifest.json' not in stopped
   with pytest.raises(UserError, match='flow=dis, not deepflow'):
-    prepare.prepare(_config(tmp_path / 'stopped', flow='deepflow'), listed)
-  # A kill leaves what control-C tidies up: half a shard, a shard without note.
-  shard = expected.records[1].shard
-  (tmp_path / 'stopped' / shard).write_bytes(b'not noted')
-  (tmp_path / 'stopped' / f'{shard}.partial').write_bytes(b'half')
+    _prepare(_config(tmp_path / 'stopped', flow='deepflow'), listed)
+  # A kill leaves what control-C tidies up: half a part, a part without note.
+  ((done,),) = [[x for x in stopped if x.endswith('.array_record')]]
+  (part,) = [
+    x
+    for x in _files(tmp_path / 'whole')
+    if x.startswith('parts/b-') and x.endswith('.array_record')
+  ]
+  assert part != done
+  (tmp_path / 'stopped' / part).write_bytes(b'not noted')
+  (tmp_path / 'stopped' / f'{part}.partial').write_bytes(b'half')
 
   calls = _count_flows(monkeypatch)
-  assert prepare.prepare(config, listed, workers=1) == expected
+  assert _prepare(config, listed).fingerprint == expected.fingerprint
   assert len(calls) == sum(flows[1:])
   assert _files(tmp_path / 'stopped') == _files(tmp_path / 'whole')
 
   calls = _count_flows(monkeypatch)
-  assert prepare.prepare(config, listed, workers=1) == expected
+  assert _prepare(config, listed).runs == expected.runs
   assert not calls
 
 
@@ -208,13 +244,13 @@ def test_workers_end_with_a_killed_parent(videos, tmp_path):
     stderr=subprocess.STDOUT,
   )
   deadline = time.monotonic() + 60
-  while not list(out.glob('b-*.json')) and time.monotonic() < deadline:
+  while not list(out.glob('parts/b-*.json')) and time.monotonic() < deadline:
     time.sleep(0.05)
   parent.kill()
   # Its output ends when the last process that can write to it has ended.
   output, _ = parent.communicate(timeout=30)
-  assert list(out.glob('b-*.json')), output.decode()
-  assert not (out / 'manifest.json').exists()
+  assert list(out.glob('parts/b-*.json')), output.decode()
+  assert not (out / 'vitexco').exists()
 
 
 def test_a_folder_of_images_is_a_video(videos, tmp_path):
@@ -224,41 +260,39 @@ def test_a_folder_of_images_is_a_video(videos, tmp_path):
   ):
     for frame in reader:
       writer.write(frame)
-  manifest = prepare.prepare(
-    _config(tmp_path / 'out'), tmp_path / 'in', workers=1
-  )
-  (entry,) = manifest.records
-  assert (entry.video, entry.frames) == ('shots/one', 4)
-  assert not manifest.left_out
+  made = _prepare(_config(tmp_path / 'out'), tmp_path / 'in')
+  (run,) = made.runs
+  assert (run.video, run.frames) == ('shots/one', 4)
+  assert not made.left_out
 
 
 def test_a_changed_video_is_prepared_again(tmp_path, monkeypatch):
   _write_video(tmp_path / 'in/a.mp4', frames=4)
   _write_video(tmp_path / 'in/b.mp4', frames=4)
   config = _config(tmp_path / 'out')
-  prepare.prepare(config, tmp_path / 'in', workers=1)
+  before = _prepare(config, tmp_path / 'in')
   (tmp_path / 'in/a.mp4').unlink()
   _write_video(tmp_path / 'in/a.mp4', frames=6)
   calls = _count_flows(monkeypatch)
-  manifest = prepare.prepare(config, tmp_path / 'in', workers=1)
-  assert [entry.frames for entry in manifest.records] == [6, 4]
+  made = _prepare(config, tmp_path / 'in')
+  assert [run.frames for run in made.runs] == [6, 4]
   assert len(calls) == 2 * 5
+  assert made.fingerprint != before.fingerprint
 
 
 def test_a_run_without_colour_is_left_out_of_a_video(tmp_path):
   path = tmp_path / 'in/half.mp4'
   path.parent.mkdir()
-  noise = np.random.default_rng(0).integers(0, 255, (3, 4, 3), np.uint8)
+  noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
   colour = cv2.resize(noise, (64, 48), interpolation=cv2.INTER_CUBIC)
   grey = np.repeat(colour[..., :1], 3, -1)
   with VideoWriter(path, Format(48, 64)) as writer:
-    for rgb in [grey] * 8 + [colour] * 8:
-      writer.write(Frame(rgb))
+    for index, rgb in enumerate([grey] * 8 + [colour] * 8):
+      writer.write(Frame(np.roll(rgb, 2 * index, 1)))
   config = _config(tmp_path / 'out')
-  manifest = prepare.prepare(config, path.parent, workers=1)
-  assert [(e.start, e.frames) for e in manifest.records] == [(8, 8)]
-  reason = 'black-and-white in part (8 of 16 frames)'
-  assert manifest.left_out == {'half.mp4': reason}
+  made = _prepare(config, path.parent)
+  assert [(run.start, run.frames) for run in made.runs] == [(8, 8)]
+  assert made.left_out == {'half.mp4': 'black-and-white (8 of 16 frames)'}
 
 
 def test_refuses_what_cannot_be_prepared(videos, prepared, tmp_path):
@@ -273,8 +307,8 @@ def test_refuses_what_cannot_be_prepared(videos, prepared, tmp_path):
   (tmp_path / 'useless').mkdir()
   (tmp_path / 'useless/notes.txt').write_text('no video')
   with pytest.raises(UserError, match='nothing to train on.*useless'):
-    prepare.prepare(config, tmp_path / 'useless', workers=1)
-  assert not (tmp_path / 'out/manifest.json').exists()
+    _prepare(config, tmp_path / 'useless')
+  assert not (tmp_path / 'out/vitexco').exists()
 
   for name, value in {'flow': 'raft', 'frame_step': 0}.items():
     with pytest.raises(UserError, match=f'config.data.{name}={value} must be'):
@@ -305,14 +339,63 @@ def test_a_full_disk_is_one_sentence_and_nothing_lost(
 
   monkeypatch.setattr(os, 'replace', disk_full)
   with pytest.raises(UserError, match='cannot write records .*No space left'):
-    prepare.prepare(config, videos, workers=1)
+    _prepare(config, videos)
   monkeypatch.undo()
-  assert prepare.prepare(config, videos, workers=1).records
+  assert _prepare(config, videos).runs
 
 
 def test_records_inside_the_folder_of_videos_are_no_videos(tmp_path):
   _write_video(tmp_path / 'a.mp4', frames=4)
   config = _config(tmp_path / 'records')
-  manifest = prepare.prepare(config, tmp_path, workers=1)
-  assert prepare.prepare(config, tmp_path, workers=1) == manifest
-  assert not manifest.left_out
+  made = _prepare(config, tmp_path)
+  assert _prepare(config, tmp_path).fingerprint == made.fingerprint
+  assert not made.left_out
+
+
+def test_still_pictures_become_pairs_of_known_motion(tmp_path):
+  folder = tmp_path / 'pictures'
+  (folder / 'deep').mkdir(parents=True)
+  for name in ('chelsea', 'coffee'):
+    write_image(folder / f'{name}.png', getattr(skimage.data, name)())
+  grey = np.repeat(skimage.data.chelsea()[..., :1], 3, -1)
+  write_image(folder / 'deep/grey.png', grey)
+  (folder / 'broken.jpg').write_bytes(b'no picture')
+  config = _config(tmp_path / 'out', size=(64, 96))
+  made = _prepare(config, None, images=folder)
+  assert made.runs == [('chelsea.png', 0, 0, 2), ('coffee.png', 0, 2, 2)]
+  assert sorted(made.left_out) == ['broken.jpg', 'deep/grey.png']
+  assert made.left_out['deep/grey.png'] == 'black-and-white'
+  for run in made.runs:
+    earlier, later = made.read(run.first), made.read(run.first + 1)
+    flow, visible = earlier.motion()
+    y, x = np.mgrid[:64, :96].astype(np.float32)
+    brought = cv2.remap(
+      later.rgb(), x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR
+    )
+    usable = visible[..., 0] == 1
+    error = np.abs(np.float32(brought) - earlier.rgb())[usable].mean()
+    moved = np.abs(np.float32(later.rgb()) - earlier.rgb())[usable].mean()
+    assert usable.mean() > 0.5 and error < 6 and error < 0.7 * moved
+  # The same pictures make the same pairs, another seed makes others.
+  config = _config(tmp_path / 'again', size=(64, 96))
+  assert _prepare(config, None, images=folder).fingerprint == made.fingerprint
+  config = _config(tmp_path / 'other', size=(64, 96))
+  config.seed = 1
+  assert _prepare(config, None, images=folder).fingerprint != made.fingerprint
+
+
+@pytest.mark.skipif(
+  importlib.util.find_spec('apache_beam') is None,
+  reason='Apache Beam is not installed: requirements-beam.txt',
+)
+@pytest.mark.filterwarnings('default')  # Those of its imports are not ours.
+def test_beam_makes_the_same_records(videos, prepared, tmp_path):
+  made = _prepare(_config(tmp_path), videos, beam='--runner=DirectRunner')
+  assert made.fingerprint == prepared[1].fingerprint
+  assert _files(tmp_path) == _files(prepared[0])
+
+
+def test_without_beam_says_how_to_get_it(videos, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  with pytest.raises(UserError, match='requirements-beam.txt'):
+    _prepare(_config(tmp_path), videos, beam='--runner=DirectRunner')

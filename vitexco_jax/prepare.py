@@ -38,7 +38,12 @@ import tqdm
 
 from vitexco_jax import files, flow, quality, records, retrieval, shots, stills
 from vitexco_jax.errors import UserError
-from vitexco_jax.video import IMAGE_SUFFIXES, VideoReader, read_image
+from vitexco_jax.video import (
+  IMAGE_SUFFIXES,
+  VideoReader,
+  image_files,
+  read_image,
+)
 
 _SETTINGS = 'settings.json'
 _IMAGES_IN_A_JOB = 256
@@ -562,7 +567,8 @@ def _bytes(job: _Job) -> list[int | None]:
 
   def size(path):
     try:
-      return path.stat().st_size
+      frames = image_files(path) if path.is_dir() else [path]
+      return sum(frame.stat().st_size for frame in frames)
     except OSError:
       return None
 
