@@ -61,7 +61,8 @@ def test_lists_for_gpu_and_cpu_differ_in_jax_alone():
 )
 def test_every_import_is_required(pattern, files):
   """What another requirement happens to bring may go with its next release."""
-  required = _names('requirements-cpu.txt', *files) | {'scenic'}  # Skippable.
+  lists = 'requirements-cpu.txt', 'requirements-nodeps.txt', *files
+  required = _names(*lists) | {'scenic', 'apache-beam'}  # Skippable.
   distributions = importlib.metadata.packages_distributions()
   missing = {}
   for path in ROOT.glob(pattern):

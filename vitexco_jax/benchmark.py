@@ -9,6 +9,8 @@ speed does not depend on them. Nothing else should run on the machine.
   video            colorize from file to file, for all but the paper's config
   video_memory     the same, of a short and a long video
   training         one update; the paper's size on a GPU only
+  feed             samples from the records at config.data.records, if there are
+                   any, off the disk and out of the system's cache
 """
 
 import concurrent.futures
@@ -36,7 +38,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import checkpoint, files, train, video
+from vitexco_jax import checkpoint, data, files, train, video
 from vitexco_jax.colorize import VideoColorizer, colorize
 from vitexco_jax.models.correspondence import match
 from vitexco_jax.models.vitexco import colorize_clip
@@ -84,8 +86,13 @@ def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
   if any(part.func is training for part in parts):
     train.micro_batch_size(config, machine['devices'])  # Refused now, not late.
   rows = []
+  if Path(config.data.records).exists():
+    parts.append(functools.partial(feed, config))
+  else:
+    print(f'no records at {config.data.records}: the feed is not measured')
   for part in parts:
-    for row in _alone(part):
+    # Grain's processes are handed the flags, which only this one has.
+    for row in part() if part.func is feed else _alone(part):
       rows.append(row)
       runs = f'median of {row.runs}' if row.runs > 1 else ''
       print(f'{row.name:60} {row.value:9.4g} {row.unit:9} {runs}', flush=True)
@@ -373,9 +380,49 @@ def training(
   name = f'training {h}x{w} {dtype}, batch {batch}'
   return [
     Row(f'{name}, update', *_median(times, 'ms')),
+    Row(f'{name}, speed', *_median([batch / x for x in times], 'samples/s')),
     Row(f'{name}, peak memory', _peak_memory() / 1e6, 'MB'),
     *_share_of_peak(name, flops, times, dtype),
   ]
+
+
+def feed(config: ml_collections.ConfigDict, batches: int = 40) -> list[Row]:
+  """Draws batches as training does, and does nothing else.
+
+  Args:
+    config: of the training, whose records are read.
+    batches: to be timed, after a first one.
+
+  Returns:
+    Speed in this process's threads, and in one and two others; each time first
+    with records that the system has dropped from its cache.
+  """
+  config = config.copy_and_resolve_references()
+  rows = []
+  for workers in (0, 1, 2):
+    config.data.workers = workers
+    place = (
+      f'{workers} processes' if workers else f'{config.data.threads} threads'
+    )
+    for state in ('cold', 'warm'):
+      if state == 'cold':
+        _drop_from_cache(Path(config.data.records))
+      clips = data.make_iterator(config, config.train.batch_size)
+      next(clips)
+      start = time.perf_counter()
+      for _ in range(batches):
+        next(clips)
+      speed = batches * config.train.batch_size / (time.perf_counter() - start)
+      rows.append(Row(f'feed, {place}, {state}', speed, 'samples/s'))
+  return rows
+
+
+def _drop_from_cache(folder: Path):
+  """Makes the system read files anew from the disk."""
+  for path in folder.rglob('*.array_record*'):
+    with path.open('rb') as file:
+      os.fsync(file.fileno())
+      os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _made_up_clips(config: ml_collections.ConfigDict, batch: int) -> Clips:

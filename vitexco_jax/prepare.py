@@ -72,6 +72,10 @@ class _Job(NamedTuple):
     return self.part.with_suffix('.json')
 
 
+class _UnusableError(Exception):
+  """A video cannot be used at all; `str(error)` is the reason."""
+
+
 class _Frame(NamedTuple):
   """One that was read."""
 
@@ -183,7 +187,7 @@ def _settings(
   settings = {name: data[name] for name in names.split()}
   settings['seed'] = config.seed
   if gallery is not None:
-    settings['references'] = config.retrieval.count
+    settings['retrieval'] = config.retrieval
     settings['gallery'] = retrieval.Gallery.open(gallery).fingerprint
   return json.loads(ml_collections.ConfigDict(settings).to_json())
 
@@ -209,10 +213,9 @@ def prepare_job(job: _Job):
       note['references'] = list(dict.fromkeys(note['references']))
       for number in note['references']:
         _write_reference(job, number, config.data.size, writer)
-  except UserError as error:
-    (name, path), *_ = job.paths.items()
-    reason = str(error).removeprefix(str(path)).lstrip(': ')
-    note |= {'runs': [], 'references': [], 'left_out': {name: reason}}
+  except _UnusableError as error:
+    (name,) = job.paths
+    note |= {'runs': [], 'references': [], 'left_out': {name: str(error)}}
   note['digest'] = writer.digest if note['runs'] else ''
   note['bytes'] = _bytes(job)
   files.write(job.note, json.dumps(note))
@@ -262,7 +265,7 @@ def _still_runs(
       measures = [quality.measure(decoded, scaled)]
       reason = quality.why_refused(measures, [scaled], config.data.quality)
     except UserError as error:
-      reason = str(error).removeprefix(str(path)).lstrip(': ')
+      reason = _without_path(error, path)
     if reason:
       left_out[name] = reason
       continue
@@ -273,13 +276,25 @@ def _still_runs(
 def _read_runs(
   path: Path, data: ml_collections.ConfigDict
 ) -> Iterator[list[_Frame]]:
-  """Yields every `frame_step`-th frame of a video, in runs within shots."""
-  with VideoReader(path) as reader:
-    shots_ = itertools.groupby(_read(reader, data), lambda frame: frame.shot)
-    for _, frames in shots_:
-      yield from _split(frames, data.run_length)
-    if reader.lost:
-      raise UserError(f'damaged or cut short ({reader.lost} frames lost)')
+  """Yields every `frame_step`-th frame of a video, in runs within shots.
+
+  Raises:
+    _UnusableError: it cannot be read to its end.
+  """
+  try:
+    with VideoReader(path) as reader:
+      shots_ = itertools.groupby(_read(reader, data), lambda frame: frame.shot)
+      for _, frames in shots_:
+        yield from _split(frames, data.run_length)
+      lost = reader.lost
+  except UserError as error:
+    raise _UnusableError(_without_path(error, path)) from error
+  if lost:
+    raise _UnusableError(f'damaged or cut short ({lost} frames lost)')
+
+
+def _without_path(error: UserError, path: Path) -> str:
+  return str(error).removeprefix(str(path)).lstrip(': ')
 
 
 def _read(
@@ -381,15 +396,17 @@ def _jobs(
     for name, path in _find_videos(videos, folder).items():
       yield make({name: path}, stills=False)
   if images is not None:
-    found = sorted(
-      (path.relative_to(images).as_posix(), path)
-      for path in _files(images, folder)
-      if path.suffix.lower() in IMAGE_SUFFIXES
-    )
+    found = collections.defaultdict(list)
+    for path in _files(images, folder):
+      if path.suffix.lower() in IMAGE_SUFFIXES:
+        found[path.parent].append((path.relative_to(images).as_posix(), path))
     if not found:
       raise UserError(f'--images={images} holds no pictures')
-    for first in range(0, len(found), _IMAGES_IN_A_JOB):
-      yield make(dict(found[first : first + _IMAGES_IN_A_JOB]), stills=True)
+    # By folders, so that a new picture does not shift those of all others.
+    for pictures in found.values():
+      for first in range(0, len(pictures), _IMAGES_IN_A_JOB):
+        some = dict(pictures[first : first + _IMAGES_IN_A_JOB])
+        yield make(some, stills=True)
 
 
 def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
