@@ -5,18 +5,10 @@ timm state dict as `.safetensors` or as torch's `.pth`/`.bin`, and returns the
 tree that `models/vit.py` uses. The classifier (`head`, `pre_logits`) is left
 behind, position embeddings are resized to the tree's grid, and all else must
 match: what is missing, unexpected or mis-shaped is listed.
-
-Torch files are pickles, which can run code. Neither torch nor pickle's own
-loading is used on them: the unpickler here knows the few names that a state
-dict needs and refuses every other.
 """
 
-import collections
-import json
 import math
-import pickle
 import re
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from vitexco_jax import weight_files
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import vit
+from vitexco_jax.weight_files import Entries
 
-Entries = dict[str, np.ndarray]
 Shape = tuple[int, ...]
 
 
@@ -51,7 +44,10 @@ def load_vit_weights(
     UserError: the file is missing, damaged or unsafe, or does not fit.
   """
   path = Path(path)
-  entries = _read(path)
+  try:
+    entries = weight_files.read(path)
+  except UserError as error:
+    raise UserError(f'config.train.vit_weights: {error}') from error
   wanted = traverse_util.flatten_dict(params, sep='/')
   if path.suffix == '.npz':
     sources = _augreg_sources(wanted, entries)
@@ -255,147 +251,3 @@ def _describe(array: np.ndarray) -> str:
 
 def _times(shape: Shape) -> str:
   return 'x'.join(map(str, shape)) or 'a scalar'
-
-
-# --- Files ---
-
-
-def _read(path: Path) -> Entries:
-  readers = {
-    '.npz': _read_npz,
-    '.safetensors': _read_safetensors,
-    '.pth': _read_torch,
-    '.bin': _read_torch,
-  }
-  if path.suffix not in readers:
-    raise UserError(
-      f'config.train.vit_weights names {path}, whose format is not known: '
-      'give a file that ends in ' + ', '.join(readers)
-    )
-  try:
-    return readers[path.suffix](path)
-  except UserError:
-    raise
-  except OSError as error:
-    raise UserError(
-      f'config.train.vit_weights: {path} cannot be opened: '
-      f'{error.strerror or error}'
-    ) from error
-  except Exception as error:  # A damaged file can fail a parser anywhere.
-    raise UserError(
-      f'{path} is damaged or not what its name says '
-      f'({type(error).__name__}: {error}); fetch it again'
-    ) from error
-
-
-def _read_npz(path: Path) -> Entries:
-  with zipfile.ZipFile(path):  # np.load takes any other file for a pickle.
-    pass
-  with np.load(path, allow_pickle=False) as archive:
-    return {name: archive[name] for name in archive.files}
-
-
-def _read_safetensors(path: Path) -> Entries:
-  """Reads 8 bytes of header length, a JSON header, then the plain arrays."""
-  dtypes = {
-    'F64': np.float64,
-    'F32': np.float32,
-    'F16': np.float16,
-    'BF16': jnp.bfloat16,
-  }
-  data = memoryview(path.read_bytes())
-  start = 8 + int.from_bytes(data[:8], 'little')
-  header = json.loads(bytes(data[8:start]))
-  header.pop('__metadata__', None)
-  entries = {}
-  for name, entry in header.items():
-    first, last = entry['data_offsets']
-    values = np.frombuffer(data[start:][first:last], dtypes[entry['dtype']])
-    entries[name] = values.reshape(entry['shape'])
-  return entries
-
-
-def _read_torch(path: Path) -> Entries:
-  with open(path, 'rb') as file:
-    if not zipfile.is_zipfile(file):
-      raise UserError(
-        f'{path} is damaged or older than torch 1.6; fetch it again, or use '
-        "the model's .safetensors file"
-      )
-    with zipfile.ZipFile(file) as archive:
-      (pickled,) = [
-        name for name in archive.namelist() if name.endswith('/data.pkl')
-      ]
-      with archive.open(pickled) as stream:
-        unpickler = _TorchUnpickler(stream, archive, pickled.split('/')[0])
-        entries = unpickler.load()
-  if not isinstance(entries, dict) or not all(
-    isinstance(array, np.ndarray) for array in entries.values()
-  ):
-    raise UserError(
-      f'{path} holds something other than a state dict; save the model with '
-      'torch.save(model.state_dict(), path)'
-    )
-  return dict(entries)
-
-
-class _TorchUnpickler(pickle.Unpickler):
-  """Reads a state dict's pickle and nothing else.
-
-  A tensor is pickled as a call that puts strides on a storage, and a storage as
-  a persistent id, whose bytes lie beside the pickle in the archive.
-  """
-
-  # Plain strings, so that a pickle has no type to call or to alter.
-  _STORAGES = {
-    'DoubleStorage': 'float64',
-    'FloatStorage': 'float32',
-    'HalfStorage': 'float16',
-    'BFloat16Storage': 'bfloat16',
-  }
-
-  def __init__(self, stream, archive: zipfile.ZipFile, folder: str):
-    super().__init__(stream)
-    self._archive = archive
-    self._folder = folder
-
-  def find_class(self, module, name):
-    if (module, name) == ('collections', 'OrderedDict'):
-      return collections.OrderedDict
-    if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
-      return _rebuild_tensor
-    if (module, name) == ('torch._utils', '_rebuild_parameter'):
-      return _rebuild_parameter
-    if module == 'torch' and name in self._STORAGES:
-      return self._STORAGES[name]
-    raise UserError(
-      f'{self._archive.fp.name} asks for {module}.{name}, which no state dict '
-      'needs and which could run code; use the .safetensors file instead'
-    )
-
-  def persistent_load(self, pid):
-    _, dtype, key, _, _ = pid
-    return np.frombuffer(
-      self._archive.read(f'{self._folder}/data/{key}'), jnp.dtype(dtype)
-    )
-
-
-def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
-  """What torch calls _rebuild_tensor_v2, within the bounds of the storage."""
-  last = offset + sum(
-    (n - 1) * step for n, step in zip(size, stride, strict=True)
-  )
-  plain = storage.ndim == 1 and storage.flags.c_contiguous
-  inside = min(offset, *size, *stride) >= 0 and last < storage.size
-  if not (plain and inside and math.prod(size) <= storage.size):
-    raise ValueError('a tensor reaches beyond its storage')
-  return np.lib.stride_tricks.as_strided(
-    storage[offset:],
-    size,
-    [step * storage.itemsize for step in stride],
-    writeable=False,
-  )
-
-
-def _rebuild_parameter(tensor, *_) -> np.ndarray:
-  return tensor

@@ -1,0 +1,221 @@
+"""Files of pretrained weights, read as plain arrays by name.
+
+`read` knows numpy's `.npz`, `.safetensors`, and torch's `.pth` and `.bin` in
+both of their forms: a zip archive, and the row of pickles and storages that
+torch wrote before 1.6.
+
+Torch files are pickles, which can run code. Neither torch nor pickle's own
+loading is used on them: the unpickler here knows the few names that a state
+dict needs and refuses every other.
+"""
+
+import collections
+import io
+import json
+import math
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax.numpy as jnp
+import numpy as np
+
+from vitexco_jax.errors import UserError
+
+Entries = dict[str, np.ndarray]
+
+
+def read(path: Path) -> Entries:
+  """Reads all arrays of a file, in the dtypes that they have there.
+
+  Raises:
+    UserError: the file is missing, damaged or unsafe, or of no known format.
+  """
+  readers = {
+    '.npz': _read_npz,
+    '.safetensors': _read_safetensors,
+    '.pth': _read_torch,
+    '.bin': _read_torch,
+  }
+  if path.suffix not in readers:
+    raise UserError(
+      f'{path} is of no known format: give a file that ends in '
+      + ', '.join(readers)
+    )
+  try:
+    return readers[path.suffix](path)
+  except UserError:
+    raise
+  except OSError as error:
+    raise UserError(
+      f'{path} cannot be opened: {error.strerror or error}'
+    ) from error
+  except Exception as error:  # A damaged file can fail a parser anywhere.
+    raise UserError(
+      f'{path} is damaged or not what its name says '
+      f'({type(error).__name__}: {error}); fetch it again'
+    ) from error
+
+
+def _read_npz(path: Path) -> Entries:
+  with zipfile.ZipFile(path):  # np.load takes any other file for a pickle.
+    pass
+  with np.load(path, allow_pickle=False) as archive:
+    return {name: archive[name] for name in archive.files}
+
+
+def _read_safetensors(path: Path) -> Entries:
+  """Reads 8 bytes of header length, a JSON header, then the plain arrays."""
+  dtypes = {
+    'F64': np.float64,
+    'F32': np.float32,
+    'F16': np.float16,
+    'BF16': jnp.bfloat16,
+  }
+  data = memoryview(path.read_bytes())
+  start = 8 + int.from_bytes(data[:8], 'little')
+  header = json.loads(bytes(data[8:start]))
+  header.pop('__metadata__', None)
+  entries = {}
+  for name, entry in header.items():
+    first, last = entry['data_offsets']
+    values = np.frombuffer(data[start:][first:last], dtypes[entry['dtype']])
+    entries[name] = values.reshape(entry['shape'])
+  return entries
+
+
+def _read_torch(path: Path) -> Entries:
+  with open(path, 'rb') as file:
+    if zipfile.is_zipfile(file):
+      entries = _read_torch_archive(file)
+    else:
+      file.seek(0)
+      entries = _read_old_torch(file)
+  if not isinstance(entries, dict) or not all(
+    isinstance(array, np.ndarray) for array in entries.values()
+  ):
+    raise UserError(
+      f'{path} holds something other than a state dict; save the model with '
+      'torch.save(model.state_dict(), path)'
+    )
+  return dict(entries)
+
+
+def _read_torch_archive(file: BinaryIO) -> Any:
+  """Reads a pickle that names storages, each a file beside it in the zip."""
+  with zipfile.ZipFile(file) as archive:
+    (pickled,) = [
+      name for name in archive.namelist() if name.endswith('/data.pkl')
+    ]
+    folder = pickled.split('/')[0]
+
+    def storage(key, dtype, _):
+      return np.frombuffer(archive.read(f'{folder}/data/{key}'), dtype)
+
+    with archive.open(pickled) as stream:
+      return _TorchUnpickler(stream, file.name, storage).load()
+
+
+# What the row begins with: a pickle of torch's magic number.
+_OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
+
+
+def _read_old_torch(file: BinaryIO) -> Any:
+  """Reads pickles, of which the fourth is the object, then all storages.
+
+  The object comes before the values: storages are made when they are named and
+  filled at the end.
+  """
+  if file.read(len(_OLD_TORCH)) != _OLD_TORCH:
+    raise ValueError('it does not begin as a file of torch')
+  size = file.seek(0, io.SEEK_END)
+  file.seek(len(_OLD_TORCH))
+  storages = {}
+
+  def storage(key, dtype, count):
+    if not 0 <= count * dtype.itemsize <= size:
+      raise ValueError('a storage is larger than the file')
+    return storages.setdefault(key, np.zeros(count, dtype))
+
+  def load():
+    return _TorchUnpickler(file, file.name, storage).load()
+
+  load()  # The version of the protocol,
+  load()  # and sizes of C's types.
+  entries = load()
+  for key in load():
+    values = storages[key]
+    count = int.from_bytes(file.read(8), 'little')
+    read = file.readinto(values.view(np.uint8))
+    if count != len(values) or read != values.nbytes:
+      raise ValueError('a storage is shorter or longer than it says')
+  return entries
+
+
+class _TorchUnpickler(pickle.Unpickler):
+  """Reads a state dict's pickle and nothing else.
+
+  A tensor is pickled as a call that puts strides on a storage, and a storage as
+  a persistent id.
+  """
+
+  # Plain strings, so that a pickle has no type to call or to alter.
+  _STORAGES = {
+    'DoubleStorage': 'float64',
+    'FloatStorage': 'float32',
+    'HalfStorage': 'float16',
+    'BFloat16Storage': 'bfloat16',
+    'LongStorage': 'int64',  # How many batches a BatchNorm has seen.
+  }
+
+  def __init__(
+    self,
+    stream: BinaryIO,
+    name: str,
+    storage: Callable[[str, np.dtype, int], np.ndarray],
+  ):
+    """Takes the file's name and what finds a storage by key, dtype and size."""
+    super().__init__(stream)
+    self._name = name
+    self._storage = storage
+
+  def find_class(self, module, name):
+    if (module, name) == ('collections', 'OrderedDict'):
+      return collections.OrderedDict
+    if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
+      return _rebuild_tensor
+    if (module, name) == ('torch._utils', '_rebuild_parameter'):
+      return _rebuild_parameter
+    if module == 'torch' and name in self._STORAGES:
+      return self._STORAGES[name]
+    raise UserError(
+      f'{self._name} asks for {module}.{name}, which no state dict needs and '
+      'which could run code; use the .safetensors file instead'
+    )
+
+  def persistent_load(self, pid):
+    _, dtype, key, _, count, *_ = pid
+    return self._storage(key, jnp.dtype(dtype), count)
+
+
+def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
+  """What torch calls _rebuild_tensor_v2, within the bounds of the storage."""
+  last = offset + sum(
+    (n - 1) * step for n, step in zip(size, stride, strict=True)
+  )
+  plain = storage.ndim == 1 and storage.flags.c_contiguous
+  inside = min([offset, *size, *stride]) >= 0 and last < storage.size
+  if not (plain and inside and math.prod(size) <= storage.size):
+    raise ValueError('a tensor reaches beyond its storage')
+  return np.lib.stride_tricks.as_strided(
+    storage[offset:],
+    size,
+    [step * storage.itemsize for step in stride],
+    writeable=False,
+  )
+
+
+def _rebuild_parameter(tensor, *_) -> np.ndarray:
+  return tensor
