@@ -1,6 +1,8 @@
 """Vitexco's door: one mode a call.
 
   python launch.py --config=configs/vitexco.py            trains
+  python launch.py --mode=gallery --images=DIR --gallery=OUT
+  python launch.py --mode=retrieve --query=IN --gallery=DIR --output=PICTURE
   python launch.py --mode=prepare --videos=DIR --images=DIR --gallery=DIR
   python launch.py --mode=export --workdir=runs/vitexco --output=weights/mine
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
@@ -32,6 +34,8 @@ _HERE = Path(__file__).resolve().parent
 # Flags that a mode needs, and those that it understands beside them.
 _MODES = {
   'train': ((), ('workdir',)),
+  'gallery': (('images', 'gallery'), ()),
+  'retrieve': (('query', 'gallery', 'output'), ()),
   'prepare': ((), ('videos', 'images', 'gallery', 'beam')),
   'export': (('output',), ('workdir',)),
   'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
@@ -58,10 +62,16 @@ _VIDEOS = flags.DEFINE_string(
   'videos', None, 'prepare: a folder of videos, or a text file that lists them.'
 )
 _IMAGES = flags.DEFINE_string(
-  'images', None, 'prepare: a folder of pictures, to train on besides.'
+  'images',
+  None,
+  'gallery: a folder of pictures or the name of a data set of TFDS; prepare: a '
+  'folder of pictures to train on besides.',
 )
 _GALLERY = flags.DEFINE_string(
-  'gallery', None, 'prepare: where references are found.'
+  'gallery', None, 'gallery, retrieve, prepare: where references are found.'
+)
+_QUERY = flags.DEFINE_string(
+  'query', None, 'retrieve: an image, a video or a folder of frames.'
 )
 _BEAM = flags.DEFINE_string(
   'beam',
@@ -117,6 +127,16 @@ def main(argv: Sequence[str]) -> None:
       _path(_IMAGES.value),
       _path(_GALLERY.value),
       _BEAM.value,
+    )
+  elif _MODE.value == 'gallery':
+    from vitexco_jax.gallery import make_gallery
+
+    make_gallery(config, _IMAGES.value, Path(_GALLERY.value))
+  elif _MODE.value == 'retrieve':
+    from vitexco_jax.retrieve import retrieve
+
+    retrieve(
+      config, Path(_QUERY.value), Path(_GALLERY.value), Path(_OUTPUT.value)
     )
   elif _MODE.value == 'export':
     from vitexco_jax.export import export_run

@@ -53,6 +53,16 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.augment.grain = 0.0  # Standard deviation in L; old film: 1.0.
   config.augment.luminance_noise = 2.0  # Standard deviation in L (DEVC).
 
+  # References out of a gallery, Sec. III-A and IV.
+  config.retrieval = ml_collections.ConfigDict()
+  config.retrieval.network = 'vit'  # Its class token; or 'efficientnet_lite0'.
+  config.retrieval.grey = True  # Pictures are compared without their colour.
+  config.retrieval.index = 'exact'  # Or 'ivf', approximate.
+  config.retrieval.count = 5  # "the five highest scores"
+  config.retrieval.near_duplicate = (
+    0.95  # Cosine of two of which one is enough.
+  )
+
   # Networks, Sec. III.
   config.model = ml_collections.ConfigDict()
   config.model.dtype = 'float32'  # Or 'bfloat16', for the convolutions.
@@ -134,6 +144,7 @@ def _small(config):
   config.data.size = (112, 192)
   config.data.frame_step = 1
   config.data.flow = 'dis'
+  config.retrieval.network = 'efficientnet_lite0'  # Needs no pretrained ViT.
   # What weights/small has. Not shown to be the better one yet: with its decoders
   # new it came within 0.13 dB of trained bilinear ones (MODEL_CARD.md there).
   config.model.feature_transform.kind = 'subpixel'

@@ -187,8 +187,9 @@ def _settings(
   settings = {name: data[name] for name in names.split()}
   settings['seed'] = config.seed
   if gallery is not None:
+    opened = retrieval.Gallery(gallery, config.retrieval)
     settings['retrieval'] = config.retrieval
-    settings['gallery'] = retrieval.Gallery.open(gallery).fingerprint
+    settings['gallery'] = opened.fingerprint
   return json.loads(ml_collections.ConfigDict(settings).to_json())
 
 
@@ -357,7 +358,7 @@ def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
   if job.gallery is None:
     return [[]] * len(rgb)
   embed, gallery = _open_gallery(job.gallery, job.config)
-  best = gallery.best(embed(np.stack(rgb)))
+  best = gallery.best(embed(rgb))
   return [[number for number, _ in pictures] for pictures in best]
 
 
@@ -365,7 +366,10 @@ def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
 def _open_gallery(path: Path, config: str):
   """Once for each process."""
   config = ml_collections.ConfigDict(json.loads(config))
-  return retrieval.make_embedder(config), retrieval.Gallery.open(path)
+  embedder = retrieval.Embedder(config)
+  gallery = retrieval.Gallery(path, config.retrieval)
+  gallery.check(embedder)
+  return embedder, gallery
 
 
 def _write_reference(
@@ -373,7 +377,7 @@ def _write_reference(
 ):
   _, gallery = _open_gallery(job.gallery, job.config)
   rgb = _scale_and_crop(gallery.read(number), size)
-  writer.write(records.encode(rgb, gallery.name(number), number))
+  writer.write(records.encode(rgb, gallery.names[number], number))
 
 
 # --- Jobs and what becomes of them ---
