@@ -4,6 +4,7 @@
   python launch.py --mode=gallery --images=DIR --gallery=OUT
   python launch.py --mode=retrieve --query=IN --gallery=DIR --output=PICTURE
   python launch.py --mode=prepare --videos=DIR --images=DIR --gallery=DIR
+  python launch.py --mode=inspect --output=OUT
   python launch.py --mode=export --workdir=runs/vitexco --output=weights/mine
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
   python launch.py --mode=evaluate --data=DIR --output=OUT
@@ -37,6 +38,7 @@ _MODES = {
   'gallery': (('images', 'gallery'), ()),
   'retrieve': (('query', 'gallery', 'output'), ()),
   'prepare': ((), ('videos', 'images', 'gallery', 'beam')),
+  'inspect': (('output',), ()),
   'export': (('output',), ('workdir',)),
   'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
   'evaluate': (('data', 'output'), ('checkpoint',)),
@@ -138,6 +140,10 @@ def main(argv: Sequence[str]) -> None:
     retrieve(
       config, Path(_QUERY.value), Path(_GALLERY.value), Path(_OUTPUT.value)
     )
+  elif _MODE.value == 'inspect':
+    from vitexco_jax.inspect_records import inspect
+
+    inspect(config, Path(_OUTPUT.value))
   elif _MODE.value == 'export':
     from vitexco_jax.export import export_run
 

@@ -14,7 +14,8 @@ FLOORS = (
   ' weight_files',
   'models losses metrics',
   'augment records retrieval data checkpoint vit_weights log',
-  'train evaluate colorize prepare export benchmark demo gallery retrieve',
+  'train evaluate colorize prepare export benchmark demo gallery retrieve'
+  ' inspect_records',
 )
 FLOOR_OF = {
   name: number for number, names in enumerate(FLOORS) for name in names.split()

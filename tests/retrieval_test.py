@@ -12,7 +12,6 @@ from configs.vitexco import get_config
 from vitexco_jax import color, gallery, retrieval, retrieve, video
 from vitexco_jax.errors import UserError
 
-
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
 

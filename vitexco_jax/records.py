@@ -179,6 +179,7 @@ class Records:
     left_out: video to the reason why it, or part of it, is not here.
     fingerprint: differs for any two sets that differ.
     bytes: of all records.
+    references: how many pictures the frames refer to.
   """
 
   def __init__(self, folder: Path):
@@ -205,6 +206,7 @@ class Records:
         self.runs.append(Run(metadata['videos'][video], start, first, frames))
         first += frames
       self.bytes: int = builder.info.dataset_size
+      self.references: int = len(metadata['references'])
       self._places = {x: i for i, x in enumerate(metadata['references'])}
       undecoded = dict.fromkeys(('frame', 'motion'), tfds.decode.SkipDecoding())
       self._splits = {
