@@ -42,7 +42,7 @@ _MODES = {
   'export': (('output',), ('workdir',)),
   'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
   'evaluate': (('data', 'output'), ('checkpoint',)),
-  'benchmark': (('output',), ()),
+  'benchmark': (('output',), ('gallery',)),
   'demo': (('video', 'output'), ('checkpoint',)),
 }
 
@@ -70,7 +70,9 @@ _IMAGES = flags.DEFINE_string(
   'folder of pictures to train on besides.',
 )
 _GALLERY = flags.DEFINE_string(
-  'gallery', None, 'gallery, retrieve, prepare: where references are found.'
+  'gallery',
+  None,
+  'gallery, retrieve, prepare, benchmark: where references are found.',
 )
 _QUERY = flags.DEFINE_string(
   'query', None, 'retrieve: an image, a video or a folder of frames.'
@@ -167,7 +169,7 @@ def main(argv: Sequence[str]) -> None:
   elif _MODE.value == 'benchmark':
     from vitexco_jax.benchmark import benchmark
 
-    benchmark(config, Path(_OUTPUT.value))
+    benchmark(config, Path(_OUTPUT.value), _path(_GALLERY.value))
   elif _MODE.value == 'demo':
     from vitexco_jax.demo import demo
 

@@ -9,21 +9,27 @@ speed does not depend on them. Nothing else should run on the machine.
   video            colorize from file to file, for all but the paper's config
   video_memory     the same, of a short and a long video
   training         one update; the paper's size on a GPU only
+  retrieval        exact and approximate search in a gallery of ImageNet's size
+  quality          of a gallery of ImageNet's pictures, if one is given: whether
+                   what a grey picture finds is of its own synset
   feed             samples from the records at config.data.records, if there are
                    any, off the disk and out of the system's cache
 """
 
+import collections
 import concurrent.futures
 import contextlib
 import datetime
 import functools
 import importlib.metadata
 import io
+import itertools
 import json
 import math
 import multiprocessing
 import os
 import platform
+import re
 import resource
 import statistics
 import tempfile
@@ -38,8 +44,17 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import checkpoint, data, files, train, video
+from vitexco_jax import (
+  checkpoint,
+  color,
+  data,
+  files,
+  retrieval,
+  train,
+  video,
+)
 from vitexco_jax.colorize import VideoColorizer, colorize
+from vitexco_jax.errors import UserError
 from vitexco_jax.models.correspondence import match
 from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.structs import Clips, Reference
@@ -67,12 +82,17 @@ class Row(NamedTuple):
   runs: int = 1  # The value is their median.
 
 
-def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
+def benchmark(
+  config: ml_collections.ConfigDict,
+  output: Path,
+  gallery: Path | None = None,
+) -> None:
   """Runs the parts that suit the config; prints and writes what they find.
 
   Args:
     config: its `variant` decides the parts.
     output: a folder; `benchmark_VARIANT.json` in it is replaced.
+    gallery: whose quality is measured.
 
   Raises:
     UserError: the folder cannot be written, or the config cannot be trained on
@@ -86,6 +106,8 @@ def benchmark(config: ml_collections.ConfigDict, output: Path) -> None:
   if any(part.func is training for part in parts):
     train.micro_batch_size(config, machine['devices'])  # Refused now, not late.
   rows = []
+  if gallery is not None:
+    parts.append(functools.partial(quality, config, gallery))
   if Path(config.data.records).exists():
     parts.append(functools.partial(feed, config))
   else:
@@ -115,6 +137,7 @@ def _parts(
   """The parts to run, each a call without arguments."""
   part = functools.partial
   yield part(matching, config)
+  yield part(search, config)
   if config.variant != 'paper':
     yield part(video_speed, config)
     yield part(video_memory, config, frames=300)
@@ -383,6 +406,121 @@ def training(
     Row(f'{name}, speed', *_median([batch / x for x in times], 'samples/s')),
     Row(f'{name}, peak memory', _peak_memory() / 1e6, 'MB'),
     *_share_of_peak(name, flops, times, dtype),
+  ]
+
+
+def search(
+  config: ml_collections.ConfigDict,
+  count: int = 1_280_000,
+  size: int = 192,
+  batch: int = 1000,
+) -> list[Row]:
+  """Searches a made-up gallery whose pictures come in clusters.
+
+  Args:
+    config: for how many are found.
+    count: of pictures; ImageNet has 1.28 million.
+    size: of an embedding; that of ViT-Ti.
+    batch: queries at a time.
+
+  Returns:
+    Times to open the gallery and to search it exactly and approximately, and the
+    share of the true best five that the latter finds.
+  """
+  name = f'search of {count} x {size}'
+  rows = []
+  with tempfile.TemporaryDirectory() as folder:
+    queries = _write_made_up_gallery(Path(folder), count, size, batch)
+    start = time.perf_counter()
+    embeddings = retrieval.read_embeddings(Path(folder), count, size)
+    retrieval.write_index(Path(folder), embeddings)
+    seconds = time.perf_counter() - start
+    rows.append(Row(f'{name}, to make the index', seconds, 's'))
+    found = {}
+    for index in ('exact', 'ivf'):
+      settings = config.retrieval.copy_and_resolve_references()
+      settings.index = index
+      start = time.perf_counter()
+      gallery = retrieval.Gallery(Path(folder), settings)
+      seconds = time.perf_counter() - start
+      rows.append(Row(f'{name}, {index}, open', 1e3 * seconds, 'ms'))
+      turns = itertools.cycle(range(len(queries)))
+
+      def one(gallery=gallery, turns=turns):
+        return gallery.search(queries[next(turns)][None], 5)
+
+      (times,) = _times([one], at_most=200)
+      rows.append(Row(f'{name}, {index}, one query', *_median(times, 'ms')))
+      start = time.perf_counter()
+      _, found[index] = gallery.search(queries, 5)
+      seconds = time.perf_counter() - start
+      rows.append(Row(f'{name}, {index}, {batch} queries', seconds, 's'))
+  hits = [np.isin(a, b) for a, b in zip(*found.values(), strict=True)]
+  return [*rows, Row(f'{name}, ivf, recall of 5', 100 * np.mean(hits), '%')]
+
+
+def _write_made_up_gallery(
+  folder: Path, count: int, size: int, batch: int
+) -> np.ndarray:
+  """Writes embeddings around random centres; returns others as queries."""
+  rng = np.random.default_rng(0)
+  centres = rng.standard_normal((1000, size), np.float32)
+
+  def draw(number):
+    vectors = centres[rng.integers(len(centres), size=number)]
+    vectors = vectors + 0.7 * rng.standard_normal(vectors.shape, np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+  with (folder / 'embeddings.f32').open('wb') as file:
+    for first in range(0, count, 1 << 16):
+      file.write(draw(min(1 << 16, count - first)).tobytes())
+  names = (
+    f'"n{i % 1000:08d}/n{i % 1000:08d}_{i}.JPEG"\n' for i in range(count)
+  )
+  (folder / 'pictures.jsonl').write_text(''.join(names))
+  settings = {'images': str(folder), 'size': size, 'description': {}}
+  (folder / 'settings.json').write_text(json.dumps(settings))
+  return draw(batch)
+
+
+def quality(config: ml_collections.ConfigDict, folder: Path) -> list[Row]:
+  """Asks a gallery for what is most like its own pictures, in grey.
+
+  Args:
+    config: of the gallery.
+    folder: a gallery of pictures in whose names their ImageNet synset stands.
+
+  Returns:
+    The share of queries whose nearest other picture is of their synset, for
+    synsets of which there are five or six pictures.
+
+  Raises:
+    UserError: there are none, or the gallery is of another config.
+  """
+  gallery = retrieval.Gallery(folder, config.retrieval)
+  embedder = retrieval.Embedder(config)
+  gallery.check(embedder)
+  synsets = [re.search(r'n\d{8}', name) for name in gallery.names]
+  synsets = [synset and synset[0] for synset in synsets]
+  counts = collections.Counter(filter(None, synsets))
+  asked = [i for i, synset in enumerate(synsets) if 5 <= counts[synset] <= 6]
+  if not asked:
+    raise UserError(
+      f'--gallery={folder} has no five or six pictures of any ImageNet synset'
+    )
+  right = 0
+  for first in range(0, len(asked), 64):
+    some = asked[first : first + 64]
+    grey = [np.asarray(color.grey(gallery.read(i))) for i in some]
+    for i, best in zip(some, gallery.search(embedder(grey), 2)[1], strict=True):
+      nearest = next(number for number in best if number != i)
+      right += synsets[nearest] == synsets[i]
+  share = 100 * right / len(asked)
+  chance = 100 * np.mean([counts[synsets[i]] - 1 for i in asked]) / len(gallery)
+  name = f'{config.retrieval.network}, nearest of the same synset'
+  return [
+    Row(f'{name}, of {len(asked)} queries', share, '%'),
+    Row(f'{name}, by chance', chance, '%'),
   ]
 
 

@@ -332,7 +332,7 @@ def read_table(folder: Path) -> tuple[dict[str, Any], list[str]]:
     settings = json.loads((folder / _SETTINGS).read_text())
     # The last line of a build that was killed may be torn.
     text = (folder / _NAMES).read_text().rpartition('\n')[0]
-    return settings, [json.loads(line) for line in text.splitlines()]
+    return settings, json.loads(f'[{",".join(text.splitlines())}]')
   except (OSError, ValueError) as error:
     raise UserError(
       f'{folder} is no gallery, or is damaged ({error}); make one by '
