@@ -3,13 +3,16 @@
 import functools
 import json
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import written_records
+from absl import flags
 
 from configs.vitexco import get_config
-from vitexco_jax import benchmark
+from vitexco_jax import benchmark, gallery, video
 from vitexco_jax.errors import UserError
 
 
@@ -115,10 +118,11 @@ def test_an_update_is_all_its_micro_steps(monkeypatch):
   monkeypatch.setattr(
     benchmark.train, 'init_state', lambda *_: jnp.ones((2, 4))
   )
-  time, memory = benchmark.training(config)
+  time, speed, memory = benchmark.training(config)
   jax.effects_barrier()
   assert len(calls) == 2 * 3 * (1 + time.runs)  # Devices, micro-steps, calls.
-  assert (time.unit, memory.unit) == ('ms', 'MB')
+  assert (time.unit, speed.unit, memory.unit) == ('ms', 'samples/s', 'MB')
+  np.testing.assert_allclose(speed.value * time.value, 6e3, rtol=0.5)
 
 
 def test_parts_by_variant():
@@ -127,14 +131,66 @@ def test_parts_by_variant():
 
   small = [
     'matching',
+    'search',
     'video_speed',
     'video_memory',
     'video_memory',
     'training',
   ]
   assert names('small', gpu=False) == names('small', gpu=True) == small
-  assert names('paper', gpu=False) == ['matching', 'network', 'network']
+  assert names('paper', gpu=False) == [
+    *('matching', 'search', 'network', 'network')
+  ]
   assert names('paper', gpu=True).count('network') == 6
+
+
+def test_search_of_a_small_gallery():
+  config = get_config('tiny')
+  rows = benchmark.search(config, count=6000, size=16, batch=50)
+  values = {row.name.partition(', ')[2]: row.value for row in rows}
+  assert values['ivf, recall of 5'] > 90
+  names = ('open', 'one query', '50 queries')
+  for name in [f'{x}, {y}' for x in ('exact', 'ivf') for y in names]:
+    assert values[name] > 0
+
+
+def test_quality_of_a_gallery(tmp_path, quick_compiler):
+  """Pictures of a synset are almost the same, so all are found."""
+  rng = np.random.default_rng(0)
+  config = get_config('tiny')
+  config.retrieval.network = 'vit'
+  (tmp_path / 'images').mkdir()
+  for synset, count in enumerate((5, 6, 2)):
+    rgb = np.uint8(rng.uniform(0, 255, (8, 8, 3)))
+    rgb = cv2.resize(rgb, (224, 224), interpolation=cv2.INTER_CUBIC)
+    for number in range(count):
+      rgb = rgb.copy()
+      rgb[:2, :2] = 40 * number
+      name = f'n0000000{synset}_{number}.png'
+      video.write_image(tmp_path / 'images' / name, rgb)
+  with pytest.raises(UserError, match='is no gallery'):
+    benchmark.quality(config, tmp_path)
+  folder = tmp_path / 'gallery'
+  gallery.make_gallery(config, str(tmp_path / 'images'), folder)
+  share, chance = benchmark.quality(config, folder)
+  assert share.value == 100 and 'of 11 queries' in share.name
+  expected = 100 * (5 * 4 + 6 * 5) / 11 / 13
+  np.testing.assert_allclose(chance.value, expected)
+
+
+def test_feed_reads_all_ways(tmp_path):
+  if not flags.FLAGS.is_parsed():  # Grain's processes are handed the flags.
+    flags.FLAGS(['test'])
+  written_records.write(tmp_path, written_records.moving_runs())
+  config = get_config('tiny')
+  config.data.records = str(tmp_path)
+  rows = benchmark.feed(config, batches=3)
+  assert [row.name for row in rows] == [
+    f'feed, {place}, {state}'
+    for place in ('1 threads', '1 processes', '2 processes')
+    for state in ('cold', 'warm')
+  ]
+  assert all(row.value > 0 for row in rows)
 
 
 def test_a_batch_that_does_not_fit_is_refused_first(tmp_path, monkeypatch):

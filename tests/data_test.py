@@ -3,95 +3,31 @@
 import itertools
 import json
 import re
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pytest
+import written_records
 from absl import flags
+from written_records import HEIGHT, WIDTH
 
 from configs.vitexco import get_config
-from vitexco_jax import data, records
+from vitexco_jax import data
 from vitexco_jax.errors import UserError
 
-_HEIGHT, _WIDTH = 32, 48
-_LENGTHS = {'a': (6, 4), 'b': (9,)}  # Frames of the runs of each video.
-_VELOCITIES = ((3, -2), (-1, 4), (2, 0))  # Of the runs, pixels a frame.
 _CLIP = 3
 _EPOCH = 4 + 2 + 7  # Places where a clip can start.
 
 
-def _texture(seed):
-  noise = np.random.default_rng(seed).uniform(0, 255, (160, 200, 3))
-  smooth = cv2.GaussianBlur(noise, (0, 0), 2)
-  return cv2.normalize(smooth, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-
-
-class _Run(NamedTuple):
-  rgb: list[np.ndarray]
-  motion: tuple[np.ndarray, np.ndarray]  # Of every frame but the last.
-
-
-def _moving_run(seed, frames, velocity):
-  """A window that moves over a texture: things move against it."""
-  dx, dy = velocity
-  texture = _texture(seed)
-  rgb = [
-    texture[60 - t * dy :, 60 - t * dx :][:_HEIGHT, :_WIDTH]
-    for t in range(frames)
-  ]
-  flow = np.broadcast_to(np.float32(velocity), (_HEIGHT, _WIDTH, 2))
-  y, x = np.mgrid[:_HEIGHT, :_WIDTH]
-  inside = (x + dx >= 0) & (x + dx < _WIDTH) & (y + dy >= 0)
-  inside &= y + dy < _HEIGHT
-  return _Run(rgb, (flow, inside[..., None].astype(np.uint8)))
-
-
-def _write(folder, runs, references=()):
-  """A data set of the runs; every frame refers to all references."""
-  numbers = range(len(references))
-  placed, videos = [], list(_LENGTHS)
-  with records.PartWriter(folder / 'part') as writer:
-    remaining = iter(runs)
-    for number, video in enumerate(videos):
-      for _ in _LENGTHS[video]:
-        rgb, motion = next(remaining)
-        for index, frame in enumerate(rgb):
-          moves = motion if index < len(rgb) - 1 else None
-          writer.write(records.encode(frame, video, index, moves, numbers))
-        placed.append((number, 0, len(rgb)))
-    frames = writer.count
-    for number, rgb in enumerate(references):
-      writer.write(records.encode(rgb, 'reference', number))
-  records.write(
-    folder,
-    records.Contents(
-      size=(_HEIGHT, _WIDTH),
-      settings={},
-      videos=videos,
-      runs=placed,
-      references=list(numbers),
-      left_out={},
-      fingerprint='',
-      frame_parts=[records.Part(folder / 'part', 0, frames)],
-      reference_parts=[records.Part(folder / 'part', frames, len(references))]
-      if references
-      else [],
-    ),
-  )
-
-
 @pytest.fixture(scope='module')
 def runs():
-  lengths = itertools.chain(*_LENGTHS.values())
-  pairs = zip(lengths, _VELOCITIES, strict=True)
-  return [_moving_run(seed, *pair) for seed, pair in enumerate(pairs)]
+  return written_records.moving_runs()
 
 
 @pytest.fixture(scope='module')
 def folder(runs, tmp_path_factory):
   folder = tmp_path_factory.mktemp('records')
-  _write(folder, runs)
+  written_records.write(folder, runs)
   return folder
 
 
@@ -139,7 +75,7 @@ def _assert_same(ours, theirs):
 def test_batches_have_the_promised_shapes_and_types(config):
   batch = next(data.make_iterator(config, 2))
   found = {k: (v.shape, str(v.dtype)) for k, v in batch._asdict().items()}
-  picture = _HEIGHT, _WIDTH
+  picture = HEIGHT, WIDTH
   assert found == {
     'rgb': ((2, _CLIP, *picture, 3), 'uint8'),
     'reference': ((2, *picture, 3), 'uint8'),
@@ -190,7 +126,7 @@ def test_reference_is_of_the_same_run_and_mirrored_as_the_clip(config, runs):
 
 def test_flow_lands_on_the_same_thing_also_when_mirrored(config, runs):
   mirrors = set()
-  y, x = np.mgrid[:_HEIGHT, :_WIDTH]
+  y, x = np.mgrid[:HEIGHT, :WIDTH]
   for sample in _samples(data.make_iterator(config, 4), 3 * _EPOCH):
     run, _, mirrored = _locate(sample.rgb[0], runs)
     mirrors.add((run, mirrored))
@@ -267,8 +203,8 @@ def test_flips_are_by_the_config(config, runs):
 def test_retrieved_references_are_used_by_their_share(
   config, runs, tmp_path, share
 ):
-  retrieved = [np.full((_HEIGHT, _WIDTH, 3), x, np.uint8) for x in (40, 200)]
-  _write(tmp_path, runs, tuple(retrieved))
+  retrieved = [np.full((HEIGHT, WIDTH, 3), x, np.uint8) for x in (40, 200)]
+  written_records.write(tmp_path, runs, tuple(retrieved))
   config.data.records = str(tmp_path)
   config.data.retrieved_share = share
   seen = set()
@@ -345,7 +281,7 @@ def _feed_of(config, folder):
 def test_a_broken_record_is_skipped_counted_and_named(
   config, runs, tmp_path, capfd
 ):
-  _write(tmp_path, runs)
+  written_records.write(tmp_path, runs)
   broken = 6 + 1  # The second of the second run.
   _break(tmp_path, 'train', [broken])
   feed = _feed_of(config, tmp_path)
@@ -367,7 +303,7 @@ def test_a_broken_record_is_skipped_counted_and_named(
 def test_processes_name_what_they_skip(config, runs, tmp_path, capfd):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(['test'])
-  _write(tmp_path, runs)
+  written_records.write(tmp_path, runs)
   _break(tmp_path, 'train', [7])
   config.data.workers = 1
   feed = _feed_of(config, tmp_path)
@@ -377,7 +313,9 @@ def test_processes_name_what_they_skip(config, runs, tmp_path, capfd):
 
 
 def test_a_missing_shard_is_skipped(config, runs, tmp_path):
-  _write(tmp_path, runs, [np.full((_HEIGHT, _WIDTH, 3), 99, np.uint8)])
+  written_records.write(
+    tmp_path, runs, [np.full((HEIGHT, WIDTH, 3), 99, np.uint8)]
+  )
   config.data.retrieved_share = 0.5
   (shard,) = (tmp_path / 'vitexco/1.0.0').glob('*references*')
   shard.unlink()
@@ -387,7 +325,7 @@ def test_a_missing_shard_is_skipped(config, runs, tmp_path):
 
 
 def test_records_that_are_all_broken_end_the_run(config, runs, tmp_path):
-  _write(tmp_path, runs)
+  written_records.write(tmp_path, runs)
   _break(tmp_path, 'train', range(19))
   with pytest.raises(UserError, match='in a row.*record .* of train: .*anew'):
     next(_feed_of(config, tmp_path))
