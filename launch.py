@@ -34,7 +34,7 @@ _HERE = Path(__file__).resolve().parent
 
 # Flags that a mode needs, and those that it understands beside them.
 _MODES = {
-  'train': ((), ('workdir',)),
+  'train': ((), ('workdir', 'coordinator', 'hosts', 'host')),
   'gallery': (('images', 'gallery'), ()),
   'retrieve': (('query', 'gallery', 'output'), ()),
   'prepare': ((), ('videos', 'images', 'gallery', 'beam')),
@@ -54,6 +54,17 @@ _CONFIG = flags.DEFINE_string(
 _MODE = flags.DEFINE_string('mode', 'train', f'What to do: {" ".join(_MODES)}.')
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/vitexco', 'Where a training run lives.'
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  None,
+  'train, on several hosts: HOST:PORT of host 0, or auto: the cluster knows.',
+)
+_HOSTS = flags.DEFINE_integer(
+  'hosts', None, 'train, on several hosts: how many there are.'
+)
+_HOST = flags.DEFINE_integer(
+  'host', None, 'train, on several hosts: which of them this is, from 0.'
 )
 _CHECKPOINT = flags.DEFINE_string(
   'checkpoint',
@@ -119,6 +130,10 @@ def main(argv: Sequence[str]) -> None:
     return VideoColorizer.from_checkpoint(_CHECKPOINT.value, overrides)
 
   if _MODE.value == 'train':
+    if _COORDINATOR.value:
+      from vitexco_jax import hosts
+
+      hosts.connect(_COORDINATOR.value, _HOSTS.value, _HOST.value)
     from vitexco_jax.train import train
 
     train(config, Path(_WORKDIR.value))
@@ -262,6 +277,11 @@ def check_flags(mode: str, overrides: Collection[str]):
   for name in needed:
     if not flags.FLAGS[name].value:
       raise UserError(f'--mode={mode} needs --{name}')
+  if mode == 'prepare' and not (flags.FLAGS.videos or flags.FLAGS.images):
+    raise UserError('--mode=prepare needs --videos, --images or both')
+  for name in ('hosts', 'host'):
+    if flags.FLAGS[name].present and not flags.FLAGS.coordinator:
+      raise UserError(f'--{name} needs --coordinator')
   if mode == 'export' and overrides:
     raise UserError(
       '--mode=export takes the config of the run as it is: leave out '

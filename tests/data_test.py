@@ -165,6 +165,22 @@ def test_order_depends_on_the_seed_alone(config):
   assert any((ours.rgb != theirs.rgb).any() for ours, theirs in pairs)
 
 
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_hosts_share_each_batch(config, hosts):
+  state = {'samples': 8}
+  whole = data.make_iterator(config, 4)
+  whole.set_state(state)
+  feeds = [data.make_iterator(config, 4, host, hosts) for host in range(hosts)]
+  for feed in feeds:
+    feed.set_state(state)
+  for _ in range(3):
+    expected = next(whole)
+    shares = [next(feed) for feed in feeds]
+    for host, share in enumerate(shares):
+      _assert_same(share, [x[host::hosts] for x in expected])
+  assert {feed.get_state()['samples'] for feed in feeds} == {20}
+
+
 def test_processes_feed_what_threads_do(config):
   if not flags.FLAGS.is_parsed():  # Grain's processes are handed the flags.
     flags.FLAGS(['test'])

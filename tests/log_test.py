@@ -43,6 +43,16 @@ def _board(workdir):
   return found
 
 
+def test_samples_that_were_skipped_are_counted(tmp_path):
+  log_ = log.Log(tmp_path, CONFIG, 0)
+  _add(log_, 1, 2)
+  assert log_.flush() == 'loss 3.000'
+  _add(log_, 1, 2, since=2)
+  assert log_.flush(5) == 'loss 3.000, 5 samples skipped'
+  log_.close()
+  assert [row['skipped_samples'] for row in _rows(tmp_path)] == [0, 5]
+
+
 def test_a_row_is_the_mean_since_the_row_before(tmp_path):
   log_ = log.Log(tmp_path, CONFIG, 0)
   _add(log_, 1, 2, 3, 6)

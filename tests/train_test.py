@@ -214,6 +214,8 @@ def test_the_step_wears_as_the_config_says(initial, monkeypatch):
 class _Feed:
   """Made-up clips; `hook` sees and changes each batch."""
 
+  skipped = 0
+
   def __init__(self, batch_size, hook=lambda number, clips: clips):
     self._batch_size, self._hook = batch_size, hook
     self._given = 0
@@ -241,7 +243,7 @@ def _run_config():
 
 def _train(monkeypatch, workdir, *hook, init=''):
   monkeypatch.setattr(
-    train.data, 'make_iterator', lambda config, size: _Feed(size, *hook)
+    train.data, 'make_iterator', lambda config, size, *_: _Feed(size, *hook)
   )
   config = _run_config()
   config.train.init = str(init)
@@ -464,7 +466,7 @@ def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
   checkpoint.write_config(tmp_path, config)
   (tmp_path / 'checkpoints/4/state').mkdir(parents=True)
   monkeypatch.setattr(
-    train.data, 'make_iterator', lambda config, size: _Feed(size)
+    train.data, 'make_iterator', lambda config, size, *_: _Feed(size)
   )
   config.train.accumulation = 1
   with pytest.raises(UserError, match=r'accumulation=1 .* was begun with 2'):

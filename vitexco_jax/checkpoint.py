@@ -25,6 +25,11 @@ from vitexco_jax.models.vitexco import Generator
 
 _CONFIG = 'config.json'
 _DTYPES = ('float32', 'bfloat16')
+# Of several hosts the first reads and writes by itself: Orbax would have it wait
+# for the others at every turn.
+_ALONE = ocp.options.MultiprocessingOptions(
+  primary_host=0, active_processes={0}
+)
 
 
 def make_generator(config: ml_collections.ConfigDict) -> Generator:
@@ -47,7 +52,7 @@ def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 class Checkpoints:
-  """The states of one run, the newest three kept.
+  """The states of one run, the newest three kept; for the first host alone.
 
   A state is saved whole or not at all: an interrupted save is not seen.
   """
@@ -58,8 +63,12 @@ class Checkpoints:
     for folder in self._folder.glob('[0-9]*'):
       if not any(folder.iterdir()):
         folder.rmdir()
+    self._folder.mkdir(parents=True, exist_ok=True)
     self._manager = ocp.CheckpointManager(
-      self._folder, options=ocp.CheckpointManagerOptions(max_to_keep=3)
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=3, create=False, multiprocessing_options=_ALONE
+      ),
     )
 
   def latest_step(self) -> int | None:
@@ -90,7 +99,7 @@ class Checkpoints:
     """
     folder = self._folder / str(step)
     try:
-      with ocp.PyTreeCheckpointer() as checkpointer:
+      with _make_reader() as checkpointer:
         saved = _saved_shapes(checkpointer, folder / 'state')['params']
       check_params(saved, abstract_state.params, f'the checkpoint {folder}')
       restored = self._manager.restore(
@@ -215,7 +224,7 @@ def load_params(path: Path) -> dict[str, Any]:
       )
     folder = path / 'checkpoints' / str(step) / 'state'
   try:
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with _make_reader() as checkpointer:
       tree = _saved_shapes(checkpointer, folder)
       tree = checkpointer.restore(
         folder,
@@ -233,7 +242,12 @@ def load_params(path: Path) -> dict[str, Any]:
   return jax.tree.map(lambda x: np.asarray(x, np.float32), params)
 
 
-def _saved_shapes(checkpointer: ocp.PyTreeCheckpointer, folder: Path) -> Any:
+def _make_reader() -> ocp.Checkpointer:
+  handler = ocp.PyTreeCheckpointHandler()
+  return ocp.Checkpointer(handler, multiprocessing_options=_ALONE)
+
+
+def _saved_shapes(checkpointer: ocp.Checkpointer, folder: Path) -> Any:
   """What Orbax notes of the arrays in a folder: a tree with `shape`s."""
   return checkpointer.metadata(folder).item_metadata.tree
 

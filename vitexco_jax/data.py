@@ -31,8 +31,8 @@ _ATTEMPTS = 100  # Samples drawn in place of one.
 class ClipIterator:
   """An endless iterator of `structs.Clips` of NumPy arrays.
 
-  Its state is how many samples it has given. Nothing is read before the first
-  `next`.
+  Its state is how many samples it has given, on all hosts together, so that any
+  number of hosts can go on from it. Nothing is read before the first `next`.
 
   Attributes:
     skipped: how many samples were replaced, as a record of theirs is broken.
@@ -43,9 +43,12 @@ class ClipIterator:
     samples: grain.MapDataset,
     batch_size: int,
     data: ml_collections.ConfigDict,
+    host: int,
+    hosts: int,
   ):
     self._samples = samples
     self._batch_size = batch_size
+    self._host, self._hosts = host, hosts
     self._data = data
     self.skipped = 0
     self._named = set()
@@ -73,9 +76,8 @@ class ClipIterator:
 
   def _read_from(self, sample: int) -> grain.DatasetIterator:
     # Without the flag Grain counts the endless batches in float, and overflows.
-    batches = self._samples[sample:].batch(
-      self._batch_size, drop_remainder=True
-    )
+    share = self._samples[sample + self._host :: self._hosts]
+    batches = share.batch(self._batch_size // self._hosts, drop_remainder=True)
     workers, threads = self._data.workers, self._data.threads
     if workers:
       options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
@@ -96,13 +98,18 @@ class ClipIterator:
 
 
 def make_iterator(
-  config: ml_collections.ConfigDict, batch_size: int
+  config: ml_collections.ConfigDict,
+  batch_size: int,
+  host: int = 0,
+  hosts: int = 1,
 ) -> ClipIterator:
   """Opens the records of `config.data` for training.
 
   Args:
     config: its `data`, `augment`, `train.clip_length` and `seed` count.
-    batch_size: clips in a batch.
+    batch_size: clips in a batch, of all hosts together.
+    host: whose share of each batch is wanted, every `hosts`-th clip of it.
+    hosts: how many there are; they divide `batch_size`.
 
   Raises:
     UserError: there are no records at `config.data.records`, or they do not fit
@@ -133,7 +140,7 @@ def make_iterator(
     .random_map(draw)
     .repeat()
   )
-  return ClipIterator(samples, batch_size, config.data)
+  return ClipIterator(samples, batch_size, config.data, host, hosts)
 
 
 class _Drawn(NamedTuple):

@@ -24,23 +24,30 @@ class Log:
   """Losses to JSONL and TensorBoard, picture strips to PNG.
 
   Metrics stay on the device until `flush`, which averages those of the updates
-  since the last one and stops the run where one is not finite.
+  since the last one and stops the run where one is not finite. On several hosts
+  each has a log, so that all stop; that of the first alone writes.
   """
 
   def __init__(
-    self, workdir: Path, config: ml_collections.ConfigDict, start: int
+    self,
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    start: int,
+    writes: bool = True,
   ):
     """Goes on with what `workdir` holds, as it was after micro-step `start`."""
     self._config = config.train
     self._pending = collections.deque()
     self._folder = workdir
     self._path = workdir / 'metrics.jsonl'
-    update = start // config.train.accumulation
-    self._drop_after(update)
-    self._board = tensorboardX.SummaryWriter(
-      str(workdir / 'tensorboard'), purge_step=update + 1
-    )
+    self._writes = writes
     self._since = time.monotonic()
+    if writes:
+      update = start // config.train.accumulation
+      self._drop_after(update)
+      self._board = tensorboardX.SummaryWriter(
+        str(workdir / 'tensorboard'), purge_step=update + 1
+      )
 
   def _drop_after(self, update: int):
     """A resumed run writes again what came after its checkpoint."""
@@ -55,8 +62,13 @@ class Log:
     """Takes the metrics of one micro-step."""
     self._pending.append((micro_step, metrics))
 
-  def flush(self) -> str:
-    """Writes the mean of what was added; returns a word on it."""
+  def flush(self, skipped: int = 0) -> str:
+    """Writes the mean of what was added; returns a word on it.
+
+    Args:
+      skipped: samples that the feed had to replace since the start, as records
+        are broken.
+    """
     if not self._pending:
       return ''
     steps, metrics = zip(*self._pending, strict=True)
@@ -72,6 +84,8 @@ class Log:
           f'in micro-step {micro_step}; the last good checkpoint is kept: go on '
           'from it with a lower config.train.learning_rate'
         )
+    if not self._writes:
+      return ''
     now = time.monotonic()
     rate = len(steps) / self._config.accumulation / (now - self._since)
     self._since = now
@@ -81,12 +95,14 @@ class Log:
     }
     row['updates_per_second'] = rate
     row['samples_per_second'] = rate * self._config.batch_size
+    row['skipped_samples'] = skipped
     update = steps[-1] // self._config.accumulation
     with self._path.open('a') as file:
       file.write(json.dumps({'update': update} | row) + '\n')
     for name, value in row.items():
       self._board.add_scalar(name, value, update)
-    return f'loss {row["loss"]:.3f}'
+    word = f'loss {row["loss"]:.3f}'
+    return f'{word}, {skipped} samples skipped' if skipped else word
 
   def strip(self, update: int, image: np.ndarray):
     """Keeps a picture strip, [h, w, 3] uint8."""
@@ -97,4 +113,5 @@ class Log:
 
   def close(self):
     """Closes the TensorBoard file."""
-    self._board.close()
+    if self._writes:
+      self._board.close()

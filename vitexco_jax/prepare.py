@@ -394,8 +394,6 @@ def _jobs(
   make = functools.partial(
     _Job, folder=folder / 'parts', config=config.to_json(), gallery=gallery
   )
-  if videos is None and images is None:
-    raise UserError('--mode=prepare needs --videos, --images or both')
   if videos is not None:
     for name, path in _find_videos(videos, folder).items():
       yield make({name: path}, stills=False)

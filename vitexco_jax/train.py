@@ -3,8 +3,10 @@
 The step is a pure function of (state, clips). One forward pass serves both
 gradients: the generator's terms see the discriminator's parameters as constants,
 the discriminator's term sees the prediction as one, and their sum is
-differentiated once. It runs on all local devices with `pmap`; gradients are
-averaged over devices, then accumulated over micro-steps by `optax.MultiSteps`.
+differentiated once. It runs on all devices of all hosts with `pmap`; gradients
+are averaged over these, then accumulated over micro-steps by `optax.MultiSteps`.
+All hosts go through `train` in step (hosts.py); the first of them, host 0, alone
+has the work directory.
 
 A *micro-step* is one call of the step; `accumulation` of them make one *update*
 of the parameters. Checkpoints count micro-steps, everything else updates.
@@ -12,6 +14,7 @@ of the parameters. Checkpoints count micro-steps, everything else updates.
 
 import contextlib
 import functools
+import json
 import operator
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -26,7 +29,7 @@ import numpy as np
 import optax
 import tqdm
 
-from vitexco_jax import augment, color, data, files, losses, strips
+from vitexco_jax import augment, color, data, files, hosts, losses, strips
 from vitexco_jax.checkpoint import (
   Checkpoints,
   check_params,
@@ -65,32 +68,42 @@ class Generated(NamedTuple):
   guidance: Guidance  # Fields [b, t, h, w, c].
 
 
+@hosts.together()
 def train(config: ml_collections.ConfigDict, workdir: Path):
   """Trains until `config.train.updates`, resuming what `workdir` holds.
 
   Raises:
     UserError: the config, what `workdir` holds or a loss cannot be gone on with,
-      or `workdir` cannot be written.
+      `workdir` cannot be written, or another host is lost.
+    KeyboardInterrupt: Ctrl-C or SIGTERM came to a host, and the state is saved.
   """
   workdir = Path(workdir)
+  host, hosts_ = jax.process_index(), jax.process_count()
+  first = host == 0
   devices = jax.local_device_count()
-  feed = data.make_iterator(config, micro_batch_size(config, devices))
-  files.make_folder('--workdir', workdir)
+  _check_same_config(config)
   writing = functools.partial(files.explained, '--workdir', workdir)
 
-  optimizer = make_optimizer(config)
-  # Compiled as a whole, and kept: op by op it would take far longer.
-  init = jax.jit(functools.partial(init_state, config, optimizer))
-  checkpoints = Checkpoints(workdir)
-  start = checkpoints.latest_step()
-  if start is None:
-    start, state = 0, load_initial_weights(config, init())
-  else:
-    _check_accumulation(config, workdir)
-    state, feed_state = checkpoints.restore(start, jax.eval_shape(init))
+  with hosts.failing_together():
+    size = micro_batch_size(config, devices * hosts_)
+    feed = data.make_iterator(config, size, host, hosts_)
+    optimizer = make_optimizer(config)
+    # Compiled as a whole, and kept: op by op it would take far longer.
+    init = jax.jit(functools.partial(init_state, config, optimizer))
+    if first:
+      files.make_folder('--workdir', workdir)
+      with writing():
+        checkpoints = Checkpoints(workdir)
+      state, feed_state = _begin(config, workdir, checkpoints, init)
+      with writing():
+        write_config(workdir, config)
+    else:
+      state, feed_state = _empty(jax.eval_shape(init)), None
+  state = hosts.from_first(state)
+  feed_state = json.loads(hosts.gather(json.dumps(feed_state))[0])
+  if feed_state:
     feed.set_state(feed_state)
-  with writing():
-    write_config(workdir, config)
+  start = int(state.micro_step)
 
   step = jax.pmap(
     make_step(config, optimizer, AXIS), axis_name=AXIS, donate_argnums=0
@@ -101,27 +114,29 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
 
   accumulation = config.train.accumulation
   with writing():
-    log = Log(workdir, config, start)
+    log = Log(workdir, config, start, writes=first)
   updates = tqdm.tqdm(
     total=config.train.updates,
     initial=start // accumulation,
     unit='update',
     dynamic_ncols=True,
+    disable=not first,
   )
 
   def save(micro_step):
-    log.flush()  # Refuses a state that is not finite.
-    state_ = flax.jax_utils.unreplicate(state)
-    checkpoints.save(micro_step, state_, feed.get_state())
+    log.flush(feed.skipped)  # Refuses a state that is not finite.
+    if first:
+      state_ = flax.jax_utils.unreplicate(state)
+      checkpoints.save(micro_step, state_, feed.get_state())
 
-  micro_step = start
+  micro_step, stopped = start, False
   with (
-    contextlib.closing(checkpoints),
+    contextlib.closing(checkpoints) if first else contextlib.nullcontext(),
     contextlib.closing(log),
     updates,
     _interrupt_later() as interrupted,
   ):
-    while micro_step < config.train.updates * accumulation:
+    while micro_step < config.train.updates * accumulation and not stopped:
       clips = next(feed)
       state, metrics = step(state, _shard(clips, devices))
       micro_step += 1
@@ -131,39 +146,73 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
       update = micro_step // accumulation
       updates.update()
       last = update == config.train.updates
+      stopped = hosts.anywhere(interrupted())
       with writing():
         if update % config.train.log_every == 0:
-          updates.set_postfix_str(log.flush())
-        if update % config.train.strip_every == 0:
+          updates.set_postfix_str(log.flush(feed.skipped))
+        if first and update % config.train.strip_every == 0:
           params = flax.jax_utils.unreplicate(state.params)
           log.strip(update, draw_strip(preview, params, clips))
-        if update % config.train.checkpoint_every == 0 or last or interrupted():
+        if update % config.train.checkpoint_every == 0 or last or stopped:
           save(micro_step)
-      if interrupted():
-        raise KeyboardInterrupt
+  hosts.part()
+  if stopped:
+    raise KeyboardInterrupt
+
+
+def _begin(config, workdir, checkpoints, init):
+  """Returns the newest state of the run and its feed's, or a fresh one."""
+  step = checkpoints.latest_step()
+  if step is None:
+    return load_initial_weights(config, init()), None
+  _check_accumulation(config, workdir)
+  return checkpoints.restore(step, jax.eval_shape(init))
 
 
 @contextlib.contextmanager
 def _interrupt_later() -> Iterator[Callable[[], bool]]:
-  """Yields whether Ctrl-C was pressed; pressed again, it interrupts at once.
+  """Yields whether Ctrl-C or SIGTERM came; a second one acts at once.
 
   In the midst of an update state, data feed and log do not belong together.
   """
-  pressed = []
+  came = []
 
   def handle(*_):
-    pressed.append(True)
-    signal.signal(signal.SIGINT, before)
+    came.append(True)
+    restore()
 
-  before = signal.signal(signal.SIGINT, handle)
+  def restore():
+    for number, handler in before.items():
+      signal.signal(number, handler)
+
+  before = {
+    number: signal.signal(number, handle)
+    for number in (signal.SIGINT, signal.SIGTERM)
+  }
   try:
-    yield lambda: bool(pressed)
+    yield lambda: bool(came)
   finally:
-    signal.signal(signal.SIGINT, before)
+    restore()
+
+
+def _check_same_config(config):
+  """Hosts that train differently would spoil each other's work."""
+  texts = hosts.gather(json.dumps(config.to_dict()))
+  first, *others = [
+    flax.traverse_util.flatten_dict(json.loads(text), sep='.') for text in texts
+  ]
+  for host, other in enumerate(others, 1):
+    for name in first:
+      if other.get(name) != first[name]:
+        raise UserError(
+          f'config.{name} is {other.get(name)} on host {host}, but '
+          f'{first[name]} on host 0: give all hosts the same command, but for '
+          '--host'
+        )
 
 
 def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
-  """Clips in a micro-step on all devices together.
+  """Clips in a micro-step on all devices of all hosts together.
 
   Raises:
     UserError: micro-steps and devices cannot share the batch evenly, or another
@@ -187,10 +236,12 @@ def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
     raise UserError('config.loss.weights are all 0: nothing would be learned')
   batch, accumulation = config.train.batch_size, config.train.accumulation
   if batch % (accumulation * devices):
+    count = jax.process_count()
+    of_hosts = f' of {count} hosts' if count > 1 else ''
     raise UserError(
       f'config.train.batch_size={batch} cannot be shared evenly by '
       f'config.train.accumulation={accumulation} micro-steps on {devices} '
-      f'devices: make it a multiple of {accumulation * devices}'
+      f'devices{of_hosts}: make it a multiple of {accumulation * devices}'
     )
   return batch // accumulation
 
@@ -204,6 +255,10 @@ def _check_accumulation(config, workdir):
       f'--workdir={workdir}, which was begun with {begun}: set it to {begun} or '
       'take another --workdir'
     )
+
+
+def _empty(abstract):
+  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract)
 
 
 def _shard(clips: Clips, devices: int) -> Clips:

@@ -1,0 +1,156 @@
+"""Training on two hosts, which here are two processes of this machine."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import written_records
+
+ROOT = Path(__file__).resolve().parent.parent
+UPDATES = 3
+_OFF = ('perceptual', 'contextual', 'temporal', 'smoothness')
+
+
+@pytest.fixture(scope='module')
+def home(tmp_path_factory):
+  """A folder with records, where the hosts run."""
+  home = tmp_path_factory.mktemp('home')
+  (home / 'records').mkdir()
+  written_records.write(home / 'records', written_records.moving_runs())
+  return home
+
+
+def _start(home, devices, *arguments):
+  environment = os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': str(devices),
+    'JAX_COMPILATION_CACHE_DIR': str(home / f'programs{len(arguments)}'),
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
+  return subprocess.Popen(
+    [
+      *(sys.executable, ROOT / 'launch.py'),
+      f'--config={ROOT / "configs/vitexco.py"}:tiny',
+      '--config.data.records=records',
+      f'--config.train.updates={UPDATES}',
+      '--config.train.batch_size=4',
+      '--config.train.accumulation=2',
+      '--config.train.checkpoint_every=1',
+      # What compiles sooner, and yet depends on what all hosts have.
+      *(f'--config.loss.weights.{name}=0' for name in _OFF),
+      *arguments,
+    ],
+    cwd=home,
+    env=environment,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def _start_two(home, *arguments):
+  with socket.create_server(('localhost', 0)) as server:
+    port = server.getsockname()[1]
+  return [
+    _start(
+      *(home, 1, *arguments, f'--coordinator=localhost:{port}'),
+      *('--hosts=2', f'--host={host}'),
+    )
+    for host in range(2)
+  ]
+
+
+def _finish(*processes):
+  """Waits; returns the exit codes and what was said."""
+  said = [process.communicate(timeout=240)[1] for process in processes]
+  return [process.returncode for process in processes], said
+
+
+def _rows(workdir):
+  path = workdir / 'metrics.jsonl'
+  lines = path.read_text().splitlines() if path.exists() else []
+  return [
+    {k: v for k, v in json.loads(x).items() if not k.endswith('_per_second')}
+    for x in lines
+  ]
+
+
+@pytest.fixture(scope='module')
+def alone(home):
+  """One process with two devices."""
+  codes, said = _finish(_start(home, 2, '--workdir=alone'))
+  assert codes == [0], said
+  return _rows(home / 'alone')
+
+
+def test_two_hosts_train_as_two_devices_do(home, alone):
+  codes, said = _finish(*_start_two(home, '--workdir=both'))
+  assert codes == [0, 0], said
+  rows = _rows(home / 'both')
+  assert [row['update'] for row in rows] == list(range(1, UPDATES + 1))
+  for ours, theirs in zip(rows, alone, strict=True):
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+      # Gradients of the first update are of equal parameters.
+      tolerance = 1e-3 if ours['update'] == 1 else 0.05
+      np.testing.assert_allclose(
+        ours[name], value, rtol=tolerance, atol=1e-5, err_msg=name
+      )
+  names = {path.name for path in (home / 'both').iterdir()}
+  assert names == {x.name for x in (home / 'alone').iterdir()}
+
+
+def test_a_host_that_is_stopped_stops_all_and_all_go_on(home):
+  first, second = _start_two(
+    home, '--workdir=stopped', '--config.train.updates=500'
+  )
+  deadline = time.monotonic() + 240
+  while not _rows(home / 'stopped') and time.monotonic() < deadline:
+    time.sleep(0.1)
+  second.send_signal(signal.SIGTERM)
+  codes, said = _finish(first, second)
+  assert codes == [130, 130], said
+  reached = _rows(home / 'stopped')[-1]['update']
+  codes, said = _finish(
+    *_start_two(
+      home, '--workdir=stopped', f'--config.train.updates={reached + 1}'
+    )
+  )
+  assert codes == [0, 0], said
+  rows = _rows(home / 'stopped')
+  assert [row['update'] for row in rows] == list(range(1, reached + 2))
+
+
+def test_a_batch_that_two_hosts_cannot_share(home):
+  codes, said = _finish(
+    *_start_two(home, '--workdir=odd', '--config.train.batch_size=2')
+  )
+  assert codes == [1, 1]
+  for text in said:
+    last = text.splitlines()[-1]
+    assert 'batch_size=2 cannot be shared evenly' in last, text
+    assert '2 devices of 2 hosts' in last and 'Traceback' not in text
+
+
+@pytest.mark.parametrize(
+  'arguments, sentence',
+  [
+    (('--coordinator=somewhere',), 'neither HOST:PORT'),
+    (('--coordinator=localhost:1234',), 'needs --hosts'),
+    (
+      ('--coordinator=localhost:1234', '--hosts=2', '--host=2'),
+      '--host=2 must be at least 0 and below --hosts=2',
+    ),
+    (('--coordinator=auto',), 'no job of Cloud TPU, SLURM or Open MPI'),
+  ],
+)
+def test_hosts_that_cannot_be(home, arguments, sentence):
+  codes, (said,) = _finish(_start(home, 1, *arguments))
+  assert codes == [1] and sentence in said and 'Traceback' not in said
