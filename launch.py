@@ -8,7 +8,7 @@
   python launch.py --mode=export --workdir=runs/vitexco --output=weights/mine
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
   python launch.py --mode=evaluate --data=DIR --output=OUT
-  python launch.py --mode=benchmark --output=OUT
+  python launch.py --mode=benchmark --output=OUT [--gallery=DIR]
   python launch.py --mode=demo --video=IN --output=DIR
 
 Any value of the config can be set from here: --config.train.batch_size=8. The
@@ -148,9 +148,9 @@ def main(argv: Sequence[str]) -> None:
       _BEAM.value,
     )
   elif _MODE.value == 'gallery':
-    from vitexco_jax.gallery import make_gallery
+    from vitexco_jax.gallery import build_gallery
 
-    make_gallery(config, _IMAGES.value, Path(_GALLERY.value))
+    build_gallery(config, _IMAGES.value, Path(_GALLERY.value))
   elif _MODE.value == 'retrieve':
     from vitexco_jax.retrieve import retrieve
 

@@ -41,6 +41,18 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.data.threads = 4  # Reading and decoding in this process ...
   config.data.workers = 0  # ... or in this many others.
 
+  # Retrieval of references, Sec. IV.
+  config.retrieval = ml_collections.ConfigDict()
+  # "extract embeddings ... using the ViT": its class token. 'efficientnet_lite0'
+  # stands in for it where there are no pretrained weights.
+  config.retrieval.network = 'vit'
+  config.retrieval.grey = True  # Pictures are compared without their colours.
+  config.retrieval.index = 'exact'  # Or 'ivf', approximate and faster.
+  config.retrieval.count = 5  # "the five most similar images"
+  config.retrieval.near_duplicate = (
+    0.95  # Cosine, of two that are one too many.
+  )
+
   # Augmentation. The last four wear what the networks see of L; each clip has up
   # to so much blur, flicker and grain. With the values named for old film, half
   # of which a clip has in the mean, 224x384 clips come near three restored films
@@ -52,16 +64,6 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.augment.flicker = 0.0  # Share that L changes by; old film: 0.02.
   config.augment.grain = 0.0  # Standard deviation in L; old film: 1.0.
   config.augment.luminance_noise = 2.0  # Standard deviation in L (DEVC).
-
-  # References out of a gallery, Sec. III-A and IV.
-  config.retrieval = ml_collections.ConfigDict()
-  config.retrieval.network = 'vit'  # Its class token; or 'efficientnet_lite0'.
-  config.retrieval.grey = True  # Pictures are compared without their colour.
-  config.retrieval.index = 'exact'  # Or 'ivf', approximate.
-  config.retrieval.count = 5  # "the five highest scores"
-  config.retrieval.near_duplicate = (
-    0.95  # Cosine of two of which one is enough.
-  )
 
   # Networks, Sec. III.
   config.model = ml_collections.ConfigDict()
@@ -144,7 +146,7 @@ def _small(config):
   config.data.size = (112, 192)
   config.data.frame_step = 1
   config.data.flow = 'dis'
-  config.retrieval.network = 'efficientnet_lite0'  # Needs no pretrained ViT.
+  config.retrieval.network = 'efficientnet_lite0'  # Its ViT knows no classes.
   # What weights/small has. Not shown to be the better one yet: with its decoders
   # new it came within 0.13 dB of trained bilinear ones (MODEL_CARD.md there).
   config.model.feature_transform.kind = 'subpixel'

@@ -2,8 +2,8 @@
 
 import functools
 import json
+import types
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +12,7 @@ import written_records
 from absl import flags
 
 from configs.vitexco import get_config
-from vitexco_jax import benchmark, gallery, video
+from vitexco_jax import benchmark, gallery, retrieval
 from vitexco_jax.errors import UserError
 
 
@@ -131,51 +131,118 @@ def test_parts_by_variant():
 
   small = [
     'matching',
-    'search',
     'video_speed',
     'video_memory',
     'video_memory',
     'training',
+    'retrieval_speed',
   ]
   assert names('small', gpu=False) == names('small', gpu=True) == small
   assert names('paper', gpu=False) == [
-    *('matching', 'search', 'network', 'network')
+    *('matching', 'network', 'network', 'retrieval_speed')
   ]
   assert names('paper', gpu=True).count('network') == 6
 
 
-def test_search_of_a_small_gallery():
-  config = get_config('tiny')
-  rows = benchmark.search(config, count=6000, size=16, batch=50)
-  values = {row.name.partition(', ')[2]: row.value for row in rows}
-  assert values['ivf, recall of 5'] > 90
-  names = ('open', 'one query', '50 queries')
-  for name in [f'{x}, {y}' for x in ('exact', 'ivf') for y in names]:
-    assert values[name] > 0
+def test_searches_are_timed_and_right():
+  rows = benchmark.retrieval_speed(count=3000, width=16, clusters=40)
+  values = {row.name: row.value for row in rows}
+  assert len(values) == len(rows)
+  name = 'retrieval of 3000 x 16'
+  assert values[f'{name}, ivf, recall@5'] > 0.8
+  assert values[f'{name}, ivf, lists'] == 64
+  assert values[f'{name}, ivf, lists looked through'] < 64
+  for index in ('exact', 'ivf'):
+    one = values[f'{name}, {index}, one query']  # Milliseconds.
+    many = values[f'{name}, {index}, 1000 queries']
+    assert 0 < one < 1000 * many
+    assert values[f'{name}, {index}, opening'] > 0
 
 
-def test_quality_of_a_gallery(tmp_path, quick_compiler):
-  """Pictures of a synset are almost the same, so all are found."""
-  rng = np.random.default_rng(0)
+class _Searched:
+  """A gallery on a circle; a picture is as bright as its number is high."""
+
+  # The third synset has too few for queries, the second one that is left out.
+  angles = {
+    'n00000001': [0, 0, 2.5, 4, 90, 92],
+    'n00000002': [4.5, 60, 61, 91.1],
+    'n00000003': [5.2, 120, 121, 122],
+  }
+  left_out = ['n00000002_9.jpg', 'n00000003x.jpg', 'n000000031_4.jpg']
+
+  def write(self, folder):
+    source = types.SimpleNamespace(address='nowhere')
+    writer = gallery.Writer(folder, {'width': 2}, source)
+    names = [f'{x}/{x}_{i}.jpg' for x, y in self.angles.items() for i in y]
+    angles = np.deg2rad(np.concatenate(list(self.angles.values())))
+    self.embeddings = np.stack([np.cos(angles), np.sin(angles)], -1)
+    writer.add(names, np.float32(self.embeddings))
+    writer.leave_out(dict.fromkeys(self.left_out, 'black-and-white'))
+    opened = retrieval.Gallery.open(folder)
+    opened.read = lambda i: np.full((40, 40, 3), 10 * i, np.uint8)
+    return opened
+
+  def embed_crops(self, crops):
+    assert crops.shape[1:] == (224, 224, 3) and crops.dtype == np.uint8
+    return self.embeddings[np.rint(crops[:, 0, 0, 0] / 10).astype(int)]
+
+
+@pytest.mark.parametrize('grey', [True, False])
+def test_quality_is_the_share_whose_nearest_is_alike(
+  tmp_path, monkeypatch, grey
+):
+  """By hand: the twins, 2.5 and 4.5's neighbours at 60 and 61 are right."""
+  searched = _Searched()
+  opened = searched.write(tmp_path)
+  monkeypatch.setattr(
+    retrieval, 'open_with_embedder', lambda *_: (searched, opened)
+  )
   config = get_config('tiny')
-  config.retrieval.network = 'vit'
-  (tmp_path / 'images').mkdir()
-  for synset, count in enumerate((5, 6, 2)):
-    rgb = np.uint8(rng.uniform(0, 255, (8, 8, 3)))
-    rgb = cv2.resize(rgb, (224, 224), interpolation=cv2.INTER_CUBIC)
-    for number in range(count):
-      rgb = rgb.copy()
-      rgb[:2, :2] = 40 * number
-      name = f'n0000000{synset}_{number}.png'
-      video.write_image(tmp_path / 'images' / name, rgb)
-  with pytest.raises(UserError, match='is no gallery'):
-    benchmark.quality(config, tmp_path)
-  folder = tmp_path / 'gallery'
-  gallery.make_gallery(config, str(tmp_path / 'images'), folder)
-  share, chance = benchmark.quality(config, folder)
-  assert share.value == 100 and 'of 11 queries' in share.name
-  expected = 100 * (5 * 4 + 6 * 5) / 11 / 13
-  np.testing.assert_allclose(chance.value, expected)
+  config.retrieval.grey = grey
+  rows = benchmark.retrieval_quality(config, tmp_path)
+  name = f'efficientnet_lite0, 14 pictures in {"grey" if grey else "colour"}'
+  found = {row.name.removeprefix(name): row.value for row in rows}
+  assert found.pop(', queries') == 10
+  assert found.pop(', grey queries, nearest of the synset') == 50
+  if not grey:
+    assert found.pop(', colour queries, nearest of the synset') == 50
+  assert not found
+  rows = benchmark.retrieval_quality(config, tmp_path, at_most=4)
+  assert rows[0].value == 4
+
+
+def test_quality_needs_synsets(tmp_path, monkeypatch):
+  searched = _Searched()
+  searched.angles = {'n00000001': [1, 2, 3], 'dogs': [4, 5, 6, 7, 8]}
+  opened = searched.write(tmp_path)
+  monkeypatch.setattr(
+    retrieval, 'open_with_embedder', lambda *_: (searched, opened)
+  )
+  with pytest.raises(
+    UserError, match='no five pictures of one ImageNet synset'
+  ):
+    benchmark.retrieval_quality(get_config('tiny'), tmp_path)
+
+
+def test_a_gallery_is_measured_alone(tmp_path, monkeypatch, capsys):
+  calls = []
+
+  def alone(function):
+    if function is benchmark._describe_machine:
+      return {'platform': 'cpu', 'devices': 1}
+    calls.append(function)
+    return [benchmark.Row('share', 50.0, '%')]
+
+  monkeypatch.setattr(benchmark, '_alone', alone)
+  config = get_config('tiny')
+  benchmark.benchmark(config, tmp_path, tmp_path / 'gallery')
+  (part,) = calls
+  assert part.func is benchmark.retrieval_quality
+  assert part.args == (config, tmp_path / 'gallery')
+  report = json.loads((tmp_path / 'benchmark_gallery.json').read_text())
+  assert report['rows'] == [
+    {'name': 'share', 'value': 50.0, 'unit': '%', 'runs': 1}
+  ]
 
 
 def test_feed_reads_all_ways(tmp_path):

@@ -1,296 +1,350 @@
-"""Galleries: what is found is what a slow search finds, and nothing is lost."""
+"""Embeddings against the networks in plain numpy; searches against sorting."""
 
 import json
-import re
 
 import cv2
+import flax
+import jax
 import numpy as np
+import plain_vit
 import pytest
-import tensorflow_datasets as tfds
+from written_weights import write_safetensors
 
 from configs.vitexco import get_config
-from vitexco_jax import color, gallery, retrieval, retrieve, video
+from vitexco_jax import checkpoint, color, gallery, retrieval
 from vitexco_jax.errors import UserError
+from vitexco_jax.models import efficientnet
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
 
-def _config(**settings):
+def _config(**values):
+  """Of the tiny ViT, which compiles in a moment."""
   config = get_config('tiny')
   config.retrieval.network = 'vit'
-  config.retrieval.update(settings)
+  config.update_from_flattened_dict(
+    {name.replace('__', '.'): value for name, value in values.items()}
+  )
   return config
 
 
-def _picture(seed, size=(60, 80)):
-  noise = np.random.default_rng(seed).uniform(0, 255, (6, 8, 3))
-  large = cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
-  return np.uint8(np.clip(large, 0, 255))
-
-
-@pytest.fixture(scope='module')
-def embedder():
-  return retrieval.Embedder(_config())
-
-
-@pytest.fixture(scope='module')
-def images(tmp_path_factory):
-  """Twelve pictures in two folders, one of them twice; a grey and a broken one."""
-  folder = tmp_path_factory.mktemp('images')
-  for number in range(12):
-    path = folder / f'n0000000{number % 2}/{number:02d}.png'
-    path.parent.mkdir(exist_ok=True)
-    video.write_image(path, _picture(number, (50 + number, 90 - number)))
-  video.write_image(folder / 'again.png', _picture(3, (53, 87)))
-  grey = np.repeat(_picture(20)[..., :1], 3, -1)
-  video.write_image(folder / 'grey.png', grey)
-  (folder / 'broken.JPEG').write_bytes(b'no picture')
-  (folder / 'notes.txt').write_text('not looked at')
-  return folder
-
-
-@pytest.fixture(scope='module')
-def built(images, tmp_path_factory):
-  folder = tmp_path_factory.mktemp('gallery') / 'made'
-  return gallery.make_gallery(_config(), str(images), folder)
-
-
-def _files(folder):
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def test_embeddings_are_of_unit_length_and_of_each_picture_alone(embedder):
-  pictures = [_picture(i, (40 + i, 70)) for i in range(20)]
-  together = embedder(pictures)
-  assert together.shape == (20, embedder.size) == (20, 32)
-  assert together.dtype == np.float32
-  np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
-  alone = np.concatenate([embedder([rgb]) for rgb in pictures])
-  np.testing.assert_allclose(alone, together, atol=1e-5)
-
-
-def test_colour_counts_only_where_it_is_asked_for(embedder):
-  rgb = _picture(0, (224, 224))  # Scaling and greying do not commute.
-  grey = np.asarray(color.grey(rgb))
-  np.testing.assert_allclose(*embedder([rgb, grey]), atol=2e-3)
-  in_colour = retrieval.Embedder(_config(grey=False))
-  assert np.abs(np.subtract(*in_colour([rgb, grey]))).max() > 2e-3
-
-
-def test_the_middle_of_a_wide_picture_is_seen(embedder):
-  rgb = _picture(0, (60, 120))
-  changed = rgb.copy()
-  changed[:, :20] = 0
-  np.testing.assert_array_equal(embedder([rgb]), embedder([changed]))
-
-
-def test_what_is_in_a_gallery_and_what_is_not(built, images):
-  assert built.names == sorted(
-    path.relative_to(images).as_posix()
-    for path in images.rglob('*.png')
-    if path.name != 'grey.png'
-  )
-  left_out = json.loads((built.folder / 'left_out.json').read_text())
-  assert left_out.pop('grey.png') == 'black-and-white'
-  assert 'not an image' in left_out.pop('broken.JPEG') and not left_out
-  for number, name in enumerate(built.names):
-    truth = video.read_image(images / name)
-    np.testing.assert_array_equal(built.read(number), truth)
-
-
-def test_search_finds_what_a_slow_one_does(built, embedder):
-  stored = embedder([built.read(number) for number in range(len(built))])
-  queries = embedder([_picture(i) for i in range(30, 34)])
-  scores, numbers = built.search(queries, 5)
-  cosines = queries @ stored.T
-  np.testing.assert_allclose(scores, -np.sort(-cosines)[:, :5], atol=1e-4)
-  of_numbers = np.take_along_axis(cosines, numbers, 1)
-  np.testing.assert_allclose(of_numbers, scores, atol=1e-4)
-
-
-def test_of_near_duplicates_the_better_is_kept(images, built, embedder):
-  twins = {built.names.index('again.png')}
-  twins.add(built.names.index('n00000001/03.png'))
-  query = embedder([_picture(3)])
-  # An untrained ViT finds all of them alike, so only equal ones count.
-  settings = _config(near_duplicate=0.99999).retrieval
-  opened = retrieval.Gallery(built.folder, settings)
-  plain = opened.search(query, 6)[1][0]
-  assert set(plain[:2]) == twins
-  (best,) = opened.best(query)
-  expected = [plain[0], *plain[2:]]
-  assert [number for number, _ in best] == expected
-  scores = [score for _, score in best]
-  assert scores == sorted(scores, reverse=True)
-
-
-def test_grows_by_what_it_lacks(images, built, tmp_path, monkeypatch):
-  small = tmp_path / 'images'
-  small.mkdir()
-  for name in built.names[:4]:
-    video.write_image(small / name.replace('/', '_'), _picture(hash(name) % 99))
-  config, folder = _config(), tmp_path / 'gallery'
-  before = gallery.make_gallery(config, str(small), folder)
-  video.write_image(small / '0first.png', _picture(77))
-  embedded = []
-  embed = retrieval.Embedder.__call__
-  monkeypatch.setattr(
-    retrieval.Embedder,
-    '__call__',
-    lambda self, pictures: embedded.extend(pictures) or embed(self, pictures),
-  )
-  after = gallery.make_gallery(config, str(small), folder)
-  assert after.names == [*before.names, '0first.png']
-  assert len(embedded) == 1
-  assert after.fingerprint != before.fingerprint
-
-
-def test_goes_on_after_a_kill(images, built, tmp_path, monkeypatch):
-  monkeypatch.setattr(gallery, '_CHUNK', 4)
-  config, folder = _config(), tmp_path / 'gallery'
-  add, calls = retrieval.GalleryWriter.add, []
-
-  def stop(self, *args):
-    calls.append(args)
-    if len(calls) == 3:
-      raise KeyboardInterrupt
-    add(self, *args)
-
-  monkeypatch.setattr(retrieval.GalleryWriter, 'add', stop)
-  with pytest.raises(KeyboardInterrupt):
-    gallery.make_gallery(config, str(images), folder)
-  monkeypatch.setattr(retrieval.GalleryWriter, 'add', add)
-  # A kill may leave embeddings without a name, and half a name.
-  with (folder / 'embeddings.f32').open('ab') as file:
-    file.write(b'x' * 130)
-  with (folder / 'pictures.jsonl').open('a') as file:
-    file.write('"half')
-  gallery.make_gallery(config, str(images), folder)
-  ours, theirs = _files(folder), _files(built.folder)
-  embeddings = [
-    np.frombuffer(x.pop('embeddings.f32'), np.float32) for x in (ours, theirs)
-  ]
-  np.testing.assert_allclose(*embeddings, atol=1e-5)
-  assert ours == theirs
-
-
-def test_approximate_index_finds_almost_the_same(tmp_path):
+def _pictures(count, size=(60, 80)):
   rng = np.random.default_rng(0)
-  centres = rng.standard_normal((40, 16))
-  vectors = centres[rng.integers(40, size=4000)]
-  vectors += 0.3 * rng.standard_normal(vectors.shape)
-  vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-  vectors = vectors.astype(np.float32)
-  claimed = retrieval.write_index(tmp_path, vectors)
-  (tmp_path / 'embeddings.f32').write_bytes(vectors.tobytes())
-  names = ''.join(f'"{number}"\n' for number in range(4000))
-  (tmp_path / 'pictures.jsonl').write_text(names)
-  settings = {'images': str(tmp_path), 'size': 16, 'description': {}}
-  (tmp_path / 'settings.json').write_text(json.dumps(settings))
-  queries = vectors[::37]
-  found = retrieval.Gallery(tmp_path, _config(index='ivf').retrieval).search(
-    queries, 5
-  )[1]
-  truth = np.argsort(-(queries @ vectors.T))[:, :5]
-  recall = np.mean([np.isin(a, b) for a, b in zip(found, truth, strict=True)])
-  assert claimed >= 0.95 and recall > 0.9
-  with (tmp_path / 'pictures.jsonl').open('a') as file:
-    file.write('"one more"\n')
-  with (tmp_path / 'embeddings.f32').open('ab') as file:
-    file.write(vectors[:1].tobytes())
-  with pytest.raises(UserError, match='of 4000 pictures, not of 4001: run'):
-    retrieval.Gallery(tmp_path, _config(index='ivf').retrieval)
+  small = rng.integers(0, 256, (count, 4, 5, 3), np.uint8)
+  return np.stack([cv2.resize(rgb, size[::-1]) for rgb in small])
 
 
-def test_pictures_of_a_tfds_data_set(tmp_path, monkeypatch):
-  class Pictures(tfds.core.ShardBasedBuilder, skip_registration=True):
-    name = 'pictures'
-    VERSION = tfds.core.Version('1.0.0')
+@pytest.fixture(scope='module')
+def embed(quick_compiler):
+  return retrieval.make_embedder(_config())
 
-    def _info(self):
-      image = tfds.features.Image(shape=(None, None, 3))
-      features = tfds.features.FeaturesDict({'image': image})
-      return tfds.core.DatasetInfo(builder=self, features=features)
 
-    def _shard_iterators_per_split(self, dl_manager):
-      def examples():
-        for number in range(6):
-          bgr = _picture(number, (40, 50))[..., ::-1]
-          yield number, {'image': cv2.imencode('.png', bgr)[1].tobytes()}
+# Embeddings
 
-      return {'train': [examples]}
 
-  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
-  builder = Pictures(data_dir=str(tmp_path))
-  builder.download_and_prepare(file_format='array_record')
-  monkeypatch.setattr(
-    tfds,
-    'data_source',
-    lambda name, split: tfds.builder_from_directory(
-      str(tmp_path / name / '1.0.0')
-    ).as_data_source(split),
+def test_looks_at_the_middle_of_the_short_side():
+  rgb = np.zeros((256, 400, 3), np.uint8)
+  rgb[16:-16, 88:-88] = np.arange(224, dtype=np.uint8)[:, None, None]
+  seen = retrieval.crop(rgb)
+  np.testing.assert_array_equal(seen, rgb[16:-16, 88:-88])
+  turned = retrieval.crop(rgb.swapaxes(0, 1))
+  np.testing.assert_array_equal(turned, seen.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize('size', [(32, 50), (100, 90), (600, 448)])
+def test_any_size_is_brought_to_one(size):
+  rgb = np.full((*size, 3), 77, np.uint8)
+  assert retrieval.crop(rgb).shape == (224, 224, 3)
+  assert (retrieval.crop(rgb) == 77).all()
+
+
+def test_only_rgb_is_taken(embed):
+  for wrong in (np.zeros((60, 80), np.uint8), np.zeros((60, 80, 3))):
+    with pytest.raises(TypeError, match='expected uint8'):
+      embed([wrong])
+
+
+def test_the_class_token_of_the_vit_in_grey(tmp_path):
+  """With weights from a file, against numpy."""
+  config = _config(train__vit_weights=str(tmp_path / 'vit.npz'))
+  rng = np.random.default_rng(0)
+  model = retrieval.vit.VisionTransformer('test/16', taps=())
+  image = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), image)['params']
+  weights = {
+    name: np.float32(rng.normal(0, 0.1, leaf.shape))
+    for name, leaf in flax.traverse_util.flatten_dict(shapes, sep='/').items()
+  }
+  np.savez(config.train.vit_weights, **weights)
+  rgb = _pictures(2)
+  crops = np.stack([retrieval.crop(picture) for picture in rgb])
+  grey = np.asarray(color.grey(crops), np.float64) / 255
+  _, expected = plain_vit.forward_scenic(weights, 2 * grey - 1, 'tanh', 2)
+  expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+  found = retrieval.make_embedder(config)(rgb)
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_the_pooled_features_of_efficientnet_in_colour():
+  config = _config(
+    retrieval__network='efficientnet_lite0', retrieval__grey=False
   )
-  made = gallery.make_gallery(_config(), 'pictures', tmp_path / 'gallery')
-  assert made.names == ['0', '1', '2', '3', '4', '5']
-  np.testing.assert_array_equal(made.read(4), _picture(4, (40, 50)))
-
-
-def test_says_that_an_untrained_vit_finds_little(capsys):
-  retrieval.Embedder(_config())
-  assert 'will be poor' in capsys.readouterr().out
-
-
-def test_refuses_what_does_not_fit(built, images, tmp_path):
-  def refused(sentence, config=None, images_=str(images), folder=built.folder):
-    with pytest.raises(UserError, match=sentence):
-      gallery.make_gallery(config or _config(), images_, folder)
-
-  refused('grey=True, not False', _config(grey=False))
-  other = _config()
-  other.seed = 1
-  refused('made with weights=', other)
-  refused("network is 'vgg'", _config(network='vgg'))
-  refused("index is 'tree'", _config(index='tree'))
-  refused('no folder, and TFDS has no data set', images_='nowhere')
-  (tmp_path / 'empty').mkdir()
-  refused('holds no pictures', images_=str(tmp_path / 'empty'))
-  elsewhere = tmp_path / 'elsewhere'
-  elsewhere.mkdir()
-  video.write_image(elsewhere / 'a.png', _picture(0))
-  refused('has the pictures of', images_=str(elsewhere))
-  with pytest.raises(UserError, match='no gallery'):
-    retrieval.Gallery(tmp_path, _config().retrieval)
-  with pytest.raises(UserError, match='no approximate index'):
-    retrieval.Gallery(built.folder, _config(index='ivf').retrieval)
-  grey = tmp_path / 'grey'
-  grey.mkdir()
-  video.write_image(grey / 'a.png', np.repeat(_picture(0)[..., :1], 3, -1))
-  refused('none of the 1', images_=str(grey), folder=tmp_path / 'g')
-
-
-def test_shows_the_best_of_a_picture_and_of_a_video(built, tmp_path, capsys):
-  config = _config(near_duplicate=2.0)
-  video.write_image(tmp_path / 'in.png', _picture(5, (55, 85)))
-  (best,) = retrieve.retrieve(
-    config, tmp_path / 'in.png', built.folder, tmp_path / 'out.png'
+  rgb = _pictures(1)
+  crop = retrieval.crop(rgb[0])
+  expected = jax.jit(efficientnet.EfficientNetLite0().apply)(
+    {'params': efficientnet.load_efficientnet_lite0()}, crop[None] / 255
   )
-  names = [built.names[number] for number, _ in best]
-  assert names[0] == 'n00000001/05.png' and best[0][1] > 0.9999
-  printed = capsys.readouterr().out
-  assert [name for name in names if name in printed] == names
-  assert re.search(r'1\.000  n00000001/05\.png', printed)
-  strip = video.read_image(tmp_path / 'out.png')
-  assert strip.shape[1] > 6 * 200
+  expected /= np.linalg.norm(expected)
+  found = retrieval.make_embedder(config)(rgb)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
 
-  with video.VideoWriter(tmp_path / 'in.mp4', video.Format(64, 96)) as writer:
-    for number in range(12):
-      writer.write(video.Frame(_picture(number, (64, 96))))
-  found = retrieve.retrieve(
-    config, tmp_path / 'in.mp4', built.folder, tmp_path / 'out.png'
+
+def test_grey_embeddings_do_not_know_colours(embed):
+  rgb = _pictures(2, (256, 300))  # Not resized, which would come before grey.
+  grey = np.asarray(color.grey(rgb))
+  np.testing.assert_allclose(embed(rgb), embed(grey), atol=0.01)
+  in_colour = retrieval.make_embedder(_config(retrieval__grey=False))
+  assert np.abs(in_colour(rgb) - in_colour(grey)).max() > 0.1
+  np.testing.assert_allclose(in_colour(grey), embed(grey), atol=0.01)
+
+
+def test_embeddings_do_not_depend_on_the_batch(embed):
+  rgb = list(_pictures(70)) + list(_pictures(1, (90, 64)))
+  whole = embed(rgb)
+  assert whole.shape == (71, 32)
+  np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)
+  for i in (0, 3, 66, 70):
+    np.testing.assert_allclose(embed(rgb[i : i + 1])[0], whole[i], atol=1e-5)
+
+
+def test_untrained_is_said_and_trained_is_not(tmp_path, capsys):
+  untrained = retrieval.make_embedder(_config())
+  assert 'Retrieval will be poor' in capsys.readouterr().out
+  config = get_config('tiny')
+  expected = checkpoint.abstract_params(config)
+  params = jax.tree.map(lambda leaf: np.ones(leaf.shape), expected)
+  checkpoint.export(tmp_path / 'export', params, config)
+  trained = retrieval.make_embedder(
+    _config(train__init=str(tmp_path / 'export'))
   )
-  assert len(found) == 3
-  assert [built.names[best[0][0]][-6:-4] for best in found] == [
-    '02',
-    '06',
-    '10',
+  assert not capsys.readouterr().out
+  assert trained.settings['weights'] != untrained.settings['weights']
+  assert trained.settings == untrained.settings | {
+    'weights': trained.settings['weights']
+  }
+
+
+def test_weights_are_known_whatever_file_they_come_in(tmp_path):
+  flat = {'a/b': np.ones(3), 'a/c': np.zeros(2)}
+  tree = {'a': {'c': np.zeros(2), 'b': np.ones(3)}}
+  other = {'a': {'c': np.zeros(2), 'b': np.ones(3) + 1e-6}}
+  digests = [
+    retrieval._digest(x)
+    for x in (flax.traverse_util.unflatten_dict(flat, sep='/'), tree, other)
   ]
+  assert digests[0] == digests[1] != digests[2]
+
+
+def test_an_unknown_network_and_weights_that_do_not_fit(tmp_path):
+  with pytest.raises(
+    UserError, match="network is 'resnet'; known are vit, eff"
+  ):
+    retrieval.make_embedder(_config(retrieval__network='resnet'))
+  path = tmp_path / 'vit.safetensors'
+  write_safetensors(path, {'cls_token': np.zeros((1, 1, 32), np.float32)})
+  with pytest.raises(UserError, match='does not fit the ViT'):
+    retrieval.make_embedder(_config(train__vit_weights=str(path)))
+
+
+# The gallery
+
+
+class _Source:
+  """Pictures that nobody looks at."""
+
+  address = '/nowhere'
+
+
+SETTINGS = {'network': 'vit', 'weights': 'abc', 'width': 8, 'grey': True}
+
+
+def _unit(count, width=8, seed=0):
+  x = np.random.default_rng(seed).normal(size=(count, width))
+  return np.float32(x / np.linalg.norm(x, axis=1, keepdims=True))
+
+
+def _write(folder, embeddings):
+  writer = gallery.Writer(folder, SETTINGS, _Source)
+  first = writer.rows
+  names = [f'd/{first + i}.jpg' for i in range(len(embeddings))]
+  writer.add(names, embeddings)
+
+
+def test_a_search_sorts_all_cosines(tmp_path):
+  embeddings, queries = _unit(300), _unit(25, seed=1)
+  _write(tmp_path, embeddings)
+  opened = retrieval.Gallery.open(tmp_path)
+  assert isinstance(opened.embeddings, np.memmap) and len(opened) == 300
+  cosines = np.float64(queries) @ np.float64(embeddings).T
+  order = np.argsort(-cosines, axis=1)
+  for few in (queries, queries[:1]):
+    scores, numbers = opened.search(few, 7)
+    np.testing.assert_array_equal(numbers, order[: len(few), :7])
+    expected = np.take_along_axis(cosines[: len(few)], numbers, 1)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+  scores, numbers = opened.search(queries, 1000)
+  assert numbers.shape == (25, 300)
+  with pytest.raises(TypeError, match=r'expected queries \[q, 8\]'):
+    opened.search(_unit(2, width=9), 5)
+
+
+def test_names_by_number(tmp_path):
+  writer = gallery.Writer(tmp_path, SETTINGS, _Source)
+  names = ['a.jpg', 'Bäume/Ähre 1.jpg', 'x\r.png', 'b/\udcff.jpg', 'c']
+  writer.add(names, _unit(5))
+  opened = retrieval.Gallery.open(tmp_path)
+  assert [opened.name(i) for i in range(5)] == names
+
+
+def _near(one, cosine, seed):
+  """A vector at a given cosine to another."""
+  other = _unit(1, seed=seed)[0]
+  other -= other @ one * one
+  other /= np.linalg.norm(other)
+  return np.float32(cosine * one + np.sqrt(1 - cosine**2) * other)
+
+
+def test_of_near_duplicates_the_better_one_is_kept(tmp_path):
+  a, b, c = np.eye(8, dtype=np.float32)[:3]
+  query = np.float32(0.8 * a + 0.5 * b + 0.2 * c)[None]
+  query /= np.linalg.norm(query)
+  twins = [_near(a, 0.98, seed) for seed in range(6)]
+  _write(tmp_path, np.stack([c, *twins[:3], a, *twins[3:], b]))
+  opened = retrieval.Gallery.open(tmp_path)
+  scores = opened.search(query, 9)[0][0]
+  ((first, second, third),) = opened.best(query, 3, near_duplicate=0.9)
+  assert first[1] == pytest.approx(scores[0])  # Of all seven that are like a.
+  assert 1 <= first[0] <= 7
+  assert [second[0], third[0]] == [8, 0]
+  assert second[1] == pytest.approx(float(query[0] @ b), abs=1e-5)
+  # Fewer than asked for rather than the same twice.
+  assert len(opened.best(query, 5, near_duplicate=0.9)[0]) == 3
+  # 1 lets all stay, twins alike.
+  numbers = [number for number, _ in opened.best(query, 5)[0]]
+  assert numbers == opened.search(query, 5)[1][0].tolist()
+
+
+def test_best_of_each_query(tmp_path):
+  embeddings = _unit(50)
+  _write(tmp_path, embeddings)
+  best = retrieval.Gallery.open(tmp_path).best(embeddings[:4], 2, 0.999)
+  assert [rows[0][0] for rows in best] == [0, 1, 2, 3]
+  assert all(len(rows) == 2 for rows in best)
+
+
+def test_rows_half_written_are_not_seen(tmp_path):
+  """As they are while another process adds to the gallery."""
+  _write(tmp_path, _unit(4))
+  whole = retrieval.Gallery.open(tmp_path)
+  with open(tmp_path / 'embeddings.f32', 'ab') as file:
+    file.write(bytes(4 * 8 + 5))
+  assert len(retrieval.Gallery.open(tmp_path)) == 4
+  with open(tmp_path / 'pictures.txt', 'ab') as file:
+    file.write(b'whole\nhalf')
+  assert len(retrieval.Gallery.open(tmp_path)) == 5
+  assert len(whole) == 4 and whole.name(3) == 'd/3.jpg'
+
+
+def test_the_fingerprint_is_of_pictures_and_settings(tmp_path):
+  for name in ('a', 'b', 'c', 'd'):
+    _write(tmp_path / name, _unit(3))
+  _write(tmp_path / 'c', _unit(1))
+  settings = tmp_path / 'd/settings.json'
+  settings.write_text(settings.read_text().replace('abc', 'abd'))
+  prints = [
+    retrieval.Gallery.open(tmp_path / name).fingerprint for name in 'abcd'
+  ]
+  assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_what_cannot_be_opened_is_said(tmp_path):
+  with pytest.raises(
+    UserError, match='no gallery: build one by --mode=gallery'
+  ):
+    retrieval.Gallery.open(tmp_path / 'nowhere')
+  gallery.Writer(tmp_path / 'empty', SETTINGS, _Source)
+  with pytest.raises(UserError, match='empty holds no pictures yet'):
+    retrieval.Gallery.open(tmp_path / 'empty')
+  _write(tmp_path / 'broken', _unit(3))
+  (tmp_path / 'broken/settings.json').write_text('{"width"')
+  with pytest.raises(UserError, match='broken is damaged'):
+    retrieval.Gallery.open(tmp_path / 'broken')
+  with pytest.raises(UserError, match="index is 'hnsw'; known are exact, ivf"):
+    retrieval.Gallery.open(tmp_path / 'broken', 'hnsw')
+
+
+def test_an_index_is_of_the_gallery_as_it_is(tmp_path):
+  embeddings = _unit(500)
+  _write(tmp_path, embeddings)
+  with pytest.raises(
+    UserError, match='has no index ivf: .*retrieval.index=ivf'
+  ):
+    retrieval.Gallery.open(tmp_path, 'ivf')
+  gallery.build_index(tmp_path, embeddings)
+  opened = retrieval.Gallery.open(tmp_path, 'ivf')
+  scores, numbers = opened.search(embeddings[:20], 1)
+  np.testing.assert_array_equal(numbers[:, 0], range(20))
+  np.testing.assert_allclose(scores, 1, atol=1e-5)
+  _write(tmp_path, _unit(1, seed=2))
+  with pytest.raises(UserError, match='has changed since its index ivf'):
+    retrieval.Gallery.open(tmp_path, 'ivf')
+  path = tmp_path / 'ivf.index'
+  path.write_bytes(path.read_bytes()[:-100])
+  with pytest.raises(UserError, match='ivf.index is damaged: remove it'):
+    retrieval.Gallery.open(tmp_path, 'ivf')
+
+
+@pytest.mark.parametrize(
+  ('changed', 'sentence'),
+  [
+    (
+      {'network': 'efficientnet_lite0'},
+      'retrieval.network=vit, not efficientn',
+    ),
+    ({'grey': False}, 'config.retrieval.grey=True, not False: set this'),
+    ({'weights': 'xyz'}, 'with other weights of vit'),
+    ({'variant': 'S/16'}, 'config.model.vit.variant=None, not S/16'),
+  ],
+)
+def test_queries_of_another_network_are_refused(tmp_path, changed, sentence):
+  _write(tmp_path, _unit(3))
+
+  class Embedder:
+    settings = SETTINGS | changed
+
+  with pytest.raises(UserError, match=sentence):
+    retrieval.Gallery.open(tmp_path).check(Embedder)
+
+
+def test_gallery_and_embedder_are_opened_together(tmp_path, embed):
+  gallery.Writer(tmp_path, embed.settings, _Source).add(['a'], _unit(1, 32))
+  _, opened = retrieval.open_with_embedder(_config(), tmp_path)
+  assert len(opened) == 1
+  with pytest.raises(UserError, match='has no index ivf'):
+    retrieval.open_with_embedder(_config(retrieval__index='ivf'), tmp_path)
+  with pytest.raises(UserError, match='config.retrieval.grey=True, not False'):
+    retrieval.open_with_embedder(_config(retrieval__grey=False), tmp_path)
+
+
+def test_a_gallery_whose_pictures_are_gone_names_the_place(tmp_path):
+  _write(tmp_path, _unit(3))
+  opened = retrieval.Gallery.open(tmp_path)
+  with pytest.raises(UserError, match='lost its picture d/1.jpg .*/nowhere'):
+    opened.read(1)
+
+
+def test_settings_are_kept_for_people(tmp_path):
+  _write(tmp_path, _unit(3))
+  kept = json.loads((tmp_path / 'settings.json').read_text())
+  assert kept == SETTINGS | {'sources': [{'first': 0, 'images': '/nowhere'}]}

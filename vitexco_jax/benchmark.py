@@ -9,11 +9,12 @@ speed does not depend on them. Nothing else should run on the machine.
   video            colorize from file to file, for all but the paper's config
   video_memory     the same, of a short and a long video
   training         one update; the paper's size on a GPU only
-  retrieval        exact and approximate search in a gallery of ImageNet's size
-  quality          of a gallery of ImageNet's pictures, if one is given: whether
-                   what a grey picture finds is of its own synset
+  retrieval        searching as many made-up embeddings as ImageNet's ViT-Ti gives
   feed             samples from the records at config.data.records, if there are
                    any, off the disk and out of the system's cache
+
+With a gallery it is the gallery that is measured, and nothing else: how often the
+nearest picture of a picture of ImageNet is of the same synset.
 """
 
 import collections
@@ -34,6 +35,7 @@ import resource
 import statistics
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +51,7 @@ from vitexco_jax import (
   color,
   data,
   files,
+  gallery,
   retrieval,
   train,
   video,
@@ -85,33 +88,36 @@ class Row(NamedTuple):
 def benchmark(
   config: ml_collections.ConfigDict,
   output: Path,
-  gallery: Path | None = None,
+  searched: Path | None = None,
 ) -> None:
   """Runs the parts that suit the config; prints and writes what they find.
 
   Args:
     config: its `variant` decides the parts.
-    output: a folder; `benchmark_VARIANT.json` in it is replaced.
-    gallery: whose quality is measured.
+    output: a folder; `benchmark_VARIANT.json` in it is replaced, or
+      `benchmark_gallery.json`.
+    searched: a gallery of that config, to measure instead.
 
   Raises:
     UserError: the folder cannot be written, or the config cannot be trained on
       this machine.
   """
-  path = output / f'benchmark_{config.variant}.json'
+  name = config.variant if searched is None else 'gallery'
+  path = output / f'benchmark_{name}.json'
   files.make_folder('--output', output)
   machine = _alone(_describe_machine)
   print(', '.join(str(value) for value in machine.values()))
-  parts = list(_parts(config, machine['platform'] == 'gpu'))
+  if searched is not None:
+    parts = [functools.partial(retrieval_quality, config, searched)]
+  else:
+    parts = list(_parts(config, machine['platform'] == 'gpu'))
+    if Path(config.data.records).exists():
+      parts.append(functools.partial(feed, config))
+    else:
+      print(f'no records at {config.data.records}: the feed is not measured')
   if any(part.func is training for part in parts):
     train.micro_batch_size(config, machine['devices'])  # Refused now, not late.
   rows = []
-  if gallery is not None:
-    parts.append(functools.partial(quality, config, gallery))
-  if Path(config.data.records).exists():
-    parts.append(functools.partial(feed, config))
-  else:
-    print(f'no records at {config.data.records}: the feed is not measured')
   for part in parts:
     # Grain's processes are handed the flags, which only this one has.
     for row in part() if part.func is feed else _alone(part):
@@ -137,7 +143,6 @@ def _parts(
   """The parts to run, each a call without arguments."""
   part = functools.partial
   yield part(matching, config)
-  yield part(search, config)
   if config.variant != 'paper':
     yield part(video_speed, config)
     yield part(video_memory, config, frames=300)
@@ -151,6 +156,8 @@ def _parts(
       for size in ((224, 384), (480, 864), (544, 960)):
         yield part(network, config, size, dtype, _GPU_BLOCK)
       yield part(training, config, dtype)
+  if config.variant != 'tiny':
+    yield part(retrieval_speed)
 
 
 def _alone(function: Callable[[], Any]) -> Any:
@@ -409,119 +416,121 @@ def training(
   ]
 
 
-def search(
-  config: ml_collections.ConfigDict,
-  count: int = 1_280_000,
-  size: int = 192,
-  batch: int = 1000,
+def retrieval_speed(
+  count: int = 1_280_000, width: int = 192, clusters: int = 10_000
 ) -> list[Row]:
-  """Searches a made-up gallery whose pictures come in clusters.
+  """Searches a gallery of made-up embeddings, exactly and approximately.
 
   Args:
-    config: for how many are found.
-    count: of pictures; ImageNet has 1.28 million.
-    size: of an embedding; that of ViT-Ti.
-    batch: queries at a time.
+    count: pictures, by default as ImageNet has.
+    width: of an embedding, by default ViT-Ti's.
+    clusters: that the embeddings fall into; the cosine between one and the
+      centre of its cluster is about 0.7.
 
   Returns:
-    Times to open the gallery and to search it exactly and approximately, and the
-    share of the true best five that the latter finds.
+    Times of opening and searching, and the recall of the approximate index.
   """
-  name = f'search of {count} x {size}'
-  rows = []
-  with tempfile.TemporaryDirectory() as folder:
-    queries = _write_made_up_gallery(Path(folder), count, size, batch)
-    start = time.perf_counter()
-    embeddings = retrieval.read_embeddings(Path(folder), count, size)
-    retrieval.write_index(Path(folder), embeddings)
-    seconds = time.perf_counter() - start
-    rows.append(Row(f'{name}, to make the index', seconds, 's'))
-    found = {}
-    for index in ('exact', 'ivf'):
-      settings = config.retrieval.copy_and_resolve_references()
-      settings.index = index
-      start = time.perf_counter()
-      gallery = retrieval.Gallery(Path(folder), settings)
-      seconds = time.perf_counter() - start
-      rows.append(Row(f'{name}, {index}, open', 1e3 * seconds, 'ms'))
-      turns = itertools.cycle(range(len(queries)))
-
-      def one(gallery=gallery, turns=turns):
-        return gallery.search(queries[next(turns)][None], 5)
-
-      (times,) = _times([one], at_most=200)
-      rows.append(Row(f'{name}, {index}, one query', *_median(times, 'ms')))
-      start = time.perf_counter()
-      _, found[index] = gallery.search(queries, 5)
-      seconds = time.perf_counter() - start
-      rows.append(Row(f'{name}, {index}, {batch} queries', seconds, 's'))
-  hits = [np.isin(a, b) for a, b in zip(*found.values(), strict=True)]
-  return [*rows, Row(f'{name}, ivf, recall of 5', 100 * np.mean(hits), '%')]
-
-
-def _write_made_up_gallery(
-  folder: Path, count: int, size: int, batch: int
-) -> np.ndarray:
-  """Writes embeddings around random centres; returns others as queries."""
   rng = np.random.default_rng(0)
-  centres = rng.standard_normal((1000, size), np.float32)
+  centres = rng.standard_normal((clusters, width), np.float32)
 
   def draw(number):
-    vectors = centres[rng.integers(len(centres), size=number)]
-    vectors = vectors + 0.7 * rng.standard_normal(vectors.shape, np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    x = centres[rng.integers(clusters, size=number)]
+    x = x + rng.standard_normal((number, width), np.float32)
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
-  with (folder / 'embeddings.f32').open('wb') as file:
+  queries = draw(1000)
+  one = itertools.cycle(np.split(queries, len(queries)))
+  name = f'retrieval of {count} x {width}'
+  with tempfile.TemporaryDirectory() as folder:
+    source = types.SimpleNamespace(address='made up')
+    writer = gallery.Writer(Path(folder), {'width': width}, source)
     for first in range(0, count, 1 << 16):
-      file.write(draw(min(1 << 16, count - first)).tobytes())
-  names = (
-    f'"n{i % 1000:08d}/n{i % 1000:08d}_{i}.JPEG"\n' for i in range(count)
-  )
-  (folder / 'pictures.jsonl').write_text(''.join(names))
-  settings = {'images': str(folder), 'size': size, 'description': {}}
-  (folder / 'settings.json').write_text(json.dumps(settings))
-  return draw(batch)
+      numbers = range(first, min(first + (1 << 16), count))
+      writer.add([f'{i:07d}.jpg' for i in numbers], draw(len(numbers)))
+
+    def measure(index):
+      (opening,) = _times([lambda: retrieval.Gallery.open(folder, index)])
+      opened = retrieval.Gallery.open(folder, index)
+      (single,) = _times([lambda: opened.search(next(one), 5)], at_most=100)
+      (many,) = _times([lambda: opened.search(queries, 5)])
+      rows = [
+        Row(f'{name}, {index}, opening', *_median(opening, 'ms')),
+        Row(f'{name}, {index}, one query', *_median(single, 'ms')),
+        Row(f'{name}, {index}, 1000 queries', *_median(many, 's')),
+      ]
+      return rows, opened.search(queries, 5)[1]
+
+    exact, true = measure('exact')
+    start = time.perf_counter()
+    made = gallery.build_index(
+      Path(folder), retrieval.Gallery.open(folder).embeddings
+    )
+    building = Row(f'{name}, ivf, building', time.perf_counter() - start, 's')
+    ivf, found = measure('ivf')
+  return [
+    *exact,
+    building,
+    Row(f'{name}, ivf, lists', made.lists, ''),
+    Row(f'{name}, ivf, lists looked through', made.probes, ''),
+    *ivf,
+    Row(f'{name}, ivf, recall@5', gallery.recall_of(found, true), ''),
+  ]
 
 
-def quality(config: ml_collections.ConfigDict, folder: Path) -> list[Row]:
-  """Asks a gallery for what is most like its own pictures, in grey.
+def retrieval_quality(
+  config: ml_collections.ConfigDict, folder: Path, at_most: int = 2000
+) -> list[Row]:
+  """How often the nearest picture of ImageNet is of the same synset.
+
+  Queries are pictures of the gallery, whose nearest other is looked for. They
+  are of synsets that had five pictures at least before grey ones were refused.
 
   Args:
-    config: of the gallery.
-    folder: a gallery of pictures in whose names their ImageNet synset stands.
+    config: that the gallery was built with.
+    folder: the gallery's; the names of its pictures hold their synsets.
+    at_most: queries, drawn evenly.
 
   Returns:
-    The share of queries whose nearest other picture is of their synset, for
-    synsets of which there are five or six pictures.
+    The share for queries in grey and, where the gallery is not grey, in colour.
 
   Raises:
-    UserError: there are none, or the gallery is of another config.
+    UserError: no names have synsets with five pictures.
   """
-  gallery = retrieval.Gallery(folder, config.retrieval)
-  embedder = retrieval.Embedder(config)
-  gallery.check(embedder)
-  synsets = [re.search(r'n\d{8}', name) for name in gallery.names]
-  synsets = [synset and synset[0] for synset in synsets]
-  counts = collections.Counter(filter(None, synsets))
-  asked = [i for i, synset in enumerate(synsets) if 5 <= counts[synset] <= 6]
-  if not asked:
+  embed, opened = retrieval.open_with_embedder(config, folder)
+  synsets = [_synset(opened.name(i)) for i in range(len(opened))]
+  sizes = collections.Counter(synsets)
+  sizes.update(_synset(x['name']) for x in gallery.read_left_out(folder))
+  wanted = [i for i, x in enumerate(synsets) if x and sizes[x] >= 5]
+  if not wanted:
     raise UserError(
-      f'--gallery={folder} has no five or six pictures of any ImageNet synset'
+      f'--gallery={folder} has no five pictures of one ImageNet synset: names '
+      'like n01440764_10026.JPEG tell these'
     )
-  right = 0
-  for first in range(0, len(asked), 64):
-    some = asked[first : first + 64]
-    grey = [np.asarray(color.grey(gallery.read(i))) for i in some]
-    for i, best in zip(some, gallery.search(embedder(grey), 2)[1], strict=True):
-      nearest = next(number for number in best if number != i)
-      right += synsets[nearest] == synsets[i]
-  share = 100 * right / len(asked)
-  chance = 100 * np.mean([counts[synsets[i]] - 1 for i in asked]) / len(gallery)
-  name = f'{config.retrieval.network}, nearest of the same synset'
-  return [
-    Row(f'{name}, of {len(asked)} queries', share, '%'),
-    Row(f'{name}, by chance', chance, '%'),
-  ]
+  places = np.linspace(0, len(wanted) - 1, min(at_most, len(wanted)))
+  wanted = [wanted[int(place)] for place in places]
+  crops = np.stack([retrieval.crop(opened.read(i)) for i in wanted])
+  queries = {'grey': np.asarray(color.grey(crops))}
+  if not config.retrieval.grey:
+    queries['colour'] = crops
+  kind = 'grey' if config.retrieval.grey else 'colour'
+  name = f'{config.retrieval.network}, {len(opened)} pictures in {kind}'
+  rows = [Row(f'{name}, queries', len(wanted), '')]
+  for how, seen in queries.items():
+    # The picture itself is the nearest, unless it has a twin.
+    _, found = opened.search(embed.embed_crops(seen), 2)
+    nearest = np.where(found[:, 0] == wanted, found[:, 1], found[:, 0])
+    same = [
+      synsets[i] == synsets[j] for i, j in zip(wanted, nearest, strict=True)
+    ]
+    what = f'{name}, {how} queries, nearest of the synset'
+    rows.append(Row(what, 100 * float(np.mean(same)), '%'))
+  return rows
+
+
+def _synset(name: str) -> str:
+  """The WordNet number in a name of ImageNet's; empty if there is none."""
+  found = re.search(r'(?<![A-Za-z0-9])n\d{8}(?![A-Za-z0-9])', name)
+  return found[0] if found else ''
 
 
 def feed(config: ml_collections.ConfigDict, batches: int = 40) -> list[Row]:

@@ -187,7 +187,7 @@ def _settings(
   settings = {name: data[name] for name in names.split()}
   settings['seed'] = config.seed
   if gallery is not None:
-    opened = retrieval.Gallery(gallery, config.retrieval)
+    opened = retrieval.Gallery.open(gallery, config.retrieval.index)
     settings['retrieval'] = config.retrieval
     settings['gallery'] = opened.fingerprint
   return json.loads(ml_collections.ConfigDict(settings).to_json())
@@ -358,7 +358,8 @@ def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
   if job.gallery is None:
     return [[]] * len(rgb)
   embed, gallery = _open_gallery(job.gallery, job.config)
-  best = gallery.best(embed(rgb))
+  settings = ml_collections.ConfigDict(json.loads(job.config)).retrieval
+  best = gallery.best(embed(rgb), settings.count, settings.near_duplicate)
   return [[number for number, _ in pictures] for pictures in best]
 
 
@@ -366,10 +367,7 @@ def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
 def _open_gallery(path: Path, config: str):
   """Once for each process."""
   config = ml_collections.ConfigDict(json.loads(config))
-  embedder = retrieval.Embedder(config)
-  gallery = retrieval.Gallery(path, config.retrieval)
-  gallery.check(embedder)
-  return embedder, gallery
+  return retrieval.open_with_embedder(config, path)
 
 
 def _write_reference(
@@ -377,7 +375,7 @@ def _write_reference(
 ):
   _, gallery = _open_gallery(job.gallery, job.config)
   rgb = _scale_and_crop(gallery.read(number), size)
-  writer.write(records.encode(rgb, gallery.names[number], number))
+  writer.write(records.encode(rgb, gallery.name(number), number))
 
 
 # --- Jobs and what becomes of them ---

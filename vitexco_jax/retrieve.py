@@ -1,63 +1,72 @@
-"""--mode=retrieve: shows which references a gallery has for a picture or a video.
+"""--mode=retrieve: the pictures of a gallery that are most like a query.
 
-A video is asked about at three moments. The picture that is written has a row for
-each: the query, then the best, the most alike first, under their cosines.
+The query is a picture or a video. Of a video three frames are taken, from the
+middle of each third, as its scenes may differ. The pictures are written as a
+strip, a row for each frame: the frame, then its best, with their scores.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import ml_collections
 import numpy as np
 
-from vitexco_jax import retrieval, strips
-from vitexco_jax.video import VideoReader, write_image
+from vitexco_jax import retrieval, strips, video
 
-_MOMENTS = (1 / 6, 3 / 6, 5 / 6)  # Of a video's length.
+_MOMENTS = 3  # Of a video.
 
 
 def retrieve(
   config: ml_collections.ConfigDict, query: Path, gallery: Path, output: Path
-) -> list[list[tuple[int, float]]]:
-  """Finds the best references for a picture or for moments of a video.
+) -> list[list[tuple[str, float]]]:
+  """Finds references for a picture or a video, shows and prints them.
 
   Args:
-    config: `retrieval` as the gallery was made.
-    query: an image, a folder of frames or a video.
-    gallery: a gallery.
-    output: image file to be written.
+    config: its `retrieval` says how; it must be that of the gallery.
+    query: an image, a video or a folder of frames.
+    gallery: to search.
+    output: an image, which is replaced if it is there.
 
   Returns:
-    For each query pairs of a picture's number and its cosine, the best first.
+    For each frame looked at the names and scores of the best pictures.
 
   Raises:
-    UserError: query or gallery cannot be read, or output not be written.
+    UserError: the query cannot be read, the gallery is of other settings, or the
+      output cannot be written.
   """
-  opened = retrieval.Gallery(gallery, config.retrieval)
-  frames = dict(_moments(query))
-  embedder = retrieval.Embedder(config)
-  opened.check(embedder)
-  found = opened.best(embedder(list(frames.values())))
-  rows, labels = [], []
-  for (index, rgb), best in zip(frames.items(), found, strict=True):
-    print(f'{query}, frame {index}:')
-    for number, cosine in best:
-      print(f'  {cosine:.3f}  {opened.names[number]}')
-    rows.append([rgb, *(opened.read(number) for number, _ in best)])
-    scores = '  '.join(f'{cosine:.3f}' for _, cosine in best)
-    labels.append(f'frame {index}, then by cosine: {scores}')
-  write_image(output, strips.strip(rows, labels, width=200))
-  print(f'Wrote {output}')
-  return found
+  embed, opened = retrieval.open_with_embedder(config, gallery)
+  frames = _moments(query)
+  best = opened.best(
+    embed(frames.values()),
+    config.retrieval.count,
+    config.retrieval.near_duplicate,
+  )
+  rows, labels, named = [], [], []
+  for (place, rgb), found in zip(frames.items(), best, strict=True):
+    rows.append([rgb, *(opened.read(number) for number, _ in found)])
+    scores = '  '.join(f'{score:.2f}' for _, score in found)
+    labels.append(f'{place}; its best: {scores}')
+    named.append([(opened.name(number), score) for number, score in found])
+    print(place)
+    for name, score in named[-1]:
+      print(f'  {score:.3f}  {name}')
+  video.write_image(output, strips.strip(rows, labels))
+  print(f'To look at: {output}')
+  return named
 
 
-def _moments(query: Path) -> Iterator[tuple[int, np.ndarray]]:
-  """Yields a few frames with their numbers."""
-  with VideoReader(query) as reader:
-    count = reader.num_frames or 1
-    wanted = {int(count * share) for share in _MOMENTS}
+def _moments(query: Path) -> dict[str, np.ndarray]:
+  """Frames to find references for, [h, w, 3] uint8, by what they are called."""
+  with video.VideoReader(query) as reader:
+    if reader.kind == 'image':
+      return {query.name: next(reader).rgb}
+    count = reader.num_frames or sum(1 for _ in reader)
+  wanted = [(2 * i + 1) * count // (2 * _MOMENTS) for i in range(_MOMENTS)]
+  frames = {}
+  with video.VideoReader(query) as reader:
     for index, frame in enumerate(reader):
+      name = f'{query.name}, frame {index}'
       if index in wanted:
-        yield index, frame.rgb
-      if index == max(wanted):
-        return
+        frames[name] = frame.rgb
+      if index == wanted[-1]:
+        break
+  return frames or {name: frame.rgb}  # A file may hold less than it says.

@@ -154,6 +154,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
   """
   with _explained('read', path):
     data = Path(path).read_bytes()
+  return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: str | os.PathLike) -> np.ndarray:
+  """Returns what an image file holds; `path` is its name in an error."""
   if not data:
     raise UserError(f'{path} is empty: 0 bytes')
   try:
