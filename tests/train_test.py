@@ -305,7 +305,7 @@ def test_log_has_every_term_and_rate(uninterrupted):
   assert [row['update'] for row in rows] == [1, 2, 3, 4]
   for row in rows:
     assert set(row) == {
-      *('update', 'loss'),
+      *('update', 'loss', 'skipped_samples'),
       *(
         f'{kind}/{x}'
         for kind in ('raw', 'weighted')
