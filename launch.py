@@ -97,8 +97,10 @@ _BEAM = flags.DEFINE_string(
 _VIDEO = flags.DEFINE_string(
   'video', None, 'colorize, demo: a video, a folder of frames, or an image.'
 )
-_REFERENCE = flags.DEFINE_string(
-  'reference', None, 'colorize: a colour image, or first-frame.'
+_REFERENCE = flags.DEFINE_multi_string(
+  'reference',
+  None,
+  'colorize: a colour image, or first-frame; several by giving it again.',
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go.')
 _OVERWRITE = flags.DEFINE_bool(

@@ -227,7 +227,7 @@ def test_video_to_video_keeps_time_stamps(
 ):
   stamps = [0, 40, 120, 160, 280, 320, 400]
   path = _write(tmp_path / 'in.mkv', _frames(7), stamps)
-  colorize.colorize(colorizer, path, reference, tmp_path / 'out.mkv')
+  colorize.colorize(colorizer, path, [reference], tmp_path / 'out.mkv')
   with video.VideoReader(tmp_path / 'out.mkv') as reader:
     found = list(reader)
   ticks = [frame.pts * reader.format.time_base for frame in found]
@@ -242,7 +242,7 @@ def test_folder_to_folder_keeps_names(tmp_path, colorizer, reference, coloured):
   (tmp_path / 'in').mkdir()
   for i, rgb in enumerate(_frames(4)):
     video.write_image(tmp_path / f'in/shot{i}.png', rgb)
-  colorize.colorize(colorizer, tmp_path / 'in', reference, tmp_path / 'out')
+  colorize.colorize(colorizer, tmp_path / 'in', [reference], tmp_path / 'out')
   names = [f'shot{i}.png' for i in range(4)]
   assert sorted(x.name for x in (tmp_path / 'out').iterdir()) == names
   found = [video.read_image(tmp_path / 'out' / name) for name in names]
@@ -251,7 +251,7 @@ def test_folder_to_folder_keeps_names(tmp_path, colorizer, reference, coloured):
 
 def test_single_image(tmp_path, colorizer, reference, coloured):
   video.write_image(tmp_path / 'in.png', _frames(1)[0])
-  args = (colorizer, tmp_path / 'in.png', reference, tmp_path / 'out.png')
+  args = (colorizer, tmp_path / 'in.png', [reference], tmp_path / 'out.png')
   colorize.colorize(*args)
   _assert_same([video.read_image(tmp_path / 'out.png')], coloured[:1])
   before = (tmp_path / 'out.png').read_bytes()
@@ -264,17 +264,33 @@ def test_single_image(tmp_path, colorizer, reference, coloured):
 def test_first_frame_of_a_video_is_its_reference(tmp_path, colorizer):
   frames = _frames(2)
   path = _write(tmp_path / 'in.mkv', frames)
-  colorize.colorize(colorizer, path, 'first-frame', tmp_path / 'out')
+  colorize.colorize(colorizer, path, ['first-frame'], tmp_path / 'out')
   colorizer.set_reference(frames[0], first_frame=True)
   expected = list(colorizer.colorize(frames))
   found = [video.read_image(x) for x in sorted((tmp_path / 'out').iterdir())]
   _assert_same(found, expected)
 
 
+def test_the_first_frame_leads_other_references(tmp_path, colorizer, reference):
+  frames = _frames(2)
+  path = _write(tmp_path / 'in.mkv', frames)
+  colorize.colorize(
+    colorizer, path, [reference, 'first-frame'], tmp_path / 'out'
+  )
+  other = video.read_image(reference)
+  colorizer.set_reference(frames[0], other, first_frame=True)
+  expected = list(colorizer.colorize(frames))
+  found = [video.read_image(x) for x in sorted((tmp_path / 'out').iterdir())]
+  _assert_same(found, expected)
+  colorizer.set_reference(frames[0], first_frame=True)
+  alone = list(colorizer.colorize(frames))
+  assert np.abs(np.float32(alone) - np.float32(expected)).mean() > 0.5
+
+
 def test_grey_reference_warns(tmp_path, colorizer, capsys):
   grey = np.repeat(_picture()[..., :1], 3, -1)
   video.write_image(tmp_path / 'grey.png', grey)
-  args = (tmp_path / 'grey.png', str(tmp_path / 'grey.png'))
+  args = (tmp_path / 'grey.png', [str(tmp_path / 'grey.png')])
   colorize.colorize(colorizer, *args, tmp_path / 'out.png')
   assert 'grey.png has no colour' in capsys.readouterr().err
   assert (tmp_path / 'out.png').exists()
@@ -288,7 +304,7 @@ def test_broken_stream_is_coloured_as_far_as_it_goes(
   path = _write(tmp_path / 'in.mkv', frames)
   data = path.read_bytes()
   path.write_bytes(data[: len(data) * 2 // 3])
-  colorize.colorize(colorizer, path, reference, tmp_path / 'out')
+  colorize.colorize(colorizer, path, [reference], tmp_path / 'out')
   made = len(list((tmp_path / 'out').iterdir()))
   assert 6 <= made <= 8
   message = capsys.readouterr().err
@@ -302,9 +318,10 @@ def test_nothing_is_left_where_colouring_fails(tmp_path, colorizer, reference):
     video.write_image(tmp_path / f'in/{i}.png', rgb)
   (tmp_path / 'in/2.png').write_bytes(b'no picture')
   with pytest.raises(UserError, match=r'2\.png is not an image'):
-    colorize.colorize(colorizer, tmp_path / 'in', reference, tmp_path / 'out')
+    colorize.colorize(colorizer, tmp_path / 'in', [reference], tmp_path / 'out')
   with pytest.raises(UserError, match=r'none\.png'):
+    missing = str(tmp_path / 'none.png')
     colorize.colorize(
-      colorizer, tmp_path / 'in', str(tmp_path / 'none.png'), tmp_path / 'out'
+      colorizer, tmp_path / 'in', [reference, missing], tmp_path / 'out'
     )
   assert [x.name for x in tmp_path.iterdir()] == ['in']

@@ -14,7 +14,11 @@ from skimage import color as skcolor
 from configs.vitexco import get_config
 from vitexco_jax.models import vit
 from vitexco_jax.models.feature_transform import Decoder
-from vitexco_jax.models.vitexco import Generator, colorize_clip
+from vitexco_jax.models.vitexco import (
+  Generator,
+  colorize_clip,
+  competing,
+)
 from vitexco_jax.structs import Guidance
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -132,6 +136,23 @@ def test_clips_keep_to_their_own_reference(call, reference, guidance):
     np.testing.assert_allclose(x, y, atol=1e-3)
   mixed = call(_luminance(), swap(reference), method='guide')
   assert np.abs(mixed.warped_ab - guidance.warped_ab).mean() > 1
+
+
+def test_of_several_references_the_more_confident_gives_the_colour(
+  variables, reference
+):
+  settings = dict(_generator().correspondence, temperature=0)
+  generator = _generator(correspondence=settings)
+  guide = jax.jit(functools.partial(generator.apply, method='guide'))
+  other = generator.apply(variables, _rgb(2, seed=9), method='encode_reference')
+  first, second, both = (
+    guide(variables, _luminance(), x)
+    for x in (reference, other, competing([reference, other]))
+  )
+  wins = first.confidence >= second.confidence
+  assert 0.1 < wins.mean() < 0.9
+  for x, y, z in zip(first, second, both, strict=True):
+    np.testing.assert_allclose(np.where(wins, x, y), z, atol=1e-5)
 
 
 def test_scan_equals_the_plain_loop(call, guidance, coloured):

@@ -1,4 +1,4 @@
-"""Colouring a video of any length with one reference.
+"""Colouring a video of any length with one reference or several.
 
 `VideoColorizer` is the Python door, `colorize` the command. Frames stream
 through in blocks: the networks see them at the working size, the predicted ab
@@ -17,7 +17,7 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,11 @@ import tqdm
 
 from vitexco_jax import checkpoint, color, video
 from vitexco_jax.errors import UserError
-from vitexco_jax.models.vitexco import Generator, colorize_clip
+from vitexco_jax.models.vitexco import (
+  Generator,
+  colorize_clip,
+  competing,
+)
 
 FIRST_FRAME = 'first-frame'
 
@@ -98,19 +102,28 @@ class VideoColorizer:
       checkpoint.check_params(params, expected, f'{path}, as it is set here,')
     return cls(params, config)
 
-  def set_reference(self, rgb: np.ndarray, first_frame: bool = False) -> None:
-    """Takes a reference and starts afresh.
+  def set_reference(self, *rgb: np.ndarray, first_frame: bool = False) -> None:
+    """Takes references and starts afresh.
 
     Args:
-      rgb: [h, w, 3] uint8, of any size.
-      first_frame: whether it is the very frame that comes first; its colours
-        are then carried on from frame to frame as well.
+      rgb: one or more [h, w, 3] uint8, of any sizes. Of several each position
+        of a frame takes its colour from the one that matches it best.
+      first_frame: whether the first of them is the very frame that comes first;
+        its colours are then carried on from frame to frame as well.
     """
-    _check(rgb)
+    if not rgb:
+      raise ValueError('set_reference takes one reference at least')
+    for picture in rgb:
+      _check(picture)
     self._first_frame = first_frame
     self._frame_size = None
-    self._reference = self._encode_reference(
-      self._working_size(rgb), self._variables, rgb
+    self._reference = competing(
+      [
+        self._encode_reference(
+          self._working_size(picture), self._variables, picture
+        )
+        for picture in rgb
+      ]
     )
 
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -188,7 +201,7 @@ class VideoColorizer:
 def colorize(
   colorizer: VideoColorizer,
   video_path: Path,
-  reference: str,
+  references: Sequence[str],
   output: Path,
   overwrite: bool = False,
 ) -> None:
@@ -197,26 +210,19 @@ def colorize(
   Args:
     colorizer: the networks.
     video_path: what to colour.
-    reference: a colour picture, or `first-frame` for the video's own.
+    references: colour pictures, or `first-frame` for the video's own.
     output: a video file, a folder or an image.
     overwrite: whether an existing output is replaced.
 
   Raises:
     UserError: an input cannot be used or the output cannot be written.
   """
-  first_frame = reference == FIRST_FRAME
+  first_frame = FIRST_FRAME in references
+  pictures = [_read_reference(name, video_path) for name in references]
+  if first_frame:  # It leads, so that its colours are carried on.
+    first = references.index(FIRST_FRAME)
+    pictures.insert(0, pictures.pop(first))
   with video.VideoReader(video_path) as reader:
-    if first_frame:
-      with video.VideoReader(video_path) as first:
-        rgb = next(first).rgb
-    else:
-      rgb = video.read_image(reference)
-    if is_grey(rgb):
-      print(
-        f'warning: the reference {reference} has no colour, so neither will '
-        'the result',
-        file=sys.stderr,
-      )
     waiting = collections.deque()  # Frames that are being coloured.
 
     def grey():
@@ -228,7 +234,7 @@ def colorize(
       video.VideoWriter(output, reader.format, overwrite) as writer,
       tqdm.tqdm(total=reader.num_frames, unit='frame') as bar,
     ):
-      colorizer.set_reference(rgb, first_frame)
+      colorizer.set_reference(*pictures, first_frame=first_frame)
       for rgb in colorizer.colorize(grey()):
         writer.write(waiting.popleft()._replace(rgb=rgb))
         bar.update()
@@ -238,6 +244,19 @@ def colorize(
       'read, the others are coloured',
       file=sys.stderr,
     )
+
+
+def _read_reference(name: str, video_path: Path) -> np.ndarray:
+  if name == FIRST_FRAME:
+    with video.VideoReader(video_path) as reader:
+      rgb = next(reader).rgb
+  else:
+    rgb = video.read_image(name)
+  if is_grey(rgb):
+    print(
+      f'warning: the reference {name} has no colour to give', file=sys.stderr
+    )
+  return rgb
 
 
 def is_grey(rgb: np.ndarray) -> bool:

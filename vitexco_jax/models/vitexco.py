@@ -172,6 +172,19 @@ def _check(generator: Generator):
       )
 
 
+def competing(references: Sequence[Reference]) -> Reference:
+  """Makes several references one: their positions compete to be matched.
+
+  A position of the frame is matched to where its confidence is highest,
+  whichever reference that is in. `lab` stays the first one's.
+  """
+  keys, ab = (
+    jnp.concatenate([getattr(x, name) for x in references], 1)
+    for name in ('keys', 'ab')
+  )
+  return Reference(references[0].lab, keys, ab)
+
+
 def colorize_clip(
   colorize_frame: Callable[[jax.Array, Guidance, jax.Array], jax.Array],
   luminance: jax.Array,
