@@ -1,4 +1,4 @@
-"""lpips_weights: the package's arrays, stand-ins, and files not to be trusted."""
+"""lpips_weights: the package's arrays, stand-ins, files not to be trusted."""
 
 import os
 import pickle

@@ -127,7 +127,7 @@ def _checked(array: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-  """Reads plain containers and numpy arrays; refuses all else, so runs nothing."""
+  """Reads plain containers and numpy arrays; refuses, never runs, all else."""
 
   def find_class(self, module: str, name: str) -> Any:
     # numpy 2 moved its core; files written before name the old place.

