@@ -7,7 +7,7 @@
   python launch.py --mode=inspect --output=OUT
   python launch.py --mode=export --workdir=runs/vitexco --output=weights/mine
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
-  python launch.py --mode=evaluate --data=DIR --output=OUT
+  python launch.py --mode=evaluate --data=DIR --output=OUT [--predictions=DIR]
   python launch.py --mode=benchmark --output=OUT [--gallery=DIR]
   python launch.py --mode=demo --video=IN --output=DIR
 
@@ -41,7 +41,10 @@ _MODES = {
   'inspect': (('output',), ()),
   'export': (('output',), ('workdir',)),
   'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
-  'evaluate': (('data', 'output'), ('checkpoint',)),
+  'evaluate': (
+    ('data', 'output'),
+    ('checkpoint', 'predictions', 'protocols', 'baselines', 'gallery'),
+  ),
   'benchmark': (('output',), ('gallery',)),
   'demo': (('video', 'output'), ('checkpoint',)),
 }
@@ -83,7 +86,7 @@ _IMAGES = flags.DEFINE_string(
 _GALLERY = flags.DEFINE_string(
   'gallery',
   None,
-  'gallery, retrieve, prepare, benchmark: where references are found.',
+  'gallery, retrieve, prepare, evaluate, benchmark: where references are found.',
 )
 _QUERY = flags.DEFINE_string(
   'query', None, 'retrieve: an image, a video or a folder of frames.'
@@ -107,7 +110,25 @@ _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'colorize: whether an existing output may be replaced.'
 )
 _DATA = flags.DEFINE_string(
-  'data', None, 'evaluate: a folder of videos or of folders of frames.'
+  'data',
+  None,
+  'evaluate: a folder of videos or of folders of frames, a single one, records, '
+  'or the name of a data set of TFDS.',
+)
+_PREDICTIONS = flags.DEFINE_string(
+  'predictions',
+  None,
+  "evaluate: another method's frames of the same clips, instead of the network.",
+)
+_PROTOCOLS = flags.DEFINE_list(
+  'protocols',
+  ['first-frame'],
+  'evaluate: first-frame, far-frame, retrieved, multi; any of them, by commas.',
+)
+_BASELINES = flags.DEFINE_list(
+  'baselines',
+  ['grey', 'flow'],
+  'evaluate: grey, flow, transfer, vgg16; any of them, by commas.',
 )
 
 
@@ -178,11 +199,23 @@ def main(argv: Sequence[str]) -> None:
       _OVERWRITE.value,
     )
   elif _MODE.value == 'evaluate':
-    from vitexco_jax.evaluate import evaluate
+    from vitexco_jax import evaluate
 
-    made = colorizer()
-    checkpoint = _CHECKPOINT.value
-    evaluate(made.config, made, checkpoint, _DATA.value, _OUTPUT.value)
+    if _PREDICTIONS.value:
+      subject = evaluate.predictions(_PREDICTIONS.value)
+    else:
+      made = colorizer()
+      config.use = made.config.use
+      subject = evaluate.network(made, _CHECKPOINT.value)
+    evaluate.evaluate(
+      config,
+      subject,
+      _DATA.value,
+      Path(_OUTPUT.value),
+      _PROTOCOLS.value,
+      _BASELINES.value,
+      _path(_GALLERY.value),
+    )
   elif _MODE.value == 'benchmark':
     from vitexco_jax.benchmark import benchmark
 

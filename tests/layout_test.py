@@ -11,9 +11,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
   'structs errors files color flow video strips blocked shots quality stills'
-  ' weight_files lpips_weights hosts pictures',
+  ' weight_files lpips_weights hosts pictures report',
   'models losses metrics',
-  'augment records retrieval data checkpoint vit_weights log',
+  'augment records retrieval data checkpoint vit_weights log baselines clips',
   'train evaluate colorize prepare export benchmark demo gallery retrieve'
   ' inspect_records',
 )

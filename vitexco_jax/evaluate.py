@@ -1,279 +1,458 @@
-"""Evaluation on clips whose colours are known.
+"""--mode=evaluate: how close colours come to the truth, ours or anybody's.
 
-Protocol `first-frame`: the clip's true first frame is the reference; the network
-sees CIE L of each true frame; the result is compared with the truth at the
-source's size, and so is grey, which is the truth's L alone. Values are means
-over a clip's frames, then over clips. Frame 0 is given away by the reference,
-so means without it stand beside.
+A *protocol* says which references a method is given of a clip, and which frames
+count:
 
-The values of every clip are kept under `clips/` of the output, with a key of
-all that they depend on, and are not computed again: an evaluation that was cut
-off goes on with the next clip.
+  first-frame  the clip's true first frame; all count
+  far-frame    its middle frame, which does not count
+  retrieved    the picture of a gallery that is most like the middle frame in
+               grey; all count
+  multi        the first and the last frame; all count
+
+A *method* sees CIE L of each true frame, and yields colours at the source's size,
+where they are compared with the truth. Values are means over a clip's frames, then
+over clips. Beside the methods stands `truth`, for what is asked of a clip alone.
+
+All values of a clip are kept under `clips/` of the output, with a key of all that
+they depend on, and are not computed again: an evaluation that was cut off goes on
+with the next clip.
 """
 
 import collections
 import concurrent.futures
-import csv
 import functools
 import hashlib
-import io
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import color, files, metrics, strips, video
+from vitexco_jax import (
+  baselines,
+  clips,
+  files,
+  flow,
+  metrics,
+  report,
+  retrieval,
+)
 from vitexco_jax.errors import UserError
+from vitexco_jax.models import lpips
+from vitexco_jax.structs import Given
 
-PROTOCOL = 'first-frame'
-_VALUES = ('psnr', 'ssim', 'grey_psnr', 'grey_ssim')  # Of each frame.
-_VIDEO_SUFFIXES = (*video.VIDEO_SUFFIXES, '.mpg', '.webm')
+PROTOCOLS = ('first-frame', 'far-frame', 'retrieved', 'multi')
+BASELINES = {
+  'grey': baselines.grey,
+  'flow': baselines.chained_flow,
+  'transfer': baselines.color_transfer,
+  'vgg16': baselines.match_vgg16,
+}
+TRUTH = 'truth'
+
+_LPIPS_VGG_EVERY = 10  # Frames: it takes far longer than all the others.
+_LAST = 10  # Frames at the end that have a mean of their own.
 _STRIP_COLUMNS = 5
-_STRIP_ROWS = ('truth', 'grey', 'coloured')
 _THREADS = max(2, os.cpu_count() or 2)
-_IN_FLIGHT = 4 * _THREADS  # Frames being compared; bounds the memory.
+_IN_FLIGHT = 2 * _THREADS  # Frames being compared; bounds the memory.
+
+Method = Callable[[clips.Clip, Sequence[Given]], Iterator[np.ndarray]]
+
+
+class Subject(NamedTuple):
+  """What is evaluated."""
+
+  name: str  # `vitexco` or `predictions`.
+  method: Method
+  stated: dict[str, Any]  # With the results.
+  identity: Any  # All that its frames depend on beside the clips, for JSON.
+
+
+class _Frame(NamedTuple):
+  """A frame of a clip, as the truth has it and as the methods have it."""
+
+  number: int
+  true_rgb: np.ndarray
+  coloured: list[np.ndarray]  # By method.
 
 
 def evaluate(
   config: ml_collections.ConfigDict,
-  colorizer: Any,
-  checkpoint: str | Path,
-  data: str | Path,
-  output: str | Path,
+  subject: Subject,
+  data: str,
+  output: Path,
+  protocols: Sequence[str] = PROTOCOLS[:1],
+  compared: Sequence[str] = (),
+  gallery: Path | None = None,
 ) -> dict[str, Any]:
-  """Evaluates a colorizer on every clip of a folder and prints a table.
+  """Evaluates on every clip; prints tables and writes a report.
 
   Args:
-    config: the colorizer's; its `use` is stated with the results.
-    colorizer: `colorize.VideoColorizer`, or what has its `set_reference` and
-      `colorize`.
-    checkpoint: file or folder of the colorizer's weights; stated with the
-      results, which are kept for these weights and `config.model` alone.
-    data: folder of clips, each a folder of frames (as DAVIS has them) or a
-      video.
-    output: folder for `frames.csv` (every frame's values), `summary.json`,
-      `clips/`, and `strips/`: five frames of each clip in the rows truth, grey
-      and coloured.
+    config: its `use.size` is the working size, `retrieval` says how references
+      are found.
+    subject: of `network` or `predictions`.
+    data: see `clips.find_clips`.
+    output: a folder; see `report` for what is written there.
+    protocols: some of `PROTOCOLS`.
+    compared: names of `BASELINES`, to stand beside.
+    gallery: where `retrieved` looks.
 
   Returns:
-    What `summary.json` holds: the protocol, the means, each clip's means.
+    What `summary.json` holds.
 
   Raises:
-    UserError: there are no clips, or one is broken or a single picture, or the
-      output cannot be written.
+    UserError: a name is unknown; there are no clips, or one is broken or too
+      short; the predictions do not fit; the output cannot be written.
   """
-  data, output = Path(data), Path(output)
-  paths = _find_clips(data)
+  _check_known('--protocols', protocols, PROTOCOLS)
+  _check_known('--baselines', compared, BASELINES)
+  if 'retrieved' in protocols and gallery is None:
+    raise UserError('--protocols=retrieved needs --gallery')
+  found = clips.find_clips('--data', data)
   files.make_folder('--output', output)
   writing = functools.partial(files.explained, '--output', output)
-  with writing():
-    for folder in ('clips', 'strips'):
-      (output / folder).mkdir(exist_ok=True)
-  protocol = {
-    'protocol': PROTOCOL,
+  size = tuple(config.use.size)
+  settings = {
+    **subject.stated,
     'input': 'CIE L of the true frame',
-    'working_size': list(config.use.size),
+    'working_size': list(size),
     'output_size': 'source',
-    'temperature': config.use.temperature,
     'saturation_boost': False,
     'edge_filter': False,
-    'checkpoint': str(checkpoint),
   }
-  weights = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
-  clips = {}
-  for path in paths:
-    kept = output / 'clips' / f'{path.name}.json'
-    strip = output / 'strips' / f'{path.name}.png'
-    key = _digest([protocol, weights, _fingerprint(path)])
-    clip = _read_kept(kept, key)
-    if clip is None or not strip.exists():
-      values, picture = _evaluate_clip(colorizer, path)
-      clip = {'key': key, **values}
-      video.write_image(strip, picture)
-      with writing():
-        files.write(kept, json.dumps(clip))
-    clips[path.name] = clip
-
-  rows = {name: _summarize(clip) for name, clip in clips.items()}
-  columns = [
-    c for c in next(iter(rows.values())) if c not in ('size', 'frames')
-  ]
-  mean = {c: float(np.mean([row[c] for row in rows.values()])) for c in columns}
-  summary = {**protocol, 'mean': mean, 'clips': rows}
+  results = {}
+  for protocol in protocols:
+    chooser = _Chooser(config, protocol, gallery)
+    methods = {subject.name: subject.method}
+    for name in compared:
+      # Flow does not reach a picture that is not of the clip.
+      if (protocol, name) != ('retrieved', 'flow'):
+        methods[name] = functools.partial(_baseline, BASELINES[name], size)
+    results[protocol] = {}
+    for clip in found:
+      kept = output / 'clips' / protocol / f'{clip.name}.json'
+      key = hashlib.sha256(
+        json.dumps(
+          [
+            *(settings, subject.identity, list(methods)),
+            *(chooser.identity, clip.fingerprint),
+          ]
+        ).encode()
+      ).hexdigest()
+      result = _read_kept(kept, key)
+      if result is None:
+        pictures = report.Pictures(output, protocol, clip.name, list(methods))
+        values = _evaluate_clip(clip, chooser, methods, pictures)
+        result = {'key': key, **values}
+        with writing():
+          kept.parent.mkdir(parents=True, exist_ok=True)
+          files.write(kept, json.dumps(result))
+      results[protocol][clip.name] = result
+  summary = {
+    'settings': settings,
+    'protocols': {name: _summarize(x) for name, x in results.items()},
+  }
   with writing():
-    files.write(output / 'frames.csv', _frames_csv(clips))
-    files.write(output / 'summary.json', json.dumps(summary, indent=2))
-  print(_table(summary))
+    report.write(output, summary, results)
+  print(report.markdown(summary))
+  print(f'To look at: {output / "report.html"}')
   return summary
 
 
-def _find_clips(data: Path) -> list[Path]:
-  """The clips of a folder: all folders and videos in it, by name."""
-  if not data.is_dir():
-    raise UserError(f'--data={data} is not a folder of clips')
-  paths = sorted(
-    path
-    for path in data.iterdir()
-    if not path.name.startswith('.')
-    and (path.is_dir() or path.suffix.lower() in _VIDEO_SUFFIXES)
-  )
-  if not paths:
-    raise UserError(
-      f'--data={data} has no clips: give the folder that holds one folder of'
-      ' frames, or one video, for each clip'
+def _check_known(flag, names, known):
+  for name in names:
+    if name not in known:
+      raise UserError(f'{flag}={name}: known are {", ".join(known)}')
+
+
+def network(colorizer: Any, checkpoint: str | Path) -> Subject:
+  """The network as what is evaluated.
+
+  Args:
+    colorizer: `colorize.VideoColorizer`, or what has its `config`,
+      `set_reference` and `colorize`.
+    checkpoint: file or folder of its weights.
+  """
+
+  def colour(clip, references):
+    colorizer.set_reference(
+      *(given.rgb for given in references),
+      first_frame=references[0].index == 0,
     )
-  return paths
+    return colorizer.colorize(clip.read())
+
+  config = colorizer.config
+  stated = {
+    'checkpoint': str(checkpoint),
+    'temperature': config.use.temperature,
+  }
+  identity = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
+  return Subject('vitexco', colour, stated, identity)
+
+
+def predictions(path: str) -> Subject:
+  """Another method's frames as what is evaluated.
+
+  Args:
+    path: holds clips as `--data` does, of the same names but for the suffix of
+      videos; a single one may have any name.
+
+  Raises:
+    UserError: it holds none.
+  """
+  found = clips.find_clips('--predictions', path)
+  return Subject(
+    'predictions',
+    functools.partial(_predicted, found),
+    {'predictions': path},
+    [clip.fingerprint for clip in found],
+  )
+
+
+def _predicted(
+  found: Sequence[clips.Clip], clip: clips.Clip, references: Sequence[Given]
+) -> Iterator[np.ndarray]:
+  """Frames that another method made of a clip, once they are seen to fit."""
+  del references
+  stem = Path(clip.name).stem
+  mine = [x for x in found if Path(x.name).stem == stem]
+  if not mine and len(found) == 1:
+    mine = found
+  if len(mine) != 1:
+    raise UserError(
+      f'--predictions has {len(mine) or "no"} clips named {stem}, for the clip '
+      f'{clip.name} of --data, among: {", ".join(x.name for x in found)}'
+    )
+  (mine,) = mine
+  if mine.count != clip.count:
+    raise UserError(
+      f'--predictions: {mine.name} has {mine.count} frames, but the clip '
+      f'{clip.name} of --data has {clip.count}'
+    )
+  for ours, theirs in zip(mine.stems or (), clip.stems or (), strict=False):
+    if ours != theirs:
+      raise UserError(
+        f'--predictions: {mine.name} has a frame {ours} where the clip '
+        f'{clip.name} of --data has {theirs}'
+      )
+  return mine.read()
+
+
+def _baseline(function, size, clip, references):
+  return function(clip.read, references, size)
+
+
+class _Chooser:
+  """Chooses a clip's references, as a protocol says.
+
+  Attributes:
+    identity: all that the choice depends on beside the clip, for JSON.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    protocol: str,
+    gallery: Path | None,
+  ):
+    self.identity = [protocol]
+    self._protocol = protocol
+    if protocol == 'retrieved':
+      self._embed, self._gallery = retrieval.open_with_embedder(config, gallery)
+      self.identity.append(self._gallery.fingerprint)
+
+  def __call__(self, clip: clips.Clip) -> tuple[list[Given], list[str]]:
+    """Returns the references, and what they are called."""
+    last, middle = clip.count - 1, clip.count // 2
+    if self._protocol == 'retrieved':
+      ((best,),) = self._gallery.best(self._embed(clip.frames(middle)), 1)
+      number, _ = best
+      given = Given(self._gallery.read(number), None)
+      return [given], [self._gallery.name(number)]
+    numbers = {'first-frame': [0], 'far-frame': [middle], 'multi': [0, last]}
+    numbers = numbers[self._protocol]
+    given = map(Given, clip.frames(*numbers), numbers)
+    return list(given), [f'frame {number}' for number in numbers]
 
 
 def _evaluate_clip(
-  colorizer: Any, path: Path
-) -> tuple[dict[str, Any], np.ndarray]:
-  """Colours a clip and compares each frame while the next are coloured.
-
-  Returns:
-    The frames' size and values, and the clip's strip [h, w, 3] uint8.
-  """
-  count = _count_frames(path)
+  clip: clips.Clip,
+  choose: _Chooser,
+  methods: Mapping[str, Method],
+  pictures: report.Pictures,
+) -> dict[str, Any]:
+  """Runs all methods over a clip in step, and measures as they go."""
+  count = clip.count
   if count < 2:
-    raise UserError(f'{path} has fewer than the 2 frames that it takes')
-  shown = set(np.linspace(0, count - 1, _STRIP_COLUMNS).round().astype(int))
-  true_frames = collections.deque()  # Read, not yet coloured.
+    raise UserError(f'{clip.name} has fewer than the 2 frames that it takes')
+  given, names = choose(clip)
+  height, width = given[0].rgb.shape[:2]
+  streams = [method(clip, given) for method in methods.values()]
+  columns = set(np.linspace(0, count - 1, _STRIP_COLUMNS).round().astype(int))
+  rows, histograms, pending = [], [], collections.deque()
 
-  def read(reader: video.VideoReader) -> Iterator[np.ndarray]:
-    for frame in video.prefetch(reader):
-      true_frames.append(frame.rgb)
-      yield frame.rgb
+  def finish():
+    values, shares = pending.popleft().result()
+    rows.append(values)
+    histograms.append(shares)
 
-  values, columns, pending = [], [], collections.deque()
-
-  def finish(future: concurrent.futures.Future):
-    frame_values, column = future.result()
-    values.append(frame_values)
-    if column is not None:
-      columns.append(column)
-
-  with video.VideoReader(path) as reader:
-    colorizer.set_reference(next(reader).rgb, first_frame=True)
   with (
-    video.VideoReader(path) as reader,
     concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
-    tqdm.tqdm(total=count, desc=path.name, unit='frame') as bar,
+    pictures,
+    tqdm.tqdm(total=count, desc=clip.name, unit='frame') as bar,
   ):
-    for i, rgb in enumerate(colorizer.colorize(read(reader))):
-      true_rgb = true_frames.popleft()
-      size = true_rgb.shape[:2]
-      pending.append(pool.submit(_compare, rgb, true_rgb, i in shown))
+    before = None
+    for number, true_rgb in enumerate(clip.read()):
+      coloured = []
+      for name, stream in zip(methods, streams, strict=True):
+        rgb = next(stream, None)
+        if rgb is None or rgb.shape != true_rgb.shape:
+          raise UserError(
+            f'{name}: frame {number} of {clip.name} is '
+            + ('missing' if rgb is None else '{1}x{0}'.format(*rgb.shape[:2]))
+            + ', the true one {1}x{0}'.format(*true_rgb.shape[:2])
+          )
+        coloured.append(rgb)
+      frame = _Frame(number, true_rgb, coloured)
+      pending.append(pool.submit(_measure, before, frame))
+      pictures.add(true_rgb, coloured, number in columns)
+      before = frame
       if len(pending) > _IN_FLIGHT:
-        finish(pending.popleft())
+        finish()
       bar.update()
     while pending:
-      finish(pending.popleft())
-  if len(values) != count:
-    raise RuntimeError(f'{path}: {len(values)} of {count} frames came back')
-  by_name = zip(_VALUES, zip(*values, strict=True), strict=True)
-  return (
-    {'size': list(size), 'values': {k: list(v) for k, v in by_name}},
-    strips.strip(list(zip(*columns, strict=True)), _STRIP_ROWS),
-  )
+      finish()
+  by_method = {}
+  for place, name in enumerate([TRUTH, *methods]):
+    values = [row[place] for row in rows]
+    keys = {key: None for x in values for key in x}  # Not all have all.
+    by_method[name] = {key: [x.get(key) for x in values] for key in keys}
+    by_method[name]['cdc'] = metrics.cdc(
+      np.stack([shares[place] for shares in histograms])
+    )
+  return {
+    'size': [height, width],
+    'frames': count,
+    'references': names,
+    'given': [x.index for x in given if x.index is not None],
+    'uncounted': [given[0].index] if pictures.protocol == 'far-frame' else [],
+    'methods': by_method,
+  }
 
 
-def _count_frames(path: Path) -> int:
-  """Counts by decoding: a video's header may be wrong, and no clip is held."""
-  with video.VideoReader(path) as reader:
-    if reader.kind == 'folder':
-      return reader.num_frames
-    count = sum(1 for _ in reader)
-    if reader.lost:
-      raise UserError(
-        f'{path} is damaged or cut short ({reader.lost} frames lost): copy it '
-        'anew or take it out'
-      )
-    return count
+def _measure(
+  before: _Frame | None, frame: _Frame
+) -> tuple[list[dict[str, float]], list[np.ndarray]]:
+  """Measures the truth and each method's frame: values, and histograms."""
+  motion = None
+  if before is not None:
+    pair = before.true_rgb, frame.true_rgb
+    forward = flow.estimate_flow(*pair, 'dis')
+    backward = flow.estimate_flow(*pair[::-1], 'dis')
+    motion = forward, flow.visible_mask(forward, backward)
+  pictures = [frame.true_rgb, *frame.coloured]
+  earlier = [before.true_rgb, *before.coloured] if before else pictures
+  rows = []
+  for rgb, rgb_before in zip(pictures, earlier, strict=True):
+    values = {
+      'colorfulness': metrics.colorfulness(rgb),
+      'chroma': metrics.mean_chroma(rgb),
+    }
+    if motion is not None:
+      values['warp_error'] = metrics.warp_error(rgb_before, rgb, *motion)
+    if rgb is not frame.true_rgb:
+      values |= _compare(rgb, frame.true_rgb, frame.number)
+    rows.append(values)
+  return rows, [metrics.histograms(rgb) for rgb in pictures]
 
 
 def _compare(
-  rgb: np.ndarray, true_rgb: np.ndarray, shown: bool
-) -> tuple[tuple[float, ...], tuple[np.ndarray, ...] | None]:
-  """A frame's `_VALUES`, and its column of the strip if it is shown."""
-  grey = np.asarray(color.grey(true_rgb))
-  values = (
-    metrics.psnr(rgb, true_rgb),
-    metrics.ssim(rgb, true_rgb),
-    metrics.psnr(grey, true_rgb),
-    metrics.ssim(grey, true_rgb),
-  )
-  return values, (true_rgb, grey, rgb) if shown else None
-
-
-def _summarize(clip: dict[str, Any]) -> dict[str, Any]:
-  """A clip's row of the table."""
-  psnr, ssim, grey_psnr, grey_ssim = (clip['values'][k] for k in _VALUES)
-  return {
-    'size': clip['size'],
-    'frames': len(psnr),
-    'psnr': float(np.mean(psnr)),
-    'psnr_without_first': float(np.mean(psnr[1:])),
-    'psnr_last_ten': float(np.mean(psnr[-10:])),
-    'grey_psnr': float(np.mean(grey_psnr)),
-    'grey_psnr_without_first': float(np.mean(grey_psnr[1:])),
-    'ssim': float(np.mean(ssim)),
-    'ssim_without_first': float(np.mean(ssim[1:])),
-    'grey_ssim': float(np.mean(grey_ssim)),
-    'grey_ssim_without_first': float(np.mean(grey_ssim[1:])),
+  rgb: np.ndarray, true_rgb: np.ndarray, number: int
+) -> dict[str, float]:
+  """What compares a frame with the true one."""
+  mean, percentile = metrics.ciede2000(rgb, true_rgb)
+  values = {
+    'psnr': metrics.psnr(rgb, true_rgb),
+    'psnr_wrapped': metrics.psnr_wrapped(rgb, true_rgb),
+    'ssim': metrics.ssim(rgb, true_rgb),
+    'ciede2000': mean,
+    'ciede2000_p90': percentile,
   }
+  for net in ('alex', 'vgg'):
+    if net == 'alex' or number % _LPIPS_VGG_EVERY == 0:
+      distance = lpips.lpips(_lpips(net), rgb[None], true_rgb[None])
+      values[f'lpips_{net}'] = float(distance[0])
+  return values
 
 
-def _table(summary: dict[str, Any]) -> str:
-  """The summary in Markdown."""
-  columns = {
-    'psnr': 'PSNR',
-    'psnr_without_first': 'without frame 0',
-    'psnr_last_ten': 'last ten',
-    'grey_psnr': 'grey',
-    'grey_psnr_without_first': 'without frame 0',
-    'ssim': 'SSIM',
-    'ssim_without_first': 'without frame 0',
-    'grey_ssim': 'grey',
-    'grey_ssim_without_first': 'without frame 0',
+_lpips = functools.cache(lpips.load_lpips)
+
+
+def _summarize(results: Mapping[str, Any]) -> dict[str, Any]:
+  """Each clip's means, and the means of these."""
+  rows = {}
+  for name, result in results.items():
+    true = result['methods'][TRUTH]
+    rows[name] = {
+      **{x: result[x] for x in ('size', 'frames', 'references')},
+      'methods': {
+        method: _means(values, true, result)
+        for method, values in result['methods'].items()
+      },
+    }
+  by_method = collections.defaultdict(lambda: collections.defaultdict(list))
+  for row in rows.values():
+    for method, values in row['methods'].items():
+      for key, value in values.items():
+        by_method[method][key].append(value)
+  means = {
+    method: {key: _mean(x) for key, x in values.items()}
+    for method, values in by_method.items()
   }
-  height, width = summary['working_size']
-  lines = [
-    f'Protocol {summary["protocol"]}; input {summary["input"]}; working size'
-    f' within {width}x{height}, output at the size of the source; temperature'
-    f' {summary["temperature"]:g}, no boost of saturation, no edge filter;'
-    f' weights {summary["checkpoint"]}.',
-    '',
-    f'| clip | size | frames | {" | ".join(columns.values())} |',
-    '|---|---|---|' + '---|' * len(columns),
-  ]
-
-  def line(name, size, frames, row):
-    cells = [f'{row[c]:.{2 if "psnr" in c else 4}f}' for c in columns]
-    return f'| {name} | {size} | {frames} | {" | ".join(cells)} |'
-
-  total = 0
-  for name, row in summary['clips'].items():
-    height, width = row['size']
-    lines.append(line(name, f'{width}x{height}', row['frames'], row))
-    total += row['frames']
-  lines.append(line('**mean**', '', total, summary['mean']))
-  return '\n'.join(lines)
+  return {'mean': means, 'clips': rows}
 
 
-def _frames_csv(clips: dict[str, Any]) -> str:
-  """Every frame's values as CSV: clip, frame, `_VALUES`."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator='\n')
-  writer.writerow(['clip', 'frame', *_VALUES])
-  for name, clip in clips.items():
-    values = zip(*(clip['values'][k] for k in _VALUES), strict=True)
-    writer.writerows([name, i, *row] for i, row in enumerate(values))
-  return text.getvalue()
+def _means(
+  values: Mapping[str, Any],
+  true: Mapping[str, Any],
+  result: Mapping[str, Any],
+) -> dict[str, float | None]:
+  """A method's values of a clip."""
+  counted = [i for i in range(result['frames']) if i not in result['uncounted']]
+  free = [i for i in counted if i not in result['given']]
+  row = {}
+  for key, series in values.items():
+    if key != 'cdc':
+      row[key] = _mean([series[i] for i in counted])
+  row['cdc'] = values['cdc']
+  if 'psnr' in values:
+    for key in ('psnr', 'ssim'):
+      row[f'{key}_not_given'] = _mean([values[key][i] for i in free])
+    row['psnr_last'] = _mean([values['psnr'][i] for i in counted[-_LAST:]])
+    row['colorfulness_gap'] = row['colorfulness'] - _mean(
+      [true['colorfulness'][i] for i in counted]
+    )
+    row['drift'] = metrics.drift(values['chroma'], true['chroma'])
+  return row
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+  """The mean of those that there are."""
+  there = [x for x in values if x is not None]
+  return math.fsum(there) / len(there) if there else None
+
+
+def _read_kept(path: Path, key: str) -> dict[str, Any] | None:
+  """What is kept of a clip, if all that it depends on is still the same."""
+  if not path.exists():
+    return None
+  result = json.loads(path.read_text())
+  return result if result['key'] == key else None
 
 
 def _fingerprint(path: Path) -> list[list[str | int]]:
@@ -284,15 +463,3 @@ def _fingerprint(path: Path) -> list[list[str | int]]:
     for f in files
     if f.is_file()
   ]
-
-
-def _digest(content: Any) -> str:
-  return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def _read_kept(path: Path, key: str) -> dict[str, Any] | None:
-  """Values kept of a clip, if what they depend on is still the same."""
-  if not path.exists():
-    return None
-  clip = json.loads(path.read_text())
-  return clip if clip['key'] == key else None

@@ -76,8 +76,8 @@ _SCALING = (
 )
 _UNKNOWN_TAGS = (0, 2, 3)  # Reserved, unspecified, reserved.
 
-# Visually lossless; slower presets save few bytes and take the network's time.
-_X264 = {'crf': '14', 'preset': 'veryfast'}
+# Slower presets save few bytes and take the network's time.
+_X264 = {'preset': 'veryfast'}
 _QUEUE = 4  # Frames that wait to be encoded.
 
 
@@ -428,7 +428,11 @@ class VideoWriter:
   """
 
   def __init__(
-    self, path: str | os.PathLike, format: Format, overwrite: bool = False
+    self,
+    path: str | os.PathLike,
+    format: Format,
+    overwrite: bool = False,
+    crf: int = 14,
   ):
     """Starts an output.
 
@@ -436,6 +440,7 @@ class VideoWriter:
       path: The target; the folder it is in is made where missing.
       format: Of the frames to come.
       overwrite: Replace a file, or a folder of images, that is there.
+      crf: Of video, x264's measure of loss: 14 is visually lossless.
 
     Raises:
       UserError: The target exists, cannot be written or is of no known kind.
@@ -443,6 +448,7 @@ class VideoWriter:
     self.path = Path(path)
     self.kind = _output_kind(path)
     self._format = format
+    self._crf = crf
     self._partial = _partial(self.path)
     self._container = None
     self._count = 0
@@ -555,7 +561,9 @@ class VideoWriter:
       pix_fmt='yuv420p' if even else 'yuv444p',  # 4:2:0 halves both sides.
       time_base=self._tick,
       # AVI knows no frame that is stored ahead of one shown before it.
-      options=_X264 | ({'bf': '0'} if suffix == '.avi' else {}),
+      options=_X264
+      | {'crf': str(self._crf)}
+      | ({'bf': '0'} if suffix == '.avi' else {}),
     )
     stream.thread_type = 'AUTO'
     stream.codec_context.sample_aspect_ratio = form.pixel_aspect
