@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
-  'structs errors files color flow video strips blocked shots quality stills'
-  ' weight_files hosts pictures',
+  'structs errors files color sizes flow video strips blocked shots quality'
+  ' stills weight_files hosts pictures',
   'models losses metrics',
-  'augment records retrieval data checkpoint vit_weights log',
+  'augment records retrieval data checkpoint vit_weights log baselines',
   'train evaluate colorize prepare export benchmark demo gallery retrieve'
   ' inspect_records',
 )
