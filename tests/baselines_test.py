@@ -1,14 +1,11 @@
 """Baselines on pictures whose right colours are known."""
 
-import cv2
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
 from skimage import color as skcolor
 
 from vitexco_jax import baselines, color
-from vitexco_jax.models import vgg16
 from vitexco_jax.structs import Given
 
 SIZE = (64, 96)
@@ -64,35 +61,18 @@ def _ab_error(found, expected):
   return np.linalg.norm(found - expected, axis=-1)
 
 
-def _chroma(rgb):
-  return _ab_error(rgb, np.asarray(color.grey(rgb))).mean()
-
-
-@pytest.fixture(autouse=True, scope='module')
-def thin_vgg16():
-  """Random features of few channels: any will do to find equal places."""
-  rng = np.random.default_rng(0)
-  params, c_in = {}, 3
-  for name in [*vgg16.load_vgg16()]:
-    kernel = rng.normal(0, (2 / (9 * c_in)) ** 0.5, (3, 3, c_in, 16))
-    params[name] = {
-      'kernel': np.float32(kernel),
-      'bias': np.zeros(16, np.float32),
-    }
-    c_in = 16
-  with pytest.MonkeyPatch.context() as monkeypatch:
-    monkeypatch.setattr(vgg16, 'load_vgg16', lambda: params)
-    yield
-
-
 def test_grey_is_lightness_alone():
   frames = _moving(2)
-  for found, frame in zip(_run(baselines.grey, frames, []), frames, strict=True):
+  for found, frame in zip(
+    _run(baselines.grey, frames, []), frames, strict=True
+  ):
     np.testing.assert_array_equal(found, color.grey(frame))
 
 
 @pytest.mark.parametrize('function', ALL)
-@pytest.mark.parametrize('size, bound', [((64, 96), (32, 48)), ((90, 61), SIZE)])
+@pytest.mark.parametrize(
+  'size, bound', [((64, 96), (32, 48)), ((90, 61), SIZE)]
+)
 def test_keeps_size_and_lightness(function, size, bound):
   frames = [_picture(size, seed) for seed in (0, 1)]
   found = _run(function, frames, [Given(frames[0], 0)], bound)
@@ -125,20 +105,19 @@ def test_chained_flow_follows_what_moves(index):
       assert _ab_error(frames[index], frame)[inner].mean() > 4
 
 
+def _tinted(rgb, ab):
+  """A picture's L with one colour all over."""
+  lab = skcolor.rgb2lab(rgb) * [1, 0, 0] + [0, *ab]
+  return np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
+
+
 def test_chained_flow_goes_to_the_nearest_reference():
-  frames = [_picture()] * 7
-  first, last = [], []
-  tint = {'red': (0, 30, 20), 'blue': (0, 0, -40)}
-  del first, last
-  lab = skcolor.rgb2lab(color.grey(frames[0]))
-  red, blue = (
-    np.uint8(np.round(255 * skcolor.lab2rgb(lab + tint[name])))
-    for name in ('red', 'blue')
-  )
-  references = [Given(blue, 5), Given(red, 2)]
+  frames = [_picture()] * 8
+  red, blue = _tinted(frames[0], (20, 10)), _tinted(frames[0], (0, -20))
+  references = [Given(blue, 6), Given(red, 2)]
   found = _run(baselines.chained_flow, frames, references)
-  for t, rgb in enumerate(found):
-    assert _ab_error(rgb, red if t <= 3 else blue).mean() < 2
+  for t, rgb in enumerate(found):  # Frame 4 is as near to both.
+    assert _ab_error(rgb, red if t <= 4 else blue).mean() < 1
 
 
 @pytest.mark.parametrize('index', [None, -1, 3])
@@ -146,3 +125,87 @@ def test_chained_flow_refuses_what_it_cannot_reach(index):
   frames = _moving(3)
   with pytest.raises(ValueError, match=str(index)):
     _run(baselines.chained_flow, frames, [Given(frames[0], index)])
+
+
+def _patchwork(dark, bright, across):
+  """Two tones beside each other, or one `across` the other."""
+  lab = np.empty((*SIZE, 3))
+  lab[:] = bright
+  if across:
+    lab[: SIZE[0] // 2] = dark
+  else:
+    lab[:, : SIZE[1] // 2] = dark
+  return np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
+
+
+def test_color_transfer_goes_by_luminance():
+  reference = _patchwork((30, 20, 10), (70, -10, 25), across=False)
+  # The same tones in other places, darker and closer to each other.
+  frame = _patchwork((25, 20, 10), (45, -10, 25), across=True)
+  (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
+  error = _ab_error(found, frame)
+  assert np.median(error) < 1.5
+  assert error[:29].mean() < 1.5 and error[-29:].mean() < 1.5
+
+
+def test_color_transfer_goes_by_texture():
+  rng = np.random.default_rng(0)
+  rough = np.zeros(SIZE, bool)
+  rough[:, :48] = True
+  lab = np.zeros((*SIZE, 3))
+  lab[..., 0] = 50 + 10 * np.where(rough, rng.standard_normal(SIZE), 0)
+  lab[..., 1] = np.where(rough, 20, -20)
+  reference = np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
+  frame = reference[::-1, ::-1]
+  (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
+  # What is alike in both luminance and texture is away from the seam.
+  error = _ab_error(found, frame)
+  assert error[:, :44].mean() < 3 and error[:, 52:].mean() < 6
+
+
+def test_color_transfer_of_several_references():
+  dark, bright = (30, 20, 10), (70, -10, 25)
+  frame = _patchwork(dark, bright, across=False)
+  without = [_patchwork(dark, (70, 0, 0), across=False)]
+  with_both = [*without, _patchwork((30, 0, 0), bright, across=True)]
+  # Each bin's pixels are half of one picture and half of the other.
+  (found,) = _run(
+    baselines.color_transfer, [frame], [Given(rgb, None) for rgb in with_both]
+  )
+  half = _patchwork((30, 10, 5), (70, -5, 12.5), across=False)
+  assert np.median(_ab_error(found, half)) < 1.5
+
+
+def test_color_transfer_of_a_flat_picture():
+  frame = np.full((*SIZE, 3), 90, np.uint8)
+  reference = _tinted(frame, (10, 10))
+  (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
+  assert _ab_error(found, reference).mean() < 1.5
+
+
+@pytest.mark.parametrize('shift', [0, 4, 16])
+def test_match_vgg16_finds_equal_places(shift):
+  scene = _picture((64, 96 + shift))
+  reference, frame = scene[:, :96], scene[:, shift:]
+  (found,) = _run(baselines.match_vgg16, [frame], [Given(reference, None)])
+  # A picture's borders reach far into its features.
+  inner = (slice(16, -16), slice(24, -24 - shift))
+  assert np.median(_ab_error(found, frame)[inner]) < 1.5
+  if shift:
+    assert np.median(_ab_error(reference, frame)[inner]) > 2.5
+
+
+def test_match_vgg16_lets_references_compete():
+  left, right = _picture(seed=1), _picture(seed=2)
+  given = [Given(left, None), Given(right, None)]
+  for frame in (left, right):
+    (found,) = _run(baselines.match_vgg16, [frame], given)
+    assert np.median(_ab_error(found, frame)) < 1.5
+
+
+def test_match_vgg16_takes_other_sizes():
+  """References that are on their side, of odd sizes, above the bound."""
+  frame = _picture((70, 33))
+  given = [Given(_picture((151, 101)), None), Given(frame, 0)]
+  (found,) = _run(baselines.match_vgg16, [frame], given)
+  assert np.median(_ab_error(found, frame)) < 1.5
