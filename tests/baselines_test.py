@@ -146,9 +146,11 @@ def test_color_transfer_goes_by_luminance():
 
 
 def test_color_transfer_goes_by_texture():
-  rough = 10 * np.random.default_rng(0).standard_normal(SIZE)
-  rough[:, 48:] = 0
-  lab = np.stack([50 + rough, np.where(rough, 20, -20), 0 * rough], -1)
+  ramp = np.tile(np.linspace(-20, 20, 48), (64, 1))
+  shuffled = np.random.default_rng(0).permuted(ramp)  # The same luminances.
+  luminance = 50 + np.hstack([ramp, shuffled])
+  a = np.where(np.arange(96) < 48, 20, -20) + 0 * luminance
+  lab = np.stack([luminance, a, 0 * a], -1)
   reference = np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
   frame = reference[::-1, ::-1]
   (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
