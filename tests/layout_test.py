@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
-  'structs errors files color flow video strips blocked shots quality stills'
-  ' weight_files lpips_weights hosts pictures report',
+  'structs errors files color sizes flow video strips blocked shots quality'
+  ' stills weight_files lpips_weights hosts pictures report',
   'models losses metrics',
   'augment records retrieval data checkpoint vit_weights log baselines clips',
   'train evaluate colorize prepare export benchmark demo gallery retrieve'

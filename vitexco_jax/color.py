@@ -69,9 +69,15 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
 
 
 @jax.jit
+def uint8_to_lab(rgb: jax.Array) -> jax.Array:
+  """Converts sRGB in whole levels, [..., 3] uint8, to CIE Lab, [..., 3]."""
+  return rgb_to_lab(rgb.astype(jnp.float32) / 255.0)
+
+
+@jax.jit
 def grey(rgb: jax.Array) -> jax.Array:
   """A picture's L alone, in three equal channels: [..., 3] uint8 to uint8."""
-  lab = rgb_to_lab(rgb.astype(jnp.float32) / 255.0)
+  lab = uint8_to_lab(rgb)
   without = lab_to_rgb(lab * jnp.array([1.0, 0.0, 0.0]))
   # The channels may differ by a level: Lab's white is rounded.
   green = jnp.round(without[..., 1:2] * 255.0).astype(jnp.uint8)

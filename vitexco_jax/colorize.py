@@ -27,7 +27,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import checkpoint, color, video
+from vitexco_jax import checkpoint, color, sizes, video
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import (
   Generator,
@@ -37,7 +37,6 @@ from vitexco_jax.models.vitexco import (
 
 FIRST_FRAME = 'first-frame'
 
-_TOKEN = 16  # The working size is a multiple of this; features need two tokens.
 _BLOCK = 8  # Frames at a time ...
 _BLOCK_PIXELS = 2**22  # ... unless they are large.
 _GREY_BELOW = 1.0  # Mean chroma, in Lab, of a picture without colour.
@@ -50,10 +49,10 @@ class VideoColorizer:
     self, params: Mapping[str, Any], config: ml_collections.ConfigDict
   ):
     """Takes the generator's parameters and the config that they belong to."""
-    if min(config.use.size) < 2 * _TOKEN:
+    if min(config.use.size) < 2 * sizes.TOKEN:
       raise UserError(
         f'config.use.size={tuple(config.use.size)} must be at least '
-        f'{2 * _TOKEN} on both sides'
+        f'{2 * sizes.TOKEN} on both sides'
       )
     if not config.use.temperature >= 0:
       raise UserError(
@@ -180,7 +179,7 @@ class VideoColorizer:
   def _start(self, rgb):
     """Learns the frames' size, and so that of the frame before the first."""
     self._frame_size = rgb.shape[:2]
-    padded = _padded(self._working_size(rgb))
+    padded = sizes.padded(self._working_size(rgb))
     lab = self._reference.lab
     if not self._first_frame:
       lab = jnp.zeros((1, *padded, 3))
@@ -191,11 +190,7 @@ class VideoColorizer:
     self._previous_lab = lab
 
   def _working_size(self, rgb):
-    """The size within `config.use.size`, on its side for a tall picture."""
-    h, w = rgb.shape[:2]
-    bound = sorted(self.config.use.size, reverse=h > w)
-    scale = min(1.0, bound[0] / h, bound[1] / w)
-    return max(1, round(h * scale)), max(1, round(w * scale))
+    return sizes.within(rgb.shape[:2], self.config.use.size)
 
 
 def colorize(
@@ -261,7 +256,7 @@ def _read_reference(name: str, video_path: Path) -> np.ndarray:
 
 def is_grey(rgb: np.ndarray) -> bool:
   """Whether a picture, [h, w, 3] uint8, has no colour to speak of."""
-  lab = _to_lab(rgb)
+  lab = color.uint8_to_lab(rgb)
   return float(jnp.linalg.norm(lab[..., 1:], axis=-1).mean()) < _GREY_BELOW
 
 
@@ -270,24 +265,8 @@ def _check(rgb):
     raise ValueError(f'expected [h, w, 3] uint8, got {rgb.shape} {rgb.dtype}')
 
 
-@jax.jit
-def _to_lab(rgb):
-  return color.rgb_to_lab(rgb.astype(jnp.float32) / 255.0)
-
-
-def _padded(size):
-  return tuple(max(2, -(-side // _TOKEN)) * _TOKEN for side in size)
-
-
-def _fit(image, size):
-  """Resizes [h, w, c] to `size`, then repeats its edges to `_padded(size)`."""
-  image = jax.image.resize(image, (*size, image.shape[-1]), 'linear')
-  pads = [(0, p - s) for p, s in zip(_padded(size), size, strict=True)]
-  return jnp.pad(image, (*pads, (0, 0)), 'edge')
-
-
 def _encode_reference(generator: Generator, size, variables, rgb):
-  rgb = _fit(rgb.astype(jnp.float32) / 255.0, size)
+  rgb = sizes.pad(sizes.resize(rgb.astype(jnp.float32) / 255.0, size))
   return generator.apply(
     variables, jnp.clip(rgb, 0.0, 1.0)[None], method='encode_reference'
   )
@@ -297,17 +276,11 @@ def _colorize_frames(
   generator: Generator, size, variables, reference, previous_lab, rgb
 ):
   """Colours [t, H, W, 3] uint8 at the working size; carries `previous_lab`."""
-  height, width = rgb.shape[1:3]
 
   # One frame after the other: at full size, a block at once would be large.
   def shrink(rgb):
-    return _fit(_to_lab(rgb)[..., :1] - 50.0, size)
-
-  def join(frame):
-    rgb, ab = frame
-    ab = jax.image.resize(ab, (height, width, 2), 'cubic')
-    lab = jnp.concatenate([_to_lab(rgb)[..., :1], ab], -1)
-    return jnp.round(color.lab_to_rgb(lab) * 255.0).astype(jnp.uint8)
+    luminance = color.uint8_to_lab(rgb)[..., :1] - 50.0
+    return sizes.pad(sizes.resize(luminance, size))
 
   luminance = jax.lax.map(shrink, rgb)[None]
   guidance = generator.apply(variables, luminance, reference, method='guide')
@@ -318,4 +291,4 @@ def _colorize_frames(
     previous_lab,
   )
   ab = ab[0, :, : size[0], : size[1]]
-  return jax.lax.map(join, (rgb, ab)), last_lab
+  return jax.lax.map(lambda frame: sizes.join(*frame), (rgb, ab)), last_lab

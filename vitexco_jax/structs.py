@@ -25,6 +25,13 @@ class Clips(NamedTuple):
   first_frame: Array  # [b] bool, reference is the clip's own first frame.
 
 
+class Given(NamedTuple):
+  """A reference as evaluation gives it."""
+
+  rgb: np.ndarray  # [h, w, 3] uint8.
+  index: int | None  # Which frame of the clip it is; None: another picture.
+
+
 class Reference(NamedTuple):
   """What the networks keep of a reference, paid for once."""
 

@@ -100,11 +100,11 @@ class CorrespondenceNet(nn.Module):
 
   def queries(self, features: Sequence[jax.Array]) -> jax.Array:
     """Frame features, one per level, to unit vectors [b, q, d], float32."""
-    return _positions(self.theta(self._embed(features)))
+    return positions(self.theta(self._embed(features)))
 
   def keys(self, features: Sequence[jax.Array]) -> jax.Array:
     """Reference features, one per level, to unit vectors [b, k, d]."""
-    return _positions(self.phi(self._embed(features)))
+    return positions(self.phi(self._embed(features)))
 
   def __call__(self, frame_features, reference_features):
     """Queries and keys at once; for making the parameters."""
@@ -123,7 +123,7 @@ class CorrespondenceNet(nn.Module):
     return x
 
 
-def _positions(x: jax.Array) -> jax.Array:
+def positions(x: jax.Array) -> jax.Array:
   """Centres each channel over its image and gives unit vectors [b, h*w, d]."""
   x = x.astype(jnp.float32)
   x = x - x.mean((1, 2), keepdims=True)
