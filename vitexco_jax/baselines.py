@@ -99,7 +99,7 @@ def chained_flow(
 def _carry(ab: np.ndarray, greys: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
   """Yields the ab of each grey frame but the first, which has `ab`."""
   for before, after in itertools.pairwise(greys):
-    step = flow.estimate_flow(after, before, 'dis')
+    step = flow.estimate_flow(after.repeat(3, -1), before.repeat(3, -1), 'dis')
     ab = np.asarray(_warp(ab[None], step[None])[0])
     yield ab
 
@@ -235,9 +235,9 @@ def _working_lab(rgb: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _flow_grey(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """L as flow takes it, within `size`: [h, w, 3] uint8."""
+  """L as flow sees it, within `size`: [h, w, 1] uint8."""
   luminance = np.asarray(_working_lab(rgb, size)[..., :1])
-  return np.uint8(np.round(luminance * 2.55)).repeat(3, -1)
+  return np.uint8(np.round(luminance * 2.55))
 
 
 _join = jax.jit(sizes.join)

@@ -1,0 +1,43 @@
+"""Sizes: what fits, what is padded, and joining colours to a frame."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage import color as skcolor
+
+from vitexco_jax import sizes
+
+
+@pytest.mark.parametrize(
+  'size, expected',
+  [
+    ((480, 854), (216, 384)),  # The width binds.
+    ((600, 800), (224, 299)),  # The height binds.
+    ((854, 480), (384, 216)),  # On its side.
+    ((100, 200), (100, 200)),  # Never enlarged.
+    ((1, 5000), (1, 384)),
+  ],
+)
+def test_within(size, expected):
+  assert sizes.within(size, (224, 384)) == expected
+
+
+def test_pad_repeats_the_lower_and_right_edge():
+  image = jnp.arange(5 * 33 * 2.0).reshape(5, 33, 2)
+  padded = sizes.pad(image)
+  assert padded.shape == (*sizes.padded((5, 33)), 2) == (32, 48, 2)
+  np.testing.assert_array_equal(padded[:5, :33], image)
+  np.testing.assert_array_equal(padded[4:, :33], image[4:].repeat(28, 0))
+  np.testing.assert_array_equal(padded[:, 32:], padded[:, 32:33].repeat(16, 1))
+
+
+def test_join_takes_only_lightness_of_the_frame():
+  rng = np.random.default_rng(0)
+  rgb = rng.integers(90, 160, (12, 16, 3), np.uint8)
+  lab = skcolor.rgb2lab(rgb) * [1, 0, 0] + [0, 8, -6]
+  expected = np.round(255 * skcolor.lab2rgb(lab))
+  found = sizes.join(
+    jnp.asarray(rgb), jnp.full((3, 4, 2), jnp.array([8, -6.0]))
+  )
+  assert found.dtype == jnp.uint8
+  assert np.abs(np.float32(found) - expected).max() <= 1
