@@ -1,35 +1,46 @@
-"""evaluate with a stand-in colorizer whose results are known."""
+"""evaluate with stand-ins whose results are known."""
 
 import csv
 import json
+import types
 
 import cv2
-import ml_collections
 import numpy as np
 import pytest
+import scipy
 from skimage import color as skcolor
 from skimage import metrics as skmetrics
 
-from vitexco_jax import color, evaluate, video
+from configs.vitexco import get_config
+from vitexco_jax import evaluate, retrieval, strips, video
 from vitexco_jax.errors import UserError
+from vitexco_jax.models import lpips
 
-_CONFIG = ml_collections.ConfigDict(
-  {
-    'model': {'vit': {'taps': (1, 2), 'gelu': 'tanh'}},
-    'use': {'size': (64, 96), 'temperature': 0.01},
-  }
-)
+SIZE = (48, 64)
+
+
+@pytest.fixture(autouse=True)
+def quick_lpips(monkeypatch):
+  """A stand-in for the network, which has tests of its own."""
+
+  def distance(net, rgb, true_rgb):
+    assert rgb.shape == true_rgb.shape and rgb.ndim == 4
+    return np.abs(np.float32(rgb) - true_rgb).mean((1, 2, 3)) * len(net)
+
+  monkeypatch.setattr(lpips, 'lpips', distance)
+  monkeypatch.setattr(evaluate, '_lpips', lambda net: net)
 
 
 class _Brighter:
   """Gives each frame back 10 brighter, two frames behind, and keeps count."""
 
+  config = get_config('tiny')
+
   def __init__(self):
     self.references = []
 
-  def set_reference(self, rgb, first_frame=False):
-    assert first_frame
-    self.references.append(rgb)
+  def set_reference(self, *rgb, first_frame=False):
+    self.references.append((rgb, first_frame))
 
   def colorize(self, frames):
     waiting = []
@@ -47,7 +58,7 @@ def _write_clip(folder, frames, seed=0):
   clip = []
   for i in range(frames):
     small = rng.integers(20, 220, (4, 5, 3), np.uint8)
-    rgb = cv2.resize(small, (40, 32), interpolation=cv2.INTER_LINEAR)
+    rgb = cv2.resize(small, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
     assert cv2.imwrite(str(folder / f'{i:05}.png'), rgb[..., ::-1])
     clip.append(rgb)
   return np.stack(clip)
@@ -61,81 +72,217 @@ def folder(tmp_path):
   return tmp_path
 
 
-def _evaluate(folder, colorizer, config=_CONFIG):
+def _evaluate(folder, colorizer, **arguments):
   return evaluate.evaluate(
-    config, colorizer, folder / 'weights', folder / 'data', folder / 'out'
+    get_config('tiny'),
+    evaluate.network(colorizer, folder / 'weights'),
+    str(folder / 'data'),
+    folder / 'out',
+    **arguments,
   )
+
+
+def _row(summary, clip, protocol='first-frame', method='vitexco'):
+  return summary['protocols'][protocol]['clips'][clip]['methods'][method]
 
 
 def test_values_table_and_files(folder, capsys):
   clip = _write_clip(folder / 'data' / 'zoo', 12, seed=2)
-  summary = _evaluate(folder, _Brighter())
+  summary = _evaluate(folder, _Brighter(), compared=['grey'])
+  tables = summary['protocols']['first-frame']
 
-  assert list(summary['clips']) == ['boat', 'walk', 'zoo']
-  row = summary['clips']['zoo']
-  assert (row['frames'], row['size']) == (12, [32, 40])
+  assert list(tables['clips']) == ['boat', 'walk', 'zoo']
+  assert tables['clips']['zoo']['frames'] == 12
+  assert tables['clips']['zoo']['size'] == list(SIZE)
+  assert tables['clips']['zoo']['references'] == ['frame 0']
+  row = _row(summary, 'zoo')
   # 10 off everywhere.
-  for column in ('psnr', 'psnr_without_first', 'psnr_last_ten'):
+  for column in ('psnr', 'psnr_not_given', 'psnr_last', 'psnr_wrapped'):
     np.testing.assert_allclose(row[column], 20 * np.log10(25.5), 1e-9)
+  np.testing.assert_allclose(row['lpips_alex'], 40)
+  np.testing.assert_allclose(row['lpips_vgg'], 30)
 
   lab = skcolor.rgb2lab(clip)
   grey = np.round(skcolor.lab2rgb(lab * [1, 0, 0]) * 255).astype(np.uint8)
-  psnr = [
-    skmetrics.peak_signal_noise_ratio(a, b)
-    for a, b in zip(clip, grey, strict=True)
-  ]
+  pairs = list(zip(clip, grey, strict=True))
+  psnr = [skmetrics.peak_signal_noise_ratio(a, b) for a, b in pairs]
   ssim = [
-    skmetrics.structural_similarity(a, b, channel_axis=-1)
-    for a, b in zip(clip, grey, strict=True)
+    skmetrics.structural_similarity(a, b, channel_axis=-1) for a, b in pairs
   ]
-  np.testing.assert_allclose(row['grey_psnr'], np.mean(psnr), 1e-3)
-  np.testing.assert_allclose(
-    row['grey_psnr_without_first'], np.mean(psnr[1:]), 1e-3
-  )
-  np.testing.assert_allclose(row['grey_ssim'], np.mean(ssim), 1e-3)
+  delta = [
+    skcolor.deltaE_ciede2000(skcolor.rgb2lab(a), skcolor.rgb2lab(b)).mean()
+    for a, b in pairs
+  ]
+  row = _row(summary, 'zoo', method='grey')
+  np.testing.assert_allclose(row['psnr'], np.mean(psnr), 1e-3)
+  np.testing.assert_allclose(row['psnr_not_given'], np.mean(psnr[1:]), 1e-3)
+  np.testing.assert_allclose(row['psnr_last'], np.mean(psnr[2:]), 1e-3)
+  np.testing.assert_allclose(row['ssim'], np.mean(ssim), 1e-3)
+  np.testing.assert_allclose(row['ciede2000'], np.mean(delta), 1e-2)
+  chroma = np.hypot(lab[..., 1], lab[..., 2]).mean((1, 2))
+  slope = scipy.stats.linregress(np.arange(12), -chroma).slope
+  np.testing.assert_allclose(row['drift'], 100 * slope, 1e-2)
+  true = _row(summary, 'zoo', method='truth')
+  assert row['colorfulness'] < 1 < true['colorfulness']
+  assert row['colorfulness_gap'] == row['colorfulness'] - true['colorfulness']
+  assert true['cdc'] > 0 and 'psnr' not in true
 
   # A clip counts as much as another, however long.
   np.testing.assert_allclose(
-    summary['mean']['grey_psnr'],
-    np.mean([r['grey_psnr'] for r in summary['clips'].values()]),
+    tables['mean']['grey']['psnr'],
+    np.mean([_row(summary, x, method='grey')['psnr'] for x in tables['clips']]),
   )
   out = folder / 'out'
   assert json.loads((out / 'summary.json').read_text()) == summary
-  assert (summary['protocol'], summary['working_size']) == (
-    'first-frame',
-    [64, 96],
-  )
   printed = capsys.readouterr().out
-  assert '96x64' in printed
   assert (
-    f'| zoo | 40x32 | 12 | 28.13 | 28.13 | 28.13 | {np.mean(psnr):.2f} |'
-    in (printed)
+    '96x64' in printed and (out / 'report.md').read_text() in printed + '\n'
+  )
+  assert (
+    f'| zoo | 64x48 | 12 | frame 0 | 28.13 | {np.mean(psnr):.2f} |' in printed
   )
   with (out / 'frames.csv').open() as file:
     frames = list(csv.DictReader(file))
-  assert [r['frame'] for r in frames if r['clip'] == 'boat'] == ['0', '1', '2']
-  np.testing.assert_allclose(float(frames[-1]['grey_psnr']), psnr[-1], 1e-3)
+  assert [
+    row['frame']
+    for row in frames
+    if (row['clip'], row['method']) == ('boat', 'vitexco')
+  ] == ['0', '1', '2']
+  np.testing.assert_allclose(float(frames[-1]['psnr']), psnr[-1], 1e-3)
+  with (out / 'clips.csv').open() as file:
+    rows = list(csv.DictReader(file))
+  assert [row['method'] for row in rows] == 3 * ['truth', 'vitexco', 'grey']
 
 
-def test_reference_is_the_first_frame_and_strip_shows_five(folder, monkeypatch):
+def test_warp_error_is_that_of_the_true_motion(tmp_path):
+  """A picture that moves: the truth has no error, one that flickers has."""
+  rng = np.random.default_rng(0)
+  small = rng.integers(0, 256, (12, 24, 3), np.uint8)
+  wide = cv2.resize(small, (192, 96), interpolation=cv2.INTER_CUBIC)
+  (tmp_path / 'data/pan').mkdir(parents=True)
+  (tmp_path / 'weights').touch()
+  for i in range(6):
+    rgb = wide[:, 3 * i : 3 * i + 128]
+    assert cv2.imwrite(str(tmp_path / f'data/pan/{i}.png'), rgb)
+  flickering = _Brighter()
+  flickering.colorize = lambda frames: (
+    rgb + np.uint8(20 * (i % 2)) * (rgb < 200) for i, rgb in enumerate(frames)
+  )
+  summary = _evaluate(tmp_path, flickering)
+  true = _row(summary, 'pan', method='truth')['warp_error']
+  ours = _row(summary, 'pan')['warp_error']
+  assert true < 1e-3
+  share = (wide < 200).mean()  # Of values that flicker.
+  np.testing.assert_allclose(ours, share * (20 / 255) ** 2, rtol=0.25)
+
+
+def _frames(folder, clip, *numbers):
+  paths = [folder / f'data/{clip}/{number:05}.png' for number in numbers]
+  return [video.read_image(path) for path in paths]
+
+
+@pytest.mark.parametrize(
+  'protocol, given, first_frame, counted',
+  [
+    ('first-frame', [0], True, range(12)),
+    ('far-frame', [6], False, [*range(6), *range(7, 12)]),
+    ('multi', [0, 11], True, range(12)),
+  ],
+)
+def test_references_and_what_counts(
+  folder, protocol, given, first_frame, counted
+):
+  class _Uneven(_Brighter):
+    def colorize(self, frames):
+      for i, rgb in enumerate(frames):
+        yield rgb + np.uint8(1 + i)
+
+  colorizer = _Uneven()
+  summary = _evaluate(folder, colorizer, protocols=[protocol])
+  rgb, first = colorizer.references[-1]
+  assert first is first_frame
+  np.testing.assert_array_equal(rgb, _frames(folder, 'walk', *given))
+  row = _row(summary, 'walk', protocol)
+  psnr = [20 * np.log10(255 / (1 + i)) for i in range(12)]
+  free = [i for i in counted if i not in given]
+  for column, frames in (
+    ('psnr', counted),
+    ('psnr_not_given', free),
+    ('psnr_last', list(counted)[-10:]),
+  ):
+    np.testing.assert_allclose(row[column], np.mean([psnr[i] for i in frames]))
+
+
+def test_retrieved_is_the_best_of_the_gallery(folder, monkeypatch):
+  asked = []
+  picture = _frames(folder, 'walk', 3)[0]
+
+  def embed(pictures):
+    asked.extend(pictures)
+    return 'queries'
+
+  def best(queries, count):
+    assert (queries, count) == ('queries', 1)
+    return [[(7, 0.9)]]
+
+  gallery = types.SimpleNamespace(
+    best=best,
+    read=lambda number: picture,
+    name=lambda number: f'n{number}.jpg',
+    fingerprint='that',
+  )
+  monkeypatch.setattr(
+    retrieval, 'open_with_embedder', lambda *_: (embed, gallery)
+  )
+  colorizer = _Brighter()
+  summary = _evaluate(
+    folder,
+    colorizer,
+    protocols=['retrieved'],
+    compared=['grey', 'flow'],
+    gallery=folder,
+  )
+  np.testing.assert_array_equal(
+    asked, _frames(folder, 'boat', 1) + _frames(folder, 'walk', 6)
+  )
+  assert all(not first for _, first in colorizer.references)
+  np.testing.assert_array_equal(colorizer.references[0][0], [picture])
+  clip = summary['protocols']['retrieved']['clips']['walk']
+  assert clip['references'] == ['n7.jpg']
+  # Flow does not reach a picture that is not of the clip.
+  assert list(clip['methods']) == ['truth', 'vitexco', 'grey']
+
+
+def test_strip_has_five_moments_and_video_all(folder, monkeypatch):
   drawn = {}
 
   def strip(rows, labels):
     drawn[len(rows[0])] = dict(zip(labels, rows, strict=True))
     return np.zeros((8, 8, 3), np.uint8)
 
-  monkeypatch.setattr(evaluate.strips, 'strip', strip)
-  colorizer = _Brighter()
-  _evaluate(folder, colorizer)
-  first = cv2.imread(str(folder / 'data' / 'boat' / '00000.png'))[..., ::-1]
-  np.testing.assert_array_equal(colorizer.references[0], first)
-
-  # Columns: frames 0, 3, 6, 8, 11.
-  last = cv2.imread(str(folder / 'data' / 'walk' / '00011.png'))[..., ::-1]
-  rows = drawn[5]
+  monkeypatch.setattr(strips, 'strip', strip)
+  _evaluate(folder, _Brighter(), compared=['grey'])
+  rows = drawn[5]  # Frames 0, 3, 6, 8, 11.
+  (last,) = _frames(folder, 'walk', 11)
+  assert list(rows) == ['truth', 'vitexco', 'grey']
   np.testing.assert_array_equal(rows['truth'][-1], last)
-  np.testing.assert_array_equal(rows['grey'][-1], color.grey(last))
-  np.testing.assert_array_equal(rows['coloured'][-1], last + 10)
+  np.testing.assert_array_equal(rows['vitexco'][-1], last + 10)
+
+  out = folder / 'out/first-frame'
+  with video.VideoReader(out / 'walk.mp4') as reader:
+    frames = [frame.rgb for frame in reader]
+  assert len(frames) == 12
+  height, width = SIZE
+  assert frames[0].shape[1] == 3 * width
+  for place, shift in enumerate((0, 10)):
+    shown = frames[-1][-height:, place * width :][:, :width]
+    difference = np.float32(shown) - last
+    assert np.abs(difference - shift).mean() < 12  # H.264's loss.
+    assert abs(difference.mean() - shift) < 3
+  page = (folder / 'out/report.html').read_text()
+  assert page.count('<video') == page.count('data:video/mp4;base64') == 2
+  assert page.count('data:image/png;base64') == 2
+  assert 'src="http' not in page and '28.88' in page
 
 
 def test_goes_on_with_what_is_missing_or_has_changed(folder):
@@ -149,17 +296,22 @@ def test_goes_on_with_what_is_missing_or_has_changed(folder):
   assert len(colorizer.references) == 1
 
   (folder / 'data' / 'boat' / '00002.png').unlink()
-  assert _evaluate(folder, colorizer)['clips']['boat']['frames'] == 2
+  summary = _evaluate(folder, colorizer)
+  clips = summary['protocols']['first-frame']['clips']
+  assert clips['boat']['frames'] == 2
   assert len(colorizer.references) == 2
 
   (folder / 'weights').write_text('of a further training')
   _evaluate(folder, colorizer)
   assert len(colorizer.references) == 5
 
-  changed = _CONFIG.copy_and_resolve_references()
-  changed.model.vit.gelu = 'erf'
-  _evaluate(folder, colorizer, changed)
+  colorizer.config = get_config('tiny')
+  colorizer.config.model.vit.gelu = 'erf'
+  _evaluate(folder, colorizer)
   assert len(colorizer.references) == 8
+
+  _evaluate(folder, colorizer, compared=['grey'])
+  assert len(colorizer.references) == 11
 
 
 def test_clips_before_a_broken_one_are_kept(folder):
@@ -176,33 +328,99 @@ def test_clips_before_a_broken_one_are_kept(folder):
 def test_lost_frames_do_not_pass(folder):
   colorizer = _Brighter()
   colorize = colorizer.colorize
-  colorizer.colorize = lambda frames: list(colorize(frames))[:-1]
-  with pytest.raises(RuntimeError, match='2 of 3 frames'):
+  colorizer.colorize = lambda frames: iter(list(colorize(frames))[:-1])
+  with pytest.raises(UserError, match='vitexco: frame 2 of boat is missing'):
     _evaluate(folder, colorizer)
+  assert not list((folder / 'out/first-frame').glob('*.mp4'))
 
 
-def _write_video(path, frames):
-  with video.VideoWriter(path, video.Format(*frames.shape[1:3])) as writer:
-    for rgb in frames:
+# --- Frames of others ---
+
+
+def _judge(folder):
+  return evaluate.evaluate(
+    get_config('tiny'),
+    evaluate.predictions(str(folder / 'theirs')),
+    str(folder / 'data'),
+    folder / 'out',
+  )
+
+
+def _write_theirs(folder, clip, shift=10, start=0):
+  (folder / 'theirs' / clip).mkdir(parents=True)
+  for path in sorted((folder / 'data' / clip).iterdir()):
+    rgb = video.read_image(path) + np.uint8(shift)
+    name = f'{int(path.stem) + start:05}.png'
+    video.write_image(folder / 'theirs' / clip / name, rgb)
+
+
+def test_predictions_are_scored_like_our_own(folder):
+  for clip in ('walk', 'boat'):
+    _write_theirs(folder, clip)
+  theirs = _judge(folder)['protocols']['first-frame']
+  ours = _evaluate(folder, _Brighter())['protocols']['first-frame']
+  assert theirs['mean']['predictions'] == ours['mean']['vitexco']
+  assert theirs['mean']['truth'] == ours['mean']['truth']
+
+
+def test_a_video_predicts_a_single_clip(folder):
+  clip = _write_clip(folder / 'data' / 'only' / 'walk', 4)
+  form = video.Format(*SIZE)
+  with video.VideoWriter(folder / 'theirs.mkv', form) as writer:
+    for rgb in clip:
       writer.write(video.Frame(rgb))
+  summary = evaluate.evaluate(
+    get_config('tiny'),
+    evaluate.predictions(str(folder / 'theirs.mkv')),
+    str(folder / 'data/only/walk'),
+    folder / 'out',
+  )
+  row = _row(summary, 'walk', method='predictions')
+  assert row['psnr'] > 30  # H.264's loss.
 
 
-def test_a_video_that_is_cut_short_is_refused(folder):
-  path = folder / 'data' / 'film.mkv'
-  rng = np.random.default_rng(0)  # Noise, as all of the file shall be frames.
-  _write_video(path, rng.integers(0, 256, (12, 32, 40, 3), np.uint8))
-  data = path.read_bytes()
-  path.write_bytes(data[: len(data) * 2 // 3])
-  with pytest.raises(UserError, match=r'film\.mkv is damaged or cut short \('):
-    _evaluate(folder, _Brighter())
+def test_predictions_that_do_not_fit_are_named(folder):
+  _write_theirs(folder, 'walk')
+  with pytest.raises(UserError, match='has 12 frames, but the clip boat .* 3'):
+    _judge(folder)
+  _write_clip(folder / 'theirs' / 'other', 2)
+  with pytest.raises(
+    UserError, match='no clips named boat, for .* among: other, walk'
+  ):
+    _judge(folder)
+  _write_theirs(folder, 'boat', start=1)
+  with pytest.raises(
+    UserError, match='boat has a frame 00001 where the clip boat .* 00000'
+  ):
+    _judge(folder)
+  for path in (folder / 'theirs/boat').iterdir():
+    path.unlink()
+  for i in range(3):
+    video.write_image(
+      folder / f'theirs/boat/{i:05}.png', np.zeros((48, 80, 3), np.uint8)
+    )
+  with pytest.raises(
+    UserError, match='frame 0 of boat is 80x48, the true one 64x48'
+  ):
+    _judge(folder)
 
 
-def test_videos_are_clips_too(folder):
-  _write_video(folder / 'data' / 'film.mkv', _write_clip(folder / 'frames', 7))
-  summary = _evaluate(folder, _Brighter())
-  assert list(summary['clips']) == ['boat', 'film.mkv', 'walk']
-  assert summary['clips']['film.mkv']['frames'] == 7
-  assert (folder / 'out' / 'strips' / 'film.mkv.png').exists()
+# --- What is refused ---
+
+
+@pytest.mark.parametrize(
+  'arguments, sentence',
+  [
+    ({'protocols': ['last-frame']}, '--protocols=last-frame: known are first-'),
+    ({'protocols': ['retrieved']}, '--protocols=retrieved needs --gallery'),
+    ({'compared': ['sepia']}, '--baselines=sepia: known are grey, flow'),
+  ],
+)
+def test_unknown_names_are_refused(folder, arguments, sentence):
+  colorizer = _Brighter()
+  with pytest.raises(UserError, match=sentence):
+    _evaluate(folder, colorizer, **arguments)
+  assert not colorizer.references and not (folder / 'out').exists()
 
 
 def test_an_output_that_cannot_be_written_is_refused(folder):
@@ -211,13 +429,3 @@ def test_an_output_that_cannot_be_written_is_refused(folder):
   with pytest.raises(UserError, match=r'cannot write --output=.*out: File ex'):
     _evaluate(folder, colorizer)
   assert not colorizer.references
-
-
-def test_folders_without_clips_are_refused(tmp_path):
-  (tmp_path / 'weights').write_text('')
-  with pytest.raises(UserError, match='not a folder'):
-    _evaluate(tmp_path, _Brighter())
-  (tmp_path / 'data').mkdir()
-  (tmp_path / 'data' / 'notes.txt').write_text('')
-  with pytest.raises(UserError, match='no clips'):
-    _evaluate(tmp_path, _Brighter())

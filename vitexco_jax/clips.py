@@ -137,7 +137,7 @@ def _of_records(folder: Path) -> list[Clip]:
 
   return [
     Clip(
-      f'{run.video}@{run.start}'.replace('/', '_'),
+      f'{run.video}@{run.first}'.replace('/', '_'),
       functools.partial(read, run),
       [opened.fingerprint, run.first],
       [str(i) for i in range(run.frames)],

@@ -291,7 +291,6 @@ def _evaluate_clip(
   if count < 2:
     raise UserError(f'{clip.name} has fewer than the 2 frames that it takes')
   given, names = choose(clip)
-  height, width = given[0].rgb.shape[:2]
   streams = [method(clip, given) for method in methods.values()]
   columns = set(np.linspace(0, count - 1, _STRIP_COLUMNS).round().astype(int))
   rows, histograms, pending = [], [], collections.deque()
@@ -336,7 +335,7 @@ def _evaluate_clip(
       np.stack([shares[place] for shares in histograms])
     )
   return {
-    'size': [height, width],
+    'size': list(before.true_rgb.shape[:2]),
     'frames': count,
     'references': names,
     'given': [x.index for x in given if x.index is not None],

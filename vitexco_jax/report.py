@@ -63,10 +63,10 @@ _EXPLAINED = (
   'than that of the truth means washed out. *Drift*: change of chroma against '
   'the truth in 100 frames. *PSNR wrapped* is what scripts that subtract bytes '
   'print, only for comparison with these. LPIPS vgg is of every tenth frame. Of '
-  'its own rows the paper does not say the size, the reference or which LPIPS.'
+  'what it prints the paper does not state clips, size, reference or LPIPS net.'
 )
 
-# Table I of the paper, on DAVIS; protocol, size and reference are not stated.
+# Table I of the paper: PSNR, SSIM, LPIPS.
 _PUBLISHED = {
   'Iizuka 2016': (23.88, 0.947, 0.176),
   'Zhang 2016': (22.57, 0.947, 0.106),
@@ -188,7 +188,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
     frames = sum(row['frames'] for row in clips.values())
     parts.append(f'## {protocol}\n\n{len(clips)} clips, {frames} frames.')
     parts += map(_as_markdown, _tables(tables))
-  parts.append(_EXPLAINED)
+  parts += ['## Published, on DAVIS', _as_markdown(_published()), _EXPLAINED]
   return '\n\n'.join(parts)
 
 
@@ -207,7 +207,7 @@ def _stated(settings: Mapping[str, Any]) -> str:
 
 
 def _tables(tables: Mapping[str, Any]) -> list[list[list[str]]]:
-  """Means by method beside what is published, and each clip's PSNR."""
+  """Means by method, and each clip's PSNR."""
   means = tables['mean']
   used = [
     column
@@ -217,10 +217,6 @@ def _tables(tables: Mapping[str, Any]) -> list[list[list[str]]]:
   table = [['method', *(_COLUMNS[column].title for column in used)]]
   for method, row in means.items():
     table.append([method, *(_number(row.get(x), x) for x in used)])
-  for method, row in _PUBLISHED.items():
-    row = dict(zip(('psnr', 'ssim', 'lpips_alex'), row, strict=True))
-    cells = (_number(row.get(x), x) for x in used)
-    table.append([f'{method}, as the paper prints it', *cells])
   methods = [method for method in means if 'psnr' in means[method]]
   by_clip = [['PSNR', 'size', 'frames', 'references', *methods]]
   for name, row in tables['clips'].items():
@@ -231,6 +227,12 @@ def _tables(tables: Mapping[str, Any]) -> list[list[list[str]]]:
       [name, f'{width}x{height}', str(row['frames']), references, *cells]
     )
   return [table, by_clip]
+
+
+def _published() -> list[list[str]]:
+  """The paper's Table I."""
+  rows = [[name, *map(str, values)] for name, values in _PUBLISHED.items()]
+  return [['as the paper prints it', 'PSNR', 'SSIM', 'LPIPS'], *rows]
 
 
 def _number(value: float | None, column: str) -> str:
@@ -248,8 +250,7 @@ def _as_html(table: list[list[str]]) -> str:
   lines = [f'<tr>{cells}']
   for row in rows:
     cells = ''.join(f'<td>{html.escape(cell)}' for cell in row)
-    published = ' class="published"' if 'paper prints' in row[0] else ''
-    lines.append(f'<tr{published}>{cells}')
+    lines.append(f'<tr>{cells}')
   return f'<table>{"".join(lines)}</table>'
 
 
@@ -319,6 +320,7 @@ def _page(output: Path, summary: Mapping[str, Any]) -> str:
         f'{_embedded(folder / f"{name}.mp4", "video/mp4")}"></video>'
         f'<img src="{_embedded(folder / f"{name}_psnr.png", "image/png")}">'
       )
+  parts += ['<h2>Published, on DAVIS</h2>', _as_html(_published())]
   explained = html.escape(_EXPLAINED.replace('*', ''))
   return _PAGE.format(
     stated=html.escape(_stated(summary['settings'])),
@@ -339,7 +341,6 @@ table {{ border-collapse: collapse; margin: 1em 0; font-size: .85em }}
 th, td {{ padding: .15em .6em; text-align: right; border-bottom: 1px solid #eee }}
 th {{ font-weight: normal; color: #666; vertical-align: bottom }}
 th:first-child, td:first-child {{ text-align: left }}
-.published {{ color: #888 }}
 video {{ max-width: 100%; display: block }}
 </style></head><body>
 <h1>Evaluation</h1><p>{stated}</p>
