@@ -135,13 +135,30 @@ def test_parts_by_variant():
     'video_memory',
     'video_memory',
     'training',
+    'metrics_speed',
     'retrieval_speed',
   ]
   assert names('small', gpu=False) == names('small', gpu=True) == small
   assert names('paper', gpu=False) == [
-    *('matching', 'network', 'network', 'retrieval_speed')
+    *('matching', 'network', 'network', 'metrics_speed', 'retrieval_speed')
   ]
   assert names('paper', gpu=True).count('network') == 6
+
+
+def test_metrics_of_a_frame_take_time(monkeypatch):
+  measured = []
+  monkeypatch.setattr(
+    benchmark.evaluate,
+    'measure',
+    lambda *frames: measured.append(frames) or ([{'ssim': 1.0}], []),
+  )
+  (row,) = benchmark.metrics_speed(48, 64)
+  assert row.value > 0 and row.name == 'metrics of 64x48, a frame'
+  for before, frame in measured:
+    np.testing.assert_array_equal(  # The clip moves 3 pixels to the right.
+      before.true_rgb[:, :-3], frame.true_rgb[:, 3:]
+    )
+    assert (before.number, frame.number) == (0, 1)  # Not LPIPS vgg's turn.
 
 
 def test_searches_are_timed_and_right():

@@ -165,7 +165,9 @@ def test_evaluates_the_clips(exported):
   )
   assert 'shapes' in out
   summary = json.loads((exported / 'evaluation/summary.json').read_text())
-  assert summary['mean']['psnr'] > 10
+  means = summary['protocols']['first-frame']['mean']
+  assert list(means) == ['truth', 'vitexco', 'grey', 'flow']
+  assert means['vitexco']['psnr'] > 10
 
 
 def test_training_without_data_names_the_command(home):

@@ -9,6 +9,7 @@ speed does not depend on them. Nothing else should run on the machine.
   video            colorize from file to file, for all but the paper's config
   video_memory     the same, of a short and a long video
   training         one update; the paper's size on a GPU only
+  metrics          all metrics of an evaluated frame of 854x480 but LPIPS vgg
   retrieval        searching as many made-up embeddings as ImageNet's ViT-Ti gives
   feed             samples from the records at config.data.records, if there are
                    any, off the disk and out of the system's cache
@@ -40,6 +41,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import flax
 import jax
 import jax.numpy as jnp
@@ -50,6 +52,7 @@ from vitexco_jax import (
   checkpoint,
   color,
   data,
+  evaluate,
   files,
   gallery,
   retrieval,
@@ -157,6 +160,7 @@ def _parts(
         yield part(network, config, size, dtype, _GPU_BLOCK)
       yield part(training, config, dtype)
   if config.variant != 'tiny':
+    yield part(metrics_speed)
     yield part(retrieval_speed)
 
 
@@ -414,6 +418,23 @@ def training(
     Row(f'{name}, peak memory', _peak_memory() / 1e6, 'MB'),
     *_share_of_peak(name, flops, times, dtype),
   ]
+
+
+def metrics_speed(height: int = 480, width: int = 854) -> list[Row]:
+  """Measures made-up frames as an evaluation does, one after the other.
+
+  Returns:
+    Time of a frame of one method, with the flow of the true clip.
+  """
+  rng = np.random.default_rng(0)
+  coarse = rng.integers(0, 256, (height // 8, width // 8 + 2, 3), np.uint8)
+  wide = cv2.resize(coarse, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
+  before, frame = (  # A picture that moves, and its colours shifted.
+    evaluate.Frame(i, true_rgb, [np.roll(true_rgb, 1, -1)])
+    for i, true_rgb in enumerate((wide[:, 3 : width + 3], wide[:, :width]))
+  )
+  (times,) = _times([lambda: evaluate.measure(before, frame)[0][-1]['ssim']])
+  return [Row(f'metrics of {width}x{height}, a frame', *_median(times, 'ms'))]
 
 
 def retrieval_speed(

@@ -73,7 +73,7 @@ class Subject(NamedTuple):
   identity: Any  # All that its frames depend on beside the clips, for JSON.
 
 
-class _Frame(NamedTuple):
+class Frame(NamedTuple):
   """A frame of a clip, as the truth has it and as the methods have it."""
 
   number: int
@@ -317,8 +317,8 @@ def _evaluate_clip(
             + ', the true one {1}x{0}'.format(*true_rgb.shape[:2])
           )
         coloured.append(rgb)
-      frame = _Frame(number, true_rgb, coloured)
-      pending.append(pool.submit(_measure, before, frame))
+      frame = Frame(number, true_rgb, coloured)
+      pending.append(pool.submit(measure, before, frame))
       pictures.add(true_rgb, coloured, number in columns)
       before = frame
       if len(pending) > _IN_FLIGHT:
@@ -344,10 +344,18 @@ def _evaluate_clip(
   }
 
 
-def _measure(
-  before: _Frame | None, frame: _Frame
+def measure(
+  before: Frame | None, frame: Frame
 ) -> tuple[list[dict[str, float]], list[np.ndarray]]:
-  """Measures the truth and each method's frame: values, and histograms."""
+  """Measures a frame, the true one and each method's.
+
+  Args:
+    before: the frame before; None at the first.
+    frame: every tenth one is measured by LPIPS vgg too.
+
+  Returns:
+    Values and `metrics.histograms`, the truth's first.
+  """
   motion = None
   if before is not None:
     pair = before.true_rgb, frame.true_rgb
