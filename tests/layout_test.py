@@ -13,8 +13,8 @@ FLOORS = (
   'structs errors files color flow video strips blocked shots quality stills'
   ' weight_files hosts pictures',
   'models losses metrics',
-  'augment records retrieval data checkpoint vit_weights log',
-  'train evaluate colorize prepare export benchmark demo gallery retrieve'
+  'augment records retrieval data checkpoint vit_weights log loop views',
+  'train pretrain evaluate colorize prepare export benchmark demo gallery retrieve'
   ' inspect_records',
 )
 FLOOR_OF = {

