@@ -36,11 +36,11 @@ _HERE = Path(__file__).resolve().parent
 # Flags that a mode needs, and those that it understands beside them.
 _MODES = {
   'train': ((), ('workdir', 'coordinator', 'hosts', 'host')),
-  'pretrain': (('images',), ('workdir', 'coordinator', 'hosts', 'host')),
   'gallery': (('images', 'gallery'), ()),
   'retrieve': (('query', 'gallery', 'output'), ()),
   'prepare': ((), ('videos', 'images', 'gallery', 'beam')),
   'inspect': (('output',), ()),
+  'pretrain': (('images',), ('workdir', 'coordinator', 'hosts', 'host')),
   'export': (('output',), ('workdir',)),
   'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
   'evaluate': (('data', 'output'), ('checkpoint',)),

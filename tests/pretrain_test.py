@@ -23,6 +23,7 @@ from vitexco_jax.models import efficientnet, vgg16, vit
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
 PICTURES = 70
+_make_teacher = pretrain._make_teacher  # The true one.
 
 
 @pytest.fixture(scope='module')
@@ -39,32 +40,32 @@ def images(tmp_path_factory):
   return folder
 
 
-@pytest.fixture(autouse=True)
-def teachers(monkeypatch):
+@pytest.fixture(scope='module', autouse=True)
+def teachers():
   """Stand in for VGG16 and EfficientNet, which take long."""
-  narrow = (6, 8, 8, 8, 8)
-  monkeypatch.setattr(vgg16, 'CHANNELS', narrow)
   rng = np.random.default_rng(0)
 
   def layer(c_in, c_out):
     kernel = rng.normal(0, (2 / 9 / c_in) ** 0.5, (3, 3, c_in, c_out))
     return {'kernel': np.float32(kernel), 'bias': np.zeros(c_out, np.float32)}
 
-  params = {name: layer(*sizes) for name, *sizes in vgg16._layers()}
-  monkeypatch.setattr(vgg16, 'load_vgg16', lambda: params)
-
-  def make(config):
+  def make_teacher(config):
     width = vit.VARIANTS[config.model.vit.variant].width
     directions = jax.random.normal(jax.random.key(1), (6, width))
 
-    def embed(rgb):
-      half = rgb.reshape(len(rgb), 2, -1, 3).mean(2).reshape(len(rgb), 6)
-      x = half @ directions
+    def embed(rgb):  # By the mean colours of two halves.
+      x = rgb.reshape(len(rgb), 2, -1, 3).mean(2).reshape(len(rgb), 6)
+      x = x @ directions
       return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
     return embed
 
-  monkeypatch.setattr(pretrain, '_make_teacher', make)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(vgg16, 'CHANNELS', (6, 8, 8, 8, 8))
+    params = {name: layer(*sizes) for name, *sizes in vgg16._layers()}
+    patch.setattr(vgg16, 'load_vgg16', lambda: params)
+    patch.setattr(pretrain, '_make_teacher', make_teacher)
+    yield
 
 
 def _config(**values):
@@ -199,7 +200,7 @@ def test_too_few_pictures_are_refused(tmp_path):
 # --- What is learned ---
 
 
-@pytest.fixture
+@pytest.fixture(scope='module')
 def initial(teachers):
   config = _config()
   optimizer = pretrain.make_optimizer(config.pretrain)
@@ -251,11 +252,10 @@ def test_each_place_of_a_target_counts_alike():
   np.testing.assert_allclose(ratio, ratio[..., :1].repeat(8, -1), rtol=1e-5)
 
 
-def test_teacher_keeps_what_pictures_have_in_common(monkeypatch):
-  monkeypatch.undo()
+def test_teacher_keeps_what_pictures_have_in_common():
   config = get_config('small')  # Of 192 directions.
   rgb = np.float32(_batch(3).rgb / 255)
-  found = np.asarray(jax.jit(pretrain._make_teacher(config))(rgb))
+  found = np.asarray(jax.jit(_make_teacher(config))(rgb))
   np.testing.assert_allclose((found**2).sum(-1), 1, rtol=1e-5)
   large = jax.image.resize(rgb, (3, 224, 224, 3), 'bilinear')
   params = efficientnet.load_efficientnet_lite0()

@@ -7,20 +7,21 @@ maps of the picture that the network is shown, in colour or in grey:
 
   tokens -> decoder -> linear head, thrown away in the end -> map of VGG16
 
-Each place of the map is brought to unit length, as the matching and the contextual
-loss do; a decoder, which ends in a LayerNorm, could not tell its length anyway. The
-head is there as a decoder's own output is of another make: what it may hold is
-bounded by its GELU, dropped out at random while it learns, and in narrow configs of
-fewer channels than the map. Through a linear head what counts is that it holds what
-VGG's map holds, for the layers above it, which begin linearly too.
+Each place of VGG's map is brought to unit length, as the matching and the contextual
+loss do with features before they look at them: what counts is the direction. A
+decoder's own output is of another make. It is bounded below by a GELU, dropped out
+at random while it learns, and in narrow configs has fewer channels than the map.
+So it is compared through a linear head of its level: it has to hold what VGG's map
+holds, in a form that a linear layer, such as the matching begins with, can use.
 
 A level's loss is the share of the map's variance that is left unexplained, so that
 all levels count alike. The report gives 1 minus that, of pictures held out.
 
 Where no pretrained ViT is given (`config.train.vit_weights`), the ViT learns along
 with the decoders, and its class token is drawn to what EfficientNet-lite0 makes of
-the picture in colour: to the pooled features' projection onto as many directions as
-the token has, drawn at random. So retrieval can compare class tokens as they are.
+the same picture in colour: to its pooled features, of 1280 channels, in projection
+on as many directions as the token has, which are drawn at random once and for all.
+Such a projection nearly keeps cosines, so class tokens can be compared as they are.
 """
 
 import functools
@@ -259,7 +260,8 @@ def _make_teacher(
   """Makes what gives the class tokens' targets: [b, h, w, 3] to [b, d]."""
   params = efficientnet.load_efficientnet_lite0()
   width = vit.VARIANTS[config.model.vit.variant].width
-  # Of the features' distances as much is left as so many directions can hold.
+  # Of 1,150 grey pictures, a third have one of the same ImageNet synset for the
+  # nearest by 192 of these, 37 % by all features.
   directions = nn.initializers.orthogonal()(
     jax.random.key(0), (efficientnet.WIDTH, width)
   )

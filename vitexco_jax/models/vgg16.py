@@ -1,6 +1,7 @@
 """VGG16's convolutions, whose features the losses may compare pictures by.
 
-The levels are those of the Feature Transform, which stands in for them:
+The levels are those of the Feature Transform, which stands in for them, and which
+pretraining teaches to:
 
   level     1        2        3        4        5
   map       relu1_2  relu2_2  relu3_2  relu4_2  relu5_2
