@@ -4,6 +4,7 @@
   python launch.py --mode=gallery --images=DIR --gallery=OUT
   python launch.py --mode=retrieve --query=IN --gallery=DIR --output=PICTURE
   python launch.py --mode=prepare --videos=DIR --images=DIR --gallery=DIR
+  python launch.py --mode=pretrain --images=DIR --workdir=runs/warm
   python launch.py --mode=inspect --output=OUT
   python launch.py --mode=export --workdir=runs/vitexco --output=weights/mine
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
@@ -39,6 +40,7 @@ _MODES = {
   'retrieve': (('query', 'gallery', 'output'), ()),
   'prepare': ((), ('videos', 'images', 'gallery', 'beam')),
   'inspect': (('output',), ()),
+  'pretrain': (('images',), ('workdir', 'coordinator', 'hosts', 'host')),
   'export': (('output',), ('workdir',)),
   'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
   'evaluate': (
@@ -61,13 +63,16 @@ _WORKDIR = flags.DEFINE_string(
 _COORDINATOR = flags.DEFINE_string(
   'coordinator',
   None,
-  'train, on several hosts: HOST:PORT of host 0, or auto: the cluster knows.',
+  'train, pretrain, on several hosts: HOST:PORT of host 0, or auto: the cluster '
+  'knows.',
 )
 _HOSTS = flags.DEFINE_integer(
   'hosts', None, 'train, on several hosts: how many there are.'
 )
 _HOST = flags.DEFINE_integer(
-  'host', None, 'train, on several hosts: which of them this is, from 0.'
+  'host',
+  None,
+  'train, pretrain, on several hosts: which of them this is, from 0.',
 )
 _CHECKPOINT = flags.DEFINE_string(
   'checkpoint',
@@ -80,8 +85,8 @@ _VIDEOS = flags.DEFINE_string(
 _IMAGES = flags.DEFINE_string(
   'images',
   None,
-  'gallery: a folder of pictures or the name of a data set of TFDS; prepare: a '
-  'folder of pictures to train on besides.',
+  'gallery, pretrain: a folder of pictures or the name of a data set of TFDS; '
+  'prepare: a folder of pictures to train on besides.',
 )
 _GALLERY = flags.DEFINE_string(
   'gallery',
@@ -152,14 +157,18 @@ def main(argv: Sequence[str]) -> None:
 
     return VideoColorizer.from_checkpoint(_CHECKPOINT.value, overrides)
 
-  if _MODE.value == 'train':
-    if _COORDINATOR.value:
-      from vitexco_jax import hosts
+  if _COORDINATOR.value:
+    from vitexco_jax import hosts
 
-      hosts.connect(_COORDINATOR.value, _HOSTS.value, _HOST.value)
+    hosts.connect(_COORDINATOR.value, _HOSTS.value, _HOST.value)
+  if _MODE.value == 'train':
     from vitexco_jax.train import train
 
     train(config, Path(_WORKDIR.value))
+  elif _MODE.value == 'pretrain':
+    from vitexco_jax.pretrain import pretrain
+
+    pretrain(config, _IMAGES.value, Path(_WORKDIR.value))
   elif _MODE.value == 'prepare':
     from vitexco_jax.prepare import prepare
 

@@ -100,6 +100,26 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.loss.features = 'feature_transform'  # Or 'vgg16', as DEVC.
   config.loss.l1_same_video_only = False  # DEVC: True.
 
+  # Pretraining, which the paper leaves out; see vitexco_jax/pretrain.py.
+  config.pretrain = ml_collections.ConfigDict()
+  config.pretrain.size = (224, 224)  # Of the views; ViTs are pretrained at it.
+  config.pretrain.crop = (
+    0.5  # Smallest side of a view, of the largest there is.
+  )
+  config.pretrain.grey = 0.5  # Share of the views that are shown in grey.
+  config.pretrain.updates = 50_000
+  config.pretrain.batch_size = 64  # Views of one optimiser update ...
+  config.pretrain.accumulation = 1  # ... in this many micro-steps.
+  config.pretrain.learning_rate = 1e-3
+  config.pretrain.warmup = 0.05  # Share of the updates; then a cosine to 0.
+  config.pretrain.weight_decay = 0.05
+  config.pretrain.gradient_norm = 1.0  # Gradients are clipped to it.
+  config.pretrain.weights = ml_collections.ConfigDict()
+  config.pretrain.weights.maps = 1.0  # Mean of the five levels.
+  config.pretrain.weights.class_token = 1.0  # Where the ViT learns.
+  config.pretrain.log_every = 50
+  config.pretrain.checkpoint_every = 1000
+
   # Training, Sec. IV.
   config.train = ml_collections.ConfigDict()
   config.train.updates = 100_000
@@ -163,6 +183,9 @@ def _small(config):
   # Without a pretrained ViT the matching has to be learned too: its warped
   # colours are held to the truth where the reference is of the same video.
   config.loss.weights.warped = 1.0
+  config.pretrain.size = (112, 192)
+  config.pretrain.updates = 10_000
+  config.pretrain.batch_size = 16
   config.train.updates = 10_000
   config.train.accumulation = 1
   for group in config.train.learning_rate:
@@ -185,6 +208,11 @@ def _tiny(config):
   config.model.colorizer.width = 1 / 16
   config.model.discriminator.width = 1 / 16
   config.loss.features = 'feature_transform'
+  config.pretrain.size = (32, 48)
+  config.pretrain.updates = 4
+  config.pretrain.batch_size = 2
+  config.pretrain.log_every = 1
+  config.pretrain.checkpoint_every = 2
   config.train.updates = 4
   config.train.batch_size = 2
   config.train.log_every = 1

@@ -105,6 +105,7 @@ def test_overrides(arguments, name, value):
     (['--mode=gallery', '--images=x'], '--mode=gallery needs --gallery'),
     (['--mode=retrieve', '--query=x'], '--mode=retrieve needs --gallery'),
     (['--mode=inspect'], '--mode=inspect needs --output'),
+    (['--mode=pretrain'], '--mode=pretrain needs --images'),
     (['--hosts=2', '--host=0'], '--hosts needs --coordinator'),
     (['--mode=colorize', '--video=x'], '--mode=colorize needs --reference'),
     (

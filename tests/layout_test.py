@@ -13,9 +13,10 @@ FLOORS = (
   'structs errors files color sizes flow video strips blocked shots quality'
   ' stills weight_files lpips_weights hosts pictures report',
   'models losses metrics',
-  'augment records retrieval data checkpoint vit_weights log baselines clips',
-  'train evaluate colorize prepare export benchmark demo gallery retrieve'
-  ' inspect_records',
+  'augment records retrieval data checkpoint vit_weights log loop views'
+  ' baselines clips',
+  'train pretrain evaluate colorize prepare export benchmark demo gallery'
+  ' retrieve inspect_records',
 )
 FLOOR_OF = {
   name: number for number, names in enumerate(FLOORS) for name in names.split()

@@ -12,9 +12,7 @@ from tensorboardX.proto import event_pb2
 from vitexco_jax import log, video
 from vitexco_jax.errors import UserError
 
-CONFIG = ml_collections.ConfigDict(
-  {'train': {'accumulation': 2, 'batch_size': 8}}
-)
+SETTINGS = ml_collections.ConfigDict({'accumulation': 2, 'batch_size': 8})
 
 
 def _add(log_, *losses, since=0):
@@ -44,7 +42,7 @@ def _board(workdir):
 
 
 def test_samples_that_were_skipped_are_counted(tmp_path):
-  log_ = log.Log(tmp_path, CONFIG, 0)
+  log_ = log.Log(tmp_path, SETTINGS, 0)
   _add(log_, 1, 2)
   assert log_.flush() == 'loss 3.000'
   _add(log_, 1, 2, since=2)
@@ -54,7 +52,7 @@ def test_samples_that_were_skipped_are_counted(tmp_path):
 
 
 def test_a_row_is_the_mean_since_the_row_before(tmp_path):
-  log_ = log.Log(tmp_path, CONFIG, 0)
+  log_ = log.Log(tmp_path, SETTINGS, 0)
   _add(log_, 1, 2, 3, 6)
   assert log_.flush() == 'loss 6.000'
   _add(log_, 5, 7, since=4)
@@ -75,14 +73,14 @@ def test_a_row_is_the_mean_since_the_row_before(tmp_path):
 
 
 def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
-  log_ = log.Log(tmp_path, CONFIG, 0)
+  log_ = log.Log(tmp_path, SETTINGS, 0)
   for update in range(4):
     _add(log_, 1, 1, since=2 * update)
     log_.flush()
   log_.close()
   with (tmp_path / 'metrics.jsonl').open('a') as file:
     file.write('{"upd')  # Torn, as the run was killed.
-  log_ = log.Log(tmp_path, CONFIG, 4)
+  log_ = log.Log(tmp_path, SETTINGS, 4)
   assert [row['update'] for row in _rows(tmp_path)] == [1, 2]
   _add(log_, 9, 9, since=4)
   log_.flush()
@@ -93,7 +91,7 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf])
 def test_a_term_that_is_not_finite_is_named_and_not_written(tmp_path, bad):
-  log_ = log.Log(tmp_path, CONFIG, 0)
+  log_ = log.Log(tmp_path, SETTINGS, 0)
   _add(log_, 1, bad)
   with pytest.raises(UserError, match=r'as l1 is not finite in micro-step 2;'):
     log_.flush()
@@ -102,7 +100,7 @@ def test_a_term_that_is_not_finite_is_named_and_not_written(tmp_path, bad):
 
 
 def test_a_sum_that_is_not_finite_is_named_where_its_terms_are(tmp_path):
-  log_ = log.Log(tmp_path, CONFIG, 0)
+  log_ = log.Log(tmp_path, SETTINGS, 0)
   log_.add(1, {'raw/l1': jnp.float32(1), 'gradient_norm/vit': jnp.inf})
   with pytest.raises(UserError, match='as gradient_norm/vit is not finite'):
     log_.flush()
@@ -110,7 +108,7 @@ def test_a_sum_that_is_not_finite_is_named_where_its_terms_are(tmp_path):
 
 
 def test_keeps_strips(tmp_path):
-  log_ = log.Log(tmp_path, CONFIG, 0)
+  log_ = log.Log(tmp_path, SETTINGS, 0)
   image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
   log_.strip(7, image)
   log_.close()

@@ -15,7 +15,7 @@ import functools
 import operator
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grain
 import ml_collections
@@ -25,17 +25,24 @@ import tqdm
 from vitexco_jax import augment, records, structs
 from vitexco_jax.errors import UserError
 
-_ATTEMPTS = 100  # Samples drawn in place of one.
+ATTEMPTS = 100  # Samples drawn in place of one.
 
 
-class ClipIterator:
-  """An endless iterator of `structs.Clips` of NumPy arrays.
+class Drawn(NamedTuple):
+  """What Grain makes of a sample."""
+
+  sample: Any  # A tree of arrays.
+  broken: np.str_  # What kept another from being read, if anything did.
+
+
+class Feed:
+  """An endless iterator of batches: the trees of samples, of NumPy arrays.
 
   Its state is how many samples it has given, on all hosts together, so that any
   number of hosts can go on from it. Nothing is read before the first `next`.
 
   Attributes:
-    skipped: how many samples were replaced, as a record of theirs is broken.
+    skipped: how many samples were replaced, as they could not be read.
   """
 
   def __init__(
@@ -46,6 +53,15 @@ class ClipIterator:
     host: int,
     hosts: int,
   ):
+    """Takes what gives a `Drawn` for each sample, and whose share is wanted.
+
+    Args:
+      samples: without end.
+      batch_size: samples in a batch, of all hosts together.
+      data: its `threads` and `workers` count.
+      host: whose share of each batch it is, every `hosts`-th sample of it.
+      hosts: how many there are; they divide `batch_size`.
+    """
     self._samples = samples
     self._batch_size = batch_size
     self._host, self._hosts = host, hosts
@@ -54,16 +70,16 @@ class ClipIterator:
     self._named = set()
     self.set_state({'samples': 0})
 
-  def __iter__(self) -> 'ClipIterator':
+  def __iter__(self) -> 'Feed':
     return self
 
-  def __next__(self) -> structs.Clips:
+  def __next__(self) -> Any:
     if self._batches is None:
       self._batches = self._read_from(self._given)
     drawn = next(self._batches)
     self._given += self._batch_size
     self._report(drawn)
-    return drawn.clip
+    return drawn.sample
 
   def get_state(self) -> dict[str, int]:
     """Returns what `set_state` takes; JSON keeps it."""
@@ -88,8 +104,8 @@ class ClipIterator:
     )
     return iter(batches.to_iter_dataset(options))
 
-  def _report(self, drawn: '_Drawn'):
-    """Counts the samples that were replaced; names each broken record once."""
+  def _report(self, drawn: Drawn):
+    """Counts the samples that were replaced; names each reason once."""
     broken = [str(name) for name in drawn.broken if name]
     self.skipped += len(broken)
     for name in set(broken) - self._named:
@@ -102,8 +118,8 @@ def make_iterator(
   batch_size: int,
   host: int = 0,
   hosts: int = 1,
-) -> ClipIterator:
-  """Opens the records of `config.data` for training.
+) -> Feed:
+  """Opens the records of `config.data` for training on `structs.Clips`.
 
   Args:
     config: its `data`, `augment`, `train.clip_length` and `seed` count.
@@ -115,10 +131,7 @@ def make_iterator(
     UserError: there are no records at `config.data.records`, or they do not fit
       the config; or the seed or a number of threads is below 0.
   """
-  for name in ('seed', 'data.threads', 'data.workers'):
-    value = operator.attrgetter(name)(config)
-    if value < 0:
-      raise UserError(f'config.{name}={value} must be at least 0')
+  check(config)
   opened = open_records(config)
   starts = [
     max(0, run.frames - config.train.clip_length + 1) for run in opened.runs
@@ -140,14 +153,15 @@ def make_iterator(
     .random_map(draw)
     .repeat()
   )
-  return ClipIterator(samples, batch_size, config.data, host, hosts)
+  return Feed(samples, batch_size, config.data, host, hosts)
 
 
-class _Drawn(NamedTuple):
-  """What Grain makes of a sample."""
-
-  clip: structs.Clips
-  broken: np.str_  # Which record kept the sample from being read, if any did.
+def check(config: ml_collections.ConfigDict):
+  """Raises UserError if the seed or a number of threads is below 0."""
+  for name in ('seed', 'data.threads', 'data.workers'):
+    value = operator.attrgetter(name)(config)
+    if value < 0:
+      raise UserError(f'config.{name}={value} must be at least 0')
 
 
 def _draw(
@@ -156,23 +170,23 @@ def _draw(
   source: records.Records,
   ends: np.ndarray,
   **settings,
-) -> _Drawn:
+) -> Drawn:
   """Draws a clip at a sample, or at another one where that cannot be read.
 
   Sample n lies in the first run whose `ends` is past n.
   """
   broken = ''
-  for _ in range(_ATTEMPTS):
+  for _ in range(ATTEMPTS):
     number = int(np.searchsorted(ends, sample, side='right'))
     start = sample - (int(ends[number - 1]) if number else 0)
     try:
       clip = _draw_clip(source, source.runs[number], start, rng, **settings)
-      return _Drawn(clip, np.str_(broken))
+      return Drawn(clip, np.str_(broken))
     except records.BrokenRecord as error:
       broken = broken or str(error)
       sample = int(rng.integers(ends[-1]))
   raise UserError(
-    f'{_ATTEMPTS} samples of {source.folder} in a row cannot be read, the first '
+    f'{ATTEMPTS} samples of {source.folder} in a row cannot be read, the first '
     f'for {broken}: copy that folder anew, or remove it and prepare again'
   )
 

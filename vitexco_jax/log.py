@@ -31,19 +31,22 @@ class Log:
   def __init__(
     self,
     workdir: Path,
-    config: ml_collections.ConfigDict,
+    settings: ml_collections.ConfigDict,
     start: int,
     writes: bool = True,
   ):
-    """Goes on with what `workdir` holds, as it was after micro-step `start`."""
-    self._config = config.train
+    """Goes on with what `workdir` holds, as it was after micro-step `start`.
+
+    `settings` has the `accumulation` and the `batch_size`.
+    """
+    self._settings = settings
     self._pending = collections.deque()
     self._folder = workdir
     self._path = workdir / 'metrics.jsonl'
     self._writes = writes
     self._since = time.monotonic()
     if writes:
-      update = start // config.train.accumulation
+      update = start // settings.accumulation
       self._drop_after(update)
       self._board = tensorboardX.SummaryWriter(
         str(workdir / 'tensorboard'), purge_step=update + 1
@@ -82,21 +85,21 @@ class Log:
         raise UserError(
           f'training stopped, as {" and ".join(terms or bad)} is not finite '
           f'in micro-step {micro_step}; the last good checkpoint is kept: go on '
-          'from it with a lower config.train.learning_rate'
+          'from it with a lower learning_rate in the config'
         )
     if not self._writes:
       return ''
     now = time.monotonic()
-    rate = len(steps) / self._config.accumulation / (now - self._since)
+    rate = len(steps) / self._settings.accumulation / (now - self._since)
     self._since = now
     row = {
       name: float(np.mean([values[name] for values in metrics]))
       for name in metrics[0]
     }
     row['updates_per_second'] = rate
-    row['samples_per_second'] = rate * self._config.batch_size
+    row['samples_per_second'] = rate * self._settings.batch_size
     row['skipped_samples'] = skipped
-    update = steps[-1] // self._config.accumulation
+    update = steps[-1] // self._settings.accumulation
     with self._path.open('a') as file:
       file.write(json.dumps({'update': update} | row) + '\n')
     for name, value in row.items():

@@ -5,48 +5,32 @@ gradients: the generator's terms see the discriminator's parameters as constants
 the discriminator's term sees the prediction as one, and their sum is
 differentiated once. It runs on all devices of all hosts with `pmap`; gradients
 are averaged over these, then accumulated over micro-steps by `optax.MultiSteps`.
-All hosts go through `train` in step (hosts.py); the first of them, host 0, alone
-has the work directory.
-
-A *micro-step* is one call of the step; `accumulation` of them make one *update*
-of the parameters. Checkpoints count micro-steps, everything else updates.
+What goes on around the step, from the first checkpoint to the last, is the loop's
+(loop.py).
 """
 
-import contextlib
 import functools
-import json
 import operator
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-import tqdm
 
-from vitexco_jax import augment, color, data, files, hosts, losses, strips
-from vitexco_jax.checkpoint import (
-  Checkpoints,
-  check_params,
-  load_config,
-  load_params,
-  make_generator,
-  write_config,
-)
+from vitexco_jax import augment, color, data, hosts, loop, losses, strips
+from vitexco_jax.checkpoint import check_params, load_params, make_generator
 from vitexco_jax.errors import UserError
-from vitexco_jax.log import Log
+from vitexco_jax.loop import AXIS
 from vitexco_jax.models import vgg16
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Clips, Guidance, Reference
 from vitexco_jax.vit_weights import load_vit_weights
 
-AXIS = 'devices'
 _GENERATOR = ('vit', 'feature_transform', 'correspondence', 'colorizer')
 
 
@@ -73,142 +57,26 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   """Trains until `config.train.updates`, resuming what `workdir` holds.
 
   Raises:
-    UserError: the config, what `workdir` holds or a loss cannot be gone on with,
-      `workdir` cannot be written, or another host is lost.
-    KeyboardInterrupt: Ctrl-C or SIGTERM came to a host, and the state is saved.
+    UserError, KeyboardInterrupt: as `loop.run`.
   """
-  workdir = Path(workdir)
+  loop.check_same_config(config)
   host, hosts_ = jax.process_index(), jax.process_count()
-  first = host == 0
-  devices = jax.local_device_count()
-  _check_same_config(config)
-  writing = functools.partial(files.explained, '--workdir', workdir)
-
   with hosts.failing_together():
-    size = micro_batch_size(config, devices * hosts_)
+    size = micro_batch_size(config, jax.local_device_count() * hosts_)
     feed = data.make_iterator(config, size, host, hosts_)
     optimizer = make_optimizer(config)
-    # Compiled as a whole, and kept: op by op it would take far longer.
-    init = jax.jit(functools.partial(init_state, config, optimizer))
-    if first:
-      files.make_folder('--workdir', workdir)
-      with writing():
-        checkpoints = Checkpoints(workdir)
-      state, feed_state = _begin(config, workdir, checkpoints, init)
-      with writing():
-        write_config(workdir, config)
-    else:
-      state, feed_state = _empty(jax.eval_shape(init)), None
-  state = hosts.from_first(state)
-  feed_state = json.loads(hosts.gather(json.dumps(feed_state))[0])
-  if feed_state:
-    feed.set_state(feed_state)
-  start = int(state.micro_step)
-
-  step = jax.pmap(
-    make_step(config, optimizer, AXIS), axis_name=AXIS, donate_argnums=0
-  )
+    step = make_step(config, optimizer, AXIS)
   preview = jax.jit(functools.partial(generate, make_generator(config)))
-  # On a mesh of the name that `pmap` uses, or the step is compiled twice.
-  state = flax.jax_utils.replicate(state, axis_name=AXIS)
-
-  accumulation = config.train.accumulation
-  with writing():
-    log = Log(workdir, config, start, writes=first)
-  updates = tqdm.tqdm(
-    total=config.train.updates,
-    initial=start // accumulation,
-    unit='update',
-    dynamic_ncols=True,
-    disable=not first,
+  loop.run(
+    config,
+    'train',
+    workdir,
+    feed,
+    init=functools.partial(init_state, config, optimizer),
+    load=functools.partial(load_initial_weights, config),
+    step=step,
+    draw=functools.partial(draw_strip, preview),
   )
-
-  def save(micro_step):
-    log.flush(feed.skipped)  # Refuses a state that is not finite.
-    if first:
-      state_ = flax.jax_utils.unreplicate(state)
-      checkpoints.save(micro_step, state_, feed.get_state())
-
-  micro_step, stopped = start, False
-  with (
-    contextlib.closing(checkpoints) if first else contextlib.nullcontext(),
-    contextlib.closing(log),
-    updates,
-    _interrupt_later() as interrupted,
-  ):
-    while micro_step < config.train.updates * accumulation and not stopped:
-      clips = next(feed)
-      state, metrics = step(state, _shard(clips, devices))
-      micro_step += 1
-      log.add(micro_step, jax.tree.map(lambda x: x[0], metrics))
-      if micro_step % accumulation:
-        continue
-      update = micro_step // accumulation
-      updates.update()
-      last = update == config.train.updates
-      stopped = hosts.anywhere(interrupted())
-      with writing():
-        if update % config.train.log_every == 0:
-          updates.set_postfix_str(log.flush(feed.skipped))
-        if first and update % config.train.strip_every == 0:
-          params = flax.jax_utils.unreplicate(state.params)
-          log.strip(update, draw_strip(preview, params, clips))
-        if update % config.train.checkpoint_every == 0 or last or stopped:
-          save(micro_step)
-  hosts.part()
-  if stopped:
-    raise KeyboardInterrupt
-
-
-def _begin(config, workdir, checkpoints, init):
-  """Returns the newest state of the run and its feed's, or a fresh one."""
-  step = checkpoints.latest_step()
-  if step is None:
-    return load_initial_weights(config, init()), None
-  _check_accumulation(config, workdir)
-  return checkpoints.restore(step, jax.eval_shape(init))
-
-
-@contextlib.contextmanager
-def _interrupt_later() -> Iterator[Callable[[], bool]]:
-  """Yields whether Ctrl-C or SIGTERM came; a second one acts at once.
-
-  In the midst of an update state, data feed and log do not belong together.
-  """
-  came = []
-
-  def handle(*_):
-    came.append(True)
-    restore()
-
-  def restore():
-    for number, handler in before.items():
-      signal.signal(number, handler)
-
-  before = {
-    number: signal.signal(number, handle)
-    for number in (signal.SIGINT, signal.SIGTERM)
-  }
-  try:
-    yield lambda: bool(came)
-  finally:
-    restore()
-
-
-def _check_same_config(config):
-  """Hosts that train differently would spoil each other's work."""
-  texts = hosts.gather(json.dumps(config.to_dict()))
-  first, *others = [
-    flax.traverse_util.flatten_dict(json.loads(text), sep='.') for text in texts
-  ]
-  for host, other in enumerate(others, 1):
-    for name in first:
-      if other.get(name) != first[name]:
-        raise UserError(
-          f'config.{name} is {other.get(name)} on host {host}, but '
-          f'{first[name]} on host 0: give all hosts the same command, but for '
-          '--host'
-        )
 
 
 def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
@@ -218,14 +86,12 @@ def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
     UserError: micro-steps and devices cannot share the batch evenly, or another
       number cannot be trained with.
   """
-  counts = ('updates', 'batch_size', 'accumulation')
-  every = ('log_every', 'strip_every', 'checkpoint_every')
-  least = dict.fromkeys((*counts, *every), 1) | {'unroll': 0}
-  least |= {f'learning_rate.{g}': 0 for g in config.train.learning_rate}
-  for name, bound in least.items():
+  size = loop.micro_batch_size(config, 'train', devices)
+  rates = (f'learning_rate.{group}' for group in config.train.learning_rate)
+  for name in ('unroll', *rates):
     value = operator.attrgetter(name)(config.train)
-    if value < bound:
-      raise UserError(f'config.train.{name}={value} must be at least {bound}')
+    if value < 0:
+      raise UserError(f'config.train.{name}={value} must be at least 0')
   above = 'correspondence.temperature', 'discriminator.width'
   for name in above:  # A softmax of temperature 0 has no gradient.
     value = operator.attrgetter(name)(config.model)
@@ -234,36 +100,7 @@ def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
   augment.check(config.augment)
   if not any(config.loss.weights.values()):
     raise UserError('config.loss.weights are all 0: nothing would be learned')
-  batch, accumulation = config.train.batch_size, config.train.accumulation
-  if batch % (accumulation * devices):
-    count = jax.process_count()
-    of_hosts = f' of {count} hosts' if count > 1 else ''
-    raise UserError(
-      f'config.train.batch_size={batch} cannot be shared evenly by '
-      f'config.train.accumulation={accumulation} micro-steps on {devices} '
-      f'devices{of_hosts}: make it a multiple of {accumulation * devices}'
-    )
-  return batch // accumulation
-
-
-def _check_accumulation(config, workdir):
-  """Checkpoints count micro-steps: another number would shift all updates."""
-  begun = load_config(workdir).train.accumulation
-  if config.train.accumulation != begun:
-    raise UserError(
-      f'config.train.accumulation={config.train.accumulation} cannot go on with '
-      f'--workdir={workdir}, which was begun with {begun}: set it to {begun} or '
-      'take another --workdir'
-    )
-
-
-def _empty(abstract):
-  return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract)
-
-
-def _shard(clips: Clips, devices: int) -> Clips:
-  """Splits the batch: [b, ...] to [devices, b / devices, ...]."""
-  return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), clips)
+  return size
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.MultiSteps:

@@ -1,6 +1,7 @@
 """VGG16's convolutions, whose features the losses may compare pictures by.
 
-The levels are those of the Feature Transform, which stands in for them:
+The levels are those of the Feature Transform, which stands in for them, and which
+pretraining teaches to:
 
   level     1        2        3        4        5
   map       relu1_2  relu2_2  relu3_2  relu4_2  relu5_2
@@ -29,6 +30,7 @@ from vitexco_jax import lpips_weights
 _MEAN = (0.485, 0.456, 0.406)  # Of ImageNet's RGB in [0, 1].
 _STD = (0.229, 0.224, 0.225)
 _MAP_SCALE = 255.0 * sum(_STD) / 3
+CHANNELS = (64, 128, 256, 512, 512)  # Of the maps.
 _NAMES = (
   *('conv1_1', 'conv1_2'),
   *('conv2_1', 'conv2_2'),

@@ -76,8 +76,17 @@ class Generator(nn.Module):
     Returns:
       One [b, h/stride, w/stride, c] per level.
     """
-    taps = self.vit_net(vit.normalize(rgb)).taps
-    return self.feature_transform_net(taps, levels, train)
+    return self.see(rgb, levels, train)[0]
+
+  def see(
+    self,
+    rgb: jax.Array,
+    levels: Sequence[int] = ALL_LEVELS,
+    train: bool = False,
+  ) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    """As `features`, and the ViT's embedding of the pictures, [b, d]."""
+    seen = self.vit_net(vit.normalize(rgb))
+    return self.feature_transform_net(seen.taps, levels, train), seen.embedding
 
   def encode_reference(self, rgb: jax.Array, train: bool = False) -> Reference:
     """Does all that depends on the reference alone. [b, h, w, 3] in [0, 1]."""
