@@ -1,5 +1,8 @@
 """Clips from folders, videos, records and data sets of TFDS."""
 
+import io
+
+import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -80,33 +83,38 @@ def test_runs_of_records(tmp_path):
     assert clip.count == len(list(clip.read())) > 1
 
 
-class _Films(tfds.core.ShardBasedBuilder, skip_registration=True):
+class _Info(tfds.core.DatasetInfo):
+  """Of a data set that is nowhere on the web."""
+
+  def initialize_from_bucket(self):
+    pass
+
+
+class _Films(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """Two videos, as TFDS has them."""
 
   name = 'films'
   VERSION = tfds.core.Version('1.0.0')
 
   def _info(self):
-    frames = tfds.features.Video(shape=(None, 32, 40, 3))
-    return self.dataset_info_from_configs(
-      features=tfds.features.FeaturesDict({'video': {'frames': frames}})
-    )
+    image = tfds.features.Image(shape=(32, 40, 3), encoding_format='png')
+    frames = tfds.features.Sequence(image)
+    features = tfds.features.FeaturesDict({'video': {'frames': frames}})
+    return _Info(builder=self, features=features, disable_shuffling=True)
 
   def _split_generators(self, dl_manager):
-    raise NotImplementedError
+    return {'validation': self._generate_examples()}
 
-  def _shard_iterators_per_split(self, dl_manager):
-    examples = [{'video': {'frames': _rgb(3, seed)}} for seed in range(2)]
-    encoded = [
-      (i, self.info.features.encode_example(x)) for i, x in enumerate(examples)
-    ]
-    return {'validation': [iter(encoded)]}
+  def _generate_examples(self):
+    for seed in range(2):
+      frames = [cv2.imencode('.png', x[..., ::-1])[1] for x in _rgb(3, seed)]
+      yield seed, {'video': {'frames': [io.BytesIO(x) for x in frames]}}
 
 
 def test_a_data_set_of_videos(tmp_path):
-  builder = _Films(data_dir=tmp_path, file_format='array_record')
-  builder.download_and_prepare()
-  first, second = clips.find_clips('--data', builder.data_dir)
+  builder = _Films(data_dir=tmp_path)
+  builder.download_and_prepare(file_format='array_record')
+  first, second = clips.find_clips('--data', str(builder.data_path))
   assert (first.name, first.count) == ('films_validation_00000', 3)
   for seed, clip in enumerate((first, second)):
     np.testing.assert_array_equal(list(clip.read()), _rgb(3, seed))

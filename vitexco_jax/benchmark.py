@@ -369,7 +369,7 @@ def _coloured_video(
         colorize(
           colorizer,
           source,
-          str(reference),
+          [str(reference)],
           Path(folder, 'out.mp4'),
           overwrite=True,
         )

@@ -160,6 +160,11 @@ def _of_data_set(flag: str, data: str) -> list[Clip]:
       f'{flag}={data} is neither a folder of clips, nor a video, nor a data set '
       'that TFDS knows'
     ) from error
+  except ImportError as error:
+    raise UserError(
+      f'{flag}={data} cannot be opened without TensorFlow: install it, or give '
+      'its frames as folders'
+    ) from error
   path = _video_feature(builder.info.features)
   split = next((x for x in _SPLITS if x in builder.info.splits), None)
   if path is None or split is None:
@@ -193,7 +198,7 @@ def _video_feature(feature: Any) -> tuple[str, ...] | None:
   if isinstance(feature, tfds.features.Sequence) and isinstance(
     feature.feature, tfds.features.Image
   ):
-    return ()  # `tfds.features.Video` is one of these.
+    return ()  # `tfds.features.Video`, which needs TensorFlow, is one too.
   if isinstance(feature, tfds.features.FeaturesDict):
     for name, inner in feature.items():
       path = _video_feature(inner)
