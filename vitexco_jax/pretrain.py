@@ -45,6 +45,9 @@ from vitexco_jax.models.vitexco import ALL_LEVELS
 from vitexco_jax.train import load_initial_weights
 
 REPORT = 'pretrain.json'
+# Heads are single layers and learn ahead of the rest: after 150 updates of eight
+# small views 0.99 of the variance was left instead of 1.07.
+_HEADS_RATE = 10.0
 
 
 class PretrainState(NamedTuple):
@@ -154,10 +157,23 @@ def _check(config):
 
 def make_optimizer(settings: ml_collections.ConfigDict) -> optax.MultiSteps:
   """AdamW on clipped gradients, accumulated."""
+  rate = schedule(settings)
+
+  def adamw(rate):
+    return optax.adamw(rate, weight_decay=settings.weight_decay)
+
+  transforms = {
+    'lasting': adamw(rate),
+    'heads': adamw(lambda update: _HEADS_RATE * rate(update)),
+  }
+
+  def labels(learned):
+    return {x: 'heads' if x == 'heads' else 'lasting' for x in learned}
+
   return optax.MultiSteps(
     optax.chain(
       optax.clip_by_global_norm(settings.gradient_norm),
-      optax.adamw(schedule(settings), weight_decay=settings.weight_decay),
+      optax.partition(transforms, labels),
     ),
     settings.accumulation,
   )
