@@ -61,8 +61,13 @@ def teachers():
     return embed
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(vgg16, 'CHANNELS', (6, 8, 8, 8, 8))
-    params = {name: layer(*sizes) for name, *sizes in vgg16._layers()}
+    channels = 6, 8, 8, 8, 8
+    patch.setattr(vgg16, 'CHANNELS', channels)
+    params, c_in = {}, 3
+    for name in vgg16._NAMES:
+      c_out = channels[int(name[4]) - 1]
+      params[name] = layer(c_in, c_out)
+      c_in = c_out
     patch.setattr(vgg16, 'load_vgg16', lambda: params)
     patch.setattr(pretrain, '_make_teacher', make_teacher)
     yield
