@@ -309,7 +309,8 @@ def test_two_devices_equal_one(initial):
 
 
 def test_few_pictures_are_learned_by_heart(initial):
-  config = _config(learning_rate=1e-2, updates=60, warmup=0.1)
+  rates = dict.fromkeys(('vit', 'feature_transform', 'heads'), 1e-2)
+  config = _config(learning_rate=rates, updates=60, warmup=0.1)
   config.model.feature_transform.dropout = 0.0
   optimizer = pretrain.make_optimizer(config.pretrain)
   batch = _batch(2)
@@ -329,8 +330,8 @@ def test_few_pictures_are_learned_by_heart(initial):
 
 
 def test_the_rate_rises_and_falls():
-  config = _config(learning_rate=0.5, updates=100, warmup=0.1)
-  rate = pretrain.schedule(config.pretrain)
+  config = _config(learning_rate={'vit': 0.5}, updates=100, warmup=0.1)
+  rate = pretrain.schedule(config.pretrain, 'vit')
   found = [rate(n) for n in (0, 5, 10, 55, 100)]
   np.testing.assert_allclose(found, [0, 0.25, 0.5, 0.25, 0], atol=1e-6)
 
@@ -441,15 +442,18 @@ def test_a_vit_that_is_given_stays_as_it_is(
     ('size', (32, 40), 'be multiples of 16'),
     ('crop', 0.0, 'be above 0 and at most 1'),
     ('grey', 1.5, 'be at least 0 and at most 1'),
+    ('learning_rate.vit', -1.0, 'be at least 0'),
     ('warmup', 1.0, 'be at least 0 and below 1'),
     ('updates', 0, 'be at least 1'),
   ],
 )
 def test_what_cannot_be_pretrained_with_is_named(tmp_path, name, value, must):
+  config = _config()
+  config.pretrain.update_from_flattened_dict({name: value})
   with pytest.raises(
     UserError, match=rf'config\.pretrain\.{name}=.* must {must}'
   ):
-    pretrain.pretrain(_config(**{name: value}), str(tmp_path), tmp_path)
+    pretrain.pretrain(config, str(tmp_path), tmp_path)
 
 
 def test_the_batch_must_fit_the_devices(tmp_path):
