@@ -313,6 +313,10 @@ def test_goes_on_with_what_is_missing_or_has_changed(folder):
   _evaluate(folder, colorizer, compared=['grey'])
   assert len(colorizer.references) == 11
 
+  (folder / 'out/first-frame/boat.mp4').unlink()
+  _evaluate(folder, colorizer, compared=['grey'])
+  assert len(colorizer.references) == 12
+
 
 def test_clips_before_a_broken_one_are_kept(folder):
   _write_clip(folder / 'data' / 'single', 1)

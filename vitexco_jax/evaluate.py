@@ -144,9 +144,9 @@ def evaluate(
           ]
         ).encode()
       ).hexdigest()
-      result = _read_kept(kept, key)
+      pictures = report.Pictures(output, protocol, clip.name, list(methods))
+      result = _read_kept(kept, key) if pictures.are_written() else None
       if result is None:
-        pictures = report.Pictures(output, protocol, clip.name, list(methods))
         values = _evaluate_clip(clip, chooser, methods, pictures)
         result = {'key': key, **values}
         with writing():

@@ -92,10 +92,15 @@ class Pictures:
   ):
     """Takes what they show; `output` is the evaluation's."""
     self.protocol = protocol
-    self._stem = output / protocol / clip
+    folder = output / protocol
+    self._strip, self._video = folder / f'{clip}.png', folder / f'{clip}.mp4'
     self._labels = [TRUTH, *methods]
     self._columns = []
     self._writer = None
+
+  def are_written(self) -> bool:
+    """Whether an earlier evaluation left both."""
+    return self._strip.exists() and self._video.exists()
 
   def __enter__(self):
     return self
@@ -109,9 +114,9 @@ class Pictures:
       self._columns.append(pictures)
     frame = _side_by_side(pictures, self._labels)
     if self._writer is None:
-      path = self._stem.with_name(f'{self._stem.name}.mp4')
+      form = video.Format(*frame.shape[:2])
       self._writer = video.VideoWriter(
-        path, video.Format(*frame.shape[:2]), overwrite=True, crf=_CRF
+        self._video, form, overwrite=True, crf=_CRF
       )
     self._writer.write(video.Frame(frame))
 
@@ -123,8 +128,7 @@ class Pictures:
       return
     self._writer.close()
     rows = list(zip(*self._columns, strict=True))
-    path = self._stem.with_name(f'{self._stem.name}.png')
-    video.write_image(path, strips.strip(rows, self._labels))
+    video.write_image(self._strip, strips.strip(rows, self._labels))
 
 
 def _side_by_side(
