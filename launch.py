@@ -67,7 +67,7 @@ _COORDINATOR = flags.DEFINE_string(
   'knows.',
 )
 _HOSTS = flags.DEFINE_integer(
-  'hosts', None, 'train, on several hosts: how many there are.'
+  'hosts', None, 'train, pretrain, on several hosts: how many there are.'
 )
 _HOST = flags.DEFINE_integer(
   'host',
