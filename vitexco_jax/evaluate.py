@@ -53,7 +53,6 @@ BASELINES = {
   'transfer': baselines.color_transfer,
   'vgg16': baselines.match_vgg16,
 }
-TRUTH = 'truth'
 
 _LPIPS_VGG_EVERY = 10  # Frames: it takes far longer than all the others.
 _LAST = 10  # Frames at the end that have a mean of their own.
@@ -327,7 +326,7 @@ def _evaluate_clip(
     while pending:
       finish()
   by_method = {}
-  for place, name in enumerate([TRUTH, *methods]):
+  for place, name in enumerate([report.TRUTH, *methods]):
     values = [row[place] for row in rows]
     keys = {key: None for x in values for key in x}  # Not all have all.
     by_method[name] = {key: [x.get(key) for x in values] for key in keys}
@@ -404,7 +403,7 @@ def _summarize(results: Mapping[str, Any]) -> dict[str, Any]:
   """Each clip's means, and the means of these."""
   rows = {}
   for name, result in results.items():
-    true = result['methods'][TRUTH]
+    true = result['methods'][report.TRUTH]
     rows[name] = {
       **{x: result[x] for x in ('size', 'frames', 'references')},
       'methods': {
