@@ -68,6 +68,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # Networks, Sec. III.
   config.model = ml_collections.ConfigDict()
   config.model.dtype = 'float32'  # Or 'bfloat16', for the convolutions.
+  config.model.stem = ''  # None; or 'efficientnet_lite0': a hybrid ViT.
   config.model.vit = ml_collections.ConfigDict()
   config.model.vit.variant = 'Ti/16'  # "tiny version of ViT"
   config.model.vit.taps = (8, 9, 10, 11, 12)  # Blocks, counted from 1.
@@ -83,7 +84,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.model.correspondence.block = 432  # Rows of the matching at a time.
   config.model.colorizer = ml_collections.ConfigDict()
   config.model.colorizer.width = 1.0
-  config.model.colorizer.residual = False  # True: see `_small`.
+  config.model.colorizer.residual = ''  # Or 'warped', 'blend': see `_small`.
   config.model.discriminator = ml_collections.ConfigDict()
   config.model.discriminator.width = 1.0
 
@@ -134,7 +135,8 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.train.accumulation = 2  # ... in this many micro-steps.
   config.train.clip_length = 2  # Frames of a clip ("two consecutive frames").
   config.train.learning_rate = ml_collections.ConfigDict()
-  config.train.learning_rate.vit = 0.0  # 0: frozen.
+  config.train.learning_rate.stem = 0.0  # 0: frozen.
+  config.train.learning_rate.vit = 0.0
   config.train.learning_rate.feature_transform = 1e-5
   config.train.learning_rate.correspondence = 1e-5
   config.train.learning_rate.colorizer = 1e-5
@@ -176,15 +178,16 @@ def _small(config):
   config.retrieval.network = 'efficientnet_lite0'  # Its ViT knows no classes.
   # What weights/small has. Not shown to be the better one yet: with its decoders
   # new it came within 0.13 dB of trained bilinear ones (MODEL_CARD.md there).
-  config.model.feature_transform.kind = 'subpixel'
+  config.model.stem = 'efficientnet_lite0'
+  config.model.feature_transform.kind = 'bilinear'
   config.model.feature_transform.width = 0.25
-  config.model.correspondence.levels = (2, 3, 4, 5)
-  config.model.correspondence.width = 0.25
+  config.model.correspondence.levels = (3, 4, 5)
+  config.model.correspondence.width = 0.5
   config.model.colorizer.width = 0.25
   # Its InstanceNorms take out how strong a colour is; learning to carry that past
   # them takes far longer than a CPU trains: without, the validation clips lost
   # 3.4 dB between the warped colours and the result (weights/small/MODEL_CARD.md).
-  config.model.colorizer.residual = True
+  config.model.colorizer.residual = 'blend'
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'
   # Without a pretrained ViT the matching has to be learned too: its warped
@@ -195,7 +198,13 @@ def _small(config):
   config.pretrain.batch_size = 16
   config.train.updates = 10_000
   config.train.accumulation = 1
-  for group in config.train.learning_rate:
+  for group in (
+    'vit',
+    'feature_transform',
+    'correspondence',
+    'colorizer',
+    'discriminator',
+  ):
     config.train.learning_rate[group] = 2e-4
   config.train.schedule_power = 1.0
 
@@ -207,6 +216,7 @@ def _tiny(config):
   config.data.size = (32, 48)
   config.data.run_length = 8
   config.data.threads = 1
+  config.model.stem = ''
   config.model.vit.variant = 'test/16'
   config.model.vit.taps = (1, 1, 2, 2, 2)
   config.model.feature_transform.width = 1 / 16

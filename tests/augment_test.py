@@ -50,6 +50,7 @@ def _clip(first_frame=False):
     visible=np.stack(visible),
     same_video=np.bool_(True),
     first_frame=np.bool_(first_frame),
+    backward_flow=np.zeros((_T - 1, 0, 0, 2), np.float32),
   )
 
 

@@ -121,7 +121,7 @@ def test_starts_close_to_grey():
 
 def test_residual_adds_the_weighed_warped_colours(net_and_params):
   net, params = net_and_params
-  net = net.clone(residual=True)
+  net = net.clone(residual='warped')
   inputs = _inputs()
   # As they come from the matching: constant in cells of 4x4.
   warped = inputs[1] = plain.upsample_nearest(inputs[1][:, ::4, ::4], 4)
@@ -139,10 +139,45 @@ def test_residual_adds_the_weighed_warped_colours(net_and_params):
   np.testing.assert_allclose(ab, want, atol=2e-2)
 
 
-def test_residual_starts_close_to_the_warped_colours():
-  net = Colorizer(width=1 / 16, residual=True)
+@pytest.mark.parametrize('residual', ['warped', 'blend'])
+def test_residual_starts_close_to_the_warped_colours(residual):
+  net = Colorizer(width=1 / 16, residual=residual)
   inputs = _inputs(h=16, w=16, b=1)
   inputs[1] = np.full_like(inputs[1], 40.0)
+  inputs[3] = np.zeros_like(inputs[3])  # There is no frame before.
   key = jax.random.key(0, impl='rbg')
   ab, _ = jax.jit(net.init_with_output)(key, *inputs)
   assert np.abs(ab - 40.0).max() < 10
+
+
+def test_blend_takes_the_frame_before_where_it_looks_alike(net_and_params):
+  net, params = net_and_params
+  net = net.clone(residual='blend')
+  inputs = _inputs()
+  luminance, warped, _, previous = inputs
+  warped = inputs[1] = np.full_like(warped, 20.0)
+  previous[..., :1] = luminance  # As if nothing moved ...
+  previous[:, :16, :, :1] += 50.0  # ... but in the upper half.
+  shapes = _shapes(net, inputs)
+  params = params | {
+    'out': jax.tree.map(lambda x: np.zeros(x.shape), shapes)['out']
+  }
+  ab = jax.jit(net.apply)({'params': params}, *inputs)
+  share = 1 / (1 + np.exp(-3))
+  want = share * previous[..., 1:] + (1 - share) * 20.0
+  np.testing.assert_allclose(ab[:, 16:], want[:, 16:], atol=1e-3)
+  np.testing.assert_allclose(ab[:, :16], warped[:, :16], atol=0.02)
+
+
+def test_blend_knows_when_there_is_no_frame_before(net_and_params):
+  net, params = net_and_params
+  net = net.clone(residual='blend')
+  luminance, warped, confidence, previous = _inputs()
+  inputs = [np.zeros_like(luminance), np.full_like(warped, 20.0), confidence]
+  previous = np.zeros_like(previous)  # Zeros are also what mid-grey looks like.
+  shapes = _shapes(net, [*inputs, previous])
+  params = params | {
+    'out': jax.tree.map(lambda x: np.zeros(x.shape), shapes)['out']
+  }
+  ab = jax.jit(net.apply)({'params': params}, *inputs, previous)
+  np.testing.assert_allclose(ab, 20.0, atol=1e-3)

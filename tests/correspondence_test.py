@@ -1,5 +1,6 @@
 """The correspondence network and its matching, against plain numpy."""
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,6 +116,60 @@ def test_float32_leaves_a_bfloat16_network():
   assert rounded.dtype == jnp.float32
   np.testing.assert_allclose(jnp.linalg.norm(rounded, axis=-1), 1, atol=1e-5)
   assert (exact * rounded).sum(-1).mean() > 0.99
+
+
+def test_maps_of_another_network_are_compared_as_they_are():
+  """Correlations are means: of theta's and phi's, and of each map's own."""
+  net = CorrespondenceNet((3,), width=1 / 32, maps=2)
+  features = _features(2)[2:3], _features(3)[2:3]
+  rng = np.random.default_rng(4)
+  maps = [
+    [rng.normal(size=(2, *size)).astype(np.float32) for size in sizes]
+    for sizes in [[(8, 12, 5), (4, 6, 7)]] * 2
+  ]
+  params = jax.tree.map(
+    lambda leaf: rng.uniform(-0.6, 0.6, leaf.shape).astype(np.float32),
+    jax.eval_shape(
+      lambda *x: net.init(*x, method='queries'),
+      jax.random.key(0),
+      features[0],
+      maps[0],
+    )['params'],
+  )
+  params['phi'] = params['theta']
+  apply = jax.jit(net.apply, static_argnames='method')
+  queries = apply({'params': params}, features[0], maps[0], method='queries')
+  keys = apply({'params': params}, features[1], maps[1], method='keys')
+
+  bare = {name: x for name, x in params.items() if name != 'shares'}
+  learned = [
+    jax.jit(net.clone(maps=0).apply, static_argnames='method')(
+      {'params': bare}, x, method='queries'
+    )
+    for x in features
+  ]
+  parts = [np.einsum('bqd,bkd->bqk', *learned)]
+  for pair in zip(*maps, strict=True):
+    grown = [
+      np.stack([cv2.resize(x, (12, 8)) for x in batch]) for batch in pair
+    ]
+    units = [
+      plain.unit(x - x.mean((1, 2), keepdims=True)).reshape(2, 96, -1)
+      for x in grown
+    ]
+    parts.append(np.einsum('bqd,bkd->bqk', *units))
+  shares = np.exp(params['shares']) / np.exp(params['shares']).sum()
+  want = sum(share * part for share, part in zip(shares, parts, strict=True))
+  found = np.einsum('bqd,bkd->bqk', queries, keys)
+  np.testing.assert_allclose(found, want, atol=1e-4)
+
+
+def test_maps_have_most_of_the_weight_at_first():
+  net = CorrespondenceNet((3,), width=1 / 32, maps=2)
+  maps = [np.ones((2, 8, 12, 3), np.float32)] * 2
+  made = net.init(jax.random.key(0), _features(2)[2:3], maps, method='queries')
+  shares = jax.nn.softmax(made['params']['shares'])
+  np.testing.assert_allclose(shares, [1 / 17, 8 / 17, 8 / 17], atol=1e-6)
 
 
 def _vectors(b=2, q=23, k=17, d=8):

@@ -83,6 +83,7 @@ def test_batches_have_the_promised_shapes_and_types(config):
     'visible': ((2, _CLIP - 1, *picture, 1), 'uint8'),
     'same_video': ((2,), 'bool'),
     'first_frame': ((2,), 'bool'),
+    'backward_flow': ((2, _CLIP - 1, *picture, 2), 'float32'),
   }
 
 
@@ -137,6 +138,32 @@ def test_flow_lands_on_the_same_thing_also_when_mirrored(config, runs):
       error = np.abs(landed.astype(int) - sample.rgb[t - 1][usable])
       assert usable.mean() > 0.7 and error.mean() < 4
   assert mirrors == set(itertools.product(range(len(runs)), (False, True)))
+
+
+def test_backward_flow_leads_to_where_things_were(config, runs):
+  """Estimated, so right in most places; the runs move by whole pixels."""
+  del runs
+  samples = _samples(data.make_iterator(config, 4), _EPOCH)
+  moved, stayed = [], []
+  y, x = np.mgrid[:HEIGHT, :WIDTH]
+  for sample in samples:
+    assert sample.backward_flow.shape == (_CLIP - 1, HEIGHT, WIDTH, 2)
+    for t in range(1, _CLIP):
+      dx, dy = np.moveaxis(np.rint(sample.backward_flow[t - 1]), -1, 0)
+      place = (
+        np.clip(y + dy, 0, HEIGHT - 1).astype(int),
+        np.clip(x + dx, 0, WIDTH - 1).astype(int),
+      )
+      before, now = sample.rgb[t - 1].astype(int), sample.rgb[t].astype(int)
+      moved.append(np.abs(before[place] - now).mean())
+      stayed.append(np.abs(before - now).mean())
+  assert np.mean(moved) < np.mean(stayed) / 2
+
+
+def test_there_is_no_backward_flow_where_nobody_looks(config):
+  config.model.colorizer.residual = 'warped'
+  (sample,) = _samples(data.make_iterator(config, 1), 1)
+  assert sample.backward_flow.shape == (_CLIP - 1, 0, 0, 2)
 
 
 def test_resumes_to_the_sample(config):

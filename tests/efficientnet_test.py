@@ -40,6 +40,30 @@ def test_has_the_published_size(params):
   assert plain_layers.count(params) + scales + classifier == 4_652_008
 
 
+def test_pyramid_is_of_the_last_blocks_of_each_stride(params):
+  network = efficientnet.EfficientNetLite0()
+  rgb = np.random.default_rng(0).uniform(size=(1, 64, 96, 3)).astype('f4')
+
+  @jax.jit
+  def run(params):
+    kept = {name: x for name, x in params.items() if name != 'conv_head'}
+    del kept['blocks_15']
+    pyramid = network.apply({'params': kept}, rgb, method='pyramid')
+    _, seen = network.apply({'params': params}, rgb, capture_intermediates=True)
+    return pyramid, seen['intermediates']
+
+  pyramid, seen = run(params)
+  blocks = [seen[f'blocks_{i}']['__call__'][0] for i in range(16)]
+  sizes = [x.shape[1:3] for x in blocks]
+  for i, found in enumerate(pyramid):
+    size = (64 >> i + 1, 96 >> i + 1)
+    assert found.shape[1:3] == size
+    (*_, last) = [
+      x for x, y in zip(blocks[:15], sizes[:15], strict=True) if y == size
+    ]
+    np.testing.assert_allclose(found, last, atol=1e-4)
+
+
 def _slow_conv(x, kernel, stride):
   """SAME as TensorFlow pads it, output by output; kernel [out, in, h, w]."""
   size = kernel.shape[-1]

@@ -158,3 +158,27 @@ def test_dropout_in_training_only():
   assert abs(gone.mean() - 0.3) < 0.02
   kept = np.where(gone, 0, plain / 0.7)
   np.testing.assert_allclose(dropped, kept, rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['bilinear', 'subpixel'])
+def test_lateral_maps_are_added_before_the_norm(kind):
+  """A lateral map that cancels the decoded tokens leaves the norm's bias."""
+  decoder = _decoder(kind, 2, channels=3)
+  grid = _grid(n=2, m=3, d=4)
+  plain_params = _random_params(decoder, grid)
+  lateral = np.zeros((2, 4, 6, 3), np.float32)
+  params = plain_params | {
+    'lateral': {'kernel': np.eye(3, dtype='f4'), 'bias': np.zeros(3, 'f4')}
+  }
+  apply = jax.jit(functools.partial(decoder.apply, train=False))
+  alone = apply({'params': plain_params}, grid)
+  np.testing.assert_allclose(
+    apply({'params': params}, grid, lateral=lateral), alone, atol=1e-6
+  )
+  loud = np.zeros_like(lateral)
+  loud[..., 1] = 1e6  # Drowns what is decoded: one channel of three stands out.
+  found = apply({'params': params}, grid, lateral=loud)
+  want = _norm_and_gelu(np.array([0.0, 1e6, 0.0]), plain_params)
+  np.testing.assert_allclose(
+    found, np.broadcast_to(want, found.shape), atol=1e-3
+  )

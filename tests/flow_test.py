@@ -35,6 +35,14 @@ def test_estimate_flow_points_to_where_things_went(method):
   assert np.abs(np.float32(later) - earlier)[inner].mean() > 20
 
 
+def test_backward_flow_points_to_where_things_were():
+  scene = cv2.cvtColor(_texture(80, 112), cv2.COLOR_RGB2GRAY)[..., None]
+  earlier, later = scene[8:72, 8:104], scene[10:74, 5:101]
+  estimated = flow.backward_flow(later, earlier)
+  inner = estimated[12:-12, 12:-12].reshape(-1, 2)
+  np.testing.assert_allclose(np.median(inner, 0), [-3, 2], atol=0.2)
+
+
 def test_estimate_flow_refuses_an_unknown_method():
   with pytest.raises(ValueError, match='raft'):
     flow.estimate_flow(_texture(32, 32), _texture(32, 32), 'raft')

@@ -17,6 +17,7 @@ from skimage import color as skcolor
 from configs.vitexco import get_config
 from vitexco_jax import augment, checkpoint, color, train
 from vitexco_jax.errors import UserError
+from vitexco_jax.models import efficientnet
 from vitexco_jax.structs import Clips, Guidance, Reference
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -46,6 +47,7 @@ def _clips(n, seed=0):
     visible=rng.integers(0, 2, (n, 1, 32, 48, 1), np.uint8),
     same_video=np.arange(n) % 2 == 0,
     first_frame=np.arange(n) % 4 == 0,
+    backward_flow=rng.normal(size=(n, 1, 32, 48, 2)).astype(np.float32),
   )
 
 
@@ -420,6 +422,27 @@ def test_starts_from_the_weights_of_an_export(tmp_path, monkeypatch):
   found = checkpoint.load_params(tmp_path / 'run')
   for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(given), strict=True):
     np.testing.assert_allclose(x, y, rtol=0, atol=1e-3)  # After one update.
+
+
+def test_a_stem_starts_from_its_pretrained_weights():
+  config = _config()
+  config.model.stem = 'efficientnet_lite0'
+  state = jax.eval_shape(
+    lambda: train.init_state(config, train.make_optimizer(config))
+  )
+  found = train.load_initial_weights(config, state).params['stem']
+  pretrained = efficientnet.load_efficientnet_lite0()
+  assert found.keys() == pretrained.keys() - {'blocks_15', 'conv_head'}
+  for name, tree in found.items():
+    for x, y in zip(
+      jax.tree.leaves(tree), jax.tree.leaves(pretrained[name]), strict=True
+    ):
+      np.testing.assert_array_equal(x, y)
+  config.train.vit_weights = 'augreg.npz'
+  with pytest.raises(
+    UserError, match='augreg.npz are of a ViT that sees pixel'
+  ):
+    train.load_initial_weights(config, state)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):

@@ -54,6 +54,22 @@ def test_taps_are_the_streams_after_the_blocks(gelu, grid):
   np.testing.assert_allclose(output.embedding, embedding, rtol=1e-4, atol=1e-4)
 
 
+def test_a_hybrid_sees_each_place_of_a_map_as_a_patch():
+  """With the pixels of each patch for channels it is the plain ViT again."""
+  params = _made_up_params()
+  image = _image(32, 48)
+  plain = vit.VisionTransformer('test/16', taps=(1,))
+  hybrid = vit.VisionTransformer('test/16', taps=(1,), input_stride=16)
+  places = image.reshape(2, 2, 16, 3, 16, 3).swapaxes(2, 3).reshape(2, 2, 3, -1)
+  kernel = params['embedding']['kernel']
+  folded = params | {
+    'embedding': params['embedding'] | {'kernel': kernel.reshape(1, 1, 768, -1)}
+  }
+  want = jax.jit(plain.apply)({'params': params}, image)
+  found = jax.jit(hybrid.apply)({'params': folded}, places)
+  np.testing.assert_allclose(found.taps[0], want.taps[0], rtol=1e-4, atol=1e-4)
+
+
 def test_the_two_gelus_differ_by_more_than_the_tolerance_above():
   flat = traverse_util.flatten_dict(_made_up_params(), sep='/')
   image = _image(32, 48)

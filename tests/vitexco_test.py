@@ -12,6 +12,7 @@ from flax import linen as nn
 from skimage import color as skcolor
 
 from configs.vitexco import get_config
+from vitexco_jax.errors import UserError
 from vitexco_jax.models import vit
 from vitexco_jax.models.feature_transform import Decoder
 from vitexco_jax.models.vitexco import (
@@ -213,6 +214,68 @@ def test_noise_is_seen_but_not_carried():
   np.testing.assert_array_equal(ab[:, 1:, ..., 1:], clean[:, :-1])
   np.testing.assert_array_equal(last_lab[..., :1], clean[:, -1])
   np.testing.assert_array_equal(last_lab[..., 1:], ab[:, -1])
+
+
+def test_the_frame_before_is_brought_along_the_flow():
+  """By whole pixels: each frame sees its predecessor moved right by two."""
+  luminance = _luminance(b=1)
+  guidance = Guidance(jnp.zeros((1, _T, 1)), jnp.zeros((1, _T, 1)))
+  first = (
+    _luminance(b=1, t=3, seed=5).squeeze(-1).swapaxes(1, -1).swapaxes(1, 2)
+  )
+  flow = np.zeros((1, _T, _H, _W, 2), np.float32)
+  flow[:, :, ..., 0] = -2.0
+
+  def record(luminance, guidance, previous_lab):
+    return jnp.concatenate([luminance, previous_lab[..., :1]], -1)
+
+  first = np.ascontiguousarray(first.reshape(1, _H, _W, 3))
+  ab, _ = colorize_clip(record, luminance, guidance, first, backward_flow=flow)
+  before = np.concatenate([first[:, None, ..., :1], luminance[:, :-1]], 1)
+  np.testing.assert_allclose(
+    ab[..., 2:, 1], before[..., :-2, 0], rtol=0, atol=1e-4
+  )
+
+
+def test_a_stem_feeds_the_vit_the_decoders_and_the_matching():
+  generator = _generator(stem='efficientnet_lite0')
+  made = jax.eval_shape(generator.init, jax.random.key(0), _rgb(1))['params']
+  assert 'conv_head' not in made['stem']
+  assert made['vit']['embedding']['kernel'].shape == (1, 1, 112 + 192, 32)
+  laterals = {
+    name: x['lateral']['kernel'].shape[0]
+    for name, x in made['feature_transform'].items()
+    if 'lateral' in x
+  }
+  assert laterals == {'level2': 16, 'level3': 24, 'level4': 40, 'level5': 304}
+  keys = jax.eval_shape(
+    functools.partial(generator.apply, method='encode_reference'),
+    {'params': made},
+    _rgb(1),
+  ).keys
+  assert keys.shape == (1, _H * _W // 16, 16 + 24 + 40 + 112 + 192)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'stem': 'resnet'}, "config.model.stem is 'resnet'; known are effic"),
+    (
+      {
+        'stem': 'efficientnet_lite0',
+        'vit': {'variant': 'Ti/8', 'taps': (8, 9, 10, 11, 12)},
+      },
+      'vit.variant=Ti/8 cannot see through config.model.stem=effic.* with /16',
+    ),
+    (
+      {'colorizer': {'width': 1 / 16, 'residual': 'flow'}},
+      "colorizer.residual is 'flow'; known are warped, blend",
+    ),
+  ],
+)
+def test_stem_and_residual_that_are_not_known_are_named(changes, message):
+  with pytest.raises(UserError, match=message):
+    jax.eval_shape(_generator(**changes).init, jax.random.key(0), _rgb(1))
 
 
 def _calls(kind, method, *args, generator=None):

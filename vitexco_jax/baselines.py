@@ -99,7 +99,7 @@ def chained_flow(
 def _carry(ab: np.ndarray, greys: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
   """Yields the ab of each grey frame but the first, which has `ab`."""
   for before, after in itertools.pairwise(greys):
-    step = flow.estimate_flow(after.repeat(3, -1), before.repeat(3, -1), 'dis')
+    step = flow.backward_flow(after, before)
     ab = np.asarray(_warp(ab[None], step[None])[0])
     yield ab
 
@@ -218,13 +218,9 @@ def _features(params: vgg16.Params, luminance: jax.Array) -> jax.Array:
   b, h, w, _ = luminance.shape
   grey_rgb = color.lab_to_rgb(jnp.pad(luminance, ((0, 0),) * 3 + ((0, 2),)))
   size = h // correspondence.STRIDE, w // correspondence.STRIDE
-  features = [
-    correspondence.positions(
-      jax.image.resize(x, (b, *size, x.shape[-1]), 'linear')
-    )
-    for x in vgg16.vgg16_features(params, grey_rgb, _LEVELS)
-  ]
-  return jnp.concatenate(features, -1) / len(_LEVELS) ** 0.5
+  maps = vgg16.vgg16_features(params, grey_rgb, _LEVELS)
+  shares = jnp.full(len(maps), 1 / len(maps))
+  return correspondence.stacked_positions(maps, size, shares)
 
 
 @functools.partial(jax.jit, static_argnums=1)

@@ -604,6 +604,7 @@ def _made_up_clips(config: ml_collections.ConfigDict, batch: int) -> Clips:
     visible=np.ones((batch, t - 1, *size, 1), np.uint8),
     same_video=np.ones(batch, bool),
     first_frame=np.zeros(batch, bool),
+    backward_flow=np.ones((batch, t - 1, *size, 2), np.float32),
   )
 
 

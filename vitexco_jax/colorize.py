@@ -27,7 +27,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import checkpoint, color, sizes, video
+from vitexco_jax import checkpoint, color, flow, sizes, video
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import (
   Generator,
@@ -68,6 +68,7 @@ class VideoColorizer:
       jax.jit(functools.partial(function, generator), static_argnums=0)
       for function in (_encode_reference, _colorize_frames)
     )
+    self._blends = config.model.colorizer.residual == 'blend'
     self._variables = jax.device_put({'params': params})
     self._reference = None
 
@@ -167,14 +168,28 @@ class VideoColorizer:
         raise ValueError(
           f'a frame of {rgb.shape[:2]} after frames of {self._frame_size}'
         )
+    rgb = np.stack(block)
+    luminance = _shrink(self._working_size(block[0]), rgb)
     coloured, self._previous_lab = self._colorize_frames(
       self._working_size(block[0]),
       self._variables,
       self._reference,
       self._previous_lab,
-      np.stack(block),
+      rgb,
+      luminance,
+      self._backward_flow(luminance) if self._blends else None,
     )
     return coloured
+
+  def _backward_flow(self, luminance):
+    """From each frame of [t, h, w, 1] to the one before: [1, t, h, w, 2]."""
+    greys = np.uint8(np.round((np.asarray(luminance) + 50.0) * 2.55))
+    if self._previous_grey is None:  # There is none: any flow will do.
+      self._previous_grey = greys[0]
+    before = [self._previous_grey, *greys[:-1]]
+    self._previous_grey = greys[-1]
+    steps = map(flow.backward_flow, greys, before)
+    return np.stack(list(steps))[None]
 
   def _start(self, rgb):
     """Learns the frames' size, and so that of the frame before the first."""
@@ -188,6 +203,7 @@ class VideoColorizer:
         f'the first frame is {self._frame_size}, not the size of the reference'
       )
     self._previous_lab = lab
+    self._previous_grey = None
 
   def _working_size(self, rgb):
     return sizes.within(rgb.shape[:2], self.config.use.size)
@@ -272,23 +288,37 @@ def _encode_reference(generator: Generator, size, variables, rgb):
   )
 
 
-def _colorize_frames(
-  generator: Generator, size, variables, reference, previous_lab, rgb
-):
-  """Colours [t, H, W, 3] uint8 at the working size; carries `previous_lab`."""
+@functools.partial(jax.jit, static_argnums=0)
+def _shrink(size, rgb):
+  """L - 50 of [t, H, W, 3] uint8 at the working size, padded: [t, h, w, 1]."""
 
-  # One frame after the other: at full size, a block at once would be large.
   def shrink(rgb):
     luminance = color.uint8_to_lab(rgb)[..., :1] - 50.0
     return sizes.pad(sizes.resize(luminance, size))
 
-  luminance = jax.lax.map(shrink, rgb)[None]
+  # One frame after the other: at full size, a block at once would be large.
+  return jax.lax.map(shrink, rgb)
+
+
+def _colorize_frames(
+  generator: Generator,
+  size,
+  variables,
+  reference,
+  previous_lab,
+  rgb,
+  luminance,
+  backward_flow,
+):
+  """Colours [t, H, W, 3] uint8, of which the networks see `luminance`."""
+  luminance = luminance[None]
   guidance = generator.apply(variables, luminance, reference, method='guide')
   ab, last_lab = colorize_clip(
     functools.partial(generator.apply, variables, method='colorize_frame'),
     luminance,
     guidance,
     previous_lab,
+    backward_flow=backward_flow,
   )
   ab = ab[0, :, : size[0], : size[1]]
   return jax.lax.map(lambda frame: sizes.join(*frame), (rgb, ab)), last_lab

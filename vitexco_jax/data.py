@@ -12,17 +12,19 @@ drawn in place of each, the record is named once, and `skipped` counts.
 """
 
 import functools
+import itertools
 import operator
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import grain
 import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import augment, records, structs
+from vitexco_jax import augment, flow, records, structs
 from vitexco_jax.errors import UserError
 
 ATTEMPTS = 100  # Samples drawn in place of one.
@@ -145,6 +147,7 @@ def make_iterator(
     first_frame_share=config.data.first_frame_share,
     flip=config.augment.flip,
     crop=config.augment.crop,
+    backward=config.model.colorizer.residual == 'blend',
   )
   samples = (
     grain.MapDataset.range(sum(starts))
@@ -201,6 +204,7 @@ def _draw_clip(
   first_frame_share: float,
   flip: float,
   crop: float,
+  backward: bool,
 ) -> structs.Clips:
   """Draws the reference and the framing, and decodes what is needed."""
   first = run.first + start
@@ -215,16 +219,25 @@ def _draw_clip(
     frame = start if as_first else int(rng.integers(run.frames))
     reference = source.read(run.first + frame)
     first_frame = frame == start
-  flow, visible = zip(*[frame.motion() for frame in frames[:-1]], strict=True)
+  forward, visible = zip(*[x.motion() for x in frames[:-1]], strict=True)
   clip = structs.Clips(
     rgb=np.stack([frame.rgb() for frame in frames]),
     reference=reference.rgb(),
-    flow=np.stack(flow),
+    flow=np.stack(forward),
     visible=np.stack(visible),
     same_video=np.bool_(same_video),
     first_frame=np.bool_(first_frame),
+    backward_flow=np.zeros((length - 1, 0, 0, 2), np.float32),
   )
-  return augment.reframe(clip, rng, flip, crop)
+  clip = augment.reframe(clip, rng, flip, crop)
+  if backward:  # Estimated here as it will be where the networks are used.
+    grey = [cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in clip.rgb]
+    steps = [
+      flow.backward_flow(after, before)
+      for before, after in itertools.pairwise(grey)
+    ]
+    clip = clip._replace(backward_flow=np.stack(steps))
+  return clip
 
 
 def open_records(config: ml_collections.ConfigDict) -> records.Records:

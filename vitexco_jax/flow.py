@@ -41,6 +41,19 @@ def estimate_flow(
   return estimator.calc(grey[0], grey[1], None).astype(np.float32)
 
 
+def backward_flow(grey: np.ndarray, previous: np.ndarray) -> np.ndarray:
+  """Estimates where each place of a frame was in the frame before, by DIS.
+
+  Args:
+    grey: [h, w, 1] uint8, the frame's L times 2.55.
+    previous: [h, w, 1] uint8, that of the frame before.
+
+  Returns:
+    [h, w, 2] float32, (dx, dy) in pixels, on the frame's own grid.
+  """
+  return estimate_flow(grey.repeat(3, -1), previous.repeat(3, -1), 'dis')
+
+
 def visible_mask(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
   """Marks where the forward flow can be trusted (Ruder et al. 2016).
 

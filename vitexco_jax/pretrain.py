@@ -232,7 +232,7 @@ def make_compare(
   def compare(params, heads, rgb, grey, key=None):
     shown = jnp.where(grey[:, None, None, None], color.grey(rgb), rgb)
     shown = _unit_range(shown)
-    features, embedding = generator.apply(
+    features, embedding, _ = generator.apply(
       {'params': params},
       shown,
       train=key is not None,

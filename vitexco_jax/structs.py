@@ -23,6 +23,9 @@ class Clips(NamedTuple):
   visible: Array  # [b, t-1, h, w, 1] uint8, 1 where flow can be trusted.
   same_video: Array  # [b] bool, reference is a frame of the same video.
   first_frame: Array  # [b] bool, reference is the clip's own first frame.
+  # [b, t-1, h, w, 2] float32 from t to t-1; [b, t-1, 0, 0, 2] where the colorizer
+  # does not look at it.
+  backward_flow: Array
 
 
 class Given(NamedTuple):

@@ -25,20 +25,18 @@ from vitexco_jax import augment, color, data, hosts, loop, losses, strips
 from vitexco_jax.checkpoint import check_params, load_params, make_generator
 from vitexco_jax.errors import UserError
 from vitexco_jax.loop import AXIS
-from vitexco_jax.models import vgg16
+from vitexco_jax.models import efficientnet, vgg16
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Clips, Guidance, Reference
 from vitexco_jax.vit_weights import load_vit_weights
-
-_GENERATOR = ('vit', 'feature_transform', 'correspondence', 'colorizer')
 
 
 class TrainState(NamedTuple):
   """All that a run needs to go on, but the data feed."""
 
   micro_step: jax.Array  # How many were taken.
-  params: dict[str, Any]  # By group: `_GENERATOR`'s and `discriminator`.
+  params: dict[str, Any]  # By group: the generator's and `discriminator`.
   optimizer: optax.MultiStepsState
   spectral: dict[str, Any]  # Power-iteration vectors of the discriminator.
   key: jax.Array  # Raw random key; each micro-step folds its number in.
@@ -114,7 +112,7 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.MultiSteps:
     )
     if config.train.learning_rate[group] > 0
     else optax.set_to_zero()
-    for group in (*_GENERATOR, 'discriminator')
+    for group in config.train.learning_rate
   }
 
   def labels(params):
@@ -166,14 +164,26 @@ def load_initial_weights(
   params = dict(state.params)
   if config.train.init:
     found = load_params(config.train.init)
-    own = {group: params[group] for group in _GENERATOR}
+    own = _of_generator(params)
     check_params(found, own, f'config.train.init={config.train.init}')
     params |= found
+  elif config.model.stem:
+    pretrained = efficientnet.load_efficientnet_lite0()
+    params['stem'] = {name: pretrained[name] for name in params['stem']}
   if config.train.vit_weights:
+    if config.model.stem:
+      raise UserError(
+        f'config.train.vit_weights={config.train.vit_weights} are of a ViT that '
+        'sees pixels: set config.model.stem to none'
+      )
     params['vit'] = load_vit_weights(
       config.train.vit_weights, params['vit'], config.model.vit.gelu
     )
   return state._replace(params=params)
+
+
+def _of_generator(params: Mapping[str, Any]) -> dict[str, Any]:
+  return {name: x for name, x in params.items() if name != 'discriminator'}
 
 
 def generate(
@@ -199,7 +209,7 @@ def generate(
     Truth, prediction and guidance.
   """
   train_ = key is not None
-  variables = {'params': {group: params[group] for group in _GENERATOR}}
+  variables = {'params': _of_generator(params)}
   rngs = [{}, {}]
   lab = color.center(color.rgb_to_lab(_unit_range(clips.rgb)))
   luminance = clean = lab[..., :1]
@@ -219,12 +229,19 @@ def generate(
     variables, luminance, reference, train_, method='guide', rngs=rngs[1]
   )
   first = clips.first_frame[:, None, None, None]
+  backward_flow = None
+  if generator.colorizer['residual'] == 'blend':
+    # The frame before the first, if there is one, is the first itself.
+    backward_flow = jnp.pad(
+      clips.backward_flow, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0))
+    )
   ab, _ = colorize_clip(
     functools.partial(generator.apply, variables, method='colorize_frame'),
     luminance,
     guidance,
     jnp.where(first, reference.lab, 0.0),
     clean,
+    backward_flow,
     unroll,
   )
   return Generated(lab, ab, guidance)
@@ -261,7 +278,7 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Callable:
     """What the perceptual and contextual losses look at."""
     if vgg is not None:
       return vgg16.vgg16_features(vgg, rgb, levels)
-    frozen = jax.lax.stop_gradient({g: params[g] for g in _GENERATOR})
+    frozen = jax.lax.stop_gradient(_of_generator(params))
     return generator.apply({'params': frozen}, rgb, levels, method='features')
 
   degrade = functools.partial(

@@ -18,14 +18,16 @@ class Colorizer(nn.Module):
 
   Attributes:
     width: scales all channel counts; 1.0 is the paper's, 32,802,370 parameters.
-    residual: adds the warped colours, times a factor in [0, 2] that is predicted
-      for each pixel and starts at 1, to the prediction. Every skip passes an
-      InstanceNorm, which takes out how strong a colour is over the picture; it
-      takes long training to learn to carry that past them. 129 parameters more.
+    residual: what the prediction is added to: '' nothing, as in the paper; or
+      colours times a factor in [0, 2] that is predicted for each pixel and starts
+      at 1: of `warped`, the warped ones; of `blend`, a mean of those and of the
+      frame before, see `_blend`. Every skip passes an InstanceNorm, which takes
+      out how strong a colour is over the picture; it takes long training to learn
+      to carry that past them. 129 parameters more, or 258.
   """
 
   width: float = 1.0
-  residual: bool = False
+  residual: str = ''
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -43,7 +45,7 @@ class Colorizer(nn.Module):
       warped_ab: [b, h, w, 2].
       confidence: [b, h, w, 1] in [-1, 1].
       previous_lab: [b, h, w, 3], the frame before in colour, l centred; zeros
-        where there is none.
+        where there is none. For `blend` it lies on this frame's grid.
 
     Returns:
       ab, [b, h, w, 2] float32 in [-128, 128]; with `residual` within three times
@@ -79,7 +81,7 @@ class Colorizer(nn.Module):
 
     # A small last layer, so that tanh does not start saturated.
     x = nn.Conv(
-      3 if self.residual else 2,
+      {'': 2, 'warped': 3, 'blend': 4}[self.residual],
       (1, 1),
       kernel_init=nn.initializers.variance_scaling(1e-4, 'fan_in', 'uniform'),
       dtype=self.dtype,
@@ -88,7 +90,10 @@ class Colorizer(nn.Module):
     x = x.astype(jnp.float32)
     ab = 128.0 * jnp.tanh(x[..., :2])
     if self.residual:
-      ab += 2.0 * nn.sigmoid(x[..., 2:]) * _smooth(warped_ab)
+      base = _smooth(warped_ab)
+      if self.residual == 'blend':
+        base = _blend(base, luminance, previous_lab, x[..., 3:])
+      ab += 2.0 * nn.sigmoid(x[..., 2:3]) * base
     return ab
 
   def _conv(self, name, x, channels, dilation=1):
@@ -122,6 +127,21 @@ class Colorizer(nn.Module):
       layers.scaled(channels, self.width), self.dtype, name=f'up{name}'
     )
     return up(x) + self._conv(f'skip{name}', skip, channels)
+
+
+def _blend(ab, luminance, previous_lab, logit):
+  """Mean of matched colours and of those that the frame before had here.
+
+  These weigh sigmoid(`logit` + 3), 0.95 at first, times exp(-d / 5) where both
+  frames' lightness differs by d, as it does where something was hidden; nothing,
+  where there is no frame before. On validation clips that mean, before anything
+  is learned, is 1.2 dB better than matched colours and 0.9 dB than propagated
+  ones (docs/results.md).
+  """
+  there = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
+  difference = jnp.abs(luminance - previous_lab[..., :1])
+  weight = there * jnp.exp(-difference / 5.0) * nn.sigmoid(logit + 3.0)
+  return weight * previous_lab[..., 1:] + (1.0 - weight) * ab
 
 
 def _smooth(warped_ab: jax.Array) -> jax.Array:

@@ -82,10 +82,17 @@ class ResidualBlock(nn.Module):
 
 
 class CorrespondenceNet(nn.Module):
-  """Features to theta and phi, spec'd by DEVC; `width` scales all channels."""
+  """Features to theta and phi, spec'd by DEVC; `width` scales all channels.
+
+  Beside its features a picture may have `maps` that another network made. They
+  are compared as they are: the correlation is the mean of those of theta and phi
+  and of each map, with weights that are learned. At first the maps have most of
+  the weight, so that matching is as good as theirs before anything is learned.
+  """
 
   levels: Sequence[int] = (1, 2, 3, 4, 5)
   width: float = 1.0
+  maps: int = 0  # How many.
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
@@ -97,18 +104,30 @@ class CorrespondenceNet(nn.Module):
     channels = layers.scaled(256, self.width)
     self.theta = layers.Conv(channels, (1, 1), dtype=self.dtype)
     self.phi = layers.Conv(channels, (1, 1), dtype=self.dtype)
+    if self.maps:
+      self.shares = self.param('shares', _first_shares, (1 + self.maps,))
 
-  def queries(self, features: Sequence[jax.Array]) -> jax.Array:
+  def queries(
+    self, features: Sequence[jax.Array], maps: Sequence[jax.Array] = ()
+  ) -> jax.Array:
     """Frame features, one per level, to unit vectors [b, q, d], float32."""
-    return positions(self.theta(self._embed(features)))
+    return self._join(self.theta(self._embed(features)), maps)
 
-  def keys(self, features: Sequence[jax.Array]) -> jax.Array:
+  def keys(
+    self, features: Sequence[jax.Array], maps: Sequence[jax.Array] = ()
+  ) -> jax.Array:
     """Reference features, one per level, to unit vectors [b, k, d]."""
-    return positions(self.phi(self._embed(features)))
+    return self._join(self.phi(self._embed(features)), maps)
 
   def __call__(self, frame_features, reference_features):
     """Queries and keys at once; for making the parameters."""
     return self.queries(frame_features), self.keys(reference_features)
+
+  def _join(self, x: jax.Array, maps: Sequence[jax.Array]) -> jax.Array:
+    if not maps:
+      return positions(x)
+    # The product of vectors that are so joined is the weighted mean of theirs.
+    return stacked_positions((x, *maps), x.shape[1:3], nn.softmax(self.shares))
 
   def _embed(self, features: Sequence[jax.Array]) -> jax.Array:
     x = jnp.concatenate(
@@ -123,12 +142,40 @@ class CorrespondenceNet(nn.Module):
     return x
 
 
+def _first_shares(key, shape):
+  """Logits that give theta and phi an eighth of the weight of each map."""
+  del key
+  return jnp.zeros(shape).at[0].set(-jnp.log(8.0))
+
+
 def positions(x: jax.Array) -> jax.Array:
   """Centres each channel over its image and gives unit vectors [b, h*w, d]."""
   x = x.astype(jnp.float32)
   x = x - x.mean((1, 2), keepdims=True)
   b, h, w, d = x.shape
   return layers.l2_normalize(x.reshape(b, h * w, d))
+
+
+def stacked_positions(
+  maps: Sequence[jax.Array], size: tuple[int, int], shares: jax.Array
+) -> jax.Array:
+  """Makes one unit vector of the places of several maps.
+
+  Args:
+    maps: each [b, h, w, c] of its own size and channels.
+    size: (height, width) that they are brought to.
+    shares: [maps], that sum to 1: the weights of the maps' own products in that
+      of two results.
+
+  Returns:
+    [b, height*width, sum of channels], float32.
+  """
+  stacked = [
+    jnp.sqrt(share)
+    * positions(jax.image.resize(x, (len(x), *size, x.shape[-1]), 'linear'))
+    for x, share in zip(maps, shares, strict=True)
+  ]
+  return jnp.concatenate(stacked, -1)
 
 
 def match(

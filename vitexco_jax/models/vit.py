@@ -9,6 +9,9 @@ Parameters carry the names of Scenic's ViT, so that weights interchange. The
 position embeddings are learned on a square grid and resized bilinearly to the
 grid at hand, square or not. Parameters, LayerNorm, softmax and the residual
 stream are float32 whatever the dtype of the matrix products.
+
+In a *hybrid* (Dosovitskiy et al. 2021, Sec. 3.1) patches are cut from the map of a
+convolutional network instead of the picture.
 """
 
 from typing import NamedTuple
@@ -67,6 +70,8 @@ class VisionTransformer(nn.Module):
     dtype: of the matrix products.
     pos_grid: side of the square grid that the position embeddings are learned
       on; None stands for that of 224x224 pixels.
+    input_stride: pixels of the picture to one place of what is seen; above 1 in
+      a hybrid.
   """
 
   variant: str = 'Ti/16'
@@ -74,21 +79,23 @@ class VisionTransformer(nn.Module):
   gelu: str = 'tanh'
   dtype: jnp.dtype = jnp.float32
   pos_grid: int | None = None
+  input_stride: int = 1
 
   @nn.compact
   def __call__(self, image: jax.Array) -> VitOutput:
     """Sees an image.
 
     Args:
-      image: [b, h, w, 3], from `normalize`; h and w multiples of the patch.
+      image: [b, h, w, c], from `normalize`, or a network's map of it; h and w
+        multiples of the patch.
 
     Returns:
       Taps in the order of `self.taps`, and the embedding. Under `jax.jit` the
       blocks after the last tap cost nothing where the embedding is not used.
     """
     sizes = checked_sizes(self.variant, self.taps, self.gelu)
-    patch = sizes.patch
-    b, h, w, _ = image.shape
+    patch = sizes.patch // self.input_stride
+    b, h, w, channels = image.shape
     if h % patch or w % patch:
       raise UserError(
         f'pictures are {h}x{w} (config.data.size), but the ViT {self.variant} '
@@ -97,7 +104,7 @@ class VisionTransformer(nn.Module):
     grid = (h // patch, w // patch)
 
     # A convolution with kernel and stride of one patch is a matrix product.
-    patches = image.reshape(b, grid[0], patch, grid[1], patch, 3)
+    patches = image.reshape(b, grid[0], patch, grid[1], patch, channels)
     tokens = nn.DenseGeneral(
       sizes.width, axis=(-3, -2, -1), dtype=self.dtype, name='embedding'
     )(patches.swapaxes(2, 3))
@@ -111,7 +118,7 @@ class VisionTransformer(nn.Module):
       sizes,
       approximate_gelu=self.gelu == 'tanh',
       dtype=self.dtype,
-      pos_grid=self.pos_grid or _PRETRAINING_SIZE // patch,
+      pos_grid=self.pos_grid or _PRETRAINING_SIZE // sizes.patch,
       name='Transformer',
     )(tokens, grid)
     pictures = [stream[:, 1:].reshape(b, *grid, -1) for stream in streams]

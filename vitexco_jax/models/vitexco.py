@@ -9,20 +9,29 @@ the colorizer waits for the frame before: `colorize_clip` scans it over time.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitexco_jax import color
+from vitexco_jax import color, flow
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import correspondence as matching
-from vitexco_jax.models import feature_transform, layers, vit
+from vitexco_jax.models import efficientnet, feature_transform, layers, vit
 from vitexco_jax.models.colorizer import Colorizer
 from vitexco_jax.structs import Guidance, Reference
 
 ALL_LEVELS = (1, 2, 3, 4, 5)
+_STEM_STRIDE = 16  # Of the map that a hybrid ViT's tokens are made of.
+
+
+class Seen(NamedTuple):
+  """What the networks see of pictures."""
+
+  features: tuple[jax.Array, ...]  # The Feature Transform's.
+  embedding: jax.Array  # The ViT's, [b, d].
+  maps: tuple[jax.Array, ...]  # The stem's own, of strides 4 to 32, if any.
 
 
 class Generator(nn.Module):
@@ -37,6 +46,7 @@ class Generator(nn.Module):
   feature_transform: Mapping[str, Any]
   correspondence: Mapping[str, Any]
   colorizer: Mapping[str, Any]
+  stem: str = ''
   dtype: str = 'float32'
 
   def setup(self):
@@ -46,7 +56,14 @@ class Generator(nn.Module):
     self.block = net.pop('block')
     self.levels = tuple(net['levels'])
     _check(self)
-    self.vit_net = vit.VisionTransformer(**self.vit, dtype=dtype, name='vit')
+    if self.stem:
+      self.stem_net = efficientnet.EfficientNetLite0(name='stem')
+    self.vit_net = vit.VisionTransformer(
+      **self.vit,
+      dtype=dtype,
+      input_stride=_STEM_STRIDE if self.stem else 1,
+      name='vit',
+    )
     self.feature_transform_net = feature_transform.FeatureTransform(
       **self.feature_transform,
       patch=vit.checked_sizes(**self.vit).patch,
@@ -54,7 +71,7 @@ class Generator(nn.Module):
       name='feature_transform',
     )
     self.correspondence_net = matching.CorrespondenceNet(
-      **net, dtype=dtype, name='correspondence'
+      **net, maps=4 if self.stem else 0, dtype=dtype, name='correspondence'
     )
     self.colorizer_net = Colorizer(
       **self.colorizer, dtype=dtype, name='colorizer'
@@ -76,22 +93,29 @@ class Generator(nn.Module):
     Returns:
       One [b, h/stride, w/stride, c] per level.
     """
-    return self.see(rgb, levels, train)[0]
+    return self.see(rgb, levels, train).features
 
   def see(
     self,
     rgb: jax.Array,
     levels: Sequence[int] = ALL_LEVELS,
     train: bool = False,
-  ) -> tuple[tuple[jax.Array, ...], jax.Array]:
-    """As `features`, and the ViT's embedding of the pictures, [b, d]."""
-    seen = self.vit_net(vit.normalize(rgb))
-    return self.feature_transform_net(seen.taps, levels, train), seen.embedding
+  ) -> Seen:
+    """All that is seen of pictures; arguments as of `features`."""
+    image, maps, laterals = vit.normalize(rgb), (), (None,) * len(ALL_LEVELS)
+    if self.stem:
+      pyramid = self.stem_net.pyramid(rgb)
+      maps, laterals = pyramid[1:], _laterals(pyramid)
+      image = laterals[-1]
+    taps, embedding = self.vit_net(image)
+    features = self.feature_transform_net(taps, levels, train, laterals)
+    return Seen(features, embedding, maps)
 
   def encode_reference(self, rgb: jax.Array, train: bool = False) -> Reference:
     """Does all that depends on the reference alone. [b, h, w, 3] in [0, 1]."""
     lab = color.center(color.rgb_to_lab(rgb))
-    keys = self.correspondence_net.keys(self.features(rgb, self.levels, train))
+    seen = self.see(rgb, self.levels, train)
+    keys = self.correspondence_net.keys(seen.features, seen.maps)
     ab = layers.average_pool(lab[..., 1:], matching.STRIDE)
     return Reference(lab, keys, ab.reshape(*keys.shape[:2], 2))
 
@@ -110,8 +134,8 @@ class Generator(nn.Module):
     """
     b, t, h, w, _ = luminance.shape
     grey = jnp.broadcast_to((luminance + 50.0) / 100.0, (b, t, h, w, 3))
-    features = self.features(grey.reshape(b * t, h, w, 3), self.levels, train)
-    queries = self.correspondence_net.queries(features)
+    seen = self.see(grey.reshape(b * t, h, w, 3), self.levels, train)
+    queries = self.correspondence_net.queries(seen.features, seen.maps)
     warped_ab, confidence = matching.match(
       queries.reshape(b, -1, queries.shape[-1]),
       reference.keys,
@@ -144,8 +168,34 @@ class Generator(nn.Module):
     )
 
 
+def _laterals(pyramid: Sequence[jax.Array]) -> tuple[jax.Array | None, ...]:
+  """A stem's maps of strides 2, 4, 8, 16, 32 by level of the features.
+
+  Each place gets mean 0 and variance 1 over its channels. There is no map for the
+  finest level; the deepest takes the last two, the coarser one brought up.
+  """
+  *finer, map16, map32 = (
+    nn.standardize(x.astype(jnp.float32), -1, epsilon=1e-6) for x in pyramid
+  )
+  b, h, w, _ = map16.shape
+  map32 = jax.image.resize(map32, (b, h, w, map32.shape[-1]), 'bilinear')
+  return (None, *finer, jnp.concatenate([map16, map32], -1))
+
+
 def _check(generator: Generator):
   """Checks settings in which boxes have to agree, or that no box checks."""
+  if generator.stem not in ('', 'efficientnet_lite0'):
+    raise UserError(
+      f'config.model.stem is {generator.stem!r}; known are efficientnet_lite0, '
+      "and '' for none"
+    )
+  patch = vit.checked_sizes(**generator.vit).patch
+  if generator.stem and patch != _STEM_STRIDE:
+    raise UserError(
+      f'config.model.vit.variant={generator.vit["variant"]} cannot see through '
+      f'config.model.stem={generator.stem}, whose maps are of patches of '
+      f'{_STEM_STRIDE}: take a variant with /{_STEM_STRIDE}'
+    )
   taps, levels = tuple(generator.vit['taps']), generator.levels
   if len(taps) != len(ALL_LEVELS):
     raise UserError(
@@ -166,6 +216,12 @@ def _check(generator: Generator):
     raise UserError(
       f'config.model.correspondence.temperature is {generator.temperature}; it '
       'must be at least 0'
+    )
+  residual = generator.colorizer.get('residual', '')
+  if residual not in ('', 'warped', 'blend'):
+    raise UserError(
+      f'config.model.colorizer.residual is {residual!r}; known are warped, '
+      "blend, and '' for none"
     )
   dropout = generator.feature_transform['dropout']
   if not 0 <= dropout < 1:
@@ -200,6 +256,7 @@ def colorize_clip(
   guidance: Guidance,
   previous_lab: jax.Array,
   clean_luminance: jax.Array | None = None,
+  backward_flow: jax.Array | None = None,
   unroll: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
   """The recurrence: each frame sees the one before in its predicted colour.
@@ -212,6 +269,8 @@ def colorize_clip(
       reference where that is the clip's own first frame.
     clean_luminance: [b, t, h, w, 1], what the next frame sees of this one's
       lightness, where `luminance` carries noise; None stands for `luminance`.
+    backward_flow: [b, t, h, w, 2], from each frame to the one before, along which
+      that is brought to the frame's grid; None: it is seen as it is.
     unroll: frames that the scan unrolls.
 
   Returns:
@@ -220,13 +279,15 @@ def colorize_clip(
   """
 
   def step(previous_lab, frame):
-    luminance, guidance, clean_luminance = frame
+    luminance, guidance, clean_luminance, backward_flow = frame
+    if backward_flow is not None:
+      previous_lab = flow.warp(previous_lab, backward_flow)
     ab = colorize_frame(luminance, guidance, previous_lab)
     return jnp.concatenate([clean_luminance, ab], -1), ab
 
   if clean_luminance is None:
     clean_luminance = luminance
-  frames = (luminance, guidance, clean_luminance)
+  frames = (luminance, guidance, clean_luminance, backward_flow)
   frames = jax.tree.map(lambda x: x.swapaxes(0, 1), frames)
   last_lab, ab = jax.lax.scan(step, previous_lab, frames, unroll=unroll)
   return ab.swapaxes(0, 1), last_lab
