@@ -135,7 +135,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.train.accumulation = 2  # ... in this many micro-steps.
   config.train.clip_length = 2  # Frames of a clip ("two consecutive frames").
   config.train.learning_rate = ml_collections.ConfigDict()
-  config.train.learning_rate.stem = 0.0  # 0: frozen.
+  config.train.learning_rate.stem = 0.0  # 0: frozen, where there is one.
   config.train.learning_rate.vit = 0.0
   config.train.learning_rate.feature_transform = 1e-5
   config.train.learning_rate.correspondence = 1e-5
@@ -176,17 +176,18 @@ def _small(config):
   config.data.frame_step = 1
   config.data.flow = 'dis'
   config.retrieval.network = 'efficientnet_lite0'  # Its ViT knows no classes.
-  # What weights/small has. Not shown to be the better one yet: with its decoders
-  # new it came within 0.13 dB of trained bilinear ones (MODEL_CARD.md there).
+  # No pretrained ViT can be had without a hub, and a CPU cannot train one: hybrid
+  # with a small pretrained network matches better before any training than the
+  # ViT did that had learned for hours (docs/results.md).
   config.model.stem = 'efficientnet_lite0'
-  config.model.feature_transform.kind = 'bilinear'
   config.model.feature_transform.width = 0.25
   config.model.correspondence.levels = (3, 4, 5)
   config.model.correspondence.width = 0.5
+  config.model.correspondence.temperature = 0.02  # 0.13 dB over 0.01, see there.
   config.model.colorizer.width = 0.25
-  # Its InstanceNorms take out how strong a colour is; learning to carry that past
-  # them takes far longer than a CPU trains: without, the validation clips lost
-  # 3.4 dB between the warped colours and the result (weights/small/MODEL_CARD.md).
+  # InstanceNorms take out how strong a colour is; learning to carry that past them
+  # takes far longer than a CPU trains. And what moves is told from what is new by
+  # optical flow, which need not be learned.
   config.model.colorizer.residual = 'blend'
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'
@@ -198,15 +199,11 @@ def _small(config):
   config.pretrain.batch_size = 16
   config.train.updates = 10_000
   config.train.accumulation = 1
-  for group in (
-    'vit',
-    'feature_transform',
-    'correspondence',
-    'colorizer',
-    'discriminator',
-  ):
+  for group in config.train.learning_rate:
     config.train.learning_rate[group] = 2e-4
+  config.train.learning_rate.stem = 0.0
   config.train.schedule_power = 1.0
+  config.use.temperature = 0.02
 
 
 def _tiny(config):
