@@ -4,13 +4,11 @@ from fractions import Fraction
 
 import av
 import cv2
-import jax
 import numpy as np
 import pytest
 from skimage import color as skcolor
 
-from configs.vitexco import get_config
-from vitexco_jax import checkpoint, colorize, video
+from vitexco_jax import colorize, video
 from vitexco_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -19,26 +17,8 @@ SIZE = (48, 64)  # Of most frames here, as few sizes compile sooner.
 
 
 @pytest.fixture(scope='module')
-def export(tmp_path_factory):
-  """An export of random weights, with which colours come out lively."""
-  config = get_config('tiny')
-  rng = np.random.default_rng(0)
-
-  def draw(x):
-    fan_in = max(1, int(np.prod(x.shape[:-1])))
-    return rng.normal(size=x.shape).astype(np.float32) / fan_in**0.5
-
-  params = jax.tree.map(draw, checkpoint.abstract_params(config))
-  out = params['colorizer']['out']
-  out['kernel'], out['bias'] = 0.05 * out['kernel'], 0.1 * out['bias']
-  path = tmp_path_factory.mktemp('weights') / 'tiny'
-  checkpoint.export(path, params, config)
-  return path
-
-
-@pytest.fixture(scope='module')
-def colorizer(export):
-  return colorize.VideoColorizer.from_checkpoint(export)
+def colorizer(tiny_weights):
+  return colorize.VideoColorizer.from_checkpoint(tiny_weights)
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +132,8 @@ def test_first_frame_carries_its_colours_on(colorizer):
     next(colorizer.colorize(frames))
 
 
-def test_wrong_use_from_python_is_refused(export, colorizer):
-  fresh = colorize.VideoColorizer.from_checkpoint(export)
+def test_wrong_use_from_python_is_refused(tiny_weights, colorizer):
+  fresh = colorize.VideoColorizer.from_checkpoint(tiny_weights)
   with pytest.raises(ValueError, match='set_reference comes before'):
     next(fresh.colorize(_frames(1)))
   with pytest.raises(ValueError, match='uint8'):
@@ -164,9 +144,9 @@ def test_wrong_use_from_python_is_refused(export, colorizer):
     list(colorizer.colorize([_picture((32, 32))]))
 
 
-def test_overrides_change_the_config_of_the_weights(export):
+def test_overrides_change_the_config_of_the_weights(tiny_weights):
   overrides = {'use.size': (32, 48), 'use.temperature': 0.0}
-  made = colorize.VideoColorizer.from_checkpoint(export, overrides)
+  made = colorize.VideoColorizer.from_checkpoint(tiny_weights, overrides)
   assert tuple(made.config.use.size) == (32, 48)
   made.set_reference(_picture())
   (found,) = made.colorize(_frames(1))
@@ -175,28 +155,28 @@ def test_overrides_change_the_config_of_the_weights(export):
     UserError, match=r'tiny, as it is set here, is of another'
   ):
     colorize.VideoColorizer.from_checkpoint(
-      export, {'model.colorizer.width': 0.5}
+      tiny_weights, {'model.colorizer.width': 0.5}
     )
   for size in ((0, 96), (64, 16), (-64, 96)):
     with pytest.raises(UserError, match=r'config\.use\.size=.* at least 32'):
-      colorize.VideoColorizer.from_checkpoint(export, {'use.size': size})
+      colorize.VideoColorizer.from_checkpoint(tiny_weights, {'use.size': size})
 
 
 @pytest.mark.parametrize('temperature', [-0.01, float('nan')])
-def test_a_temperature_below_zero_is_refused(export, temperature):
+def test_a_temperature_below_zero_is_refused(tiny_weights, temperature):
   with pytest.raises(
     UserError, match=r'config\.use\.temperature=.* at least 0'
   ):
     colorize.VideoColorizer.from_checkpoint(
-      export, {'use.temperature': temperature}
+      tiny_weights, {'use.temperature': temperature}
     )
 
 
 @pytest.mark.parametrize('name', ['model.colorizer.later', 'later.size'])
-def test_a_setting_that_the_weights_lack_is_named(export, name):
+def test_a_setting_that_the_weights_lack_is_named(tiny_weights, name):
   message = rf'tiny have no such setting: leave out --config\.{name}'
   with pytest.raises(UserError, match=message):
-    colorize.VideoColorizer.from_checkpoint(export, {name: 1})
+    colorize.VideoColorizer.from_checkpoint(tiny_weights, {name: 1})
 
 
 def _write(path, frames, stamps=None):

@@ -54,15 +54,8 @@ class VideoColorizer:
         f'config.use.size={tuple(config.use.size)} must be at least '
         f'{2 * sizes.TOKEN} on both sides'
       )
-    if not config.use.temperature >= 0:
-      raise UserError(
-        f'config.use.temperature={config.use.temperature} must be at least 0'
-      )
     self.config = config
-    model = checkpoint.make_generator(config)
-    settings = dict(model.correspondence)
-    settings['temperature'] = config.use.temperature
-    generator = model.clone(correspondence=settings)
+    generator = make_generator(config)
     # Compiled anew for each working size, the first argument left.
     self._encode_reference, self._colorize_frames = (
       jax.jit(functools.partial(function, generator), static_argnums=0)
@@ -191,6 +184,22 @@ class VideoColorizer:
 
   def _working_size(self, rgb):
     return sizes.within(rgb.shape[:2], self.config.use.size)
+
+
+def make_generator(config: ml_collections.ConfigDict) -> Generator:
+  """The generator as it is used: matching at `config.use.temperature`.
+
+  Raises:
+    UserError: the temperature is below 0.
+  """
+  if not config.use.temperature >= 0:
+    raise UserError(
+      f'config.use.temperature={config.use.temperature} must be at least 0'
+    )
+  model = checkpoint.make_generator(config)
+  settings = dict(model.correspondence)
+  settings['temperature'] = config.use.temperature
+  return model.clone(correspondence=settings)
 
 
 def colorize(
