@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import av
 import cv2
+import jax
 import numpy as np
 import pytest
 from skimage import color as skcolor
@@ -305,3 +306,38 @@ def test_nothing_is_left_where_colouring_fails(tmp_path, colorizer, reference):
       colorizer, tmp_path / 'in', [reference, missing], tmp_path / 'out'
     )
   assert [x.name for x in tmp_path.iterdir()] == ['in']
+
+
+def test_clips_over_two_devices_equal_one(tiny_weights):
+  lengths = 4, 2, 3
+  clips = [
+    colorize.Clip(
+      [_picture(seed=10 * i + j) for j in range(length)], [_picture(seed=i)]
+    )
+    for i, length in enumerate(lengths)
+  ]
+  devices = jax.local_devices()
+  assert len(devices) == 2
+  on_each = [
+    colorize.VideoColorizer.from_checkpoint(tiny_weights, device=device)
+    for device in devices
+  ]
+  on_one = list(colorize.colorize_clips(on_each[:1], clips))
+  on_two = list(colorize.colorize_clips(on_each, clips))
+  assert [x.shape for x in on_two] == [(n, *SIZE, 3) for n in lengths]
+  for one, two, clip in zip(on_one, on_two, clips, strict=True):
+    np.testing.assert_array_equal(one, two)
+    on_each[0].set_reference(*clip.references)
+    alone = np.stack(list(on_each[0].colorize(clip.frames)))
+    np.testing.assert_array_equal(one, alone)
+  for device, colorizer in zip(devices, on_each, strict=True):
+    assert colorizer._previous_lab.devices() == {device}
+
+
+def test_a_bad_clip_is_said_where_its_frames_would_have_come(colorizer):
+  good = colorize.Clip([_picture()], [_picture()])
+  clips = [good, good._replace(references=[_picture() / 255.0]), good]
+  coloured = colorize.colorize_clips([colorizer], clips)
+  assert next(coloured).shape == (1, *SIZE, 3)
+  with pytest.raises(ValueError, match='expected .* uint8'):
+    next(coloured)
