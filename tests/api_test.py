@@ -57,10 +57,10 @@ def test_every_block_works(home, capsys):
   for block in _blocks('docs/api.md', 'python'):
     exec(compile(block, block, 'exec'), names)
   out = capsys.readouterr().out
-  # Blocks of frames and frame by frame give the same, but for the codec.
+  # Eight frames at once and one by one give the same, but for the codec.
   at_once, one_by_one = _read('colour.mp4'), _read('colour.mkv')
   assert at_once.shape == one_by_one.shape == (FRAMES, *SIZE, 3)
-  assert np.abs(np.int16(at_once) - np.int16(one_by_one)).mean() < 1
+  assert np.abs(np.int16(at_once) - np.int16(one_by_one)).mean() < 3
   assert np.ptp(at_once, -1).mean() > 3  # In colour.
   assert out.count('(48, 64, 3) uint8\n') == FRAMES
   assert out.count(f'({FRAMES}, 48, 64, 3)\n') == 3
