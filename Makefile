@@ -29,7 +29,7 @@ SAMPLE := demo/bigbuckbunny.mp4
 help:
 	@echo 'make demo    colours a real video that was made grey'
 	@echo 'make test    runs the tests'
-	@echo 'make lint    checks the style with ruff'
+	@echo 'make lint    checks the style with ruff, and the Dockerfile'
 	@echo 'make setup   only makes the environment ($(VENV))'
 
 demo: $(INSTALLED) $(SAMPLE)
@@ -42,6 +42,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/hadolint Dockerfile
 
 setup: $(INSTALLED)
 

@@ -14,7 +14,7 @@
 
 Any value of the config can be set from here: --config.train.batch_size=8. The
 modes that use weights take the config that lies beside these, and what is set;
-export takes that of the run, unchanged.
+export takes that of the run, unchanged. Installed, this is the command `vitexco`.
 """
 
 import ast
@@ -32,6 +32,7 @@ from absl import app, flags, logging
 from vitexco_jax.errors import UserError
 
 _HERE = Path(__file__).resolve().parent
+_PAPER = str(_HERE / 'configs/vitexco.py')
 
 # Flags that a mode needs, and those that it understands beside them.
 _MODES = {
@@ -53,8 +54,9 @@ _MODES = {
 
 _CONFIG = flags.DEFINE_string(
   'config',
-  str(_HERE / 'configs/vitexco.py'),
-  'The experiment, FILE[:VARIANT]; --config.NAME=VALUE changes a value of it.',
+  _PAPER,
+  'The experiment, FILE[:VARIANT]; :VARIANT alone is one of configs/vitexco.py. '
+  '--config.NAME=VALUE changes a value of it.',
 )
 _MODE = flags.DEFINE_string('mode', 'train', f'What to do: {" ".join(_MODES)}.')
 _WORKDIR = flags.DEFINE_string(
@@ -248,11 +250,11 @@ def load_config(spec: str) -> ml_collections.ConfigDict:
   """
   path, _, variant = spec.partition(':')
   try:
-    get_config = runpy.run_path(path)['get_config']
+    get_config = runpy.run_path(path or _PAPER)['get_config']
   except OSError as error:
     raise UserError(
       f'--config={spec}: cannot read {path} ({error.strerror}); '
-      'the experiment of the paper is configs/vitexco.py'
+      '--config=:small and the like name what comes with the program'
     ) from error
   except (SyntaxError, KeyError) as error:
     raise UserError(
@@ -395,6 +397,10 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 def run() -> None:
   """Runs `main`; what the user can mend is said in one sentence, status 1."""
+  # Where --help looks, when `vitexco` was called and not this file.
+  sys.modules['__main__'].__doc__ = __doc__
+  for flag in flags.FLAGS.get_key_flags_for_module(__name__):
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
   try:
     app.run(main, flags_parser=_parse_flags)
   except UserError as error:

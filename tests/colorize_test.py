@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from skimage import color as skcolor
 
-from configs.vitexco import get_config
-from vitexco_jax import checkpoint, colorize, video
+from vitexco_jax import colorize, video
 from vitexco_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -19,26 +18,8 @@ SIZE = (48, 64)  # Of most frames here, as few sizes compile sooner.
 
 
 @pytest.fixture(scope='module')
-def export(tmp_path_factory):
-  """An export of random weights, with which colours come out lively."""
-  config = get_config('tiny')
-  rng = np.random.default_rng(0)
-
-  def draw(x):
-    fan_in = max(1, int(np.prod(x.shape[:-1])))
-    return rng.normal(size=x.shape).astype(np.float32) / fan_in**0.5
-
-  params = jax.tree.map(draw, checkpoint.abstract_params(config))
-  out = params['colorizer']['out']
-  out['kernel'], out['bias'] = 0.05 * out['kernel'], 0.1 * out['bias']
-  path = tmp_path_factory.mktemp('weights') / 'tiny'
-  checkpoint.export(path, params, config)
-  return path
-
-
-@pytest.fixture(scope='module')
-def colorizer(export):
-  return colorize.VideoColorizer.from_checkpoint(export)
+def colorizer(tiny_weights):
+  return colorize.VideoColorizer.from_checkpoint(tiny_weights)
 
 
 @pytest.fixture(autouse=True)
@@ -152,8 +133,8 @@ def test_first_frame_carries_its_colours_on(colorizer):
     next(colorizer.colorize(frames))
 
 
-def test_wrong_use_from_python_is_refused(export, colorizer):
-  fresh = colorize.VideoColorizer.from_checkpoint(export)
+def test_wrong_use_from_python_is_refused(tiny_weights, colorizer):
+  fresh = colorize.VideoColorizer.from_checkpoint(tiny_weights)
   with pytest.raises(ValueError, match='set_reference comes before'):
     next(fresh.colorize(_frames(1)))
   with pytest.raises(ValueError, match='uint8'):
@@ -164,9 +145,9 @@ def test_wrong_use_from_python_is_refused(export, colorizer):
     list(colorizer.colorize([_picture((32, 32))]))
 
 
-def test_overrides_change_the_config_of_the_weights(export):
+def test_overrides_change_the_config_of_the_weights(tiny_weights):
   overrides = {'use.size': (32, 48), 'use.temperature': 0.0}
-  made = colorize.VideoColorizer.from_checkpoint(export, overrides)
+  made = colorize.VideoColorizer.from_checkpoint(tiny_weights, overrides)
   assert tuple(made.config.use.size) == (32, 48)
   made.set_reference(_picture())
   (found,) = made.colorize(_frames(1))
@@ -175,28 +156,28 @@ def test_overrides_change_the_config_of_the_weights(export):
     UserError, match=r'tiny, as it is set here, is of another'
   ):
     colorize.VideoColorizer.from_checkpoint(
-      export, {'model.colorizer.width': 0.5}
+      tiny_weights, {'model.colorizer.width': 0.5}
     )
   for size in ((0, 96), (64, 16), (-64, 96)):
     with pytest.raises(UserError, match=r'config\.use\.size=.* at least 32'):
-      colorize.VideoColorizer.from_checkpoint(export, {'use.size': size})
+      colorize.VideoColorizer.from_checkpoint(tiny_weights, {'use.size': size})
 
 
 @pytest.mark.parametrize('temperature', [-0.01, float('nan')])
-def test_a_temperature_below_zero_is_refused(export, temperature):
+def test_a_temperature_below_zero_is_refused(tiny_weights, temperature):
   with pytest.raises(
     UserError, match=r'config\.use\.temperature=.* at least 0'
   ):
     colorize.VideoColorizer.from_checkpoint(
-      export, {'use.temperature': temperature}
+      tiny_weights, {'use.temperature': temperature}
     )
 
 
 @pytest.mark.parametrize('name', ['model.colorizer.later', 'later.size'])
-def test_a_setting_that_the_weights_lack_is_named(export, name):
+def test_a_setting_that_the_weights_lack_is_named(tiny_weights, name):
   message = rf'tiny have no such setting: leave out --config\.{name}'
   with pytest.raises(UserError, match=message):
-    colorize.VideoColorizer.from_checkpoint(export, {name: 1})
+    colorize.VideoColorizer.from_checkpoint(tiny_weights, {name: 1})
 
 
 def _write(path, frames, stamps=None):
@@ -325,3 +306,38 @@ def test_nothing_is_left_where_colouring_fails(tmp_path, colorizer, reference):
       colorizer, tmp_path / 'in', [reference, missing], tmp_path / 'out'
     )
   assert [x.name for x in tmp_path.iterdir()] == ['in']
+
+
+def test_clips_over_two_devices_equal_one(tiny_weights):
+  lengths = 4, 2, 3
+  clips = [
+    colorize.Clip(
+      [_picture(seed=10 * i + j) for j in range(length)], [_picture(seed=i)]
+    )
+    for i, length in enumerate(lengths)
+  ]
+  devices = jax.local_devices()
+  assert len(devices) == 2
+  on_each = [
+    colorize.VideoColorizer.from_checkpoint(tiny_weights, device=device)
+    for device in devices
+  ]
+  on_one = list(colorize.colorize_clips(on_each[:1], clips))
+  on_two = list(colorize.colorize_clips(on_each, clips))
+  assert [x.shape for x in on_two] == [(n, *SIZE, 3) for n in lengths]
+  for one, two, clip in zip(on_one, on_two, clips, strict=True):
+    np.testing.assert_array_equal(one, two)
+    on_each[0].set_reference(*clip.references)
+    alone = np.stack(list(on_each[0].colorize(clip.frames)))
+    np.testing.assert_array_equal(one, alone)
+  for device, colorizer in zip(devices, on_each, strict=True):
+    assert colorizer._previous_lab.devices() == {device}
+
+
+def test_a_bad_clip_is_said_where_its_frames_would_have_come(colorizer):
+  good = colorize.Clip([_picture()], [_picture()])
+  clips = [good, good._replace(references=[_picture() / 255.0]), good]
+  coloured = colorize.colorize_clips([colorizer], clips)
+  assert next(coloured).shape == (1, *SIZE, 3)
+  with pytest.raises(ValueError, match='expected .* uint8'):
+    next(coloured)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
   'structs errors files color sizes flow video strips blocked shots quality'
-  ' stills weight_files lpips_weights hosts pictures report',
+  ' stills weight_files lpips_weights hosts pictures report stablehlo_runner',
   'models losses metrics',
   'augment records retrieval data checkpoint vit_weights log loop views'
   ' baselines clips',

@@ -1,51 +1,24 @@
 """Every command of docs/reproduce.md, in miniature, as it stands there."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from documents import (
+  ROOT,
+  blocks,
+  frames,
+  picture,
+  run,
+  write_config,
+  write_video,
+)
 
 from vitexco_jax import records, video
 from vitexco_jax.models import vit
 
-ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = re.findall(
-  r'^```\n(.*?)^```',
-  (ROOT / 'docs/reproduce.md').read_text(),
-  re.MULTILINE | re.DOTALL,
-)
-_MINIATURE = """
-import runpy
-
-def get_config():
-  config = runpy.run_path({path!r})['get_config']('tiny')
-  config.data.min_frames = 2
-  config.retrieval.network = 'vit'
-  config.retrieval.near_duplicate = 2.0  # To this ViT all are alike.
-  return config
-"""
-
-
-def _picture(seed, size=(64, 96)):
-  """Sharp, colourful, and like no other."""
-  noise = np.random.default_rng(seed).uniform(0, 255, (9, 12, 3))
-  large = cv2.resize(noise, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
-  return np.uint8(np.clip(large, 0, 255))
-
-
-def _frames(seed, count=6):
-  return [np.roll(_picture(seed), 3 * i, 1) for i in range(count)]
-
-
-def _write_video(path, frames):
-  with video.VideoWriter(path, video.Format(*frames[0].shape[:2])) as writer:
-    for rgb in frames:
-      writer.write(video.Frame(rgb))
+COMMANDS = blocks('docs/reproduce.md')
 
 
 def _write_vit(path):
@@ -63,51 +36,36 @@ def _write_vit(path):
 def home(tmp_path_factory):
   """The folder that section 2 describes, and the program."""
   home = tmp_path_factory.mktemp('home')
-  for folder in ('videos/hollywood2', 'videos/pixabay', 'weights', 'configs'):
+  for folder in ('videos/hollywood2', 'videos/pixabay', 'weights'):
     (home / folder).mkdir(parents=True)
-  _write_video(home / 'videos/hollywood2/a.avi', _frames(0))
-  _write_video(home / 'videos/pixabay/first.mp4', _frames(1))
+  write_video(home / 'videos/hollywood2/a.avi', frames(0))
+  write_video(home / 'videos/pixabay/first.mp4', frames(1))
   for number in range(8):
     synset = home / f'imagenet/train/n0000000{number % 2}'
     synset.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode('.jpg', _picture(10 + number))[1]
+    encoded = cv2.imencode('.jpg', picture(10 + number))[1]
     (synset / f'{number}.JPEG').write_bytes(encoded)
   (score,) = [text for text in COMMANDS if 'for name in' in text]
   names = re.search(r'for name in (.*?);', score, re.DOTALL)[1]
   for number, name in enumerate(names.replace('\\\n', ' ').split()):
     clip = home / f'DAVIS/JPEGImages/480p/{name}'
     clip.mkdir(parents=True)
-    for index, rgb in enumerate(_frames(30 + number, 2)):
+    for index, rgb in enumerate(frames(30 + number, 2)):
       video.write_image(clip / f'{index:05d}.jpg', rgb)
   _write_vit(home / 'weights/Ti_16.npz')
   (home / 'launch.py').symlink_to(ROOT / 'launch.py')
-  config = _MINIATURE.format(path=str(ROOT / 'configs/vitexco.py'))
-  (home / 'configs/vitexco.py').write_text(config)
+  write_config(home, "config.retrieval.network = 'vit'")
   return home
 
 
 def test_every_command_works(home):
-  environment = os.environ | {
-    'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': '2',
-    'JAX_COMPILATION_CACHE_DIR': str(home / 'programs'),
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  }
-  run = 0
+  calls = 0
   for text in COMMANDS:
     if text.startswith('make setup'):
       continue  # This runs in what it made.
-    done = subprocess.run(
-      ['bash', '-euc', text],
-      cwd=home,
-      env=environment,
-      capture_output=True,
-      text=True,
-    )
-    assert done.returncode == 0, f'{text}\n{done.stdout}{done.stderr}'
-    run += text.count('python launch.py')
-  assert run == 7
+    run(text, home)
+    calls += text.count('python launch.py')
+  assert calls == 7
   made = records.Records(home / 'data/records_tiny')
   assert {x.video for x in made.runs} == {
     'hollywood2/a.avi',

@@ -2,6 +2,7 @@ import ast
 import importlib.metadata
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,3 +78,9 @@ def test_one_opencv_only():
   """The four packages share a folder: two of them would break each other."""
   names = _names('requirements.txt', 'requirements-dev.txt')
   assert len([name for name in names if name.startswith('opencv')]) == 1
+
+
+def test_what_builds_the_package_is_at_hand_for_its_test():
+  with open(ROOT / 'pyproject.toml', 'rb') as file:
+    wanted = tomllib.load(file)['build-system']['requires']
+  assert set(wanted) <= set(_requirements('requirements-dev.txt'))

@@ -27,7 +27,7 @@ def map_rows(
     What `function(rows)` would give.
   """
   q = rows.shape[0]
-  block = min(block, q)
+  block = jax.core.min_dim(block, q)  # In jax.export q is a symbol.
   count = -(-q // block)
   padded = jnp.pad(rows, ((0, count * block - q), (0, 0)))
   out = jax.lax.map(jax.checkpoint(function), padded.reshape(count, block, -1))

@@ -8,7 +8,6 @@ either; `load_config` is how every mode learns of which shape the networks are.
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -173,25 +172,22 @@ def export(
     config: the run's.
 
   Raises:
-    OSError: it cannot be written; nothing is left.
+    OSError: it cannot be written whole.
   """
   path = Path(path).absolute()
-  partial = path.with_name(f'.{path.name}.partial')
-  shutil.rmtree(partial, ignore_errors=True)
+  write_config(path, config)
   try:
-    write_config(partial, config)
     with ocp.StandardCheckpointer() as checkpointer:
-      checkpointer.save(
-        partial / 'params',
-        jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params)),
-      )
-    # Orbax notes where it saved: a folder that is of no concern to others.
-    (partial / 'params' / 'commit_success.txt').unlink(missing_ok=True)
-    partial.rename(path)
+      checkpointer.save(path / 'params', rounded(params))
   except ValueError as error:  # Orbax's, where the disk is full.
     raise OSError('no room for the parameters, perhaps') from error
-  finally:
-    shutil.rmtree(partial, ignore_errors=True)
+  # Orbax notes where it saved: a folder that is of no concern to others.
+  (path / 'params' / 'commit_success.txt').unlink(missing_ok=True)
+
+
+def rounded(params: Mapping[str, Any]) -> dict[str, Any]:
+  """Parameters as an export stores them: float16 numpy arrays."""
+  return jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params))
 
 
 def load_params(path: Path) -> dict[str, Any]:

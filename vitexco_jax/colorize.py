@@ -1,6 +1,7 @@
 """Colouring a video of any length with one reference or several.
 
-`VideoColorizer` is the Python door, `colorize` the command. Frames stream
+`VideoColorizer` is the Python door, `colorize` the command; `colorize_clips` has
+several colorizers, each on its device, share the work. Frames stream
 through in blocks: the networks see them at the working size, the predicted ab
 comes back to the frame's own size, and the frame's own L is kept. Between blocks
 only the last frame is carried, so memory does not grow with length, and a clip
@@ -13,13 +14,15 @@ cut in two gives the same frames as the whole.
 """
 
 import collections
+import concurrent.futures
 import functools
 import itertools
 import math
+import queue
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,35 +49,40 @@ class VideoColorizer:
   """Colours frames after a reference; holds the frame before."""
 
   def __init__(
-    self, params: Mapping[str, Any], config: ml_collections.ConfigDict
+    self,
+    params: Mapping[str, Any],
+    config: ml_collections.ConfigDict,
+    device: jax.Device | None = None,
   ):
-    """Takes the generator's parameters and the config that they belong to."""
+    """Takes the generator's parameters and the config that they belong to.
+
+    Args:
+      params: the parameters.
+      config: their config.
+      device: where to compute; None leaves it to JAX.
+    """
     if min(config.use.size) < 2 * sizes.TOKEN:
       raise UserError(
         f'config.use.size={tuple(config.use.size)} must be at least '
         f'{2 * sizes.TOKEN} on both sides'
       )
-    if not config.use.temperature >= 0:
-      raise UserError(
-        f'config.use.temperature={config.use.temperature} must be at least 0'
-      )
     self.config = config
-    model = checkpoint.make_generator(config)
-    settings = dict(model.correspondence)
-    settings['temperature'] = config.use.temperature
-    generator = model.clone(correspondence=settings)
+    generator = make_generator(config)
     # Compiled anew for each working size, the first argument left.
     self._encode_reference, self._colorize_frames = (
       jax.jit(functools.partial(function, generator), static_argnums=0)
       for function in (_encode_reference, _colorize_frames)
     )
     self._blends = config.model.colorizer.residual == 'blend'
-    self._variables = jax.device_put({'params': params})
+    self._variables = jax.device_put({'params': params}, device)
     self._reference = None
 
   @classmethod
   def from_checkpoint(
-    cls, path: str | Path, overrides: Mapping[str, Any] | None = None
+    cls,
+    path: str | Path,
+    overrides: Mapping[str, Any] | None = None,
+    device: jax.Device | None = None,
   ) -> 'VideoColorizer':
     """Loads an export, or the newest checkpoint of a work directory.
 
@@ -82,6 +90,7 @@ class VideoColorizer:
       path: the folder.
       overrides: values to change in its config, such as `{'use.size': (112,
         192)}`.
+      device: where to compute; None leaves it to JAX.
 
     Raises:
       UserError: missing, partial, of another architecture, or without a setting
@@ -100,7 +109,7 @@ class VideoColorizer:
           ) from error
       expected = checkpoint.abstract_params(config)
       checkpoint.check_params(params, expected, f'{path}, as it is set here,')
-    return cls(params, config)
+    return cls(params, config, device)
 
   def set_reference(self, *rgb: np.ndarray, first_frame: bool = False) -> None:
     """Takes references and starts afresh.
@@ -207,6 +216,64 @@ class VideoColorizer:
 
   def _working_size(self, rgb):
     return sizes.within(rgb.shape[:2], self.config.use.size)
+
+
+class Clip(NamedTuple):
+  """Frames, and what they take their colours from."""
+
+  frames: Iterable[np.ndarray]  # [h, w, 3] uint8 each, all of one size.
+  references: Sequence[np.ndarray]  # [H, W, 3] uint8 each, of any sizes.
+
+
+def colorize_clips(
+  colorizers: Sequence[VideoColorizer], clips: Iterable[Clip]
+) -> Iterator[np.ndarray]:
+  """Colours clips side by side, a colorizer one clip at a time.
+
+  Args:
+    colorizers: of the same weights, each on a device of its own.
+    clips: of any lengths and sizes; asked for as they are needed.
+
+  Yields:
+    For each in its turn, [t, h, w, 3] uint8, as `VideoColorizer.colorize`
+    gives after `set_reference`.
+  """
+  free = queue.SimpleQueue()
+  for colorizer in colorizers:
+    free.put(colorizer)
+
+  def colour(clip):
+    colorizer = free.get()
+    try:
+      colorizer.set_reference(*clip.references)
+      return np.stack(list(colorizer.colorize(clip.frames)))
+    finally:
+      free.put(colorizer)
+
+  with concurrent.futures.ThreadPoolExecutor(len(colorizers)) as pool:
+    begun = collections.deque()
+    for clip in clips:
+      begun.append(pool.submit(colour, clip))
+      if len(begun) > len(colorizers):
+        yield begun.popleft().result()
+    while begun:
+      yield begun.popleft().result()
+
+
+def make_generator(config: ml_collections.ConfigDict) -> Generator:
+  """The generator as it is used: matching at `config.use.temperature`.
+
+  Raises:
+    UserError: the temperature is below 0.
+  """
+  if not config.use.temperature >= 0:
+    raise UserError(
+      f'config.use.temperature={config.use.temperature} must be at least 0'
+    )
+  model = checkpoint.make_generator(config)
+  settings = dict(model.correspondence)
+  settings['temperature'] = config.use.temperature
+  return model.clone(correspondence=settings)
 
 
 def colorize(

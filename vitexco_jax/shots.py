@@ -17,8 +17,17 @@ from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
-from scenedetect.common import FrameTimecode
-from scenedetect.detectors import AdaptiveDetector
+
+from vitexco_jax.errors import UserError
+
+try:
+  from scenedetect.common import FrameTimecode
+  from scenedetect.detectors import AdaptiveDetector
+except ModuleNotFoundError as error:
+  raise UserError(
+    'cuts are found by the package scenedetect, which is not installed: run '
+    "`pip install --no-deps 'scenedetect>=0.7.2,<0.8'`"
+  ) from error
 
 _WIDTH = 160  # Of the pictures that are compared, at most.
 _AHEAD = 2  # Frames after a cut that have to be seen, and before it.

@@ -1,0 +1,65 @@
+"""Every block of docs/api.md and of the README's Python, as it stands there."""
+
+import cv2
+import numpy as np
+import pytest
+from documents import blocks, picture, run
+
+from vitexco_jax import video
+
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
+SIZE = (48, 64)
+FRAMES = 8
+
+
+@pytest.fixture
+def home(tmp_path, tiny_weights, monkeypatch):
+  """Where the blocks find what they name."""
+  (tmp_path / 'weights').mkdir()
+  (tmp_path / 'weights/small').symlink_to(tiny_weights)
+  for i, name in enumerate(('picture.jpg', 'other.jpg', 'frame.png')):
+    video.write_image(tmp_path / name, picture(i, SIZE))
+  video.write_image(tmp_path / 'first_in_colour.png', picture(9, SIZE))
+  form = video.Format(*SIZE)
+  with video.VideoWriter(tmp_path / 'grey.mp4', form) as writer:
+    for i in range(FRAMES):
+      grey = cv2.cvtColor(picture(10 + i, SIZE), cv2.COLOR_RGB2GRAY)
+      writer.write(video.Frame(np.repeat(grey[..., None], 3, -1)))
+  monkeypatch.chdir(tmp_path)
+  return tmp_path
+
+
+def _read(path):
+  with video.VideoReader(path) as reader:
+    return np.stack([frame.rgb for frame in reader])
+
+
+def test_every_block_works(home, capsys):
+  names = {}
+  for block in blocks('docs/api.md', 'python'):
+    exec(compile(block, block, 'exec'), names)
+  out = capsys.readouterr().out
+  # Eight frames at once and one by one give the same, but for the codec.
+  at_once, one_by_one = _read('colour.mp4'), _read('colour.mkv')
+  assert at_once.shape == one_by_one.shape == (FRAMES, *SIZE, 3)
+  assert np.abs(np.int16(at_once) - np.int16(one_by_one)).mean() < 3
+  assert np.ptp(at_once, -1).mean() > 3  # In colour.
+  assert out.count('(48, 64, 3) uint8\n') == FRAMES
+  assert out.count(f'({FRAMES}, 48, 64, 3)\n') == 3
+  reference = names['reference']
+  assert reference['keys'].shape[:2] == (1, 32 * 48 // 16)
+
+  np.save('frames.npy', names['coloured'])
+  np.save('reference.npy', names['first'])
+  (command,) = blocks('docs/api.md', '')
+  run(command, home)
+  found = np.load('coloured.npy')
+  (expected,) = names['colorize_clips'](names['colorizers'], names['clips'][:1])
+  assert np.abs(np.int16(found) - np.int16(expected)).max() <= 1
+
+
+def test_the_block_of_the_readme_works(home, capsys):
+  (block,) = [x for x in blocks('README.md', 'python') if 'Colorizer' in x]
+  exec(compile(block, 'README.md', 'exec'), {})
+  assert capsys.readouterr().out == '(48, 64, 3) uint8\n' * FRAMES

@@ -1,0 +1,70 @@
+"""Colours frames by the programs beside this file; Vitexco is not needed.
+
+  pip install jax numpy flatbuffers    # The last is for jax.export to read with.
+  python run.py FRAMES.npy REFERENCE.npy COLOURED.npy
+
+FRAMES, of which lightness alone is looked at, and COLOURED are [t, h, w, 3],
+REFERENCE is [h, w, 3]: RGB in uint8. programs.json tells what programs take.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+BLOCK = 8  # Frames at a time.
+
+
+def shrink(pictures, bound):
+  """Brings [n, h, w, c] within `bound`, padded to multiples of 16; and size."""
+  n, h, w, c = pictures.shape
+  bound = sorted(bound, reverse=h > w)
+  scale = min(1.0, bound[0] / h, bound[1] / w)
+  size = max(1, round(h * scale)), max(1, round(w * scale))
+  pictures = jax.image.resize(pictures, (n, *size, c), 'linear')
+  pads = [(0, max(2, -(-side // 16)) * 16 - side) for side in size]
+  return jnp.pad(pictures, ((0, 0), *pads, (0, 0)), 'edge'), size
+
+
+def main(frames, reference, coloured):
+  folder = Path(__file__).resolve().parent
+  about = json.loads((folder / 'programs.json').read_text())
+  bound = about['config']['use']['size']
+  params = jax.device_put(dict(np.load(folder / 'params.npz')))
+  rgb_to_lab, encode_reference, colorize, lab_to_rgb = (
+    jax.jit(export.deserialize((folder / f'{x}.stablehlo').read_bytes()).call)
+    for x in ('rgb_to_lab', 'encode_reference', 'colorize', 'lab_to_rgb')
+  )
+  frames = np.load(frames, mmap_mode='r')
+  rgb, _ = shrink(np.load(reference)[None] / np.float32(255), bound)
+  reference = encode_reference(params=params, rgb=jnp.clip(rgb, 0, 1))
+  out = np.lib.format.open_memmap(coloured, 'w+', np.uint8, frames.shape)
+  previous_lab = None
+  for start in range(0, len(frames), BLOCK):
+    block = slice(start, start + BLOCK)
+    lab = rgb_to_lab(rgb=frames[block] / np.float32(255))
+    luminance, (h, w) = shrink(lab[..., :1] - 50, bound)
+    if previous_lab is None:
+      previous_lab = jnp.zeros((1, *luminance.shape[1:3], 3))
+    predicted = colorize(
+      params=params,
+      luminance=luminance[None],
+      keys=reference['keys'],
+      ab=reference['ab'],
+      previous_lab=previous_lab,
+    )
+    previous_lab = predicted['last_lab']
+    ab = predicted['ab'][0, :, :h, :w]
+    ab = jax.image.resize(ab, (*lab.shape[:3], 2), 'cubic')
+    rgb = lab_to_rgb(lab=jnp.concatenate([lab[..., :1], ab], -1))
+    out[block] = np.round(rgb * 255)
+
+
+if __name__ == '__main__':
+  if len(sys.argv) != 4:
+    sys.exit(__doc__)
+  main(*sys.argv[1:])
