@@ -14,8 +14,8 @@ FLOORS = (
   ' stills weight_files lpips_weights hosts pictures report',
   'models losses metrics',
   'augment records retrieval data checkpoint vit_weights log loop views'
-  ' baselines clips',
-  'train pretrain evaluate colorize prepare export benchmark demo gallery'
+  ' baselines clips film',
+  'train pretrain evaluate plan colorize prepare export benchmark demo gallery'
   ' retrieve inspect_records',
 )
 FLOOR_OF = {
