@@ -50,7 +50,11 @@ _MODES = {
   ),
   'colorize': (
     ('video', 'output'),
-    ('reference', 'references', 'gallery', 'plan', 'checkpoint', 'overwrite'),
+    (
+      *('reference', 'references', 'gallery', 'plan', 'checkpoint'),
+      *('overwrite', 'codec', 'bits', 'quality', 'saturation', 'smoothing'),
+      *('compare', 'confidence'),
+    ),
   ),
   'evaluate': (
     ('data', 'output'),
@@ -135,6 +139,33 @@ _PLAN = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go.')
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'colorize: whether an existing output may be replaced.'
+)
+_CODEC = flags.DEFINE_string(
+  'codec', 'h264', 'colorize: h264, hevc, ffv1 (without loss) or prores.'
+)
+_BITS = flags.DEFINE_integer(
+  'bits', None, 'colorize: 8, 10 or 16 to a channel, as codec or PNG have them.'
+)
+_QUALITY = flags.DEFINE_integer(
+  'quality',
+  None,
+  'colorize: of h264 and hevc the crf, 0 (best) to 51; of prores the profile, '
+  '0 (proxy) to 3 (HQ).',
+)
+_SATURATION = flags.DEFINE_float(
+  'saturation', 1.0, 'colorize: what colours are multiplied by.'
+)
+_SMOOTHING = flags.DEFINE_float(
+  'smoothing',
+  0.0,
+  "colorize: strength of the filter that holds colours to the frame's edges; "
+  '500 is usual.',
+)
+_COMPARE = flags.DEFINE_string(
+  'compare', None, 'colorize: a video of grey and coloured side by side.'
+)
+_CONFIDENCE = flags.DEFINE_string(
+  'confidence', None, 'colorize: a video of how sure the matching is.'
 )
 _DATA = flags.DEFINE_string(
   'data',
@@ -249,13 +280,26 @@ def main(argv: Sequence[str]) -> None:
     )
   elif _MODE.value == 'colorize':
     from vitexco_jax.colorize import colorize
+    from vitexco_jax.film import Options
+    from vitexco_jax.video import Coding
 
     colorize(
       colorizer(),
       Path(_VIDEO.value),
-      _REFERENCE.value,
+      _REFERENCE.value or (),
       Path(_OUTPUT.value),
       _OVERWRITE.value,
+      Options(
+        Coding(_CODEC.value, _BITS.value, _QUALITY.value),
+        _SATURATION.value,
+        _SMOOTHING.value,
+        _path(_COMPARE.value),
+        _path(_CONFIDENCE.value),
+      ),
+      plan_path=_path(_PLAN.value),
+      references=_path(_REFERENCES.value),
+      gallery=_path(_GALLERY.value),
+      config=comparing(),
     )
   elif _MODE.value == 'evaluate':
     from vitexco_jax import evaluate

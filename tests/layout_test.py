@@ -11,11 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
   'structs errors files color sizes flow video strips blocked shots quality'
-  ' stills weight_files lpips_weights hosts pictures report',
+  ' stills weight_files lpips_weights hosts pictures report mux',
   'models losses metrics',
   'augment records retrieval data checkpoint vit_weights log loop views'
-  ' baselines clips film',
-  'train pretrain evaluate plan colorize prepare export benchmark demo gallery'
+  ' baselines clips plan film',
+  'train pretrain evaluate colorize prepare export benchmark demo gallery'
   ' retrieve inspect_records',
 )
 FLOOR_OF = {

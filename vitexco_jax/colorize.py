@@ -14,12 +14,15 @@ cut in two gives the same frames as the whole.
 
 import collections
 import functools
+import hashlib
 import itertools
 import math
+import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,19 +30,28 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import checkpoint, color, sizes, video
+from vitexco_jax import checkpoint, color, film, plan, sizes, strips, video
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import (
   Generator,
   colorize_clip,
   competing,
 )
-
-FIRST_FRAME = 'first-frame'
+from vitexco_jax.plan import FIRST_FRAME
 
 _BLOCK = 8  # Frames at a time ...
 _BLOCK_PIXELS = 2**22  # ... unless they are large.
+_PREVIEW_SECONDS = 5.0
+_PREVIEW_COLUMNS = 4
 _GREY_BELOW = 1.0  # Mean chroma, in Lab, of a picture without colour.
+
+
+class Prediction(NamedTuple):
+  """A block of frames with their colours, at the working size."""
+
+  rgb: np.ndarray  # [t, H, W, 3] uint8 or uint16, as they came.
+  ab: jax.Array  # [t, h, w, 2]
+  confidence: jax.Array  # [t, h, w, 1], in [-1, 1].
 
 
 class VideoColorizer:
@@ -64,9 +76,9 @@ class VideoColorizer:
     settings['temperature'] = config.use.temperature
     generator = model.clone(correspondence=settings)
     # Compiled anew for each working size, the first argument left.
-    self._encode_reference, self._colorize_frames = (
+    self._encode_reference, self._predict_frames = (
       jax.jit(functools.partial(function, generator), static_argnums=0)
-      for function in (_encode_reference, _colorize_frames)
+      for function in (_encode_reference, _predict_frames)
     )
     self._variables = jax.device_put({'params': params})
     self._reference = None
@@ -125,27 +137,67 @@ class VideoColorizer:
       ]
     )
 
+  @property
+  def fingerprint(self) -> str:
+    """Equal for the same weights."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(self._variables):
+      digest.update(np.asarray(leaf))
+    return digest.hexdigest()[:16]
+
+  @property
+  def previous_lab(self) -> np.ndarray:
+    """The frame before the next, [1, h, w, 3], once a frame was coloured."""
+    return np.asarray(self._previous_lab)
+
+  def resume(
+    self, previous_lab: np.ndarray, frame_size: tuple[int, int]
+  ) -> None:
+    """Goes on after a frame that was coloured earlier by the same reference.
+
+    Args:
+      previous_lab: the property of that time; comes after `set_reference`.
+      frame_size: (height, width) of the frames.
+    """
+    self._previous_lab, self._frame_size = previous_lab, frame_size
+
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Colours frames, lazily; the next call goes on where this one stopped.
 
     Args:
-      frames: [h, w, 3] uint8 each, all of one size; only their L is looked at.
+      frames: [h, w, 3] uint8 each, or uint16, all of one size; only their L is
+        looked at.
 
     Yields:
-      For each, [h, w, 3] uint8: its L with predicted colours.
+      For each, [h, w, 3] of its type: its L with predicted colours.
 
     Raises:
       ValueError: no reference is set, or a frame is of another size.
     """
-    if self._reference is None:
-      raise ValueError('set_reference comes before colorize')
     # While the device colours a block, the one before it goes out.
     ready = ()
-    for block in self._blocks(frames):
-      coloured = self._colorize_block(block)
+    for block in self.predict(frames):
+      coloured = sizes.join_frames(block.rgb, block.ab)
       yield from np.asarray(ready)
       ready = coloured
     yield from np.asarray(ready)
+
+  def predict(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
+    """As `colorize`, but yields colours as the networks predict them.
+
+    Args:
+      frames: as of `colorize`.
+
+    Yields:
+      Blocks of frames with their colours, which the device may still be at.
+
+    Raises:
+      ValueError: as `colorize`.
+    """
+    if self._reference is None:
+      raise ValueError('set_reference comes before colorize')
+    for block in self._blocks(frames):
+      yield self._predict_block(block)
 
   def _blocks(self, frames):
     """Full blocks; what is left at the end one by one, as two programs serve."""
@@ -158,7 +210,7 @@ class VideoColorizer:
       else:
         yield from ([frame] for frame in block)
 
-  def _colorize_block(self, block):
+  def _predict_block(self, block):
     for rgb in block:
       _check(rgb)
       if self._frame_size is None:
@@ -167,14 +219,15 @@ class VideoColorizer:
         raise ValueError(
           f'a frame of {rgb.shape[:2]} after frames of {self._frame_size}'
         )
-    coloured, self._previous_lab = self._colorize_frames(
+    rgb = np.stack(block)
+    ab, confidence, self._previous_lab = self._predict_frames(
       self._working_size(block[0]),
       self._variables,
       self._reference,
       self._previous_lab,
-      np.stack(block),
+      rgb,
     )
-    return coloured
+    return Prediction(rgb, ab, confidence)
 
   def _start(self, rgb):
     """Learns the frames' size, and so that of the frame before the first."""
@@ -193,65 +246,101 @@ class VideoColorizer:
     return sizes.within(rgb.shape[:2], self.config.use.size)
 
 
+_DEFAULT_OPTIONS = film.Options()
+
+
 def colorize(
   colorizer: VideoColorizer,
   video_path: Path,
-  references: Sequence[str],
+  pictures: Sequence[str],
   output: Path,
   overwrite: bool = False,
+  options: film.Options = _DEFAULT_OPTIONS,
+  *,
+  plan_path: Path | None = None,
+  references: Path | None = None,
+  gallery: Path | None = None,
+  config: ml_collections.ConfigDict | None = None,
 ) -> None:
   """Colours a video file, a folder of frames, or an image.
 
   Args:
     colorizer: the networks.
     video_path: what to colour.
-    references: colour pictures, or `first-frame` for the video's own.
+    pictures: colour pictures for all shots, `first-frame` for the video's own,
+      or `auto` alone; empty where another way is given.
     output: a video file, a folder or an image.
     overwrite: whether an existing output is replaced.
+    options: what the output is to be like.
+    plan_path: a plan to follow.
+    references: what shots choose from; see `plan.list_references`.
+    gallery: where `auto` looks.
+    config: its `retrieval` says how pictures are compared, for the two ways before.
 
   Raises:
     UserError: an input cannot be used or the output cannot be written.
   """
-  first_frame = FIRST_FRAME in references
-  pictures = [_read_reference(name, video_path) for name in references]
-  if first_frame:  # It leads, so that its colours are carried on.
-    first = references.index(FIRST_FRAME)
-    pictures.insert(0, pictures.pop(first))
-  with video.VideoReader(video_path) as reader:
-    waiting = collections.deque()  # Frames that are being coloured.
-
-    def grey():
-      for frame in video.prefetch(reader, 2 * _BLOCK):
-        waiting.append(frame)
-        yield frame.rgb
-
-    with (
-      video.VideoWriter(output, reader.format, overwrite) as writer,
-      tqdm.tqdm(total=reader.num_frames, unit='frame') as bar,
-    ):
-      colorizer.set_reference(*pictures, first_frame=first_frame)
-      for rgb in colorizer.colorize(grey()):
-        writer.write(waiting.popleft()._replace(rgb=rgb))
-        bar.update()
-  if reader.lost:
+  options.check(output)
+  video.check_free(output, overwrite)
+  if plan_path is not None:
+    made = plan.read(plan_path)
+  else:
+    plan.check_sources(pictures, references)
+    surveyed = plan.survey_with_bar(video_path)
+    made = plan.make_plan(config, surveyed, pictures, references, gallery)
+    plan.check(os.fspath(video_path), made)
+    if references is not None or gallery is not None:
+      print(plan.table(made))
+  _warn_of_grey(made, video_path)
+  job = film.Film(colorizer, video_path, made, output, overwrite, options)
+  preview = _Preview(film.part_folder(output) / 'preview.jpg')
+  print(f'To look at while it runs: {preview.path}')
+  with tqdm.tqdm(total=film.count_steps(made), unit='frame') as bar:
+    for step in job.run():
+      if not bar.n:  # What an earlier run has done does not count as speed.
+        bar.initial = bar.n = step.done - 1
+      bar.update(step.done - bar.n)
+      preview.show(step)
+  for start, stop in job.unsure():
+    first, last = (
+      plan.clock(number / made.frame_rate) for number in (start, stop - 1)
+    )
     print(
-      f'warning: {video_path} is broken: {reader.lost} frames could not be '
-      'read, the others are coloured',
+      f'warning: from {first} to {last} (frames {start} to {stop - 1}) the '
+      'references do not match well: give one more, bound to a frame there',
       file=sys.stderr,
     )
 
 
-def _read_reference(name: str, video_path: Path) -> np.ndarray:
-  if name == FIRST_FRAME:
-    with video.VideoReader(video_path) as reader:
-      rgb = next(reader).rgb
-  else:
-    rgb = video.read_image(name)
-  if is_grey(rgb):
-    print(
-      f'warning: the reference {name} has no colour to give', file=sys.stderr
-    )
-  return rgb
+class _Preview:
+  """The newest pictures, refreshed every few seconds."""
+
+  def __init__(self, path: Path):
+    self.path = path
+    self._columns = collections.deque(maxlen=_PREVIEW_COLUMNS)
+    self._due = 0.0
+
+  def show(self, step: film.Step) -> None:
+    if step.rgb is None or time.monotonic() < self._due:
+      return
+    self._due = time.monotonic() + _PREVIEW_SECONDS
+    self._columns.append([film.shallow(step.grey), film.shallow(step.rgb)])
+    rows = list(zip(*self._columns, strict=True))
+    labels = (f'up to frame {step.number}', 'coloured')
+    video.write_image(self.path, strips.strip(rows, labels))
+
+
+def _warn_of_grey(made: plan.Plan, video_path: Path) -> None:
+  for name in sorted({x.picture for y in made.shots for x in y.references}):
+    if name == FIRST_FRAME:
+      with video.VideoReader(video_path) as reader:
+        rgb = next(reader).rgb
+    else:
+      rgb = video.read_image(name)
+    if is_grey(rgb):
+      print(
+        f'warning: the reference {name} has no colour to give', file=sys.stderr
+      )
 
 
 def is_grey(rgb: np.ndarray) -> bool:
@@ -261,18 +350,20 @@ def is_grey(rgb: np.ndarray) -> bool:
 
 
 def _check(rgb):
-  if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3:
+  known = rgb.dtype in (np.uint8, np.uint16)
+  if not known or rgb.ndim != 3 or rgb.shape[-1] != 3:
     raise ValueError(f'expected [h, w, 3] uint8, got {rgb.shape} {rgb.dtype}')
 
 
 def _encode_reference(generator: Generator, size, variables, rgb):
-  rgb = sizes.pad(sizes.resize(rgb.astype(jnp.float32) / 255.0, size))
+  rgb = rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max
+  rgb = sizes.pad(sizes.resize(rgb, size))
   return generator.apply(
     variables, jnp.clip(rgb, 0.0, 1.0)[None], method='encode_reference'
   )
 
 
-def _colorize_frames(
+def _predict_frames(
   generator: Generator, size, variables, reference, previous_lab, rgb
 ):
   """Colours [t, H, W, 3] uint8 at the working size; carries `previous_lab`."""
@@ -290,5 +381,7 @@ def _colorize_frames(
     guidance,
     previous_lab,
   )
-  ab = ab[0, :, : size[0], : size[1]]
-  return jax.lax.map(lambda frame: sizes.join(*frame), (rgb, ab)), last_lab
+  ab, confidence = (
+    x[0, :, : size[0], : size[1]] for x in (ab, guidance.confidence)
+  )
+  return ab, confidence, last_lab

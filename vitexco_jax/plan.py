@@ -26,6 +26,7 @@ import datetime
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -83,6 +84,7 @@ class Survey(NamedTuple):
   seconds: list[float]  # When each frame is shown.
   crops: list[list[np.ndarray]]  # Of each shot, for the embedder.
   thumbnails: list[np.ndarray]  # A frame of each shot, uint8.
+  lost: int  # Frames that a broken video did not give.
 
 
 def survey(
@@ -108,6 +110,7 @@ def survey(
       moments[-1].add(rgb)
       if progress:
         progress(count + 1, reader.num_frames)
+    lost = reader.lost
   form, total = reader.format, count + 1
   ends = [*starts[1:], total]
   plan = Plan(
@@ -116,7 +119,7 @@ def survey(
     form.height,
     total,
     form.frame_rate,
-    tuple(Shot(*ends, ()) for ends in zip(starts, ends, strict=True)),
+    tuple(Shot(*pair, ()) for pair in zip(starts, ends, strict=True)),
   )
   tick = float(form.time_base or 1 / form.frame_rate)
   return Survey(
@@ -124,6 +127,7 @@ def survey(
     [pts * tick for pts in times],
     [kept.crops() for kept in moments],
     [kept.thumbnail() for kept in moments],
+    lost,
   )
 
 
@@ -594,15 +598,31 @@ def make_plan(
   return same_for_all(surveyed, pictures)
 
 
+def check_sources(pictures: Sequence[str], references: Path | None) -> None:
+  """Raises UserError, before a long survey, if a source cannot be read."""
+  for name in pictures:
+    if name not in (FIRST_FRAME, AUTO):
+      video.read_image(name)
+  if references is not None and not references.exists():
+    raise UserError(f'--references={references} does not exist')
+
+
 def survey_with_bar(video_path: Path) -> Survey:
-  """As `survey`, with a progress bar."""
+  """As `survey`, with a progress bar, and a warning where it is broken."""
   with tqdm.tqdm(desc='shots', unit='frame') as bar:
 
     def progress(count, total):
       bar.total = total
       bar.update(count - bar.n)
 
-    return survey(video_path, progress)
+    surveyed = survey(video_path, progress)
+  if surveyed.lost:
+    print(
+      f'warning: {video_path} is broken: {surveyed.lost} frames could not be '
+      'read, and are left out',
+      file=sys.stderr,
+    )
+  return surveyed
 
 
 def plan_film(
@@ -632,6 +652,7 @@ def plan_film(
     raise UserError(
       f'--output={output} exists and may have been edited: name another file'
     )
+  check_sources(pictures, references)
   files.make_folder('--output', output.parent)
   surveyed = survey_with_bar(video_path)
   plan = make_plan(config, surveyed, pictures, references, gallery)
