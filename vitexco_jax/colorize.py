@@ -293,6 +293,8 @@ def colorize(
       print(plan.table(made))
   _warn_of_grey(made, video_path)
   job = film.Film(colorizer, video_path, made, output, overwrite, options)
+  for missing in job.left_out:
+    print(f'warning: left out of {missing}', file=sys.stderr)
   preview = _Preview(film.part_folder(output) / 'preview.jpg')
   print(f'To look at while it runs: {preview.path}')
   with tqdm.tqdm(total=film.count_steps(made), unit='frame') as bar:
