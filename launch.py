@@ -53,7 +53,7 @@ _MODES = {
     (
       *('reference', 'references', 'gallery', 'plan', 'checkpoint'),
       *('overwrite', 'codec', 'bits', 'quality', 'saturation', 'smoothing'),
-      *('compare', 'confidence'),
+      *('compare', 'confidence', 'working_size'),
     ),
   ),
   'evaluate': (
@@ -152,6 +152,12 @@ _QUALITY = flags.DEFINE_integer(
   'colorize: of h264 and hevc the crf, 0 (best) to 51; of prores the profile, '
   '0 (proxy) to 3 (HQ).',
 )
+_WORKING_SIZE = flags.DEFINE_string(
+  'working_size',
+  None,
+  "colorize: HEIGHTxWIDTH within which colours are predicted; by default the weights' "
+  'own, or less where memory is short.',
+)
 _SATURATION = flags.DEFINE_float(
   'saturation', 1.0, 'colorize: what colours are multiplied by.'
 )
@@ -206,12 +212,16 @@ def main(argv: Sequence[str]) -> None:
   check_flags(_MODE.value, overrides)
 
   def colorizer():
-    from vitexco_jax.colorize import VideoColorizer
+    from vitexco_jax import checkpoint
+    from vitexco_jax.colorize import VideoColorizer, working_size
 
     # Of the weights' retrieval nothing depends here, and old ones have none.
     ours = {
       x: y for x, y in overrides.items() if not x.startswith('retrieval.')
     }
+    if 'use.size' not in ours:
+      usual = checkpoint.load_config(_CHECKPOINT.value).use.size
+      ours['use.size'] = working_size(_WORKING_SIZE.value, tuple(usual))
     return VideoColorizer.from_checkpoint(_CHECKPOINT.value, ours)
 
   def comparing():

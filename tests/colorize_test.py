@@ -1,5 +1,6 @@
 """Colouring: blocks, sizes, what is kept of a frame, and bad input."""
 
+import itertools
 from fractions import Fraction
 
 import av
@@ -10,7 +11,7 @@ import pytest
 from skimage import color as skcolor
 
 from configs.vitexco import get_config
-from vitexco_jax import checkpoint, colorize, video
+from vitexco_jax import checkpoint, colorize, film, plan, video
 from vitexco_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -325,3 +326,41 @@ def test_nothing_is_left_where_colouring_fails(tmp_path, colorizer, reference):
       colorizer, tmp_path / 'in', [reference, missing], tmp_path / 'out'
     )
   assert [x.name for x in tmp_path.iterdir()] == ['in']
+
+
+@pytest.mark.parametrize(
+  'text, free, expected',
+  [
+    ('112x192', 0, (112, 192)),
+    (None, 10**12, (224, 384)),
+    (None, 2 * 8 * 1600 * 224 * 384 // 4, (112, 192)),
+    (None, 0, (32, 32)),
+  ],
+)
+def test_the_working_size_is_as_told_or_fits(monkeypatch, text, free, expected):
+  monkeypatch.setattr(colorize, '_BLOCK', 8)
+  monkeypatch.setattr(colorize, '_free_memory', lambda: free)
+  assert colorize.working_size(text, (224, 384)) == expected
+
+
+def test_a_working_size_that_is_none_is_refused():
+  for text in ('112', '112,192', '-1x5', 'x'):
+    with pytest.raises(UserError, match='--working_size=.* write HEIGHTxWIDTH'):
+      colorize.working_size(text, (224, 384))
+  assert colorize._free_memory() > 1e6
+
+
+def test_a_stopped_film_goes_on_to_the_same_file(
+  tmp_path, colorizer, reference, monkeypatch
+):
+  monkeypatch.setattr(film, '_BLOCK', 3)
+  path = _write(tmp_path / 'in.mkv', _frames(7))
+  made = plan.same_for_all(plan.survey(path), [reference])
+  list(film.Film(colorizer, path, made, tmp_path / 'whole.mp4').run())
+  again = tmp_path / 'again.mp4'
+  for stop in (2, 5, 8):
+    run = film.Film(colorizer, path, made, again).run()
+    seen = list(itertools.islice(run, stop))
+    run.close()
+  assert [step.number for step in seen] == [3, 4, 5, 6]
+  assert again.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()

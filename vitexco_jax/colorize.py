@@ -18,6 +18,7 @@ import hashlib
 import itertools
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,9 +42,51 @@ from vitexco_jax.plan import FIRST_FRAME
 
 _BLOCK = 8  # Frames at a time ...
 _BLOCK_PIXELS = 2**22  # ... unless they are large.
+# That a pixel of the working size and frame takes: twice XLA's own figure of the
+# paper's networks, 800.
+_PIXEL_BYTES = 1600
 _PREVIEW_SECONDS = 5.0
 _PREVIEW_COLUMNS = 4
 _GREY_BELOW = 1.0  # Mean chroma, in Lab, of a picture without colour.
+
+
+def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
+  """The working size that is asked for, or that the memory allows.
+
+  That is the usual one, which weights were trained for, or as much of it as lets
+  a block of frames take half of the memory that is free: of the GPU, if there is
+  one.
+
+  Args:
+    text: HEIGHTxWIDTH; None: not asked for.
+    usual: (height, width).
+
+  Raises:
+    UserError: the text is no size.
+  """
+  if text is not None:
+    found = re.fullmatch(r'(\d+)x(\d+)', text)
+    if not found:
+      raise UserError(
+        f'--working_size={text} is no size: write HEIGHTxWIDTH, as in 224x384'
+      )
+    return int(found[1]), int(found[2])
+  free = _free_memory()
+  scale = math.sqrt(free / 2 / (_BLOCK * math.prod(usual) * _PIXEL_BYTES))
+  if scale >= 1:
+    return usual
+  return tuple(
+    max(2, int(side * scale / sizes.TOKEN + 1e-6)) * sizes.TOKEN
+    for side in usual
+  )
+
+
+def _free_memory() -> int:
+  """Bytes that the device can still take."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats is None:  # A CPU.
+    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return stats['bytes_limit'] - stats['bytes_in_use']
 
 
 class Prediction(NamedTuple):
