@@ -53,7 +53,7 @@ _MODES = {
     (
       *('reference', 'references', 'gallery', 'plan', 'checkpoint'),
       *('overwrite', 'codec', 'bits', 'quality', 'saturation', 'smoothing'),
-      *('compare', 'confidence', 'working_size'),
+      *('compare', 'confidence', 'working-size'),
     ),
   ),
   'evaluate': (
@@ -153,7 +153,7 @@ _QUALITY = flags.DEFINE_integer(
   '0 (proxy) to 3 (HQ).',
 )
 _WORKING_SIZE = flags.DEFINE_string(
-  'working_size',
+  'working-size',
   None,
   "colorize: HEIGHTxWIDTH within which colours are predicted; by default the weights' "
   'own, or less where memory is short.',

@@ -345,7 +345,7 @@ def test_the_working_size_is_as_told_or_fits(monkeypatch, text, free, expected):
 
 def test_a_working_size_that_is_none_is_refused():
   for text in ('112', '112,192', '-1x5', 'x'):
-    with pytest.raises(UserError, match='--working_size=.* write HEIGHTxWIDTH'):
+    with pytest.raises(UserError, match='--working-size=.* write HEIGHTxWIDTH'):
       colorize.working_size(text, (224, 384))
   assert colorize._free_memory() > 1e6
 

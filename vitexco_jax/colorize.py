@@ -68,7 +68,7 @@ def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
     found = re.fullmatch(r'(\d+)x(\d+)', text)
     if not found:
       raise UserError(
-        f'--working_size={text} is no size: write HEIGHTxWIDTH, as in 224x384'
+        f'--working-size={text} is no size: write HEIGHTxWIDTH, as in 224x384'
       )
     return int(found[1]), int(found[2])
   free = _free_memory()
