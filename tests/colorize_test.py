@@ -356,11 +356,26 @@ def test_a_stopped_film_goes_on_to_the_same_file(
   monkeypatch.setattr(film, '_BLOCK', 3)
   path = _write(tmp_path / 'in.mkv', _frames(7))
   made = plan.same_for_all(plan.survey(path), [reference])
-  list(film.Film(colorizer, path, made, tmp_path / 'whole.mp4').run())
+  list(film.Film([colorizer], path, made, tmp_path / 'whole.mp4').run())
   again = tmp_path / 'again.mp4'
   for stop in (2, 5, 8):
-    run = film.Film(colorizer, path, made, again).run()
+    run = film.Film([colorizer], path, made, again).run()
     seen = list(itertools.islice(run, stop))
     run.close()
   assert [step.number for step in seen] == [3, 4, 5, 6]
   assert again.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
+
+
+def test_two_devices_give_the_frames_of_one(tmp_path, colorizer, reference):
+  path = _write(tmp_path / 'in.mkv', _frames(6))
+  surveyed = plan.survey(path)
+  half = plan.Shot(0, 3, (plan.Choice(reference),))
+  made = surveyed.plan._replace(shots=(half, half._replace(start=3, stop=6)))
+  found = []
+  for count in (1, 2):
+    colorizers = [colorizer.on(device) for device in jax.devices()[:count]]
+    assert len(colorizers) == count
+    output = tmp_path / f'out{count}'
+    list(film.Film(colorizers, path, made, output).run())
+    found.append([video.read_image(x) for x in sorted(output.iterdir())])
+  np.testing.assert_array_equal(*found)

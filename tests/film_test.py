@@ -1,6 +1,7 @@
 """Whole films: blocks, going on, bound references, options, what is kept."""
 
 import contextlib
+import itertools
 import types
 from fractions import Fraction
 from pathlib import Path
@@ -161,7 +162,8 @@ def small_blocks(monkeypatch):
 
 def _run(source, made, output, stop=None, painter=None, **kwargs):
   """Colours, and stops where told; returns the steps and the film."""
-  job = film.Film(painter or Painter(), source, made, output, **kwargs)
+  painters = painter if isinstance(painter, list) else [painter or Painter()]
+  job = film.Film(painters, source, made, output, **kwargs)
   steps = []
   with contextlib.closing(job.run()) as run:
     for step in run:
@@ -247,7 +249,7 @@ def test_what_a_container_does_not_take(tmp_path, source, red):
     out.mux(sound.encode(frame))
     out.mux(sound.encode(None))
   with pytest.raises(UserError, match=r'out\.avi cannot hold the sound .*opus'):
-    film.Film(Painter(), path, red, tmp_path / 'out.avi')
+    film.Film([Painter()], path, red, tmp_path / 'out.avi')
   assert not (tmp_path / 'out.avi.part').exists()
 
 
@@ -342,7 +344,7 @@ def test_other_settings_are_refused_with_the_difference(
 def test_two_runs_at_once_are_refused(tmp_path, source, red):
   output = tmp_path / 'out.mkv'
   with contextlib.closing(
-    film.Film(Painter(), source, red, output).run()
+    film.Film([Painter()], source, red, output).run()
   ) as run:
     next(run)
     with pytest.raises(UserError, match='at work in another run'):
@@ -552,7 +554,7 @@ def test_places_that_want_a_reference_are_told(tmp_path, source, stills):
 )
 def test_unfit_options_are_refused(source, red, options, sentence):
   with pytest.raises(UserError, match=sentence):
-    film.Film(Painter(), source, red, Path('out.mkv'), options=options)
+    film.Film([Painter()], source, red, Path('out.mkv'), options=options)
 
 
 def test_first_frame_is_the_videos_own(tmp_path, source):
@@ -562,3 +564,38 @@ def test_first_frame_is_the_videos_own(tmp_path, source):
   steps, _ = _run(source, made, tmp_path / 'out.mkv', painter=painter)
   assert painter.references == [(1, True)]
   assert np.abs(_ab(steps[0].rgb)).max() < 1.0  # Which is grey.
+
+
+def test_shots_are_spread_over_devices(tmp_path, source, stills):
+  red, green = (Choice(str(stills / f'{x}.png')) for x in ('red', 'green'))
+  edges = [0, 5, 9, 15, 19, COUNT]
+  made = _plan(
+    source,
+    *(
+      Shot(a, b, ((red, green)[i % 2],))
+      for i, (a, b) in enumerate(itertools.pairwise(edges))
+    ),
+  )
+  _run(source, made, tmp_path / 'one.mkv')
+  painters = [Painter(), Painter()]
+  _run(source, made, tmp_path / 'two.mkv', stop=9, painter=painters)
+  steps, job = _run(source, made, tmp_path / 'two.mkv', painter=painters)
+  assert all(painter.references for painter in painters)
+  assert steps[-1].done == COUNT and not np.isnan(job.confidences).any()
+  assert (tmp_path / 'two.mkv').read_bytes() == (
+    tmp_path / 'one.mkv'
+  ).read_bytes()
+
+
+def test_a_device_that_fails_ends_the_others(tmp_path, source, stills):
+  red = Choice(str(stills / 'red.png'))
+  made = _plan(source, *(Shot(i, i + 1, (red,)) for i in range(COUNT)))
+
+  class Failing(Painter):
+    def set_reference(self, *rgb, first_frame=False):
+      raise UserError('out of memory')
+
+  with pytest.raises(UserError, match='out of memory'):
+    _run(source, made, tmp_path / 'out.mkv', painter=[Painter(), Failing()])
+  steps, _ = _run(source, made, tmp_path / 'out.mkv')
+  assert len(_found(tmp_path / 'out.mkv')) == COUNT

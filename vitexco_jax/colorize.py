@@ -13,6 +13,7 @@ cut in two gives the same frames as the whole.
 """
 
 import collections
+import copy
 import functools
 import hashlib
 import itertools
@@ -155,6 +156,13 @@ class VideoColorizer:
       expected = checkpoint.abstract_params(config)
       checkpoint.check_params(params, expected, f'{path}, as it is set here,')
     return cls(params, config)
+
+  def on(self, device: jax.Device) -> 'VideoColorizer':
+    """Another of the same weights, on a device; it needs its own reference."""
+    other = copy.copy(self)
+    other._variables = jax.device_put(self._variables, device)
+    other._reference = None
+    return other
 
   def set_reference(self, *rgb: np.ndarray, first_frame: bool = False) -> None:
     """Takes references and starts afresh.
@@ -335,7 +343,9 @@ def colorize(
     if references is not None or gallery is not None:
       print(plan.table(made))
   _warn_of_grey(made, video_path)
-  job = film.Film(colorizer, video_path, made, output, overwrite, options)
+  devices = jax.local_devices()[: len(made.shots)]
+  colorizers = [colorizer.on(device) for device in devices]
+  job = film.Film(colorizers, video_path, made, output, overwrite, options)
   for missing in job.left_out:
     print(f'warning: left out of {missing}', file=sys.stderr)
   preview = _Preview(film.part_folder(output) / 'preview.jpg')

@@ -21,13 +21,16 @@ either side the two are mixed, by how near each is and how confident.
 """
 
 import collections
+import concurrent.futures
 import contextlib
 import fcntl
 import hashlib
 import itertools
 import json
 import os
+import queue
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,7 +42,7 @@ import numpy as np
 
 from vitexco_jax import files, mux, sizes, video
 from vitexco_jax.errors import UserError
-from vitexco_jax.plan import FIRST_FRAME, Choice, Plan
+from vitexco_jax.plan import FIRST_FRAME, Choice, Plan, Shot
 
 _BLOCK = 240  # Frames; below the distance of key frames that x264 chooses.
 _CERTAINTY = 0.1  # Of confidence, that makes e times the share in a mix.
@@ -124,7 +127,7 @@ class _Track(NamedTuple):
 
 def count_steps(plan: Plan) -> int:
   """How many steps colouring takes: frames, some of them twice."""
-  return sum(map(_steps, _stretches(plan)))
+  return sum(_steps(part) for shot in plan.shots for part in _stretches(shot))
 
 
 def _steps(stretch: Stretch) -> int:
@@ -138,14 +141,13 @@ def part_folder(output: Path) -> Path:
   return output.with_name(f'{output.name}.part')
 
 
-def _stretches(plan: Plan) -> Iterator[Stretch]:
-  """Cuts shots where references are bound."""
-  for shot in plan.shots:
-    bound = {x.frame: x for x in shot.references if x.frame is not None}
-    others = tuple(x for x in shot.references if x.frame is None)
-    edges = sorted({shot.start, *bound, shot.stop})
-    for start, stop in itertools.pairwise(edges):
-      yield Stretch(start, stop, bound.get(start), bound.get(stop), others)
+def _stretches(shot: Shot) -> Iterator[Stretch]:
+  """Cuts a shot where references are bound."""
+  bound = {x.frame: x for x in shot.references if x.frame is not None}
+  others = tuple(x for x in shot.references if x.frame is None)
+  edges = sorted({shot.start, *bound, shot.stop})
+  for start, stop in itertools.pairwise(edges):
+    yield Stretch(start, stop, bound.get(start), bound.get(stop), others)
 
 
 def _blocks(stretch: Stretch) -> Iterator[_Block]:
@@ -166,7 +168,7 @@ class Film:
 
   def __init__(
     self,
-    colorizer: Any,
+    colorizers: Sequence[Any],
     video_path: Path,
     plan: Plan,
     output: Path,
@@ -176,7 +178,8 @@ class Film:
     """Looks whether all is well; nothing is written yet.
 
     Args:
-      colorizer: a `colorize.VideoColorizer`.
+      colorizers: `colorize.VideoColorizer`s of the same weights, one for each
+        device. Shots are spread over them.
       video_path: a video, a folder of frames, or an image.
       plan: of it.
       output: a video, a folder or an image; sound and all else that is no
@@ -188,13 +191,15 @@ class Film:
       UserError: an input cannot be used, or the output exists.
     """
     options.check(output)
-    self._colorizer = colorizer
+    self._workers = [_Worker(self, colorizer) for colorizer in colorizers]
+    self._path = video_path
     self._plan = plan
     self._done = 0
+    self._lock = threading.Lock()  # Of that.
     self._options = options
-    self._source = _Source(video_path, options.coding.deep)
-    self._ahead = _Source(video_path)  # Reads what colours come back through.
-    form = self._source.format
+    with video.VideoReader(video_path) as reader:
+      self._format, self._source_kind = reader.format, reader.kind
+    form = self._format
     self._size = form.height, form.width
     if (plan.height, plan.width) != self._size:
       raise UserError(
@@ -214,17 +219,17 @@ class Film:
     self.left_out = []
     for track in self._tracks:
       video.check_free(track.target, overwrite)
-      if track.kind == self._source.kind == 'video':
+      if track.kind == self._source_kind == 'video':
         missing = mux.left_out(video_path, track.target)
         self.left_out += [f'{track.target.name}: {name}' for name in missing]
     self.confidences = np.full(plan.frames, np.nan, np.float32)
     self._part = part_folder(output)
     self._settings = {
       '--video': f'{video_path.name} of {_bytes(video_path)} bytes',
-      'weights': colorizer.fingerprint,
+      'weights': colorizers[0].fingerprint,
       **{
         f'--config.use.{name}': str(value)
-        for name, value in colorizer.config.use.items()
+        for name, value in colorizers[0].config.use.items()
       },
       '--codec': options.coding.codec,
       '--bits': options.coding.depth,
@@ -247,9 +252,55 @@ class Film:
         be read, or the output cannot be written.
     """
     with self._begun():
-      for stretch in _stretches(self._plan):
-        yield from self._color(stretch)
+      shots = ([*_stretches(shot)] for shot in self._plan.shots)
+      if len(self._workers) == 1:
+        with self._workers[0] as worker:
+          for stretch in itertools.chain.from_iterable(shots):
+            yield from worker.color(stretch)
+      else:
+        yield from self._spread(list(shots))
       self._finish()
+
+  def _spread(self, shots: list[list[Stretch]]) -> Iterator[Step]:
+    """Yields what the workers do side by side; the rest ends where one fails."""
+    shots = collections.deque(shots)
+    steps = queue.Queue(
+      len(self._workers)
+    )  # It is the slowest who sets the pace.
+    stopped = threading.Event()
+
+    def work(worker):
+      with worker, contextlib.suppress(IndexError):
+        while True:
+          for stretch in shots.popleft():
+            with contextlib.closing(worker.color(stretch)) as made:
+              for step in made:
+                if stopped.is_set():
+                  return
+                steps.put(step)
+
+    with concurrent.futures.ThreadPoolExecutor(len(self._workers)) as pool:
+      futures = [pool.submit(work, worker) for worker in self._workers]
+      try:
+        while True:
+          with contextlib.suppress(queue.Empty):
+            yield steps.get(timeout=0.1)
+            continue
+          for future in futures:
+            if future.done():
+              future.result()  # Raises what went wrong.
+          if all(future.done() for future in futures) and steps.empty():
+            return
+      finally:
+        stopped.set()
+        while not all(future.done() for future in futures):
+          with contextlib.suppress(queue.Empty):
+            steps.get(timeout=0.1)
+
+  def _count(self, steps: int) -> int:
+    with self._lock:
+      self._done += steps
+      return self._done
 
   def unsure(self) -> Iterator[tuple[int, int]]:
     """Yields (start, stop) of frames that want a further reference.
@@ -265,11 +316,7 @@ class Film:
   @contextlib.contextmanager
   def _begun(self) -> Iterator[None]:
     """Makes the folder, or goes on with it."""
-    with (
-      contextlib.closing(self._source),
-      contextlib.closing(self._ahead),
-      video.explained('write', self._part),
-    ):
+    with video.explained('write', self._part):
       fresh = not self._part.exists()
       self._part.mkdir(parents=True, exist_ok=True)
       with _locked(self._part):
@@ -296,29 +343,130 @@ class Film:
           'set it back, or remove that folder to begin anew'
         )
 
-  def _color(self, stretch: Stretch) -> Iterator[Step]:
+  def _writer(self, track: _Track, block: _Block) -> video.VideoWriter:
+    form = self._format
+    # The true time stamps come in when all is put together.
+    return video.VideoWriter(
+      track.segment(self._part, block),
+      form._replace(width=form.width * track.columns, time_base=None),
+      overwrite=True,
+      coding=track.coding,
+      reordered=track.target.suffix.lower() != '.avi',
+    )
+
+  def _pictures(
+    self, grey: np.ndarray, rgb: np.ndarray, confidence: np.ndarray
+  ) -> Iterator[np.ndarray]:
+    """Yields what goes into each output."""
+    yield rgb
+    if self._options.compare is not None:
+      yield np.concatenate([shallow(grey), shallow(rgb)], 1)
+    if self._options.confidence is not None:
+      height, width = self._size
+      shade = cv2.resize(
+        np.uint8(255 * np.clip(confidence[..., 0], 0, 1)),
+        (width, height),
+        interpolation=cv2.INTER_LINEAR,
+      )
+      yield np.repeat(shade[..., None], 3, -1)
+
+  def _finish(self) -> None:
+    """Puts the output together and in its place."""
+    blocks = [
+      block
+      for shot in self._plan.shots
+      for stretch in _stretches(shot)
+      for block in _blocks(stretch)
+    ]
+    for index, track in enumerate(self._tracks):
+      segments = [track.segment(self._part, block) for block in blocks]
+      if track.kind == 'video':
+        self._join(index, track, blocks, segments)
+      elif track.kind == 'folder':
+        whole = self._part / f'{track.name}.whole'
+        whole.mkdir(exist_ok=True)
+        for segment in segments:
+          if segment.exists():  # Else moved by a run that was killed.
+            for path in segment.iterdir():
+              path.rename(whole / path.name)
+            segment.rmdir()
+        if any(whole.iterdir()):
+          video.move(whole, track.target)
+      elif segments[0].exists():
+        video.move(segments[0], track.target)
+    shutil.rmtree(self._part)
+
+  def _join(self, index, track, blocks, segments):
+    facts = [self._facts(block) for block in blocks]
+    form = self._format
+    mux.join(
+      [
+        mux.Segment(segment, fact['pts'], fact['delay'][index])
+        for segment, fact in zip(segments, facts, strict=True)
+      ],
+      form._replace(width=form.width * track.columns),
+      self._path if self._source_kind == 'video' else None,
+      track.target,
+    )
+
+  def _note(self, block: _Block, confidences: list[float]):
+    self.confidences[block.start : block.stop] = confidences
+
+  def _facts(self, block: _Block) -> dict[str, Any]:
+    return json.loads(self._file(block, '.json').read_text())
+
+  def _is_done(self, block: _Block) -> bool:
+    return self._file(block, '.json').exists()
+
+  def _file(self, block: _Block, suffix: str) -> Path:
+    return self._part / f'{block.start:07d}{suffix}'
+
+  def _backward_file(self, stretch: Stretch) -> Path:
+    return self._part / f'{stretch.start:07d}.backwards.npy'
+
+
+class _Worker:
+  """Colours stretches on one device; a context manager."""
+
+  def __init__(self, film: Film, colorizer: Any):
+    self._film = film
+    self._colorizer = colorizer
+
+  def __enter__(self):
+    path, deep = self._film._path, self._film._options.coding.deep
+    self._source = _Source(path, deep)
+    self._ahead = _Source(path)  # Reads what colours come back through.
+    return self
+
+  def __exit__(self, *_):
+    self._source.close()
+    self._ahead.close()
+
+  def color(self, stretch: Stretch) -> Iterator[Step]:
     """Colours the blocks of a stretch that are not done."""
     blocks = list(_blocks(stretch))
-    todo = [block for block in blocks if not self._is_done(block)]
+    todo = [block for block in blocks if not self._film._is_done(block)]
     for block in blocks[: len(blocks) - len(todo)]:
-      self._note(block, self._facts(block)['confidence'])
+      self._film._note(block, self._film._facts(block)['confidence'])
     if not todo:
-      self._done += _steps(stretch)
+      self._film._count(_steps(stretch))
       return
     kept = None
     if stretch.after is not None:
       yield from self._color_backwards(stretch)
-      kept = np.load(self._backward_file(stretch), mmap_mode='r')
+      kept = np.load(self._film._backward_file(stretch), mmap_mode='r')
     if stretch.before is not None or kept is None:
       self._set_references(stretch.before, stretch.others)
       if todo[0] != blocks[0]:
         done = blocks[len(blocks) - len(todo) - 1]
-        self._colorizer.resume(np.load(self._file(done, '.npy')), self._size)
-    self._done += todo[0].start - stretch.start
+        self._colorizer.resume(
+          np.load(self._film._file(done, '.npy')), self._film._size
+        )
+    self._film._count(todo[0].start - stretch.start)
     frames = self._source.frames(todo[0].start, stretch.stop)
     for block in todo:
       yield from self._color_block(block, stretch, frames, kept)
-    self._backward_file(stretch).unlink(missing_ok=True)
+    self._film._backward_file(stretch).unlink(missing_ok=True)
 
   def _set_references(self, bound: Choice | None, others: Sequence[Choice]):
     choices = others if bound is None else (bound, *others)
@@ -327,19 +475,17 @@ class Film:
 
   def _color_backwards(self, stretch: Stretch) -> Iterator[Step]:
     """Keeps the colours that come back from the reference behind a stretch."""
-    path = self._backward_file(stretch)
+    path = self._film._backward_file(stretch)
     if path.exists():  # Of an earlier run.
-      self._done += stretch.stop - stretch.start + 1
+      self._film._count(stretch.stop - stretch.start + 1)
       return
     height, width = sizes.within(
-      self._size, tuple(self._colorizer.config.use.size)
+      self._film._size, tuple(self._colorizer.config.use.size)
     )
     count = stretch.stop - stretch.start
     # Decoding goes forwards only.
     small_path = path.with_suffix('.small')
-    small = np.lib.format.open_memmap(
-      small_path, 'w+', np.uint8, (count + 1, height, width, 3)
-    )
+    small = _on_disk(small_path, np.uint8, (count + 1, height, width, 3))
     for i, frame in enumerate(
       self._ahead.frames(stretch.start, stretch.stop + 1)
     ):
@@ -347,9 +493,7 @@ class Film:
         frame.rgb, (width, height), interpolation=cv2.INTER_AREA
       )
     partial = path.with_suffix('.partial')
-    kept = np.lib.format.open_memmap(
-      partial, 'w+', np.float16, (count, height, width, 3)
-    )
+    kept = _on_disk(partial, np.float16, (count, height, width, 3))
     self._set_references(stretch.after, stretch.others)
     number = stretch.stop
     for block in self._colorizer.predict(small[::-1]):
@@ -357,9 +501,9 @@ class Film:
       for rgb, colours in zip(block.rgb, predicted, strict=True):
         if number < stretch.stop:  # That one is the reference itself.
           kept[number - stretch.start] = colours
-        self._done += 1
         confidence = float(colours[..., 2].mean())
-        yield Step(self._done, number, rgb, None, confidence)
+        done = self._film._count(1)
+        yield Step(done, number, rgb, None, confidence)
         number -= 1
     kept.flush()
     partial.rename(path)
@@ -380,51 +524,39 @@ class Film:
       predictions = _mixed(predictions, stretch, block.start, kept)
     with contextlib.ExitStack() as stack:
       writers = [
-        stack.enter_context(self._writer(track, block))
-        for track in self._tracks
+        stack.enter_context(self._film._writer(track, block))
+        for track in self._film._tracks
       ]
       for rgb, confidence in self._joined(predictions):
         frame = waiting.popleft()
         number = block.start + len(stamps)
         # Files of a folder keep their names.
         named = video.Frame(rgb, None, frame.name or f'{number:06d}')
-        pictures = self._pictures(frame.rgb, rgb, confidence)
+        pictures = self._film._pictures(frame.rgb, rgb, confidence)
         for writer, picture in zip(writers, pictures, strict=True):
           writer.write(named._replace(rgb=picture))
         mean = float(confidence.mean())
         stamps.append(frame.pts)
         confidences.append(round(mean, 4))
-        self._done += 1
-        yield Step(self._done, number, frame.rgb, rgb, mean)
+        yield Step(self._film._count(1), number, frame.rgb, rgb, mean)
       if len(stamps) < block.stop - block.start:
         raise UserError(
           f'the video ends at frame {block.start + len(stamps)}, but its plan '
-          f'has {self._plan.frames}: make another plan'
+          f'has {self._film._plan.frames}: make another plan'
         )
     facts = {'pts': stamps, 'confidence': confidences, 'delay': []}
-    for track in self._tracks:
-      segment = track.segment(self._part, block)
+    for track in self._film._tracks:
+      segment = track.segment(self._film._part, block)
       files.sync(segment)
       is_video = track.kind == 'video'
       facts['delay'].append(mux.delay(segment) if is_video else 0)
     if carried:
-      with open(self._file(block, '.npy'), 'wb') as file:
+      with open(self._film._file(block, '.npy'), 'wb') as file:
         np.save(file, self._colorizer.previous_lab)
-      files.sync(self._file(block, '.npy'))
-    files.write(self._file(block, '.json'), json.dumps(facts))
-    files.sync(self._file(block, '.json'))
-    self._note(block, confidences)
-
-  def _writer(self, track: _Track, block: _Block) -> video.VideoWriter:
-    form = self._source.format
-    # The true time stamps come in when all is put together.
-    return video.VideoWriter(
-      track.segment(self._part, block),
-      form._replace(width=form.width * track.columns, time_base=None),
-      overwrite=True,
-      coding=track.coding,
-      reordered=track.target.suffix.lower() != '.avi',
-    )
+      files.sync(self._film._file(block, '.npy'))
+    files.write(self._film._file(block, '.json'), json.dumps(facts))
+    files.sync(self._film._file(block, '.json'))
+    self._film._note(block, confidences)
 
   def _joined(
     self, predictions: Iterable[Any]
@@ -432,11 +564,11 @@ class Film:
     """Yields coloured frames and confidences; the device is a block ahead."""
     ready = (), ()
     for rgb, ab, confidence in predictions:
-      ab = ab * np.float32(self._options.saturation)
-      if self._options.smoothing:
+      ab = ab * np.float32(self._film._options.saturation)
+      if self._film._options.smoothing:
         ab = np.stack(
           [
-            _smoothed(*frame, self._options.smoothing)
+            _smoothed(*frame, self._film._options.smoothing)
             for frame in zip(rgb, np.asarray(ab), strict=True)
           ]
         )
@@ -444,22 +576,6 @@ class Film:
       yield from zip(*map(np.asarray, ready), strict=True)
       ready = coloured, confidence
     yield from zip(*map(np.asarray, ready), strict=True)
-
-  def _pictures(
-    self, grey: np.ndarray, rgb: np.ndarray, confidence: np.ndarray
-  ) -> Iterator[np.ndarray]:
-    """Yields what goes into each output."""
-    yield rgb
-    if self._options.compare is not None:
-      yield np.concatenate([shallow(grey), shallow(rgb)], 1)
-    if self._options.confidence is not None:
-      height, width = self._size
-      shade = cv2.resize(
-        np.uint8(255 * np.clip(confidence[..., 0], 0, 1)),
-        (width, height),
-        interpolation=cv2.INTER_LINEAR,
-      )
-      yield np.repeat(shade[..., None], 3, -1)
 
   def _picture(self, choice: Choice) -> np.ndarray:
     """Reads a reference, no larger than the networks see it."""
@@ -475,7 +591,7 @@ class Film:
 
   def _fitted(self, rgb: np.ndarray, choice: Choice) -> np.ndarray:
     """Brings a picture that is a frame to the size of frames."""
-    height, width = self._size
+    height, width = self._film._size
     aspect = rgb.shape[1] / rgb.shape[0] * height / width
     if abs(aspect - 1) > _ASPECT:
       raise UserError(
@@ -485,55 +601,13 @@ class Film:
       )
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
 
-  def _finish(self) -> None:
-    """Puts the output together and in its place."""
-    blocks = [
-      block for stretch in _stretches(self._plan) for block in _blocks(stretch)
-    ]
-    for index, track in enumerate(self._tracks):
-      segments = [track.segment(self._part, block) for block in blocks]
-      if track.kind == 'video':
-        self._join(index, track, blocks, segments)
-      elif track.kind == 'folder':
-        whole = self._part / f'{track.name}.whole'
-        whole.mkdir(exist_ok=True)
-        for segment in segments:
-          if segment.exists():  # Else moved by a run that was killed.
-            for path in segment.iterdir():
-              path.rename(whole / path.name)
-            segment.rmdir()
-        video.move(whole, track.target)
-      else:
-        video.move(segments[0], track.target)
-    shutil.rmtree(self._part)
 
-  def _join(self, index, track, blocks, segments):
-    facts = [self._facts(block) for block in blocks]
-    form = self._source.format
-    mux.join(
-      [
-        mux.Segment(segment, fact['pts'], fact['delay'][index])
-        for segment, fact in zip(segments, facts, strict=True)
-      ],
-      form._replace(width=form.width * track.columns),
-      self._source.path if self._source.kind == 'video' else None,
-      track.target,
-    )
-
-  def _note(self, block: _Block, confidences: list[float]):
-    self.confidences[block.start : block.stop] = confidences
-
-  def _facts(self, block: _Block) -> dict[str, Any]:
-    return json.loads(self._file(block, '.json').read_text())
-
-  def _is_done(self, block: _Block) -> bool:
-    return self._file(block, '.json').exists()
-
-  def _file(self, block: _Block, suffix: str) -> Path:
-    return self._part / f'{block.start:07d}{suffix}'
-
-  def _backward_file(self, stretch: Stretch) -> Path:
-    return self._part / f'{stretch.start:07d}.backwards.npy'
+def _on_disk(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+  """An array in a file; OSError where the disk has no room for all of it."""
+  array = np.lib.format.open_memmap(path, 'w+', dtype, shape)
+  with open(path, 'r+b') as file:
+    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+  return array
 
 
 class _Predicted(NamedTuple):
@@ -594,25 +668,18 @@ def shallow(rgb: np.ndarray) -> np.ndarray:
 
 
 class _Source:
-  """A video whose frames can be had from any place on.
-
-  Attributes:
-    path, kind, format: as of `video.VideoReader`.
-    lost: the same, as far as it was read.
-  """
+  """A video whose frames can be had from any place on."""
 
   def __init__(self, path: Path, deep: bool = False):
-    self._deep = deep
+    self._path, self._deep = path, deep
     self._reader = video.VideoReader(path, deep)
-    self.path, self.kind = path, self._reader.kind
-    self.format = self._reader.format
     self._position = 0
 
   def frames(self, start: int, stop: int) -> Iterator[video.Frame]:
     """Yields frames start to stop - 1."""
     if start < self._position:
       self._reader.close()
-      self._reader = video.VideoReader(self.path, self._deep)
+      self._reader = video.VideoReader(self._path, self._deep)
       self._position = 0
     self._reader.skip(start - self._position)
     self._position = stop
@@ -620,7 +687,7 @@ class _Source:
 
   def first(self) -> np.ndarray:
     """The first frame, [h, w, 3] uint8."""
-    with video.VideoReader(self.path) as reader:
+    with video.VideoReader(self._path) as reader:
       return next(reader).rgb
 
   def close(self) -> None:
