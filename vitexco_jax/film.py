@@ -394,7 +394,11 @@ class Film:
           video.move(whole, track.target)
       elif segments[0].exists():
         video.move(segments[0], track.target)
-    shutil.rmtree(self._part)
+    # At once, lest a half of it is taken for a film to go on with.
+    old = self._part.with_name(f'.{self._part.name}.old')
+    shutil.rmtree(old, ignore_errors=True)  # Of a run that was killed.
+    self._part.rename(old)
+    shutil.rmtree(old)
 
   def _join(self, index, track, blocks, segments):
     facts = [self._facts(block) for block in blocks]
