@@ -7,7 +7,9 @@
   python launch.py --mode=pretrain --images=DIR --workdir=runs/warm
   python launch.py --mode=inspect --output=OUT
   python launch.py --mode=export --workdir=runs/vitexco --output=weights/mine
+  python launch.py --mode=plan --video=IN --references=DIR --output=PLAN
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
+  python launch.py --mode=colorize --video=IN --plan=PLAN --output=OUT
   python launch.py --mode=evaluate --data=DIR --output=OUT [--predictions=DIR]
   python launch.py --mode=benchmark --output=OUT [--gallery=DIR]
   python launch.py --mode=demo --video=IN --output=DIR
@@ -43,7 +45,18 @@ _MODES = {
   'inspect': (('output',), ()),
   'pretrain': (('images',), ('workdir', 'coordinator', 'hosts', 'host')),
   'export': (('output',), ('workdir',)),
-  'colorize': (('video', 'reference', 'output'), ('checkpoint', 'overwrite')),
+  'plan': (
+    ('video', 'output'),
+    ('reference', 'references', 'gallery', 'checkpoint'),
+  ),
+  'colorize': (
+    ('video', 'output'),
+    (
+      *('reference', 'references', 'gallery', 'plan', 'checkpoint'),
+      *('overwrite', 'codec', 'bits', 'quality', 'saturation', 'smoothing'),
+      *('compare', 'confidence', 'working-size'),
+    ),
+  ),
   'evaluate': (
     ('data', 'output'),
     ('checkpoint', 'predictions', 'protocols', 'baselines', 'gallery'),
@@ -93,7 +106,8 @@ _IMAGES = flags.DEFINE_string(
 _GALLERY = flags.DEFINE_string(
   'gallery',
   None,
-  'gallery, retrieve, prepare, evaluate, benchmark: where references are found.',
+  'gallery, retrieve, prepare, plan, colorize, evaluate, benchmark: where '
+  'references are found.',
 )
 _QUERY = flags.DEFINE_string(
   'query', None, 'retrieve: an image, a video or a folder of frames.'
@@ -105,16 +119,61 @@ _BEAM = flags.DEFINE_string(
   'that prepares instead of this machine.',
 )
 _VIDEO = flags.DEFINE_string(
-  'video', None, 'colorize, demo: a video, a folder of frames, or an image.'
+  'video',
+  None,
+  'plan, colorize, demo: a video, a folder of frames, or an image.',
 )
 _REFERENCE = flags.DEFINE_multi_string(
   'reference',
   None,
-  'colorize: a colour image, or first-frame; several by giving it again.',
+  'plan, colorize: a colour image, or first-frame, for all shots, several by '
+  'giving it again; or auto: the best of --gallery for each shot.',
+)
+_REFERENCES = flags.DEFINE_string(
+  'references',
+  None,
+  'plan, colorize: a folder of colour images, or a list of them (text, or CSV '
+  'with file,frame or file,time), of which each shot takes the most similar.',
+)
+_PLAN = flags.DEFINE_string(
+  'plan', None, 'colorize: what --mode=plan wrote, perhaps edited.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'Where results go.')
 _OVERWRITE = flags.DEFINE_bool(
   'overwrite', False, 'colorize: whether an existing output may be replaced.'
+)
+_CODEC = flags.DEFINE_string(
+  'codec', 'h264', 'colorize: h264, hevc, ffv1 (without loss) or prores.'
+)
+_BITS = flags.DEFINE_integer(
+  'bits', None, 'colorize: 8, 10 or 16 to a channel, as codec or PNG have them.'
+)
+_QUALITY = flags.DEFINE_integer(
+  'quality',
+  None,
+  'colorize: of h264 and hevc the crf, 0 (best) to 51; of prores the profile, '
+  '0 (proxy) to 3 (HQ).',
+)
+_WORKING_SIZE = flags.DEFINE_string(
+  'working-size',
+  None,
+  "colorize: HEIGHTxWIDTH within which colours are predicted; by default the weights' "
+  'own, or less where memory is short.',
+)
+_SATURATION = flags.DEFINE_float(
+  'saturation', 1.0, 'colorize: what colours are multiplied by.'
+)
+_SMOOTHING = flags.DEFINE_float(
+  'smoothing',
+  0.0,
+  "colorize: strength of the filter that holds colours to the frame's edges; "
+  '500 is usual.',
+)
+_COMPARE = flags.DEFINE_string(
+  'compare', None, 'colorize: a video of grey and coloured side by side.'
+)
+_CONFIDENCE = flags.DEFINE_string(
+  'confidence', None, 'colorize: a video of how sure the matching is.'
 )
 _DATA = flags.DEFINE_string(
   'data',
@@ -155,9 +214,30 @@ def main(argv: Sequence[str]) -> None:
   check_flags(_MODE.value, overrides)
 
   def colorizer():
-    from vitexco_jax.colorize import VideoColorizer
+    from vitexco_jax import checkpoint
+    from vitexco_jax.colorize import VideoColorizer, working_size
 
-    return VideoColorizer.from_checkpoint(_CHECKPOINT.value, overrides)
+    # Of the weights' retrieval nothing depends here, and old ones have none.
+    ours = {
+      x: y for x, y in overrides.items() if not x.startswith('retrieval.')
+    }
+    if 'use.size' not in ours:
+      usual = checkpoint.load_config(_CHECKPOINT.value).use.size
+      ours['use.size'] = working_size(_WORKING_SIZE.value, tuple(usual))
+    return VideoColorizer.from_checkpoint(_CHECKPOINT.value, ours)
+
+  def comparing():
+    """The config that says how pictures are compared with shots."""
+    from vitexco_jax import checkpoint
+
+    found = config
+    if not flags.FLAGS['config'].present:
+      variant = checkpoint.load_config(_CHECKPOINT.value).variant
+      found = load_config(f'{_CONFIG.default}:{variant}')
+      found.update_from_flattened_dict(overrides)
+    if not found.train.vit_weights:
+      found.train.init = _CHECKPOINT.value  # Its own ViT, then.
+    return found
 
   if _COORDINATOR.value:
     from vitexco_jax import hosts
@@ -199,15 +279,39 @@ def main(argv: Sequence[str]) -> None:
     from vitexco_jax.export import export_run
 
     export_run(Path(_WORKDIR.value), Path(_OUTPUT.value))
+  elif _MODE.value == 'plan':
+    from vitexco_jax.plan import plan_film
+
+    plan_film(
+      comparing(),
+      Path(_VIDEO.value),
+      _REFERENCE.value or (),
+      Path(_OUTPUT.value),
+      _path(_REFERENCES.value),
+      _path(_GALLERY.value),
+    )
   elif _MODE.value == 'colorize':
     from vitexco_jax.colorize import colorize
+    from vitexco_jax.film import Options
+    from vitexco_jax.video import Coding
 
     colorize(
       colorizer(),
       Path(_VIDEO.value),
-      _REFERENCE.value,
+      _REFERENCE.value or (),
       Path(_OUTPUT.value),
       _OVERWRITE.value,
+      Options(
+        Coding(_CODEC.value, _BITS.value, _QUALITY.value),
+        _SATURATION.value,
+        _SMOOTHING.value,
+        _path(_COMPARE.value),
+        _path(_CONFIDENCE.value),
+      ),
+      plan_path=_path(_PLAN.value),
+      references=_path(_REFERENCES.value),
+      gallery=_path(_GALLERY.value),
+      config=comparing(),
     )
   elif _MODE.value == 'evaluate':
     from vitexco_jax import evaluate
@@ -325,6 +429,8 @@ def check_flags(mode: str, overrides: Collection[str]):
       raise UserError(f'--mode={mode} needs --{name}')
   if mode == 'prepare' and not (flags.FLAGS.videos or flags.FLAGS.images):
     raise UserError('--mode=prepare needs --videos, --images or both')
+  if mode in ('plan', 'colorize'):
+    _check_references(mode)
   for name in ('hosts', 'host'):
     if flags.FLAGS[name].present and not flags.FLAGS.coordinator:
       raise UserError(f'--{name} needs --coordinator')
@@ -333,6 +439,24 @@ def check_flags(mode: str, overrides: Collection[str]):
       '--mode=export takes the config of the run as it is: leave out '
       + ', '.join(f'--config.{name}' for name in overrides)
     )
+
+
+def _check_references(mode: str):
+  """Checks that it is said in one way where colours come from."""
+  ways = ['reference', 'references', 'plan'][: 3 if mode == 'colorize' else 2]
+  given = [name for name in ways if flags.FLAGS[name].value]
+  named = [f'--{name}' for name in given or ways]
+  if not given:
+    raise UserError(
+      f'--mode={mode} needs {", ".join(named[:-1])} or {named[-1]}'
+    )
+  if len(given) > 1:
+    raise UserError(f'{" and ".join(named)} exclude one another: give one')
+  automatic = 'auto' in (flags.FLAGS.reference or ())
+  if automatic and len(flags.FLAGS.reference) > 1:
+    raise UserError('--reference=auto stands alone: leave out the others')
+  if automatic != bool(flags.FLAGS.gallery):
+    raise UserError('--reference=auto and --gallery need one another')
 
 
 def _values(

@@ -183,7 +183,9 @@ def _small(config):
   config.model.feature_transform.width = 0.25
   config.model.correspondence.levels = (3, 4, 5)
   config.model.correspondence.width = 0.5
-  config.model.correspondence.temperature = 0.02  # 0.13 dB over 0.01, see there.
+  config.model.correspondence.temperature = (
+    0.02  # 0.13 dB over 0.01, see there.
+  )
   config.model.colorizer.width = 0.25
   # InstanceNorms take out how strong a colour is; learning to carry that past them
   # takes far longer than a CPU trains. And what moves is told from what is new by

@@ -1,5 +1,6 @@
 """Colouring: blocks, sizes, what is kept of a frame, and bad input."""
 
+import itertools
 from fractions import Fraction
 
 import av
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from skimage import color as skcolor
 
-from vitexco_jax import colorize, video
+from vitexco_jax import colorize, film, plan, video
 from vitexco_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -318,10 +319,8 @@ def test_clips_over_two_devices_equal_one(tiny_weights):
   ]
   devices = jax.local_devices()
   assert len(devices) == 2
-  on_each = [
-    colorize.VideoColorizer.from_checkpoint(tiny_weights, device=device)
-    for device in devices
-  ]
+  colorizer = colorize.VideoColorizer.from_checkpoint(tiny_weights)
+  on_each = [colorizer.on(device) for device in devices]
   on_one = list(colorize.colorize_clips(on_each[:1], clips))
   on_two = list(colorize.colorize_clips(on_each, clips))
   assert [x.shape for x in on_two] == [(n, *SIZE, 3) for n in lengths]
@@ -341,3 +340,56 @@ def test_a_bad_clip_is_said_where_its_frames_would_have_come(colorizer):
   assert next(coloured).shape == (1, *SIZE, 3)
   with pytest.raises(ValueError, match='expected .* uint8'):
     next(coloured)
+
+
+@pytest.mark.parametrize(
+  'text, free, expected',
+  [
+    ('112x192', 0, (112, 192)),
+    (None, 10**12, (224, 384)),
+    (None, 2 * 8 * 1600 * 224 * 384 // 4, (112, 192)),
+    (None, 0, (32, 32)),
+  ],
+)
+def test_the_working_size_is_as_told_or_fits(monkeypatch, text, free, expected):
+  monkeypatch.setattr(colorize, '_BLOCK', 8)
+  monkeypatch.setattr(colorize, '_free_memory', lambda: free)
+  assert colorize.working_size(text, (224, 384)) == expected
+
+
+def test_a_working_size_that_is_none_is_refused():
+  for text in ('112', '112,192', '-1x5', 'x'):
+    with pytest.raises(UserError, match='--working-size=.* write HEIGHTxWIDTH'):
+      colorize.working_size(text, (224, 384))
+  assert colorize._free_memory() > 1e6
+
+
+def test_a_stopped_film_goes_on_to_the_same_file(
+  tmp_path, colorizer, reference, monkeypatch
+):
+  monkeypatch.setattr(film, '_BLOCK', 3)
+  path = _write(tmp_path / 'in.mkv', _frames(7))
+  made = plan.same_for_all(plan.survey(path), [reference])
+  list(film.Film([colorizer], path, made, tmp_path / 'whole.mp4').run())
+  again = tmp_path / 'again.mp4'
+  for stop in (2, 5, 8):
+    run = film.Film([colorizer], path, made, again).run()
+    seen = list(itertools.islice(run, stop))
+    run.close()
+  assert [step.number for step in seen] == [3, 4, 5, 6]
+  assert again.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
+
+
+def test_two_devices_give_the_frames_of_one(tmp_path, colorizer, reference):
+  path = _write(tmp_path / 'in.mkv', _frames(6))
+  surveyed = plan.survey(path)
+  half = plan.Shot(0, 3, (plan.Choice(reference),))
+  made = surveyed.plan._replace(shots=(half, half._replace(start=3, stop=6)))
+  found = []
+  for count in (1, 2):
+    colorizers = [colorizer.on(device) for device in jax.devices()[:count]]
+    assert len(colorizers) == count
+    output = tmp_path / f'out{count}'
+    list(film.Film(colorizers, path, made, output).run())
+    found.append([video.read_image(x) for x in sorted(output.iterdir())])
+  np.testing.assert_array_equal(*found)

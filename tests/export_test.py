@@ -58,20 +58,22 @@ def test_programs_equal_the_networks(
     return generator.apply({'params': params}, *arguments, method=method)
 
   @jax.jit
-  def colorize_block(luminance, references, previous_lab):
+  def colorize_block(luminance, references, previous_lab, backward_flow):
     return colorize_clip(
       functools.partial(apply, method='colorize_frame'),
       luminance,
       apply(luminance, competing(references), method='guide'),
       previous_lab,
+      backward_flow=backward_flow,
     )
 
   pictures = [_random(b, *reference_size, 3, seed=i) for i in range(count)]
   luminance = 60 * _random(b, t, *size, 1, seed=8) - 30
   previous_lab = 20 * _random(b, *size, 3, seed=9)
+  backward_flow = 4 * _random(b, t, *size, 2, seed=10) - 2
   encode = jax.jit(functools.partial(apply, method='encode_reference'))
   wanted = [encode(rgb) for rgb in pictures]
-  ab, last_lab = colorize_block(luminance, wanted, previous_lab)
+  ab, last_lab = colorize_block(luminance, wanted, previous_lab, backward_flow)
   assert np.ptp(ab) > 10
 
   found = [call('encode_reference', rgb=rgb) for rgb in pictures]
@@ -84,6 +86,7 @@ def test_programs_equal_the_networks(
     keys=np.concatenate([x['keys'] for x in found], 1),
     ab=np.concatenate([x['ab'] for x in found], 1),
     previous_lab=previous_lab,
+    backward_flow=backward_flow,
   )
   # The matching's softmax makes 100 times of what rounding leaves.
   for found, wanted in (
@@ -94,20 +97,38 @@ def test_programs_equal_the_networks(
     assert error.max() < 0.1 and error.mean() < 1e-3
 
 
-def test_runner_equals_the_library(exported, tmp_path):
+@pytest.mark.parametrize('moves', [True, False])
+def test_runner_equals_the_library(exported, tmp_path, moves):
   """Upright frames that are shrunk, padded, and more than a block."""
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (9, 150, 90, 3), np.uint8)
   reference = rng.integers(0, 256, (50, 60, 3), np.uint8)
   colorizer = colorize.VideoColorizer.from_checkpoint(exported)
-  colorizer.set_reference(reference)
-  expected = np.stack(list(colorizer.colorize(frames)))
+  seen = []
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    estimate = colorize.VideoColorizer._backward_flow
+
+    def note(self, luminance):
+      seen.append(estimate(self, luminance))
+      return seen[-1]
+
+    monkeypatch.setattr(colorize.VideoColorizer, '_backward_flow', note)
+    expected = []
+    for rgb in frames:
+      if not (moves and expected):
+        colorizer.set_reference(reference)
+      expected += colorizer.colorize([rgb])
 
   np.save(tmp_path / 'frames.npy', frames)
   np.save(tmp_path / 'reference.npy', reference)
-  names = [f'{tmp_path}/{x}.npy' for x in ('frames', 'reference', 'coloured')]
+  np.save(tmp_path / 'flow.npy', np.concatenate(seen, 1)[0])
+  names = ['frames', 'reference', 'coloured'] + ['flow'] * moves
   subprocess.run(
-    [sys.executable, exported / 'stablehlo/run.py', *names],
+    [
+      sys.executable,
+      exported / 'stablehlo/run.py',
+      *(f'{tmp_path}/{name}.npy' for name in names),
+    ],
     cwd=tmp_path,  # From where Vitexco is not seen.
     env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
     check=True,
@@ -151,7 +172,8 @@ def test_says_its_versions(exported):
   [
     ('model.dtype', 'bfloat16'),
     ('model.feature_transform.kind', 'bilinear'),
-    ('model.colorizer.residual', False),
+    ('model.colorizer.residual', ''),
+    ('model.stem', 'efficientnet_lite0'),
     ('model.vit.variant', 'Ti/8'),
     ('use.temperature', 0.0),
   ],

@@ -107,7 +107,33 @@ def test_overrides(arguments, name, value):
     (['--mode=inspect'], '--mode=inspect needs --output'),
     (['--mode=pretrain'], '--mode=pretrain needs --images'),
     (['--hosts=2', '--host=0'], '--hosts needs --coordinator'),
-    (['--mode=colorize', '--video=x'], '--mode=colorize needs --reference'),
+    (['--mode=colorize', '--video=x'], '--mode=colorize needs --output'),
+    (
+      ['--mode=colorize', '--video=x', '--output=y'],
+      'needs --reference, --references or --plan',
+    ),
+    (
+      ['--mode=plan', '--video=x', '--output=y'],
+      '--mode=plan needs --reference or --references',
+    ),
+    (
+      [
+        *('--mode=colorize', '--video=x', '--output=y'),
+        *('--reference=z', '--plan=p'),
+      ],
+      '--reference and --plan exclude one another',
+    ),
+    (
+      ['--mode=plan', '--video=x', '--output=y', '--reference=auto'],
+      '--reference=auto and --gallery need one another',
+    ),
+    (
+      [
+        *('--mode=plan', '--video=x', '--output=y', '--gallery=g'),
+        *('--reference=auto', '--reference=z'),
+      ],
+      '--reference=auto stands alone',
+    ),
     (
       ['--mode=colorize', '--videos=x'],
       '--mode=colorize does not know --videos; did you mean --video?',

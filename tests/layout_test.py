@@ -11,10 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
   'structs errors files color sizes flow video strips blocked shots quality'
-  ' stills weight_files lpips_weights hosts pictures report stablehlo_runner',
+  ' stills weight_files lpips_weights hosts pictures report mux'
+  ' stablehlo_runner',
   'models losses metrics',
   'augment records retrieval data checkpoint vit_weights log loop views'
-  ' baselines clips',
+  ' baselines clips plan film',
   'train pretrain evaluate colorize prepare export benchmark demo gallery'
   ' retrieve inspect_records',
 )

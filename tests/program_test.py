@@ -155,6 +155,41 @@ def test_colours_a_video(exported):
   assert 'out/shapes.mp4 exists' in _refused(exported, *arguments)
 
 
+def test_a_plan_is_made_and_followed(exported):
+  stills = exported / 'stills'
+  stills.mkdir()
+  with video.VideoReader(exported / 'clips/shapes.mp4') as reader:
+    for number, frame in enumerate(reader):
+      if number == 3:
+        video.write_image(stills / 'ref_00003.png', frame.rgb)
+  out = _call(
+    exported,
+    '--mode=plan',
+    '--video=clips/shapes.mp4',
+    '--references=stills',
+    '--output=plan.json',
+    '--checkpoint=weights/mine',
+    '--config.retrieval.network=vit',
+  )
+  assert 'ref_00003.png (frame 3)' in out and (exported / 'plan.jpg').exists()
+  _call(
+    exported,
+    '--mode=colorize',
+    '--video=clips/shapes.mp4',
+    '--plan=plan.json',
+    '--output=out/planned.mkv',
+    '--checkpoint=weights/mine',
+    '--codec=ffv1',
+    '--compare=out/compare.mp4',
+    '--working-size=32x48',
+  )
+  for name, width in (('planned.mkv', 96), ('compare.mp4', 192)):
+    with video.VideoReader(exported / 'out' / name) as reader:
+      assert reader.format.width == width
+      assert len(list(reader)) == FRAMES
+  assert not (exported / 'out/planned.mkv.part').exists()
+
+
 def test_evaluates_the_clips(exported):
   out = _call(
     exported,

@@ -524,13 +524,113 @@ def test_written_video_is_bt709_limited_and_says_so(tmp_path):
   assert abs((luma - expected).mean()) < 0.2
 
 
+@pytest.mark.parametrize('codec', video.CODECS)
+@pytest.mark.parametrize('height, width', [(48, 64), (47, 63)])
+@pytest.mark.parametrize('bits', [8, 10, 16])
+def test_codecs_and_depths(tmp_path, codec, bits, height, width):
+  coding = video.Coding(codec, bits)
+  path = tmp_path / ('a.mov' if codec == 'prores' else 'a.mkv')
+  if bits not in video._CODECS[codec].pixels:
+    with pytest.raises(UserError, match=f'--bits={bits} is not known'):
+      VideoWriter(path, Format(height, width), coding=coding)
+    return
+  # A ramp far finer than 8 bits.
+  ramp = np.linspace(20_000, 24_000, height * width).reshape(height, width)
+  rgb = np.repeat(np.uint16(ramp)[..., None], 3, -1)
+  frame = rgb if coding.deep else np.uint8(np.round(rgb / 257))
+  _write(path, [frame] * 3, coding=coding)
+  with VideoReader(path, deep=True) as reader:
+    found = [frame.rgb for frame in reader]
+  assert len(found) == 3 and found[0].dtype == np.uint16
+  error = np.abs(np.float64(found) - rgb).mean()
+  if codec == 'ffv1' and bits == 16:
+    assert error == 0
+  else:
+    assert error < (160 if bits == 8 else 50)  # By rounding, twice.
+  with av.open(str(path)) as container:
+    (stream,) = container.streams.video
+    assert stream.codec_context.name == codec
+    assert stream.format.components[0].bits == bits
+
+
+def test_lossless_is_lossless(tmp_path):
+  coding = video.Coding('ffv1')
+  frames = [_blocks(seed=i) for i in range(3)]
+  back, _ = _read(_write(tmp_path / 'a.mkv', frames, coding=coding))
+  np.testing.assert_array_equal([frame.rgb for frame in back], frames)
+
+
+def test_quality_is_followed(tmp_path):
+  sizes = []
+  for quality in (10, 40):
+    path = tmp_path / f'{quality}.mp4'
+    _write(path, _moving(10), coding=video.Coding(quality=quality))
+    sizes.append(path.stat().st_size)
+  assert sizes[0] > 1.5 * sizes[1]
+
+
+@pytest.mark.parametrize(
+  'name, coding, sentence',
+  [
+    ('a.mp4', ('h265',), '--codec=h265 is unknown; known are h264, hevc'),
+    ('a.mp4', ('ffv1',), '--codec=ffv1 does not go into .*: name it .mkv'),
+    ('a.mp4', ('prores',), 'name it .mov or .mkv'),
+    ('a.mkv', ('ffv1', 8, 3), '--codec=ffv1 is without loss'),
+    ('a.mkv', ('h264', 8, 52), '--quality=52 must be from 0 to 51'),
+    ('frames', ('ffv1',), 'frames is no video: leave out --codec'),
+    ('frames', ('h264', 10), '--bits=10 is not known for .*frames'),
+    ('a.jpg', ('h264', 16), '--bits=16 is not known for .*jpg'),
+  ],
+)
+def test_codings_that_do_not_go_are_refused(tmp_path, name, coding, sentence):
+  with pytest.raises(UserError, match=sentence):
+    VideoWriter(tmp_path / name, Format(48, 64), coding=video.Coding(*coding))
+  assert not list(tmp_path.iterdir())
+
+
+def test_16_bit_frames_to_files_and_back(tmp_path):
+  rng = np.random.default_rng(0)
+  rgb = rng.integers(0, 1 << 16, (48, 64, 3), np.uint16)
+  _write(tmp_path / 'out', [rgb, rgb + 1], coding=video.Coding(bits=16))
+  with VideoReader(tmp_path / 'out', deep=True) as reader:
+    found = [frame.rgb for frame in reader]
+  np.testing.assert_array_equal(found, [rgb, rgb + 1])
+
+
+def test_10_bit_video_is_read_finer_than_8(tmp_path):
+  y = np.linspace(400, 440, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).round()
+  planes = [y, np.full_like(y, 512), np.full_like(y, 512)]
+  path = _save_planes(tmp_path / 'a.mkv', planes, 'yuv444p10le', BT709)
+  with VideoReader(path, deep=True) as reader:
+    rgb = next(reader).rgb
+  expected = (y - 64) / 876 * 65535
+  np.testing.assert_allclose(rgb[..., 1], expected, atol=8)
+  assert len(np.unique(rgb)) >= 40  # 8 bits would have 12 levels.
+
+
+@pytest.mark.parametrize('count', [0, 1, 7, 39])
+def test_skipped_frames_are_as_if_read(tmp_path, count):
+  path = _save(tmp_path / 'a.mkv', _moving(40))
+  whole, _ = _read(path)
+  with VideoReader(path) as reader:
+    reader.skip(count)
+    rest = list(reader)
+  assert [frame.pts for frame in rest] == [frame.pts for frame in whole[count:]]
+  np.testing.assert_array_equal(rest[0].rgb, whole[count].rgb)
+
+
 def test_tags_and_pixel_aspect_are_handed_on(tmp_path):
   form = Format(
-    HEIGHT, WIDTH, pixel_aspect=Fraction(16, 15), primaries=6, transfer=6
+    HEIGHT,
+    WIDTH,
+    pixel_aspect=Fraction(16, 15),
+    primaries=6,
+    transfer=6,
+    matrix=6,
   )
   path = _write(tmp_path / 'a.mp4', _moving(2), form)
   _, reader = _read(path)
-  assert reader.format[4:] == (Fraction(16, 15), 6, 6)
+  assert reader.format[4:] == (Fraction(16, 15), 6, 6, 6)
 
 
 @pytest.mark.parametrize('start', [0, 777])

@@ -70,8 +70,8 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
 
 @jax.jit
 def uint8_to_lab(rgb: jax.Array) -> jax.Array:
-  """Converts sRGB in whole levels, [..., 3] uint8, to CIE Lab, [..., 3]."""
-  return rgb_to_lab(rgb.astype(jnp.float32) / 255.0)
+  """Converts sRGB in levels, [..., 3] uint8 (or uint16), to CIE Lab, [..., 3]."""
+  return rgb_to_lab(rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max)
 
 
 @jax.jit

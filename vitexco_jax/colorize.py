@@ -15,11 +15,16 @@ cut in two gives the same frames as the whole.
 
 import collections
 import concurrent.futures
+import copy
 import functools
+import hashlib
 import itertools
 import math
+import os
 import queue
+import re
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,37 +35,88 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import checkpoint, color, flow, sizes, video
+from vitexco_jax import (
+  checkpoint,
+  color,
+  film,
+  flow,
+  plan,
+  sizes,
+  strips,
+  video,
+)
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import (
   Generator,
   colorize_clip,
   competing,
 )
-
-FIRST_FRAME = 'first-frame'
+from vitexco_jax.plan import FIRST_FRAME
 
 _BLOCK = 8  # Frames at a time ...
 _BLOCK_PIXELS = 2**22  # ... unless they are large.
+# That a pixel of the working size and frame takes: twice XLA's own figure of the
+# paper's networks, 800.
+_PIXEL_BYTES = 1600
+_PREVIEW_SECONDS = 5.0
+_PREVIEW_COLUMNS = 4
 _GREY_BELOW = 1.0  # Mean chroma, in Lab, of a picture without colour.
+
+
+def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
+  """The working size that is asked for, or that the memory allows.
+
+  That is the usual one, which weights were trained for, or as much of it as lets
+  a block of frames take half of the memory that is free: of the GPU, if there is
+  one.
+
+  Args:
+    text: HEIGHTxWIDTH; None: not asked for.
+    usual: (height, width).
+
+  Raises:
+    UserError: the text is no size.
+  """
+  if text is not None:
+    found = re.fullmatch(r'(\d+)x(\d+)', text)
+    if not found:
+      raise UserError(
+        f'--working-size={text} is no size: write HEIGHTxWIDTH, as in 224x384'
+      )
+    return int(found[1]), int(found[2])
+  free = _free_memory()
+  scale = math.sqrt(free / 2 / (_BLOCK * math.prod(usual) * _PIXEL_BYTES))
+  if scale >= 1:
+    return usual
+  return tuple(
+    max(2, int(side * scale / sizes.TOKEN + 1e-6)) * sizes.TOKEN
+    for side in usual
+  )
+
+
+def _free_memory() -> int:
+  """Bytes that the device can still take."""
+  stats = jax.local_devices()[0].memory_stats()
+  if stats is None:  # A CPU.
+    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return stats['bytes_limit'] - stats['bytes_in_use']
+
+
+class Prediction(NamedTuple):
+  """A block of frames with their colours, at the working size."""
+
+  rgb: np.ndarray  # [t, H, W, 3] uint8 or uint16, as they came.
+  ab: jax.Array  # [t, h, w, 2]
+  confidence: jax.Array  # [t, h, w, 1], in [-1, 1].
 
 
 class VideoColorizer:
   """Colours frames after a reference; holds the frame before."""
 
   def __init__(
-    self,
-    params: Mapping[str, Any],
-    config: ml_collections.ConfigDict,
-    device: jax.Device | None = None,
+    self, params: Mapping[str, Any], config: ml_collections.ConfigDict
   ):
-    """Takes the generator's parameters and the config that they belong to.
-
-    Args:
-      params: the parameters.
-      config: their config.
-      device: where to compute; None leaves it to JAX.
-    """
+    """Takes the generator's parameters and the config that they belong to."""
     if min(config.use.size) < 2 * sizes.TOKEN:
       raise UserError(
         f'config.use.size={tuple(config.use.size)} must be at least '
@@ -69,20 +125,17 @@ class VideoColorizer:
     self.config = config
     generator = make_generator(config)
     # Compiled anew for each working size, the first argument left.
-    self._encode_reference, self._colorize_frames = (
+    self._encode_reference, self._predict_frames = (
       jax.jit(functools.partial(function, generator), static_argnums=0)
-      for function in (_encode_reference, _colorize_frames)
+      for function in (_encode_reference, _predict_frames)
     )
     self._blends = config.model.colorizer.residual == 'blend'
-    self._variables = jax.device_put({'params': params}, device)
+    self._variables = jax.device_put({'params': params})
     self._reference = None
 
   @classmethod
   def from_checkpoint(
-    cls,
-    path: str | Path,
-    overrides: Mapping[str, Any] | None = None,
-    device: jax.Device | None = None,
+    cls, path: str | Path, overrides: Mapping[str, Any] | None = None
   ) -> 'VideoColorizer':
     """Loads an export, or the newest checkpoint of a work directory.
 
@@ -90,7 +143,6 @@ class VideoColorizer:
       path: the folder.
       overrides: values to change in its config, such as `{'use.size': (112,
         192)}`.
-      device: where to compute; None leaves it to JAX.
 
     Raises:
       UserError: missing, partial, of another architecture, or without a setting
@@ -109,7 +161,14 @@ class VideoColorizer:
           ) from error
       expected = checkpoint.abstract_params(config)
       checkpoint.check_params(params, expected, f'{path}, as it is set here,')
-    return cls(params, config, device)
+    return cls(params, config)
+
+  def on(self, device: jax.Device) -> 'VideoColorizer':
+    """Another of the same weights, on a device; it needs its own reference."""
+    other = copy.copy(self)
+    other._variables = jax.device_put(self._variables, device)
+    other._reference = None
+    return other
 
   def set_reference(self, *rgb: np.ndarray, first_frame: bool = False) -> None:
     """Takes references and starts afresh.
@@ -135,27 +194,68 @@ class VideoColorizer:
       ]
     )
 
+  @property
+  def fingerprint(self) -> str:
+    """Equal for the same weights."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(self._variables):
+      digest.update(np.asarray(leaf))
+    return digest.hexdigest()[:16]
+
+  @property
+  def previous_lab(self) -> np.ndarray:
+    """The frame before the next, [1, h, w, 3], once a frame was coloured."""
+    return np.asarray(self._previous_lab)
+
+  def resume(
+    self, previous_lab: np.ndarray, frame_size: tuple[int, int]
+  ) -> None:
+    """Goes on after a frame that was coloured earlier by the same reference.
+
+    Args:
+      previous_lab: the property of that time; comes after `set_reference`.
+      frame_size: (height, width) of the frames.
+    """
+    self._frame_size = frame_size
+    self._carry_on_from(previous_lab)
+
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Colours frames, lazily; the next call goes on where this one stopped.
 
     Args:
-      frames: [h, w, 3] uint8 each, all of one size; only their L is looked at.
+      frames: [h, w, 3] uint8 each, or uint16, all of one size; only their L is
+        looked at.
 
     Yields:
-      For each, [h, w, 3] uint8: its L with predicted colours.
+      For each, [h, w, 3] of its type: its L with predicted colours.
 
     Raises:
       ValueError: no reference is set, or a frame is of another size.
     """
-    if self._reference is None:
-      raise ValueError('set_reference comes before colorize')
     # While the device colours a block, the one before it goes out.
     ready = ()
-    for block in self._blocks(frames):
-      coloured = self._colorize_block(block)
+    for block in self.predict(frames):
+      coloured = sizes.join_frames(block.rgb, block.ab)
       yield from np.asarray(ready)
       ready = coloured
     yield from np.asarray(ready)
+
+  def predict(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
+    """As `colorize`, but yields colours as the networks predict them.
+
+    Args:
+      frames: as of `colorize`.
+
+    Yields:
+      Blocks of frames with their colours, which the device may still be at.
+
+    Raises:
+      ValueError: as `colorize`.
+    """
+    if self._reference is None:
+      raise ValueError('set_reference comes before colorize')
+    for block in self._blocks(frames):
+      yield self._predict_block(block)
 
   def _blocks(self, frames):
     """Full blocks; what is left at the end one by one, as two programs serve."""
@@ -168,7 +268,7 @@ class VideoColorizer:
       else:
         yield from ([frame] for frame in block)
 
-  def _colorize_block(self, block):
+  def _predict_block(self, block):
     for rgb in block:
       _check(rgb)
       if self._frame_size is None:
@@ -178,27 +278,28 @@ class VideoColorizer:
           f'a frame of {rgb.shape[:2]} after frames of {self._frame_size}'
         )
     rgb = np.stack(block)
-    luminance = _shrink(self._working_size(block[0]), rgb)
-    coloured, self._previous_lab = self._colorize_frames(
-      self._working_size(block[0]),
+    size = self._working_size(rgb[0])
+    luminance = _shrink(size, rgb)
+    ab, confidence, self._previous_lab = self._predict_frames(
+      size,
       self._variables,
       self._reference,
       self._previous_lab,
-      rgb,
       luminance,
       self._backward_flow(luminance) if self._blends else None,
     )
-    return coloured
+    return Prediction(rgb, ab, confidence)
 
   def _backward_flow(self, luminance):
     """From each frame of [t, h, w, 1] to the one before: [1, t, h, w, 2]."""
-    greys = np.uint8(np.round((np.asarray(luminance) + 50.0) * 2.55))
-    if self._previous_grey is None:  # There is none: any flow will do.
-      self._previous_grey = greys[0]
-    before = [self._previous_grey, *greys[:-1]]
+    greys = [self._previous_grey, *_grey(luminance)]
     self._previous_grey = greys[-1]
-    steps = map(flow.backward_flow, greys, before)
-    return np.stack(list(steps))[None]
+    return np.stack(
+      [
+        flow.backward_flow(grey, previous)
+        for previous, grey in itertools.pairwise(greys)
+      ]
+    )[None]
 
   def _start(self, rgb):
     """Learns the frames' size, and so that of the frame before the first."""
@@ -211,8 +312,11 @@ class VideoColorizer:
       raise ValueError(
         f'the first frame is {self._frame_size}, not the size of the reference'
       )
-    self._previous_lab = lab
-    self._previous_grey = None
+    self._carry_on_from(lab)
+
+  def _carry_on_from(self, previous_lab):
+    self._previous_lab = previous_lab
+    self._previous_grey = _grey(previous_lab[0, ..., :1])
 
   def _working_size(self, rgb):
     return sizes.within(rgb.shape[:2], self.config.use.size)
@@ -276,65 +380,105 @@ def make_generator(config: ml_collections.ConfigDict) -> Generator:
   return model.clone(correspondence=settings)
 
 
+_DEFAULT_OPTIONS = film.Options()
+
+
 def colorize(
   colorizer: VideoColorizer,
   video_path: Path,
-  references: Sequence[str],
+  pictures: Sequence[str],
   output: Path,
   overwrite: bool = False,
+  options: film.Options = _DEFAULT_OPTIONS,
+  *,
+  plan_path: Path | None = None,
+  references: Path | None = None,
+  gallery: Path | None = None,
+  config: ml_collections.ConfigDict | None = None,
 ) -> None:
   """Colours a video file, a folder of frames, or an image.
 
   Args:
     colorizer: the networks.
     video_path: what to colour.
-    references: colour pictures, or `first-frame` for the video's own.
+    pictures: colour pictures for all shots, `first-frame` for the video's own,
+      or `auto` alone; empty where another way is given.
     output: a video file, a folder or an image.
     overwrite: whether an existing output is replaced.
+    options: what the output is to be like.
+    plan_path: a plan to follow.
+    references: what shots choose from; see `plan.list_references`.
+    gallery: where `auto` looks.
+    config: its `retrieval` says how pictures are compared, for the two ways before.
 
   Raises:
     UserError: an input cannot be used or the output cannot be written.
   """
-  first_frame = FIRST_FRAME in references
-  pictures = [_read_reference(name, video_path) for name in references]
-  if first_frame:  # It leads, so that its colours are carried on.
-    first = references.index(FIRST_FRAME)
-    pictures.insert(0, pictures.pop(first))
-  with video.VideoReader(video_path) as reader:
-    waiting = collections.deque()  # Frames that are being coloured.
-
-    def grey():
-      for frame in video.prefetch(reader, 2 * _BLOCK):
-        waiting.append(frame)
-        yield frame.rgb
-
-    with (
-      video.VideoWriter(output, reader.format, overwrite) as writer,
-      tqdm.tqdm(total=reader.num_frames, unit='frame') as bar,
-    ):
-      colorizer.set_reference(*pictures, first_frame=first_frame)
-      for rgb in colorizer.colorize(grey()):
-        writer.write(waiting.popleft()._replace(rgb=rgb))
-        bar.update()
-  if reader.lost:
+  options.check(output)
+  video.check_free(output, overwrite)
+  if plan_path is not None:
+    made = plan.read(plan_path)
+  else:
+    plan.check_sources(pictures, references)
+    surveyed = plan.survey_with_bar(video_path)
+    made = plan.make_plan(config, surveyed, pictures, references, gallery)
+    plan.check(os.fspath(video_path), made)
+    if references is not None or gallery is not None:
+      print(plan.table(made))
+  _warn_of_grey(made, video_path)
+  devices = jax.local_devices()[: len(made.shots)]
+  colorizers = [colorizer.on(device) for device in devices]
+  job = film.Film(colorizers, video_path, made, output, overwrite, options)
+  for missing in job.left_out:
+    print(f'warning: left out of {missing}', file=sys.stderr)
+  preview = _Preview(film.part_folder(output) / 'preview.jpg')
+  print(f'To look at while it runs: {preview.path}')
+  with tqdm.tqdm(total=film.count_steps(made), unit='frame') as bar:
+    for step in job.run():
+      if not bar.n:  # What an earlier run has done does not count as speed.
+        bar.initial = bar.n = step.done - 1
+      bar.update(step.done - bar.n)
+      preview.show(step)
+  for start, stop in job.unsure():
+    first, last = (
+      plan.clock(number / made.frame_rate) for number in (start, stop - 1)
+    )
     print(
-      f'warning: {video_path} is broken: {reader.lost} frames could not be '
-      'read, the others are coloured',
+      f'warning: from {first} to {last} (frames {start} to {stop - 1}) the '
+      'references do not match well: give one more, bound to a frame there',
       file=sys.stderr,
     )
 
 
-def _read_reference(name: str, video_path: Path) -> np.ndarray:
-  if name == FIRST_FRAME:
-    with video.VideoReader(video_path) as reader:
-      rgb = next(reader).rgb
-  else:
-    rgb = video.read_image(name)
-  if is_grey(rgb):
-    print(
-      f'warning: the reference {name} has no colour to give', file=sys.stderr
-    )
-  return rgb
+class _Preview:
+  """The newest pictures, refreshed every few seconds."""
+
+  def __init__(self, path: Path):
+    self.path = path
+    self._columns = collections.deque(maxlen=_PREVIEW_COLUMNS)
+    self._due = 0.0
+
+  def show(self, step: film.Step) -> None:
+    if step.rgb is None or time.monotonic() < self._due:
+      return
+    self._due = time.monotonic() + _PREVIEW_SECONDS
+    self._columns.append([film.shallow(step.grey), film.shallow(step.rgb)])
+    rows = list(zip(*self._columns, strict=True))
+    labels = (f'up to frame {step.number}', 'coloured')
+    video.write_image(self.path, strips.strip(rows, labels))
+
+
+def _warn_of_grey(made: plan.Plan, video_path: Path) -> None:
+  for name in sorted({x.picture for y in made.shots for x in y.references}):
+    if name == FIRST_FRAME:
+      with video.VideoReader(video_path) as reader:
+        rgb = next(reader).rgb
+    else:
+      rgb = video.read_image(name)
+    if is_grey(rgb):
+      print(
+        f'warning: the reference {name} has no colour to give', file=sys.stderr
+      )
 
 
 def is_grey(rgb: np.ndarray) -> bool:
@@ -344,12 +488,19 @@ def is_grey(rgb: np.ndarray) -> bool:
 
 
 def _check(rgb):
-  if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3:
+  known = rgb.dtype in (np.uint8, np.uint16)
+  if not known or rgb.ndim != 3 or rgb.shape[-1] != 3:
     raise ValueError(f'expected [h, w, 3] uint8, got {rgb.shape} {rgb.dtype}')
 
 
+def _grey(luminance) -> np.ndarray:
+  """L - 50 as flow sees it: [..., 1] uint8."""
+  return np.uint8(np.round((np.clip(luminance, -50, 50) + 50.0) * 2.55))
+
+
 def _encode_reference(generator: Generator, size, variables, rgb):
-  rgb = sizes.pad(sizes.resize(rgb.astype(jnp.float32) / 255.0, size))
+  rgb = rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max
+  rgb = sizes.pad(sizes.resize(rgb, size))
   return generator.apply(
     variables, jnp.clip(rgb, 0.0, 1.0)[None], method='encode_reference'
   )
@@ -367,17 +518,16 @@ def _shrink(size, rgb):
   return jax.lax.map(shrink, rgb)
 
 
-def _colorize_frames(
+def _predict_frames(
   generator: Generator,
   size,
   variables,
   reference,
   previous_lab,
-  rgb,
   luminance,
   backward_flow,
 ):
-  """Colours [t, H, W, 3] uint8, of which the networks see `luminance`."""
+  """Colours frames of [t, h, w, 1] luminance; carries `previous_lab`."""
   luminance = luminance[None]
   guidance = generator.apply(variables, luminance, reference, method='guide')
   ab, last_lab = colorize_clip(
@@ -387,5 +537,7 @@ def _colorize_frames(
     previous_lab,
     backward_flow=backward_flow,
   )
-  ab = ab[0, :, : size[0], : size[1]]
-  return jax.lax.map(lambda frame: sizes.join(*frame), (rgb, ab)), last_lab
+  ab, confidence = (
+    x[0, :, : size[0], : size[1]] for x in (ab, guidance.confidence)
+  )
+  return ab, confidence, last_lab

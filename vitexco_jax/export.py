@@ -9,7 +9,8 @@ parameters, so that these are stored once:
 
   rgb_to_lab(rgb) -> lab
   encode_reference(params, rgb) -> {lab, keys, ab}
-  colorize(params, luminance, keys, ab, previous_lab) -> {ab, last_lab}
+  colorize(params, luminance, keys, ab, previous_lab[, backward_flow])
+    -> {ab, last_lab}
   lab_to_rgb(lab) -> rgb
 
 `stablehlo/run.py`, which is `stablehlo_runner.py`, colours frames by them, and
@@ -126,14 +127,19 @@ def make_programs(
     apply = functools.partial(generator.apply, variables(params))
     return apply(rgb, method='encode_reference')._asdict()
 
-  def colorize(params, luminance, keys, ab, previous_lab):
+  def colorize(params, luminance, keys, ab, previous_lab, backward_flow=None):
     apply = functools.partial(generator.apply, variables(params))
     reference = Reference(None, keys, ab)
     guidance = apply(luminance, reference, method='guide')
     step = functools.partial(apply, method='colorize_frame')
-    ab, last_lab = colorize_clip(step, luminance, guidance, previous_lab)
+    ab, last_lab = colorize_clip(
+      step, luminance, guidance, previous_lab, backward_flow=backward_flow
+    )
     return {'ab': ab, 'last_lab': last_lab}
 
+  motion = {}
+  if generator.colorizer['residual'] == 'blend':
+    motion['backward_flow'] = 'b,t,16*h,16*w,2'
   weights = {'params': dict(params)}
   encoded = _export(encode_reference, weights, rgb='b,16*h,16*w,3')
   reference = encoded.out_tree.unflatten(encoded.out_avals)
@@ -147,6 +153,7 @@ def make_programs(
       keys=f'b,k,{reference["keys"].shape[-1]}',
       ab='b,k,2',
       previous_lab='b,16*h,16*w,3',
+      **motion,
     ),
     'lab_to_rgb': _export(color.lab_to_rgb, lab='b,h,w,3'),
   }

@@ -26,6 +26,16 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
     partial.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+  """Returns when a file, or all files of a folder, are on the disk."""
+  for one in path.iterdir() if path.is_dir() else [path]:
+    handle = os.open(one, os.O_RDONLY)
+    try:
+      os.fsync(handle)
+    finally:
+      os.close(handle)
+
+
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
   """Hands out a hidden folder beside `path`, which becomes it when whole.

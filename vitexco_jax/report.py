@@ -116,7 +116,7 @@ class Pictures:
     if self._writer is None:
       form = video.Format(*frame.shape[:2])
       self._writer = video.VideoWriter(
-        self._video, form, overwrite=True, crf=_CRF
+        self._video, form, overwrite=True, coding=video.Coding(quality=_CRF)
       )
     self._writer.write(video.Frame(frame))
 

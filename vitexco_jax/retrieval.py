@@ -281,17 +281,35 @@ class Gallery:
     Raises:
       UserError: it is no longer there.
     """
-    sources = self._settings['sources']
-    place = bisect.bisect(sources, number, key=lambda x: x['first']) - 1
     name = self.name(number)
     try:
-      _, data = _open_pictures(sources[place]['images']).load(name)
+      _, data = _open_pictures(self._images(number)).load(name)
       return video.decode_image(data, name)
     except UserError as error:
       raise UserError(
         f'the gallery {self._folder} has lost its picture {name} ({error}): '
         f'put it back, or mend the path in {self._folder / SETTINGS}'
       ) from error
+
+  def path(self, number: int) -> Path:
+    """The picture's file.
+
+    Raises:
+      UserError: it is in a data set, and not in a file.
+    """
+    images = self._images(number)
+    if not Path(images).is_dir():
+      raise UserError(
+        f'the gallery {self._folder} is of {images}, which is no folder of '
+        'pictures that a plan could name: build one of a folder'
+      )
+    return Path(images, self.name(number))
+
+  def _images(self, number: int) -> str:
+    """The collection that a picture is of."""
+    sources = self._settings['sources']
+    place = bisect.bisect(sources, number, key=lambda x: x['first']) - 1
+    return sources[place]['images']
 
   def check(self, embedder: Embedder) -> None:
     """Raises UserError if the embedder's queries are not for this gallery."""

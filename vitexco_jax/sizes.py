@@ -41,12 +41,19 @@ def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
   """Gives a frame predicted colours and keeps its L.
 
   Args:
-    rgb: [H, W, 3] uint8, of which L alone is looked at.
+    rgb: [H, W, 3] uint8 or uint16, of which L alone is looked at.
     ab: [h, w, 2], brought up bicubically.
 
   Returns:
-    [H, W, 3] uint8.
+    [H, W, 3], of `rgb`'s type.
   """
   ab = jax.image.resize(ab, (*rgb.shape[:2], 2), 'cubic')
   lab = jnp.concatenate([color.uint8_to_lab(rgb)[..., :1], ab], -1)
-  return jnp.round(color.lab_to_rgb(lab) * 255.0).astype(jnp.uint8)
+  top = jnp.iinfo(rgb.dtype).max
+  return jnp.round(color.lab_to_rgb(lab) * top).astype(rgb.dtype)
+
+
+@jax.jit
+def join_frames(rgb: jax.Array, ab: jax.Array) -> jax.Array:
+  """`join` of several frames, [t, H, W, 3] and [t, h, w, 2], one by one."""
+  return jax.lax.map(lambda frame: join(*frame), (rgb, ab))

@@ -1,10 +1,13 @@
 """Colours frames by the programs beside this file; Vitexco is not needed.
 
   pip install jax numpy flatbuffers    # The last is for jax.export to read with.
-  python run.py FRAMES.npy REFERENCE.npy COLOURED.npy
+  python run.py FRAMES.npy REFERENCE.npy COLOURED.npy [FLOW.npy]
 
 FRAMES, of which lightness alone is looked at, and COLOURED are [t, h, w, 3],
-REFERENCE is [h, w, 3]: RGB in uint8. programs.json tells what programs take.
+REFERENCE is [h, w, 3]: RGB in uint8. programs.json tells what programs take. Where
+that has `backward_flow`, colours go from frame to frame along the optical flow from
+each frame to the one before, of which FLOW has (dx, dy) [t, h, w, 2] in pixels of
+what the networks see; without it each frame is coloured by itself.
 """
 
 import json
@@ -30,7 +33,7 @@ def shrink(pictures, bound):
   return jnp.pad(pictures, ((0, 0), *pads, (0, 0)), 'edge'), size
 
 
-def main(frames, reference, coloured):
+def main(frames, reference, coloured, flow=None):
   folder = Path(__file__).resolve().parent
   about = json.loads((folder / 'programs.json').read_text())
   bound = about['config']['use']['size']
@@ -43,19 +46,28 @@ def main(frames, reference, coloured):
   rgb, _ = shrink(np.load(reference)[None] / np.float32(255), bound)
   reference = encode_reference(params=params, rgb=jnp.clip(rgb, 0, 1))
   out = np.lib.format.open_memmap(coloured, 'w+', np.uint8, frames.shape)
+  moves = 'backward_flow' in about['programs']['colorize']['takes']
+  flow = np.load(flow, mmap_mode='r') if flow else None
+  alone = moves and flow is None
+  size = 1 if alone else BLOCK
   previous_lab = None
-  for start in range(0, len(frames), BLOCK):
-    block = slice(start, start + BLOCK)
+  for start in range(0, len(frames), size):
+    block = slice(start, start + size)
     lab = rgb_to_lab(rgb=frames[block] / np.float32(255))
     luminance, (h, w) = shrink(lab[..., :1] - 50, bound)
-    if previous_lab is None:
+    if previous_lab is None or alone:
       previous_lab = jnp.zeros((1, *luminance.shape[1:3], 3))
+    motion = {}
+    if moves:
+      still = np.zeros((1, *luminance.shape[:3], 2), np.float32)
+      motion['backward_flow'] = still if alone else flow[None, block]
     predicted = colorize(
       params=params,
       luminance=luminance[None],
       keys=reference['keys'],
       ab=reference['ab'],
       previous_lab=previous_lab,
+      **motion,
     )
     previous_lab = predicted['last_lab']
     ab = predicted['ab'][0, :, :h, :w]
@@ -65,6 +77,6 @@ def main(frames, reference, coloured):
 
 
 if __name__ == '__main__':
-  if len(sys.argv) != 4:
+  if len(sys.argv) not in (4, 5):
     sys.exit(__doc__)
   main(*sys.argv[1:])

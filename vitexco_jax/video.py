@@ -12,9 +12,9 @@ encoding run side by side:
     for frame in prefetch(reader):
       writer.write(frame._replace(rgb=paint(frame.rgb)))
 
-A frame is RGB, uint8, [h, w, 3], upright (the rotation that phones note in the
-file is applied). More than 8 bits are rounded, grey becomes three equal
-channels, alpha is dropped and not composited. A time stamp `pts` counts ticks
+A frame is RGB, uint8 or on demand uint16, [h, w, 3], upright (the rotation that
+phones note in the file is applied). Grey becomes three equal channels, alpha is
+dropped and not composited. A time stamp `pts` counts ticks
 of `Format.time_base` seconds.
 
 Video is stored as YCbCr. It is read with the matrix and range that the file
@@ -22,7 +22,7 @@ names. Where it names no matrix we take BT.709 for high definition (from 1280
 wide or 577 high) and BT.601 below, as players do; where it names no range,
 FFmpeg's guess: limited for YCbCr, full for grey. Subsampled chroma is taken to
 lie midway between its pixels. Transfer function and primaries are not converted
-but handed on to the output.
+but handed on to the output, and so is the matrix where the file names one.
 """
 
 import collections
@@ -74,17 +74,79 @@ _SCALING = (
   | Interpolation.FULL_CHR_H_INT
   | Interpolation.FULL_CHR_H_INP
 )
+_WHITE = 255 << 8  # Of 16 bits, to FFmpeg, where YCbCr is of limited range.
 _UNKNOWN_TAGS = (0, 2, 3)  # Reserved, unspecified, reserved.
 
+_MATRICES = {  # Of the tags; two of them are the same.
+  1: Colorspace.ITU709,
+  5: Colorspace.ITU601,
+  6: Colorspace.ITU601,
+  9: Colorspace.BT2020,
+}
+
+
+class _Codec(NamedTuple):
+  encoder: str
+  pixels: dict[int, str]  # By bits.
+  odd_pixels: dict[int, str]  # Where a side is odd: 4:2:0 halves both sides.
+  suffixes: tuple[str, ...]
+  quality: int | None  # Unless told; None: it is without loss.
+  worst: int
+  options: dict[str, str]
+  scale: str = 'crf'  # The option that takes the quality.
+
+
 # Slower presets save few bytes and take the network's time.
-_X264 = {'preset': 'veryfast'}
+_CODECS = {
+  'h264': _Codec(
+    'libx264',
+    {8: 'yuv420p', 10: 'yuv420p10le'},
+    {8: 'yuv444p', 10: 'yuv444p10le'},
+    VIDEO_SUFFIXES,
+    12,
+    51,
+    # With mbtree small pictures do not always come out the same, and a film that
+    # is resumed must; without it files are a tenth larger.
+    {'preset': 'veryfast', 'x264-params': 'mbtree=0'},
+  ),
+  'hevc': _Codec(
+    'libx265',
+    {8: 'yuv420p', 10: 'yuv420p10le'},
+    {8: 'yuv444p', 10: 'yuv444p10le'},
+    ('.mp4', '.mov', '.m4v', '.mkv'),
+    16,
+    51,
+    {'preset': 'veryfast', 'x265-params': 'log-level=none'},
+  ),
+  'ffv1': _Codec(
+    'ffv1',
+    {8: 'bgr0', 10: 'gbrp10le', 16: 'gbrp16le'},
+    {8: 'bgr0', 10: 'gbrp10le', 16: 'gbrp16le'},
+    ('.mkv',),
+    None,
+    0,
+    {'level': '3', 'g': '1', 'slicecrc': '1'},
+  ),
+  'prores': _Codec(
+    'prores_ks',
+    {10: 'yuv422p10le'},
+    {10: 'yuv422p10le'},
+    ('.mov', '.mkv'),
+    3,
+    3,
+    {'vendor': 'apl0'},
+    'profile',
+  ),
+}
+CODECS = tuple(_CODECS)
+_IMAGE_BITS = {'.png': (8, 16), '.tif': (8, 16), '.tiff': (8, 16)}
 _QUEUE = 4  # Frames that wait to be encoded.
 
 
 class Frame(NamedTuple):
   """One picture of a video."""
 
-  rgb: np.ndarray  # [h, w, 3] uint8.
+  rgb: np.ndarray  # [h, w, 3] uint8, or uint16 where that was asked for.
   pts: int | None = None  # Time stamp, in ticks; None: one frame later.
   name: str | None = None  # The file's, of a folder's frame.
 
@@ -99,6 +161,7 @@ class Format(NamedTuple):
   pixel_aspect: Fraction = Fraction(1)  # Width of a pixel over its height.
   primaries: int = ColorPrimaries.BT709
   transfer: int = ColorTrc.BT709
+  matrix: int = Colorspace.ITU709  # By its tag.
 
   @property
   def ticks(self) -> int:
@@ -106,6 +169,61 @@ class Format(NamedTuple):
     if self.time_base is None:
       return 1
     return max(1, round(1 / (self.frame_rate * self.time_base)))
+
+
+class Coding(NamedTuple):
+  """How pictures are stored.
+
+  `check` says what goes with what.
+  """
+
+  codec: str = 'h264'  # Of `CODECS`; for video.
+  bits: int | None = None  # To a channel; None: the fewest there are, 8 mostly.
+  quality: int | None = None  # None: visually lossless. See the README.
+
+  def check(self, path: str | os.PathLike) -> None:
+    """Raises UserError unless a file or folder can be written so."""
+    kind, suffix = output_kind(path), Path(path).suffix.lower()
+    if self.codec not in _CODECS:
+      raise UserError(
+        f'--codec={self.codec} is unknown; known are {", ".join(CODECS)}'
+      )
+    codec = _CODECS[self.codec]
+    if kind != 'video':
+      if self.codec != 'h264' or self.quality is not None:
+        raise UserError(f'{path} is no video: leave out --codec and --quality')
+      known = _IMAGE_BITS.get(suffix or '.png', (8,))
+    else:
+      known = tuple(codec.pixels)
+      if suffix not in codec.suffixes:
+        raise UserError(
+          f'--codec={self.codec} does not go into {path}: name it '
+          f'{" or ".join(codec.suffixes)}'
+        )
+    if self.bits is not None and self.bits not in known:
+      raise UserError(
+        f'--bits={self.bits} is not known for {path} as {self.codec}: choose '
+        f'from {", ".join(map(str, known))}'
+      )
+    if self.quality is None:
+      return
+    if codec.quality is None:
+      raise UserError(f'--codec={self.codec} is without loss: leave --quality')
+    if not 0 <= self.quality <= codec.worst:
+      raise UserError(
+        f'--quality={self.quality} must be from 0 to {codec.worst} for '
+        f'--codec={self.codec}'
+      )
+
+  @property
+  def depth(self) -> int:
+    """Bits to a channel."""
+    return self.bits or min(_CODECS[self.codec].pixels)
+
+  @property
+  def deep(self) -> bool:
+    """Whether frames are to be uint16."""
+    return self.depth > 8
 
 
 def prefetch(iterable: Iterable, size: int = 4) -> Iterator:
@@ -146,18 +264,20 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
   return sorted(sorted(files), key=natural)  # 1.png and 01.png: as written.
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
-  """Returns an image file as RGB, [h, w, 3] uint8, upright.
+def read_image(path: str | os.PathLike, deep: bool = False) -> np.ndarray:
+  """Returns an image file as RGB, [h, w, 3] uint8 (deep: uint16), upright.
 
   Raises:
     UserError: It is missing, broken, of a kind unknown, too small or too large.
   """
-  with _explained('read', path):
+  with explained('read', path):
     data = Path(path).read_bytes()
-  return decode_image(data, path)
+  return decode_image(data, path, deep)
 
 
-def decode_image(data: bytes, path: str | os.PathLike) -> np.ndarray:
+def decode_image(
+  data: bytes, path: str | os.PathLike, deep: bool = False
+) -> np.ndarray:
   """Returns what an image file holds; `path` is its name in an error."""
   if not data:
     raise UserError(f'{path} is empty: 0 bytes')
@@ -170,9 +290,11 @@ def decode_image(data: bytes, path: str | os.PathLike) -> np.ndarray:
     bgr = None
   if bgr is None:
     raise UserError(f'{path} is not an image, or is damaged or cut short')
-  if bgr.dtype == np.uint16:
+  if bgr.dtype == np.uint16 and not deep:
     bgr = cv2.convertScaleAbs(bgr, alpha=1 / 257)
-  elif bgr.dtype != np.uint8:
+  elif bgr.dtype == np.uint8 and deep:
+    bgr = bgr * np.uint16(257)
+  elif bgr.dtype not in (np.uint8, np.uint16):
     raise UserError(
       f'{path} holds {bgr.dtype} values: save it with 8 or 16 bits a channel'
     )
@@ -194,8 +316,44 @@ def write_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
     )
   _check_rgb(rgb)
   data = _encoded(path.suffix, rgb)
-  with _explained('write', path):
+  with explained('write', path):
     files.write(path, data)
+
+
+def main_stream(
+  container: av.container.InputContainer,
+) -> av.video.stream.VideoStream | None:
+  """The stream that a file is watched for, or None; a cover is none."""
+  streams = [
+    stream
+    for stream in container.streams.video
+    if not stream.disposition & av.stream.Disposition.attached_pic
+  ]
+  best = container.streams.best('video')
+  return best if best in streams else next(iter(streams), None)
+
+
+def container_tick(suffix: str, form: Format) -> Fraction:
+  """Seconds that time stamps count in a container, for frames of a format."""
+  coarse = {'.mkv': Fraction(1, 1000), '.avi': 1 / form.frame_rate}
+  return coarse.get(suffix, form.time_base or 1 / form.frame_rate)
+
+
+def container_options(suffix: str, tick: Fraction) -> dict[str, str]:
+  """What FFmpeg's muxer of a container has to be told."""
+  if suffix in ('.mkv', '.avi'):
+    return {}
+  # Else the start is rounded to milliseconds.
+  return {'movie_timescale': str(tick.denominator)}
+
+
+def rising(stamps: Iterable[int], ratio: Fraction) -> Iterator[int]:
+  """Scales time stamps to coarser ticks, lest two frames fall together."""
+  previous = None
+  for stamp in stamps:
+    stamp = round(stamp * ratio)
+    previous = stamp if previous is None else max(stamp, previous + 1)
+    yield previous
 
 
 class VideoReader:
@@ -216,8 +374,12 @@ class VideoReader:
       file counts its frames); known when the frames have run out.
   """
 
-  def __init__(self, path: str | os.PathLike):
+  def __init__(self, path: str | os.PathLike, deep: bool = False):
     """Opens `path`.
+
+    Args:
+      path: What to read.
+      deep: Whether frames come as uint16.
 
     Raises:
       UserError: Nothing there can be read as pictures, or their size is out of
@@ -225,10 +387,11 @@ class VideoReader:
     """
     self.path = Path(path)
     self.lost = 0
+    self._deep = deep
     self._lock = Lock()  # Closing waits for a frame in the making.
     self._container = None
     try:
-      with _explained('read', path):
+      with explained('read', path):
         self._open()
     except BaseException:
       self.close()
@@ -238,8 +401,17 @@ class VideoReader:
     return self
 
   def __next__(self) -> Frame:
-    with self._lock, _explained('read', self.path):
-      return next(self._frames)
+    with self._lock, explained('read', self.path):
+      return self._convert(*next(self._coded))
+
+  def skip(self, count: int) -> None:
+    """Passes over frames, faster than by asking for them.
+
+    Raises:
+      UserError: What comes cannot be read.
+    """
+    with self._lock, explained('read', self.path):
+      collections.deque(itertools.islice(self._coded, count), 0)
 
   def __enter__(self):
     return self
@@ -250,7 +422,7 @@ class VideoReader:
   def close(self) -> None:
     """Lets go of the file; there are no more frames."""
     with self._lock:
-      self._frames = iter(())
+      self._coded = iter(())
       if self._container is not None:
         self._container.close()
 
@@ -290,15 +462,16 @@ class VideoReader:
         raise _mixed_sizes(path, size, files[0], (height, width))
     self.format = Format(height, width, time_base=1 / DEFAULT_FRAME_RATE)
     self.num_frames = len(files)
-    self._frames = self._images(files)
+    self._first = files[0]
+    self._coded = ((path, index) for index, path in enumerate(files))
+    self._convert = self._convert_image
 
-  def _images(self, files):
+  def _convert_image(self, path, index):
     size = self.format.height, self.format.width
-    for index, path in enumerate(files):
-      rgb = read_image(path)
-      if rgb.shape[:2] != size:
-        raise _mixed_sizes(path, rgb.shape[:2], files[0], size)
-      yield Frame(rgb, index, path.name)
+    rgb = read_image(path, self._deep)
+    if rgb.shape[:2] != size:
+      raise _mixed_sizes(path, rgb.shape[:2], self._first, size)
+    return Frame(rgb, index, path.name)
 
   def _open_video(self):
     if not self.path.stat().st_size:
@@ -313,21 +486,16 @@ class VideoReader:
     self._container = container
     if container.format.name == 'tty':  # FFmpeg draws text files.
       raise UserError(f'{self.path} is a text file, not a video')
-    streams = [
-      stream
-      for stream in container.streams.video
-      if not stream.disposition & av.stream.Disposition.attached_pic
-    ]
-    if not streams:
+    self._stream = stream = main_stream(container)
+    if stream is None:
       raise UserError(f'{self.path} holds no video (sound alone, perhaps)')
-    best = container.streams.best('video')
-    self._stream = stream = best if best in streams else streams[0]
     if stream.codec_context is None:
       raise UserError(f'{self.path} is coded in a way unknown to this FFmpeg')
     stream.thread_type = 'AUTO'
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_FRAME_RATE
     self.num_frames = stream.frames or round(_seconds(stream) * rate) or None
 
+    self._first_dts = None
     pictures = self._decode()
     first = next(pictures, None)
     if first is None:
@@ -345,7 +513,15 @@ class VideoReader:
       self.format = self.format._replace(primaries=first.color_primaries)
     if first.color_trc not in _UNKNOWN_TAGS:
       self.format = self.format._replace(transfer=first.color_trc)
-    self._frames = self._converted(itertools.chain([first], pictures))
+    if int(first.colorspace) in _MATRICES:
+      self.format = self.format._replace(matrix=int(first.colorspace))
+    self._reformatter = VideoReformatter()
+    # AVI stores no time stamps; FFmpeg guesses them a frame or two late.
+    late = 0
+    if container.format.name == 'avi' and first.pts is not None:
+      late = first.pts - self._first_dts
+    self._coded = self._stamped(itertools.chain([first], pictures), late)
+    self._convert = self._convert_picture
 
   def _decode(self):
     """Yields FFmpeg's frames up to the end or the break; sets `lost`."""
@@ -367,6 +543,8 @@ class VideoReader:
           end = stop if end is None else max(end, stop)
         if packet.stream is not stream:
           continue
+        if self._first_dts is None:
+          self._first_dts = packet.dts or 0
       try:
         pictures = stream.decode(packet)
       except av.FFmpegError:
@@ -384,39 +562,51 @@ class VideoReader:
     if errors:
       self.lost = max((self.num_frames or 0) - count, errors)
 
-  def _converted(self, pictures):
-    """Yields `Frame`s of FFmpeg's frames."""
-    reformatter = VideoReformatter()
+  def _stamped(self, pictures, late):
+    """Yields FFmpeg's frames with time stamps that rise."""
+    pts = None
+    for picture in pictures:
+      stamp = None if picture.pts is None else picture.pts - late
+      if pts is None:
+        pts = stamp or 0
+      elif stamp is None or stamp < pts:
+        pts += self.format.ticks
+      else:
+        pts = max(stamp, pts + 1)
+      yield picture, pts
+
+  def _convert_picture(self, picture, pts):
     transposed, flips = self._orientation
     height, width = self.format.height, self.format.width
     if transposed:
       height, width = width, height
-    pts = None
-    for picture in pictures:
-      if pts is None:
-        pts = picture.pts or 0
-      elif picture.pts is None or picture.pts < pts:
-        pts += self.format.ticks
-      else:
-        pts = max(picture.pts, pts + 1)
-      if picture.colorspace in _UNKNOWN_TAGS and not picture.format.is_rgb:
-        large = picture.width >= 1280 or picture.height > 576
-        picture.colorspace = Colorspace.ITU709 if large else Colorspace.ITU601
-      # A stream may change its size on the way: players scale, so do we.
-      rgb = reformatter.reformat(
-        picture, width, height, 'rgb24', interpolation=_SCALING
-      ).to_ndarray()
-      if transposed:
-        rgb = cv2.transpose(rgb)
-      if flips is not None:
-        rgb = cv2.flip(rgb, flips)
-      yield Frame(np.ascontiguousarray(rgb), pts)
+    if picture.colorspace in _UNKNOWN_TAGS and not picture.format.is_rgb:
+      large = picture.width >= 1280 or picture.height > 576
+      picture.colorspace = Colorspace.ITU709 if large else Colorspace.ITU601
+    # A stream may change its size on the way: players scale, so do we.
+    rgb = self._reformatter.reformat(
+      picture,
+      width,
+      height,
+      'rgb48le' if self._deep else 'rgb24',
+      interpolation=_SCALING,
+    ).to_ndarray()
+    if self._deep:
+      rgb = cv2.addWeighted(rgb, 65535 / _white(picture), rgb, 0, 0)
+    if transposed:
+      rgb = cv2.transpose(rgb)
+    if flips is not None:
+      rgb = cv2.flip(rgb, flips)
+    return Frame(np.ascontiguousarray(rgb), pts)
+
+
+_DEFAULT_CODING = Coding()
 
 
 class VideoWriter:
   """Writes frames to a video file, a folder of PNG files or an image.
 
-  Which one, the path says: a suffix of `VIDEO_SUFFIXES` means H.264 with the
+  Which one, the path says: a suffix of `VIDEO_SUFFIXES` means a video with the
   frames' time stamps as exact as the container can say them (.mkv counts
   milliseconds, .avi frames), a suffix of `IMAGE_SUFFIXES` one image, no suffix
   or an existing folder a folder.
@@ -432,7 +622,8 @@ class VideoWriter:
     path: str | os.PathLike,
     format: Format,
     overwrite: bool = False,
-    crf: int = 14,
+    coding: Coding = _DEFAULT_CODING,
+    reordered: bool = True,
   ):
     """Starts an output.
 
@@ -440,21 +631,25 @@ class VideoWriter:
       path: The target; the folder it is in is made where missing.
       format: Of the frames to come.
       overwrite: Replace a file, or a folder of images, that is there.
-      crf: Of video, x264's measure of loss: 14 is visually lossless.
+      coding: How pictures are stored; that it can be is checked.
+      reordered: Whether video may store frames ahead of others shown before
+        them; .avi never does.
 
     Raises:
       UserError: The target exists, cannot be written or is of no known kind.
     """
     self.path = Path(path)
-    self.kind = _output_kind(path)
+    self.kind = output_kind(path)
     self._format = format
-    self._crf = crf
-    self._partial = _partial(self.path)
+    coding.check(path)
+    self._coding = coding
+    self._reordered = reordered and self.path.suffix.lower() != '.avi'
+    self._partial = partial_path(self.path)
     self._container = None
     self._count = 0
     self._queue = collections.deque()  # Of frames being encoded.
-    with _explained('write', path):
-      _check_free(self.path, self.kind, overwrite)
+    with explained('write', path):
+      check_free(self.path, overwrite)
       self.path.parent.mkdir(parents=True, exist_ok=True)
       _remove(self._partial)  # Of a run that was killed.
       try:
@@ -504,11 +699,11 @@ class VideoWriter:
         self._queue.popleft().result()
       if not self._count:
         raise UserError(f'{self.path} is not written: there was no frame')
-      with _explained('write', self.path):
+      with explained('write', self.path):
         if self._container is not None:
           self._container.mux(self._stream.encode(None))
           self._container.close()
-        _move(self._partial, self.path)
+        move(self._partial, self.path)
     finally:
       self.abort()
 
@@ -536,12 +731,8 @@ class VideoWriter:
   def _start_video(self):
     form = self._format
     suffix = self.path.suffix.lower()
-    tick = form.time_base or 1 / form.frame_rate
-    # The coarser clocks of two containers: rounding is ours, lest two frames
-    # fall together.
-    container_tick = {'.mkv': Fraction(1, 1000), '.avi': 1 / form.frame_rate}
-    self._tick = container_tick.get(suffix, tick)
-    self._ratio = tick / self._tick
+    self._tick = container_tick(suffix, form)
+    self._ratio = (form.time_base or 1 / form.frame_rate) / self._tick
     self._previous = -form.ticks  # Time stamp of the frame before, as it came,
     self._stamp = -1  # and as it was written.
     self._shift = None
@@ -549,32 +740,38 @@ class VideoWriter:
     self._container = av.open(
       f'file:{self._partial}',
       'w',
-      # Of MP4 and its kin: else the start is rounded to milliseconds.
-      container_options={'movie_timescale': str(self._tick.denominator)},
+      container_options=container_options(suffix, self._tick),
     )
+    codec = _CODECS[self._coding.codec]
     even = form.height % 2 == form.width % 2 == 0
+    pixels = codec.pixels if even else codec.odd_pixels
+    options = dict(codec.options)
+    if codec.quality is not None:
+      quality = self._coding.quality
+      options[codec.scale] = str(codec.quality if quality is None else quality)
+    if not self._reordered and self._coding.codec == 'h264':
+      options['bf'] = '0'
     self._stream = stream = self._container.add_stream(
-      'libx264',
+      codec.encoder,
       rate=form.frame_rate,
       width=form.width,
       height=form.height,
-      pix_fmt='yuv420p' if even else 'yuv444p',  # 4:2:0 halves both sides.
+      pix_fmt=pixels[self._coding.depth],
       time_base=self._tick,
-      # AVI knows no frame that is stored ahead of one shown before it.
-      options=_X264
-      | {'crf': str(self._crf)}
-      | ({'bf': '0'} if suffix == '.avi' else {}),
+      options=options,
     )
+    self._matrix = _MATRICES[form.matrix]
+    if not stream.format.is_rgb:
+      stream.colorspace = form.matrix
+      stream.color_range = ColorRange.MPEG
     stream.thread_type = 'AUTO'
     stream.codec_context.sample_aspect_ratio = form.pixel_aspect
-    stream.colorspace = Colorspace.ITU709
-    stream.color_range = ColorRange.MPEG
     stream.color_primaries = form.primaries
     stream.color_trc = form.transfer
     self._container.start_encoding()  # Opens the file, or fails now.
 
   def _encode(self, frame):
-    with _explained('write', self.path):
+    with explained('write', self.path):
       if self.kind == 'folder':
         stem = Path(frame.name).stem if frame.name else f'{self._count:06d}'
         path = self._partial / f'{stem}.png'
@@ -600,20 +797,23 @@ class VideoWriter:
       self._shift = max(0, -pts)  # Players skip what is before time zero.
     stamp = round((pts + self._shift) * self._ratio)
     self._stamp = max(stamp, self._stamp + 1)
-    picture = self._reformatter.reformat(
-      av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.rgb), 'rgb24'),
-      format=self._stream.pix_fmt,
-      dst_colorspace=Colorspace.ITU709,
-      dst_color_range=ColorRange.MPEG,
-      interpolation=_SCALING,
-    )
+    rgb = np.ascontiguousarray(frame.rgb)
+    deep = rgb.dtype == np.uint16
+    if deep and not self._stream.format.is_rgb:
+      rgb = cv2.addWeighted(rgb, _WHITE / 65535, rgb, 0, 0)
+    picture = av.VideoFrame.from_ndarray(rgb, 'rgb48le' if deep else 'rgb24')
+    target = {'format': self._stream.pix_fmt, 'interpolation': _SCALING}
+    if not self._stream.format.is_rgb:
+      target['dst_colorspace'] = self._matrix
+      target['dst_color_range'] = ColorRange.MPEG
+    picture = self._reformatter.reformat(picture, **target)
     picture.pts = self._stamp
     picture.time_base = self._tick
     self._container.mux(self._stream.encode(picture))
 
 
 @contextlib.contextmanager
-def _explained(verb, path):
+def explained(verb: str, path: str | os.PathLike) -> Iterator[None]:
   """Turns what the system and FFmpeg say into a sentence for the user."""
   try:
     yield
@@ -623,7 +823,8 @@ def _explained(verb, path):
 
 
 def _check_rgb(rgb):
-  if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3:
+  known = rgb.dtype in (np.uint8, np.uint16)
+  if not known or rgb.ndim != 3 or rgb.shape[-1] != 3:
     raise TypeError(f'uint8 [h, w, 3] is wanted, not {rgb.dtype} {rgb.shape}')
 
 
@@ -669,6 +870,18 @@ def _seconds(stream):
   return Fraction(stream.container.duration or 0, av.time_base)
 
 
+def _white(picture):
+  """What FFmpeg makes of white in 16 bits, found by trying."""
+  bits = picture.format.components[0].bits
+  grey = picture.format.name.startswith('gray')
+  full = picture.color_range == ColorRange.JPEG or (
+    grey and picture.color_range != ColorRange.MPEG
+  )
+  if picture.format.is_rgb and bits > 8:
+    return 65535
+  return (2**bits - 1) << (16 - bits) if full else _WHITE
+
+
 def _orientation(picture):
   """Reads how a decoded frame must be turned to stand upright.
 
@@ -689,7 +902,8 @@ def _orientation(picture):
   return transposed, 1 if flip_x else 0 if flip_y else None
 
 
-def _output_kind(path):
+def output_kind(path: str | os.PathLike) -> str:
+  """Tells 'video', 'folder' or 'image' by a name; raises UserError."""
   suffix = Path(path).suffix.lower()
   if Path(path).is_dir() or not suffix or os.fspath(path).endswith(os.sep):
     return 'folder'
@@ -703,8 +917,9 @@ def _output_kind(path):
   )
 
 
-def _check_free(path, kind, overwrite):
-  """Refuses a target that is there and must not be replaced."""
+def check_free(path: Path, overwrite: bool) -> None:
+  """Raises UserError for a target that is there and must not be replaced."""
+  kind = output_kind(path)
   if not path.exists():
     return
   if kind != 'folder':
@@ -726,7 +941,7 @@ def _check_free(path, kind, overwrite):
       )
 
 
-def _partial(path):
+def partial_path(path: Path) -> Path:
   """Returns where an output grows: beside its target, hidden, same suffix."""
   path = path.absolute()  # For ".", which has no name.
   return path.with_name(f'.{path.stem}.partial{path.suffix}')
@@ -739,7 +954,7 @@ def _remove(path):
     path.unlink(missing_ok=True)
 
 
-def _move(partial, target):
+def move(partial: Path, target: Path) -> None:
   """Puts a finished output in the place of whatever is there."""
   if not target.is_dir():
     os.replace(partial, target)

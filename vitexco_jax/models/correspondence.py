@@ -172,7 +172,7 @@ def stacked_positions(
   """
   stacked = [
     jnp.sqrt(share)
-    * positions(jax.image.resize(x, (len(x), *size, x.shape[-1]), 'linear'))
+    * positions(jax.image.resize(x, (x.shape[0], *size, x.shape[-1]), 'linear'))
     for x, share in zip(maps, shares, strict=True)
   ]
   return jnp.concatenate(stacked, -1)

@@ -1,0 +1,670 @@
+"""--mode=plan: which shots a film has, and where each takes its colours from.
+
+A *plan* is a JSON file that is made to be edited by hand:
+
+  {"video": {"path": "film.mkv", "width": 768, "height": 432, "frames": 300,
+             "frame_rate": "25"},
+   "shots": [
+     {"start": 0, "stop": 120,
+      "references": [{"picture": "stills/garden.jpg", "score": 0.71}]},
+     {"start": 120, "stop": 300,
+      "references": [{"picture": "stills/ref_00150.png", "frame": 150}]}]}
+
+Frames count from 0, and a shot ends before its `stop`. Paths are relative to the
+plan's folder. Several references of a shot compete: each place takes its colour
+from the one that matches it best. A reference with a `frame` is *bound*: it is
+that frame of the shot in colour, which spreads from there both ways. `first-frame`
+for a picture means the video's own first frame. Scores are for the reader.
+
+`survey` runs through the video once; `match`, `retrieve` and `same_for_all` choose
+the references; `read` and `write` are the file.
+"""
+
+import collections
+import csv
+import datetime
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import ml_collections
+import numpy as np
+import tqdm
+
+from vitexco_jax import files, retrieval, shots, strips, video
+from vitexco_jax.errors import UserError
+
+FIRST_FRAME = 'first-frame'
+AUTO = 'auto'
+
+_MOMENTS = 3  # Of a shot, that are compared with references.
+_KEPT = 16  # Frames of a shot that are kept to choose them from, at most.
+_THUMBNAIL = 240  # Width, in pixels.
+_ROWS = 60  # Shots on a contact sheet.
+_BOUND = re.compile(r'ref_(\d+)')  # A name that says its frame.
+
+
+class Choice(NamedTuple):
+  """A reference of a shot, or one that could be."""
+
+  picture: str  # Path, or `first-frame`.
+  score: float | None = None  # Cosine to the shot; None: not compared.
+  frame: int | None = None  # Of the video, which it is; None: not bound.
+
+
+class Shot(NamedTuple):
+  """Frames start to stop - 1, and what colours them."""
+
+  start: int
+  stop: int
+  references: tuple[Choice, ...]
+
+
+class Plan(NamedTuple):
+  """A film's shots, which together are all of its frames."""
+
+  video: str  # Path.
+  width: int  # Of frames as they are shown.
+  height: int
+  frames: int
+  frame_rate: Fraction
+  shots: tuple[Shot, ...]
+
+
+class Survey(NamedTuple):
+  """What one pass through a video tells."""
+
+  plan: Plan  # Its shots have no references yet.
+  seconds: list[float]  # When each frame is shown.
+  crops: list[list[np.ndarray]]  # Of each shot, for the embedder.
+  thumbnails: list[np.ndarray]  # A frame of each shot, uint8.
+  lost: int  # Frames that a broken video did not give.
+
+
+def survey(
+  video_path: Path, progress: Callable[[int, int | None], None] | None = None
+) -> Survey:
+  """Finds the shots of a video, a folder of frames or an image.
+
+  Args:
+    video_path: what to look through.
+    progress: is called with the frames seen, and with how many there should be.
+
+  Raises:
+    UserError: it cannot be read.
+  """
+  with video.VideoReader(video_path) as reader:
+    times = []
+    frames = _noting(video.prefetch(reader), times)
+    starts, moments = [0], [_Moments()]
+    for count, (rgb, begins) in enumerate(shots.mark_cuts(frames)):
+      if begins:
+        starts.append(count)
+        moments.append(_Moments())
+      moments[-1].add(rgb)
+      if progress:
+        progress(count + 1, reader.num_frames)
+    lost = reader.lost
+  form, total = reader.format, count + 1
+  ends = [*starts[1:], total]
+  plan = Plan(
+    os.fspath(video_path),
+    form.width,
+    form.height,
+    total,
+    form.frame_rate,
+    tuple(Shot(*pair, ()) for pair in zip(starts, ends, strict=True)),
+  )
+  tick = float(form.time_base or 1 / form.frame_rate)
+  return Survey(
+    plan,
+    [pts * tick for pts in times],
+    [kept.crops() for kept in moments],
+    [kept.thumbnail() for kept in moments],
+    lost,
+  )
+
+
+def _noting(
+  frames: Iterator[video.Frame], times: list[int]
+) -> Iterator[np.ndarray]:
+  for frame in frames:
+    times.append(frame.pts)
+    yield frame.rgb
+
+
+class _Moments:
+  """A few frames of a shot, evenly spread, however long it gets."""
+
+  def __init__(self):
+    self._kept = []  # Crops with thumbnails.
+    self._step = 1
+    self._count = 0
+
+  def add(self, rgb: np.ndarray):
+    if self._count % self._step == 0:
+      height = round(rgb.shape[0] * _THUMBNAIL / rgb.shape[1])
+      small = cv2.resize(
+        rgb, (_THUMBNAIL, max(1, height)), interpolation=cv2.INTER_AREA
+      )
+      self._kept.append((retrieval.crop(rgb), small))
+      if len(self._kept) > _KEPT:
+        self._kept = self._kept[::2]
+        self._step *= 2
+    self._count += 1
+
+  def _chosen(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    """From the middle of each third."""
+    last = len(self._kept) - 1
+    places = {
+      min(last, (2 * i + 1) * self._count // (2 * _MOMENTS * self._step))
+      for i in range(_MOMENTS)
+    }
+    return [self._kept[place] for place in sorted(places)]
+
+  def crops(self) -> list[np.ndarray]:
+    return [crop for crop, _ in self._chosen()]
+
+  def thumbnail(self) -> np.ndarray:
+    chosen = self._chosen()
+    return chosen[len(chosen) // 2][1]
+
+
+def list_references(source: Path, surveyed: Survey) -> list[Choice]:
+  """Lists pictures that shots may choose from.
+
+  Args:
+    source: a folder of pictures; a text file that names one a line; or a CSV with
+      the column `file` and the columns `frame` or `time` (seconds or h:mm:ss) for
+      those that are bound. A picture called ref_00123.png is bound to frame 123.
+      Paths are relative to the file's folder.
+    surveyed: of the video, which tells what is shown when.
+
+  Raises:
+    UserError: it cannot be read, is empty, or binds to what is not in the video.
+  """
+  flag = f'--references={source}'
+  if source.is_dir():
+    listed = [(path, '', '') for path in video.image_files(source)]
+  else:
+    try:
+      listed = list(_read_list(flag, source))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+      reason = getattr(error, 'strerror', None) or 'is no text file'
+      raise UserError(f'{flag} cannot be read: {reason}') from error
+  if not listed:
+    raise UserError(f'{flag} holds no pictures')
+  choices = []
+  for path, frame, time in listed:
+    if not path.is_file():
+      raise UserError(f'{flag} names {path}, which does not exist')
+    bound = _frame_of(f'{flag}, {path.name}', frame, time, surveyed)
+    named = _BOUND.fullmatch(path.stem)
+    if bound is None and named:
+      bound = int(named[1])
+    frames = surveyed.plan.frames
+    if bound is not None and bound >= frames:
+      raise UserError(
+        f'{flag}: {path.name} is bound to frame {bound}, but {frames} frames are '
+        f'all of {surveyed.plan.video}'
+      )
+    choices.append(Choice(os.fspath(path), frame=bound))
+  return choices
+
+
+def _read_list(flag: str, source: Path) -> Iterator[tuple[Path, str, str]]:
+  """Yields path, frame and time of a list's lines."""
+  with open(source, newline='', encoding='utf-8-sig') as file:
+    if source.suffix.lower() != '.csv':
+      for line in map(str.strip, file):
+        if line:
+          yield source.parent / line, '', ''
+      return
+    rows = csv.DictReader(file, skipinitialspace=True)
+    if not {'file'} <= set(rows.fieldnames or ()) <= {'file', 'frame', 'time'}:
+      raise UserError(f'{flag} needs a first line like file,frame or file,time')
+    for row in rows:
+      if row['file']:
+        yield (
+          source.parent / row['file'],
+          row.get('frame') or '',
+          row.get('time') or '',
+        )
+
+
+def _frame_of(
+  where: str, frame: str, time: str, surveyed: Survey
+) -> int | None:
+  """Reads what a picture is bound to."""
+  try:
+    if frame:
+      number = int(frame)
+      if number < 0:
+        raise ValueError
+      return number
+    if not time:
+      return None
+    seconds = 0.0
+    for part in time.split(':'):
+      seconds = 60 * seconds + float(part)
+  except ValueError as error:
+    raise UserError(
+      f'{where}: {frame or time!r} is neither a frame (123) nor a time (83.4 or '
+      '0:01:23.4)'
+    ) from error
+  away = np.abs(np.array(surveyed.seconds) - seconds)
+  nearest = int(away.argmin())
+  if away[nearest] > 1:
+    raise UserError(f'{where}: nothing is shown at {time} in the video')
+  return nearest
+
+
+def same_for_all(surveyed: Survey, pictures: Sequence[str]) -> Plan:
+  """Gives every shot all of the pictures, paths or `first-frame`."""
+  # That leads, as it is the one that is bound.
+  pictures = sorted(pictures, key=lambda picture: picture != FIRST_FRAME)
+  choices = tuple(map(Choice, pictures))
+  first, *others = (
+    shot._replace(references=choices) for shot in surveyed.plan.shots
+  )
+  if pictures[0] == FIRST_FRAME:
+    bound = choices[0]._replace(frame=0)
+    first = first._replace(references=(bound, *choices[1:]))
+  return surveyed.plan._replace(shots=(first, *others))
+
+
+def match(
+  surveyed: Survey,
+  choices: Sequence[Choice],
+  embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+) -> Plan:
+  """Gives each shot those that are bound to it, or else the most similar one.
+
+  Args:
+    surveyed: of the video.
+    choices: pictures to choose from.
+    embed: a `retrieval.Embedder`.
+
+  Raises:
+    UserError: a picture cannot be read.
+  """
+  embeddings = np.concatenate(
+    [embed([video.read_image(choice.picture)]) for choice in choices]
+  )
+  made = []
+  for shot, crops in zip(surveyed.plan.shots, surveyed.crops, strict=True):
+    scores = (embed(crops) @ embeddings.T).mean(0).tolist()
+    scored = [
+      choice._replace(score=round(score, 4))
+      for choice, score in zip(choices, scores, strict=True)
+    ]
+    bound = [
+      choice
+      for choice in scored
+      if choice.frame is not None and shot.start <= choice.frame < shot.stop
+    ]
+    best = max(scored, key=lambda choice: choice.score)
+    references = sorted(bound, key=lambda choice: choice.frame) or [
+      best._replace(frame=None)
+    ]
+    made.append(shot._replace(references=tuple(references)))
+  return surveyed.plan._replace(shots=tuple(made))
+
+
+def retrieve(
+  surveyed: Survey,
+  embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+  gallery: retrieval.Gallery,
+) -> Plan:
+  """Gives each shot the picture of a gallery that is most similar.
+
+  Raises:
+    UserError: that picture is in no file of its own.
+  """
+  made = []
+  for shot, crops in zip(surveyed.plan.shots, surveyed.crops, strict=True):
+    query = embed(crops).mean(0, keepdims=True)
+    scores, numbers = gallery.search(query, 1)
+    picture = os.fspath(gallery.path(int(numbers[0, 0])))
+    choice = Choice(picture, round(float(scores[0, 0]), 4))
+    made.append(shot._replace(references=(choice,)))
+  return surveyed.plan._replace(shots=tuple(made))
+
+
+# --- The file ---
+
+
+def write(path: Path, plan: Plan) -> None:
+  """Writes a plan, replacing what is there.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  folder = path.parent.absolute()
+
+  def relative(name):
+    return name if name == FIRST_FRAME else os.path.relpath(name, folder)
+
+  def described(choice):
+    entry = {'picture': relative(choice.picture)}
+    if choice.frame is not None:
+      entry['frame'] = choice.frame
+    if choice.score is not None:
+      entry['score'] = choice.score
+    return entry
+
+  facts = {
+    'path': relative(plan.video),
+    'width': plan.width,
+    'height': plan.height,
+    'frames': plan.frames,
+    'frame_rate': str(plan.frame_rate),
+  }
+  lines = [
+    json.dumps(
+      {
+        'start': shot.start,
+        'stop': shot.stop,
+        'references': [described(choice) for choice in shot.references],
+      },
+      ensure_ascii=False,
+    )
+    for shot in plan.shots
+  ]
+  body = ',\n    '.join(lines)  # A line for each shot is easy to edit.
+  facts = json.dumps(facts, ensure_ascii=False)
+  files.write(path, f'{{"video": {facts},\n "shots": [\n    {body}\n ]}}\n')
+
+
+def read(path: Path) -> Plan:
+  """Reads a plan that people may have edited.
+
+  Raises:
+    UserError: it cannot be read, does not have the form of a plan, leaves out
+      frames, or names a picture that does not exist.
+  """
+  try:
+    entries = json.loads(path.read_text(encoding='utf-8-sig'))
+  except (OSError, UnicodeDecodeError) as error:
+    reason = getattr(error, 'strerror', None) or 'it is no text file'
+    raise UserError(f'cannot read the plan {path}: {reason}') from error
+  except json.JSONDecodeError as error:
+    raise UserError(
+      f'{path} is no JSON: {error.msg} at line {error.lineno}, '
+      f'column {error.colno}'
+    ) from error
+  facts = _field(f'{path}', entries, 'video', dict)
+  where = f'{path}, video'
+  try:
+    rate = Fraction(_field(where, facts, 'frame_rate', str))
+  except (ValueError, ZeroDivisionError) as error:
+    raise UserError(
+      f'{where}: frame_rate is no number like "25" or "24000/1001"'
+    ) from error
+  plan = Plan(
+    os.fspath(path.parent / _field(where, facts, 'path', str)),
+    *(_field(where, facts, name, int) for name in ('width', 'height')),
+    _field(where, facts, 'frames', int),
+    rate,
+    tuple(
+      _read_shot(f'{path}, shot {number}', entry, path.parent)
+      for number, entry in enumerate(
+        _field(f'{path}', entries, 'shots', list), 1
+      )
+    ),
+  )
+  check(os.fspath(path), plan)
+  return plan
+
+
+def _field(where: str, entry: Any, name: str, kind: type) -> Any:
+  value = entry.get(name) if isinstance(entry, dict) else None
+  if not isinstance(value, kind) or isinstance(value, bool):
+    words = {dict: 'braces', list: 'a list', str: 'a text', int: 'a number'}
+    raise UserError(f'{where}: "{name}" must be there, {words[kind]}')
+  return value
+
+
+def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
+  choices = []
+  for reference in _field(where, entry, 'references', list):
+    picture = _field(where, reference, 'picture', str)
+    if picture != FIRST_FRAME:
+      picture = os.fspath(folder / picture)
+    frame = reference.get('frame')
+    if frame is not None:
+      frame = _field(where, reference, 'frame', int)
+    choices.append(Choice(picture, reference.get('score'), frame))
+  start, stop = (_field(where, entry, name, int) for name in ('start', 'stop'))
+  return Shot(start, stop, tuple(choices))
+
+
+def check(where: str, plan: Plan) -> None:
+  """Checks that a plan can be carried out.
+
+  Args:
+    where: what to call it.
+    plan: to check.
+
+  Raises:
+    UserError: it cannot; says which shot is wrong and how.
+  """
+  expected = 0
+  for number, shot in enumerate(plan.shots, 1):
+    name = f'{where}, shot {number}'
+    if shot.start != expected:
+      raise UserError(
+        f'{name} starts at frame {shot.start}, not at {expected}: shots must '
+        'follow one another without gaps'
+      )
+    if shot.stop <= shot.start:
+      raise UserError(f'{name} must stop after it starts, at {shot.start}')
+    expected = shot.stop
+    if not shot.references:
+      raise UserError(f'{name} has no references: name one picture at least')
+    bound = [x.frame for x in shot.references if x.frame is not None]
+    for frame in bound:
+      if not shot.start <= frame < shot.stop:
+        raise UserError(
+          f'{name} has a reference bound to frame {frame}, which is not between '
+          f'{shot.start} and {shot.stop - 1}'
+        )
+      if bound.count(frame) > 1:
+        raise UserError(f'{name} has two references bound to frame {frame}')
+    for choice in shot.references:
+      if choice.picture == FIRST_FRAME and choice.frame:
+        raise UserError(f'{name}: first-frame can be bound to frame 0 only')
+      if choice.picture != FIRST_FRAME and not Path(choice.picture).is_file():
+        raise UserError(f'{name}: there is no picture {choice.picture}')
+  if expected != plan.frames:
+    raise UserError(
+      f'{where}: the last shot stops at {expected}, but the video has '
+      f'{plan.frames} frames'
+    )
+
+
+# --- To look at ---
+
+
+def table(plan: Plan) -> str:
+  """A plan as text, a line for each reference."""
+  rows = [('shot', 'frames', 'from', 'score', 'reference')]
+  for number, shot in enumerate(plan.shots, 1):
+    first = (
+      str(number),
+      f'{shot.start}-{shot.stop - 1}',
+      clock(shot.start / plan.frame_rate),
+    )
+    for choice in shot.references:
+      score = '' if choice.score is None else f'{choice.score:.2f}'
+      rows.append((*first, score, _label(choice)))
+      first = ('', '', '')
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return '\n'.join(
+    '  '.join(
+      cell.ljust(width) if i == len(row) - 1 else cell.rjust(width)
+      for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ).rstrip()
+    for row in rows
+  )
+
+
+def clock(seconds: float | Fraction) -> str:
+  """Seconds as h:mm:ss.s."""
+  tenths = round(10 * seconds)
+  whole = datetime.timedelta(seconds=tenths // 10)
+  return f'{whole}.{tenths % 10}'
+
+
+def _label(choice: Choice) -> str:
+  bound = '' if choice.frame is None else f' (frame {choice.frame})'
+  return Path(choice.picture).name + bound
+
+
+def contact_sheets(
+  plan: Plan, thumbnails: Sequence[np.ndarray]
+) -> Iterator[np.ndarray]:
+  """Draws each shot beside its references, sixty shots to a picture.
+
+  Args:
+    plan: to draw.
+    thumbnails: a picture of each shot, uint8 [h, w, 3].
+
+  Yields:
+    [h, w, 3] uint8.
+
+  Raises:
+    UserError: a reference cannot be read.
+  """
+  pictures = {FIRST_FRAME: thumbnails[0]}
+  rows = collections.deque()
+  for number, (shot, thumbnail) in enumerate(
+    zip(plan.shots, thumbnails, strict=True), 1
+  ):
+    row = [thumbnail]
+    for choice in shot.references:
+      if choice.picture not in pictures:
+        rgb = video.read_image(choice.picture)
+        height = max(1, round(rgb.shape[0] * _THUMBNAIL / rgb.shape[1]))
+        pictures[choice.picture] = cv2.resize(
+          rgb, (_THUMBNAIL, height), interpolation=cv2.INTER_AREA
+        )
+      row.append(pictures[choice.picture])
+    names = ', '.join(
+      _label(choice) + ('' if choice.score is None else f' {choice.score:.2f}')
+      for choice in shot.references
+    )
+    start = clock(shot.start / plan.frame_rate)
+    rows.append((row, f'{number}, {start}: {names}'))
+    if len(rows) == _ROWS or number == len(plan.shots):
+      yield strips.strip(*zip(*rows, strict=True))
+      rows.clear()
+
+
+# --- The mode ---
+
+
+def make_plan(
+  config: ml_collections.ConfigDict,
+  surveyed: Survey,
+  pictures: Sequence[str],
+  references: Path | None = None,
+  gallery: Path | None = None,
+) -> Plan:
+  """Chooses references as the flags say.
+
+  Args:
+    config: its `retrieval` says how pictures are compared.
+    surveyed: of the video.
+    pictures: what `--reference` names: pictures for all shots, `first-frame`, or
+      `auto` alone.
+    references: what to choose from, if anything; see `list_references`.
+    gallery: where `auto` looks.
+
+  Raises:
+    UserError: they cannot be had.
+  """
+  if references is not None:
+    choices = list_references(references, surveyed)
+    return match(surveyed, choices, retrieval.make_embedder(config))
+  if AUTO in pictures:
+    return retrieve(surveyed, *retrieval.open_with_embedder(config, gallery))
+  return same_for_all(surveyed, pictures)
+
+
+def check_sources(pictures: Sequence[str], references: Path | None) -> None:
+  """Raises UserError, before a long survey, if a source cannot be read."""
+  for name in pictures:
+    if name not in (FIRST_FRAME, AUTO):
+      video.read_image(name)
+  if references is not None and not references.exists():
+    raise UserError(f'--references={references} does not exist')
+
+
+def survey_with_bar(video_path: Path) -> Survey:
+  """As `survey`, with a progress bar, and a warning where it is broken."""
+  with tqdm.tqdm(desc='shots', unit='frame') as bar:
+
+    def progress(count, total):
+      bar.total = total
+      bar.update(count - bar.n)
+
+    surveyed = survey(video_path, progress)
+  if surveyed.lost:
+    print(
+      f'warning: {video_path} is broken: {surveyed.lost} frames could not be '
+      'read, and are left out',
+      file=sys.stderr,
+    )
+  return surveyed
+
+
+def plan_film(
+  config: ml_collections.ConfigDict,
+  video_path: Path,
+  pictures: Sequence[str],
+  output: Path,
+  references: Path | None = None,
+  gallery: Path | None = None,
+) -> Plan:
+  """Writes a plan with its contact sheets, and prints it.
+
+  Args:
+    config: see `make_plan`.
+    video_path: what is to be coloured.
+    pictures: see `make_plan`.
+    output: the JSON file; the sheets lie beside it.
+    references: see `make_plan`.
+    gallery: see `make_plan`.
+
+  Raises:
+    UserError: an input cannot be used, or the output exists or cannot be written.
+  """
+  if output.suffix != '.json':
+    raise UserError(f'--output={output} is to be a plan: end its name in .json')
+  if output.exists():
+    raise UserError(
+      f'--output={output} exists and may have been edited: name another file'
+    )
+  check_sources(pictures, references)
+  files.make_folder('--output', output.parent)
+  surveyed = survey_with_bar(video_path)
+  plan = make_plan(config, surveyed, pictures, references, gallery)
+  check(os.fspath(output), plan)
+  sheets = []
+  for page, sheet in enumerate(contact_sheets(plan, surveyed.thumbnails), 1):
+    suffix = '.jpg' if page == 1 else f'_{page}.jpg'
+    sheets.append(output.with_name(output.stem + suffix))
+    video.write_image(sheets[-1], sheet)
+  with files.explained('--output', output):
+    write(output, plan)
+  print(table(plan))
+  print(f'To look at: {" ".join(map(str, sheets))}')
+  print(f'To edit, and to colour with --plan={output}: {output}')
+  return plan
