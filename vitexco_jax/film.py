@@ -47,11 +47,11 @@ from vitexco_jax.plan import FIRST_FRAME, Choice, Plan, Shot
 _BLOCK = 240  # Frames; below the distance of key frames that x264 chooses.
 _CERTAINTY = 0.1  # Of confidence, that makes e times the share in a mix.
 _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
-# Mean confidence below which a frame is not matched well. With weights/small, of
-# ten sequences of DAVIS: near the reference's own frame 0.78 to 0.86, with a picture
-# of something else 0.66 to 0.75; of three old films with stills that people chose
-# 0.70 to 0.78.
-_UNSURE = 0.72
+# Mean confidence below which a frame is not matched well. With weights/small, of 17
+# clips that it was not trained on: with their own first frame 0.57 to 0.91, with a
+# picture of something else 0.30 to 0.43; of three old films with stills that people
+# chose 0.43 to 0.66.
+_UNSURE = 0.45
 _UNSURE_FRAMES = 12  # Frames of such, one after the other, to tell of.
 _AHEAD = 16  # Frames that are decoded ahead.
 _ASPECT = (
