@@ -460,6 +460,16 @@ def test_stretches_go_on_to_the_same_result(tmp_path, source, stills):
   assert again.read_bytes() == (tmp_path / 'whole.mkv').read_bytes()
 
 
+def test_what_only_came_backwards_is_kept_too(tmp_path, source, stills):
+  bound = Choice(str(stills / 'green.png'), frame=5)
+  made = _plan(source, Shot(0, COUNT, (bound,)))
+  output = tmp_path / 'out.mkv'
+  # Frames 5 to 0 backwards, 0 to 4 forwards, then the first of what follows.
+  _run(source, made, output, stop=12)
+  steps, _ = _run(source, made, output)
+  assert [step.number for step in steps] == list(range(5, COUNT))
+
+
 def test_a_bound_reference_of_another_shape_is_refused(
   tmp_path, source, stills
 ):

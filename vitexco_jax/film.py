@@ -325,7 +325,10 @@ class Film:
           yield
         except BaseException:
           # A mistake of the first minute leaves nothing behind.
-          if fresh and not any(self._part.glob('*.npy')):
+          done = itertools.chain(
+            self._part.glob('[0-9]*.json'), self._part.glob('*.backwards.npy')
+          )
+          if fresh and not any(done):
             shutil.rmtree(self._part)
           raise
 
