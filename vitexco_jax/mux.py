@@ -53,13 +53,20 @@ def delay(path: Path) -> int:
   return max(place - rank for place, rank in enumerate(ranks))
 
 
-def _ranked(path: Path) -> list[tuple[int, av.Packet]]:
-  """Packets, as they are stored, with the places where they are shown."""
-  with av.open(f'file:{path}') as container:
-    packets = [packet for packet in container.demux() if packet.size]
-  shown = sorted(packet.pts for packet in packets)
+def _ranked(path: Path) -> Iterator[tuple[int, av.Packet]]:
+  """Yields packets, as they are stored, with the places where they are shown."""
+  # Read twice: without loss, a block of large frames would not fit into memory.
+  shown = sorted(packet.pts for packet in _packets(path))
   ranks = {pts: rank for rank, pts in enumerate(shown)}
-  return [(ranks[packet.pts], packet) for packet in packets]
+  for packet in _packets(path):
+    yield ranks[packet.pts], packet
+
+
+def _packets(path: Path) -> Iterator[av.Packet]:
+  with av.open(f'file:{path}') as container:
+    for packet in container.demux():
+      if packet.size:
+        yield packet
 
 
 def left_out(source: Path, target: Path) -> list[str]:
