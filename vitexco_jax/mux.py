@@ -107,7 +107,7 @@ def join(
   source: Path | None,
   target: Path,
 ) -> None:
-  """Writes a video file, whole or not at all, replacing what is there.
+  """Writes a video file, replacing what is there.
 
   Args:
     segments: in their order, coded alike, each beginning with a key frame.
@@ -118,51 +118,46 @@ def join(
   Raises:
     UserError: it cannot be written, or the source not be read.
   """
-  partial = video.partial_path(target)
-  try:
-    with video.explained('write', target), contextlib.ExitStack() as stack:
-      suffix = target.suffix.lower()
-      tick = video.container_tick(suffix, form)
-      out = stack.enter_context(
-        av.open(
-          f'file:{partial}',
-          'w',
-          format=_FORMATS[suffix],
-          container_options={
-            # The same from the same: no random numbers, no dates.
-            'fflags': '+bitexact',
-            **video.container_options(suffix, tick),
-          },
-        )
+  with video.explained('write', target), contextlib.ExitStack() as stack:
+    suffix = target.suffix.lower()
+    tick = video.container_tick(suffix, form)
+    out = stack.enter_context(
+      av.open(
+        f'file:{target}',
+        'w',
+        format=_FORMATS[suffix],
+        container_options={
+          # The same from the same: no random numbers, no dates.
+          'fflags': '+bitexact',
+          **video.container_options(suffix, tick),
+        },
       )
-      pictures = stack.enter_context(av.open(f'file:{segments[0].path}'))
-      template = pictures.streams.video[0]
-      stream = out.add_stream_from_template(template)
-      stream.time_base = tick
-      stream.codec_context.framerate = form.frame_rate
-      if template.name == 'hevc' and suffix != '.mkv':
-        stream.codec_context.codec_tag = 'hvc1'  # Players by Apple ask for it.
-      packets = [_pictures(segments, form, tick, template, stream)]
-      if source is not None:
-        other = stack.enter_context(
-          av.open(f'file:{source}', metadata_errors='ignore')
-        )
-        copies = {}
-        for one in _others(other):
-          with contextlib.suppress(ValueError):  # `left_out` told of it.
-            copies[one.index] = _add(out, one)
-        out.metadata.update(_kept(other.metadata))
-        out.set_chapters(other.chapters())
-        first = video.main_stream(other)
-        stream.metadata.update(_kept(first.metadata))
-        stream.disposition = first.disposition
-        packets.append(_copied(other, copies))
-      out.start_encoding()
-      for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
-        out.mux_one(packet)
-    video.move(partial, target)
-  finally:
-    partial.unlink(missing_ok=True)
+    )
+    pictures = stack.enter_context(av.open(f'file:{segments[0].path}'))
+    template = pictures.streams.video[0]
+    stream = out.add_stream_from_template(template)
+    stream.time_base = tick
+    stream.codec_context.framerate = form.frame_rate
+    if template.name == 'hevc' and suffix != '.mkv':
+      stream.codec_context.codec_tag = 'hvc1'  # Players by Apple ask for it.
+    packets = [_pictures(segments, form, tick, template, stream)]
+    if source is not None:
+      other = stack.enter_context(
+        av.open(f'file:{source}', metadata_errors='ignore')
+      )
+      copies = {}
+      for one in _others(other):
+        with contextlib.suppress(ValueError):  # `left_out` told of it.
+          copies[one.index] = _add(out, one)
+      out.metadata.update(_kept(other.metadata))
+      out.set_chapters(other.chapters())
+      first = video.main_stream(other)
+      stream.metadata.update(_kept(first.metadata))
+      stream.disposition = first.disposition
+      packets.append(_copied(other, copies))
+    out.start_encoding()
+    for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
+      out.mux_one(packet)
 
 
 def _others(
