@@ -431,6 +431,10 @@ def check_flags(mode: str, overrides: Collection[str]):
     raise UserError('--mode=prepare needs --videos, --images or both')
   if mode in ('plan', 'colorize'):
     _check_references(mode)
+  if flags.FLAGS['working-size'].value and 'use.size' in overrides:
+    raise UserError(
+      '--working-size and --config.use.size exclude one another: give one'
+    )
   for name in ('hosts', 'host'):
     if flags.FLAGS[name].present and not flags.FLAGS.coordinator:
       raise UserError(f'--{name} needs --coordinator')

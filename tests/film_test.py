@@ -303,6 +303,32 @@ def test_a_film_that_is_whole_but_not_put_together(tmp_path, source, red):
   assert (job.confidences > 0.7).all()
 
 
+def test_outputs_take_their_places_together(tmp_path, source, red):
+  output = tmp_path / 'out.mkv'
+  options = film.Options(compare=tmp_path / 'new' / 'compare.mp4')
+  join = mux.join
+
+  def fail(segments, form, source, target):
+    join(segments, form, source, target)
+    if target.suffix == '.mp4':
+      raise UserError('the disk is full')
+
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setattr(mux, 'join', fail)
+    with pytest.raises(UserError, match='disk is full'):
+      _run(source, red, output, options=options)
+  # Nothing that the same command would take for another's output.
+  left = sorted(x.name for x in tmp_path.rglob('*') if x.suffix != '.json')
+  assert [x for x in left if 'out' in x or 'compare' in x] == [
+    'compare',
+    'out.mkv.part',
+    'output',
+  ]
+  _run(source, red, output, options=options)
+  assert len(_found(output)) == len(_found(options.compare)) == COUNT
+  assert sorted(x.name for x in tmp_path.iterdir()) == ['new', 'out.mkv']
+
+
 def test_a_full_disk_is_told_and_the_film_goes_on(tmp_path, source, red):
   resource = pytest.importorskip('resource')
   output = tmp_path / 'out.mkv'
@@ -373,6 +399,20 @@ def test_a_plan_of_another_video_is_refused(tmp_path, source, red):
 
 
 # Shots and stretches.
+
+
+def test_an_image_does_not_take_a_film(tmp_path, source, red):
+  options = film.Options(compare=tmp_path / 'compare.png')
+  with pytest.raises(UserError, match=r'compare.png is one image .* 23 frames'):
+    film.Film([Painter()], source, red, tmp_path / 'out.mkv', options=options)
+
+
+def test_a_plan_that_ends_before_the_video_is_told(tmp_path, source, stills):
+  red = Choice(str(stills / 'red.png'))
+  short = _plan(source, Shot(0, COUNT - 9, (red,)))._replace(frames=COUNT - 9)
+  _, job = _run(source, short, tmp_path / 'out.mkv')
+  assert len(_found(tmp_path / 'out.mkv')) == COUNT - 9
+  assert 'out.mkv: frames from 14 on, where the plan ends' in job.left_out[-1]
 
 
 def test_shots_start_afresh_with_their_own_references(tmp_path, source, stills):
@@ -458,6 +498,16 @@ def test_stretches_go_on_to_the_same_result(tmp_path, source, stills):
   counts = [len(_run(source, made, again, stop)[0]) for stop in (3, 8, 25, 500)]
   assert counts[:3] == [3, 8, 25]
   assert again.read_bytes() == (tmp_path / 'whole.mkv').read_bytes()
+
+
+def test_what_only_came_backwards_is_kept_too(tmp_path, source, stills):
+  bound = Choice(str(stills / 'green.png'), frame=5)
+  made = _plan(source, Shot(0, COUNT, (bound,)))
+  output = tmp_path / 'out.mkv'
+  # Frames 5 to 0 backwards, 0 to 4 forwards, then the first of what follows.
+  _run(source, made, output, stop=12)
+  steps, _ = _run(source, made, output)
+  assert [step.number for step in steps] == list(range(5, COUNT))
 
 
 def test_a_bound_reference_of_another_shape_is_refused(

@@ -135,6 +135,13 @@ def test_overrides(arguments, name, value):
       '--reference=auto stands alone',
     ),
     (
+      [
+        *('--mode=colorize', '--video=x', '--output=y', '--plan=p'),
+        *('--working-size=48x64', '--config.use.size=48,64'),
+      ],
+      '--working-size and --config.use.size exclude one another',
+    ),
+    (
       ['--mode=colorize', '--videos=x'],
       '--mode=colorize does not know --videos; did you mean --video?',
     ),

@@ -192,6 +192,7 @@ def _edit(change):
     (lambda x: '[]', r'json: "video" must be there, braces'),
     (_edit(lambda x: x['video'].pop('width')), '"width" must be there, a num'),
     (_edit(lambda x: x['video'].update(frame_rate='x')), 'frame_rate is no'),
+    (_edit(lambda x: x['video'].update(frame_rate='0')), 'frame_rate is no'),
     (_edit(lambda x: x['shots'].pop(1)), 'shot 2 starts at frame 21, not at 9'),
     (_edit(lambda x: x['shots'].pop()), 'last shot stops at 21, but .* 28'),
     (_edit(lambda x: x['shots'][1].update(stop=9)), 'shot 2 must stop after'),
@@ -249,6 +250,11 @@ def test_the_mode_writes_prints_and_draws(
     plan.plan_film(None, film, (), output, references)
   with pytest.raises(UserError, match='end its name in .json'):
     plan.plan_film(None, film, (), tmp_path / 'plan.txt', references)
+  still = tmp_path / 'still.jpg'
+  still.write_bytes(b'ours')
+  with pytest.raises(UserError, match='still.json would draw over .*still.jpg'):
+    plan.plan_film(None, film, (), still.with_suffix('.json'), references)
+  assert still.read_bytes() == b'ours'
 
 
 @pytest.mark.usefixtures('quick_compiler')

@@ -163,7 +163,8 @@ class Film:
 
   Attributes:
     confidences: mean of each frame's, [frames]; NaN where it is not coloured yet.
-    left_out: streams that an output's container does not take, in words.
+    left_out: what is missing from an output, in words: streams that its container
+      does not take, frames that the plan does not know.
   """
 
   def __init__(
@@ -199,6 +200,7 @@ class Film:
     self._options = options
     with video.VideoReader(video_path) as reader:
       self._format, self._source_kind = reader.format, reader.kind
+      expected = reader.num_frames or 0
     form = self._format
     self._size = form.height, form.width
     if (plan.height, plan.width) != self._size:
@@ -219,9 +221,20 @@ class Film:
     self.left_out = []
     for track in self._tracks:
       video.check_free(track.target, overwrite)
+      if track.kind == 'image' and plan.frames > 1:
+        raise UserError(
+          f'{track.target} is one image but {video_path} has {plan.frames} '
+          'frames: name a video or a folder'
+        )
       if track.kind == self._source_kind == 'video':
         missing = mux.left_out(video_path, track.target)
         self.left_out += [f'{track.target.name}: {name}' for name in missing]
+    # Some files tell it by their length alone, and that may be their sound's.
+    if expected > 1.05 * plan.frames:
+      self.left_out.append(
+        f'{output.name}: frames from {plan.frames} on, where the plan ends; '
+        f'{video_path} should have {expected}'
+      )
     self.confidences = np.full(plan.frames, np.nan, np.float32)
     self._part = part_folder(output)
     self._settings = {
@@ -316,6 +329,9 @@ class Film:
   @contextlib.contextmanager
   def _begun(self) -> Iterator[None]:
     """Makes the folder, or goes on with it."""
+    for track in self._tracks:
+      with video.explained('write', track.target):
+        track.target.absolute().parent.mkdir(parents=True, exist_ok=True)
     with video.explained('write', self._part):
       fresh = not self._part.exists()
       self._part.mkdir(parents=True, exist_ok=True)
@@ -325,7 +341,10 @@ class Film:
           yield
         except BaseException:
           # A mistake of the first minute leaves nothing behind.
-          if fresh and not any(self._part.glob('*.npy')):
+          done = itertools.chain(
+            self._part.glob('[0-9]*.json'), self._part.glob('*.backwards.npy')
+          )
+          if fresh and not any(done):
             shutil.rmtree(self._part)
           raise
 
@@ -371,36 +390,43 @@ class Film:
       yield np.repeat(shade[..., None], 3, -1)
 
   def _finish(self) -> None:
-    """Puts the output together and in its place."""
+    """Puts the outputs together; when all are whole, each takes its place."""
     blocks = [
       block
       for shot in self._plan.shots
       for stretch in _stretches(shot)
       for block in _blocks(stretch)
     ]
-    for index, track in enumerate(self._tracks):
-      segments = [track.segment(self._part, block) for block in blocks]
-      if track.kind == 'video':
-        self._join(index, track, blocks, segments)
-      elif track.kind == 'folder':
-        whole = self._part / f'{track.name}.whole'
-        whole.mkdir(exist_ok=True)
-        for segment in segments:
-          if segment.exists():  # Else moved by a run that was killed.
-            for path in segment.iterdir():
-              path.rename(whole / path.name)
-            segment.rmdir()
-        if any(whole.iterdir()):
-          video.move(whole, track.target)
-      elif segments[0].exists():
-        video.move(segments[0], track.target)
+    with contextlib.ExitStack() as stack:
+      ready = []
+      for index, track in enumerate(self._tracks):
+        segments = [track.segment(self._part, block) for block in blocks]
+        if track.kind == 'video':
+          whole = video.partial_path(track.target)
+          stack.callback(whole.unlink, missing_ok=True)
+          self._join(index, track, blocks, segments, whole)
+          ready.append((whole, track.target))
+        elif track.kind == 'folder':
+          whole = self._part / f'{track.name}.whole'
+          whole.mkdir(exist_ok=True)
+          for segment in segments:
+            if segment.exists():  # Else moved by a run that was killed.
+              for path in segment.iterdir():
+                path.rename(whole / path.name)
+              segment.rmdir()
+          if any(whole.iterdir()):
+            ready.append((whole, track.target))
+        elif segments[0].exists():
+          ready.append((segments[0], track.target))
+      for whole, target in ready:
+        video.move(whole, target)
     # At once, lest a half of it is taken for a film to go on with.
     old = self._part.with_name(f'.{self._part.name}.old')
     shutil.rmtree(old, ignore_errors=True)  # Of a run that was killed.
     self._part.rename(old)
     shutil.rmtree(old)
 
-  def _join(self, index, track, blocks, segments):
+  def _join(self, index, track, blocks, segments, path):
     facts = [self._facts(block) for block in blocks]
     form = self._format
     mux.join(
@@ -410,7 +436,7 @@ class Film:
       ],
       form._replace(width=form.width * track.columns),
       self._path if self._source_kind == 'video' else None,
-      track.target,
+      path,
     )
 
   def _note(self, block: _Block, confidences: list[float]):

@@ -53,13 +53,20 @@ def delay(path: Path) -> int:
   return max(place - rank for place, rank in enumerate(ranks))
 
 
-def _ranked(path: Path) -> list[tuple[int, av.Packet]]:
-  """Packets, as they are stored, with the places where they are shown."""
-  with av.open(f'file:{path}') as container:
-    packets = [packet for packet in container.demux() if packet.size]
-  shown = sorted(packet.pts for packet in packets)
+def _ranked(path: Path) -> Iterator[tuple[int, av.Packet]]:
+  """Yields packets, as they are stored, with the places where they are shown."""
+  # Read twice: without loss, a block of large frames would not fit into memory.
+  shown = sorted(packet.pts for packet in _packets(path))
   ranks = {pts: rank for rank, pts in enumerate(shown)}
-  return [(ranks[packet.pts], packet) for packet in packets]
+  for packet in _packets(path):
+    yield ranks[packet.pts], packet
+
+
+def _packets(path: Path) -> Iterator[av.Packet]:
+  with av.open(f'file:{path}') as container:
+    for packet in container.demux():
+      if packet.size:
+        yield packet
 
 
 def left_out(source: Path, target: Path) -> list[str]:
@@ -100,7 +107,7 @@ def join(
   source: Path | None,
   target: Path,
 ) -> None:
-  """Writes a video file, whole or not at all, replacing what is there.
+  """Writes a video file, replacing what is there.
 
   Args:
     segments: in their order, coded alike, each beginning with a key frame.
@@ -111,51 +118,46 @@ def join(
   Raises:
     UserError: it cannot be written, or the source not be read.
   """
-  partial = video.partial_path(target)
-  try:
-    with video.explained('write', target), contextlib.ExitStack() as stack:
-      suffix = target.suffix.lower()
-      tick = video.container_tick(suffix, form)
-      out = stack.enter_context(
-        av.open(
-          f'file:{partial}',
-          'w',
-          format=_FORMATS[suffix],
-          container_options={
-            # The same from the same: no random numbers, no dates.
-            'fflags': '+bitexact',
-            **video.container_options(suffix, tick),
-          },
-        )
+  with video.explained('write', target), contextlib.ExitStack() as stack:
+    suffix = target.suffix.lower()
+    tick = video.container_tick(suffix, form)
+    out = stack.enter_context(
+      av.open(
+        f'file:{target}',
+        'w',
+        format=_FORMATS[suffix],
+        container_options={
+          # The same from the same: no random numbers, no dates.
+          'fflags': '+bitexact',
+          **video.container_options(suffix, tick),
+        },
       )
-      pictures = stack.enter_context(av.open(f'file:{segments[0].path}'))
-      template = pictures.streams.video[0]
-      stream = out.add_stream_from_template(template)
-      stream.time_base = tick
-      stream.codec_context.framerate = form.frame_rate
-      if template.name == 'hevc' and suffix != '.mkv':
-        stream.codec_context.codec_tag = 'hvc1'  # Players by Apple ask for it.
-      packets = [_pictures(segments, form, tick, template, stream)]
-      if source is not None:
-        other = stack.enter_context(
-          av.open(f'file:{source}', metadata_errors='ignore')
-        )
-        copies = {}
-        for one in _others(other):
-          with contextlib.suppress(ValueError):  # `left_out` told of it.
-            copies[one.index] = _add(out, one)
-        out.metadata.update(_kept(other.metadata))
-        out.set_chapters(other.chapters())
-        first = video.main_stream(other)
-        stream.metadata.update(_kept(first.metadata))
-        stream.disposition = first.disposition
-        packets.append(_copied(other, copies))
-      out.start_encoding()
-      for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
-        out.mux_one(packet)
-    video.move(partial, target)
-  finally:
-    partial.unlink(missing_ok=True)
+    )
+    pictures = stack.enter_context(av.open(f'file:{segments[0].path}'))
+    template = pictures.streams.video[0]
+    stream = out.add_stream_from_template(template)
+    stream.time_base = tick
+    stream.codec_context.framerate = form.frame_rate
+    if template.name == 'hevc' and suffix != '.mkv':
+      stream.codec_context.codec_tag = 'hvc1'  # Players by Apple ask for it.
+    packets = [_pictures(segments, form, tick, template, stream)]
+    if source is not None:
+      other = stack.enter_context(
+        av.open(f'file:{source}', metadata_errors='ignore')
+      )
+      copies = {}
+      for one in _others(other):
+        with contextlib.suppress(ValueError):  # `left_out` told of it.
+          copies[one.index] = _add(out, one)
+      out.metadata.update(_kept(other.metadata))
+      out.set_chapters(other.chapters())
+      first = video.main_stream(other)
+      stream.metadata.update(_kept(first.metadata))
+      stream.disposition = first.disposition
+      packets.append(_copied(other, copies))
+    out.start_encoding()
+    for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
+      out.mux_one(packet)
 
 
 def _others(

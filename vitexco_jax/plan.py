@@ -403,6 +403,8 @@ def read(path: Path) -> Plan:
   where = f'{path}, video'
   try:
     rate = Fraction(_field(where, facts, 'frame_rate', str))
+    if rate <= 0:
+      raise ValueError
   except (ValueError, ZeroDivisionError) as error:
     raise UserError(
       f'{where}: frame_rate is no number like "25" or "24000/1001"'
@@ -644,13 +646,18 @@ def plan_film(
     gallery: see `make_plan`.
 
   Raises:
-    UserError: an input cannot be used, or the output exists or cannot be written.
+    UserError: an input cannot be used, or the output or its sheet exists or cannot
+      be written.
   """
   if output.suffix != '.json':
     raise UserError(f'--output={output} is to be a plan: end its name in .json')
   if output.exists():
     raise UserError(
       f'--output={output} exists and may have been edited: name another file'
+    )
+  if (sheet := output.with_suffix('.jpg')).exists():
+    raise UserError(
+      f'--output={output} would draw over {sheet}: name another file'
     )
   check_sources(pictures, references)
   files.make_folder('--output', output.parent)

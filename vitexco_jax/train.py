@@ -174,7 +174,7 @@ def load_initial_weights(
     if config.model.stem:
       raise UserError(
         f'config.train.vit_weights={config.train.vit_weights} are of a ViT that '
-        'sees pixels: set config.model.stem to none'
+        'sees pixels: give --config.model.stem= as well'
       )
     params['vit'] = load_vit_weights(
       config.train.vit_weights, params['vit'], config.model.vit.gelu
