@@ -153,6 +153,8 @@ class _Glass:
   """A generator that shows what it is given: `warped_ab` and `confidence` are
   the luminance to match, `ab` that to colour and that of the frame before."""
 
+  colorizer = {'residual': ''}
+
   def apply(self, variables, *args, method, rngs=None):
     return getattr(self, method)(*args)
 
@@ -192,6 +194,25 @@ def test_wear_is_seen_and_nothing_else_changes():
   np.testing.assert_allclose(made.ab[:, 0, ..., 1:], before, atol=2e-3)
   np.testing.assert_array_equal(
     made.ab[:, 1:, ..., 1:], made.lab[:, :-1, ..., :1]
+  )
+
+
+def test_a_colorizer_that_blends_sees_the_frame_before_along_the_flow():
+  """By whole pixels; the reference as first frame stays where it is."""
+  clips = _clips(4)
+  flow = np.zeros_like(clips.backward_flow)
+  flow[..., 1] = 3.0
+  glass = _Glass()
+  glass.colorizer = {'residual': 'blend'}
+  made = jax.jit(functools.partial(train.generate, glass))(
+    dict.fromkeys(GENERATOR), clips._replace(backward_flow=flow)
+  )
+  before = made.lab[:, :-1, 3:, :, :1]
+  np.testing.assert_allclose(made.ab[:, 1:, :-3, :, 1:], before, atol=1e-3)
+  reference = skcolor.rgb2lab(clips.reference)[..., :1] - 50
+  first = clips.first_frame
+  np.testing.assert_allclose(
+    made.ab[first, 0, ..., 1:], reference[first], atol=2e-3
   )
 
 
