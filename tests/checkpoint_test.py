@@ -207,7 +207,7 @@ def test_another_architecture_lists_what_differs(tmp_path, config, params):
   assert 'made is of another architecture' in message
   assert 'colorizer/conv1_0/bias is missing' in message
   assert 'colorizer/extra/bias is unexpected' in message
-  assert 'colorizer/out/bias is (5,) instead of (3,)' in message
+  assert 'colorizer/out/bias is (5,) instead of (4,)' in message
 
 
 def test_a_long_list_of_differences_is_cut(config, params):

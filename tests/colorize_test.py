@@ -380,6 +380,26 @@ def test_a_stopped_film_goes_on_to_the_same_file(
   assert again.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
 
 
+def test_a_plan_that_ends_before_the_video_is_told(
+  tmp_path, colorizer, reference, capsys
+):
+  path = _write(tmp_path / 'in.mkv', _frames(7))
+  surveyed = plan.survey(path)
+  shot = plan.Shot(0, 4, (plan.Choice(reference),))
+  short = surveyed.plan._replace(shots=(shot,), frames=4)
+  plan.write(tmp_path / 'plan.json', short)
+  colorize.colorize(
+    colorizer,
+    path,
+    (),
+    tmp_path / 'out.mkv',
+    plan_path=tmp_path / 'plan.json',
+  )
+  with video.VideoReader(tmp_path / 'out.mkv') as reader:
+    assert len(list(reader)) == 4
+  assert 'plan.json ends behind 4 frames, but' in capsys.readouterr().err
+
+
 def test_two_devices_give_the_frames_of_one(tmp_path, colorizer, reference):
   path = _write(tmp_path / 'in.mkv', _frames(6))
   surveyed = plan.survey(path)

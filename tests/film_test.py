@@ -407,14 +407,6 @@ def test_an_image_does_not_take_a_film(tmp_path, source, red):
     film.Film([Painter()], source, red, tmp_path / 'out.mkv', options=options)
 
 
-def test_a_plan_that_ends_before_the_video_is_told(tmp_path, source, stills):
-  red = Choice(str(stills / 'red.png'))
-  short = _plan(source, Shot(0, COUNT - 9, (red,)))._replace(frames=COUNT - 9)
-  _, job = _run(source, short, tmp_path / 'out.mkv')
-  assert len(_found(tmp_path / 'out.mkv')) == COUNT - 9
-  assert 'out.mkv: frames from 14 on, where the plan ends' in job.left_out[-1]
-
-
 def test_shots_start_afresh_with_their_own_references(tmp_path, source, stills):
   red, green = (Choice(str(stills / f'{x}.png')) for x in ('red', 'green'))
   made = _plan(

@@ -76,6 +76,7 @@ def teachers():
 def _config(**values):
   config = get_config('tiny')
   config.data.records = 'nowhere'
+  config.model.feature_transform.kind = 'subpixel'
   config.pretrain.update(values)
   return config
 

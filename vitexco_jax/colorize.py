@@ -418,6 +418,14 @@ def colorize(
   video.check_free(output, overwrite)
   if plan_path is not None:
     made = plan.read(plan_path)
+    with video.VideoReader(video_path) as reader:
+      expected = reader.num_frames or 0
+    if expected > 1.05 * made.frames:  # An estimate, of some files.
+      print(
+        f'warning: {plan_path} ends behind {made.frames} frames, but '
+        f'{video_path} may have {expected}: the others are left out',
+        file=sys.stderr,
+      )
   else:
     plan.check_sources(pictures, references)
     surveyed = plan.survey_with_bar(video_path)

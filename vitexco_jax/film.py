@@ -200,7 +200,6 @@ class Film:
     self._options = options
     with video.VideoReader(video_path) as reader:
       self._format, self._source_kind = reader.format, reader.kind
-      expected = reader.num_frames or 0
     form = self._format
     self._size = form.height, form.width
     if (plan.height, plan.width) != self._size:
@@ -229,12 +228,6 @@ class Film:
       if track.kind == self._source_kind == 'video':
         missing = mux.left_out(video_path, track.target)
         self.left_out += [f'{track.target.name}: {name}' for name in missing]
-    # Some files tell it by their length alone, and that may be their sound's.
-    if expected > 1.05 * plan.frames:
-      self.left_out.append(
-        f'{output.name}: frames from {plan.frames} on, where the plan ends; '
-        f'{video_path} should have {expected}'
-      )
     self.confidences = np.full(plan.frames, np.nan, np.float32)
     self._part = part_folder(output)
     self._settings = {

@@ -611,6 +611,7 @@ def check_sources(pictures: Sequence[str], references: Path | None) -> None:
 
 def survey_with_bar(video_path: Path) -> Survey:
   """As `survey`, with a progress bar, and a warning where it is broken."""
+  video.VideoReader(video_path).close()  # What is none gets no bar.
   with tqdm.tqdm(desc='shots', unit='frame') as bar:
 
     def progress(count, total):
