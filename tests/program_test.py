@@ -100,7 +100,8 @@ def exported(trained):
 
 def _rows(workdir):
   path = workdir / 'metrics.jsonl'
-  lines = path.read_text().splitlines() if path.exists() else []
+  text = path.read_text() if path.exists() else ''
+  *lines, _ = text.split('\n')  # The last may be half written yet.
   return [
     {k: v for k, v in json.loads(x).items() if not k.endswith('_per_second')}
     for x in lines
