@@ -54,9 +54,8 @@ _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 _UNSURE = 0.45
 _UNSURE_FRAMES = 12  # Frames of such, one after the other, to tell of.
 _AHEAD = 16  # Frames that are decoded ahead.
-_ASPECT = (
-  0.02  # By which that of a bound reference may differ from the video's.
-)
+# By which the aspect of a bound reference may differ from the video's.
+_ASPECT = 0.02
 
 
 class Step(NamedTuple):
