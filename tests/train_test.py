@@ -153,7 +153,7 @@ class _Glass:
   """A generator that shows what it is given: `warped_ab` and `confidence` are
   the luminance to match, `ab` that to colour and that of the frame before."""
 
-  colorizer = {'residual': ''}
+  blends = False
 
   def apply(self, variables, *args, method, rngs=None):
     return getattr(self, method)(*args)
@@ -203,7 +203,7 @@ def test_a_colorizer_that_blends_sees_the_frame_before_along_the_flow():
   flow = np.zeros_like(clips.backward_flow)
   flow[..., 1] = 3.0
   glass = _Glass()
-  glass.colorizer = {'residual': 'blend'}
+  glass.blends = True
   made = jax.jit(functools.partial(train.generate, glass))(
     dict.fromkeys(GENERATOR), clips._replace(backward_flow=flow)
   )

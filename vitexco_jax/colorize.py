@@ -129,7 +129,7 @@ class VideoColorizer:
       jax.jit(functools.partial(function, generator), static_argnums=0)
       for function in (_encode_reference, _predict_frames)
     )
-    self._blends = config.model.colorizer.residual == 'blend'
+    self._blends = generator.blends
     self._variables = jax.device_put({'params': params})
     self._reference = None
 
@@ -498,7 +498,7 @@ def is_grey(rgb: np.ndarray) -> bool:
 def _check(rgb):
   known = rgb.dtype in (np.uint8, np.uint16)
   if not known or rgb.ndim != 3 or rgb.shape[-1] != 3:
-    raise ValueError(f'expected [h, w, 3] uint8, got {rgb.shape} {rgb.dtype}')
+    raise ValueError(f'expected [h, w, 3] uint8 or uint16, got {rgb.shape} {rgb.dtype}')
 
 
 def _grey(luminance) -> np.ndarray:

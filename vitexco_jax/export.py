@@ -138,7 +138,7 @@ def make_programs(
     return {'ab': ab, 'last_lab': last_lab}
 
   motion = {}
-  if generator.colorizer['residual'] == 'blend':
+  if generator.blends:
     motion['backward_flow'] = 'b,t,16*h,16*w,2'
   weights = {'params': dict(params)}
   encoded = _export(encode_reference, weights, rgb='b,16*h,16*w,3')

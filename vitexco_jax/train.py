@@ -230,7 +230,7 @@ def generate(
   )
   first = clips.first_frame[:, None, None, None]
   backward_flow = None
-  if generator.colorizer['residual'] == 'blend':
+  if generator.blends:
     # The frame before the first, if there is one, is the first itself.
     backward_flow = jnp.pad(
       clips.backward_flow, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0))

@@ -77,6 +77,11 @@ class Generator(nn.Module):
       **self.colorizer, dtype=dtype, name='colorizer'
     )
 
+  @property
+  def blends(self) -> bool:
+    """Whether the colorizer wants the frame before along the optical flow."""
+    return self.colorizer.get('residual') == 'blend'
+
   def features(
     self,
     rgb: jax.Array,
