@@ -498,7 +498,9 @@ def is_grey(rgb: np.ndarray) -> bool:
 def _check(rgb):
   known = rgb.dtype in (np.uint8, np.uint16)
   if not known or rgb.ndim != 3 or rgb.shape[-1] != 3:
-    raise ValueError(f'expected [h, w, 3] uint8 or uint16, got {rgb.shape} {rgb.dtype}')
+    raise ValueError(
+      f'expected [h, w, 3] uint8 or uint16, got {rgb.shape} {rgb.dtype}'
+    )
 
 
 def _grey(luminance) -> np.ndarray:
