@@ -155,6 +155,9 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.use = ml_collections.ConfigDict()
   config.use.size = (224, 384)  # Working size, a bound: aspect is kept.
   config.use.temperature = 0.01  # 0: the best match alone.
+  # A reference that is a frame of the video also gives its colours along the
+  # optical flow to it: their weight in a mean, 0 to 1.
+  config.use.anchor = 0.0
 
   if variant == 'small':
     _small(config)
@@ -204,6 +207,7 @@ def _small(config):
   config.train.learning_rate.stem = 0.0
   config.train.schedule_power = 1.0
   config.use.temperature = config.model.correspondence.temperature
+  config.use.anchor = 0.4
 
 
 def _tiny(config):

@@ -134,6 +134,49 @@ def test_first_frame_carries_its_colours_on(colorizer):
     next(colorizer.colorize(frames))
 
 
+def _moving(n, size=SIZE):
+  """A window that moves over a scene of coloured blots, a pixel a frame."""
+  height, width = size
+  rng = np.random.default_rng(7)
+  small = rng.integers(40, 220, (12, 20, 3), np.uint8)
+  scene = cv2.resize(small, (width + n, height), interpolation=cv2.INTER_CUBIC)
+  return [np.ascontiguousarray(scene[:, t : t + width]) for t in range(n)]
+
+
+def test_an_anchor_keeps_the_first_frames_colours(tiny_weights):
+  """The weights mean nothing; only the flow knows what went where."""
+  frames = _moving(12)
+  errors = []
+  for weight in (0.0, 0.4):
+    made = colorize.VideoColorizer.from_checkpoint(
+      tiny_weights, {'use.anchor': weight}
+    )
+    made.set_reference(frames[0], first_frame=True)
+    found = np.stack(list(made.colorize(frames)))[6:, :, :40]
+    truth = np.stack(frames)[6:, :, :40]
+    error = skcolor.rgb2lab(found) - skcolor.rgb2lab(truth)
+    errors.append(np.abs(error[..., 1:]).mean())
+  assert errors[1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize('cut', [1, 4])
+def test_an_anchor_is_held_when_a_clip_is_gone_on_with(colorizer, cut):
+  frames = _moving(7)
+  colorizer.set_reference(frames[0], first_frame=True)
+  whole = list(colorizer.colorize(frames))
+  colorizer.set_reference(frames[0], first_frame=True)
+  found = list(colorizer.colorize(frames[:cut]))
+  state = colorizer.state
+  colorizer.set_reference(frames[0], first_frame=True)
+  colorizer.resume(state, SIZE)
+  _assert_same([*found, *colorizer.colorize(frames[cut:])], whole)
+
+
+def test_an_anchors_weight_is_a_share(tiny_weights):
+  with pytest.raises(UserError, match='use.anchor=1.5 must be within 0 and 1'):
+    colorize.VideoColorizer.from_checkpoint(tiny_weights, {'use.anchor': 1.5})
+
+
 def test_wrong_use_from_python_is_refused(tiny_weights, colorizer):
   fresh = colorize.VideoColorizer.from_checkpoint(tiny_weights)
   with pytest.raises(ValueError, match='set_reference comes before'):

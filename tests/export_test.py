@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from configs.vitexco import get_config
-from vitexco_jax import checkpoint, colorize, export, stablehlo_runner
+from vitexco_jax import checkpoint, colorize, export, flow, stablehlo_runner
 from vitexco_jax.models.vitexco import colorize_clip, competing
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -106,13 +106,13 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
   colorizer = colorize.VideoColorizer.from_checkpoint(exported)
   seen = []
   with pytest.MonkeyPatch.context() as monkeypatch:
-    estimate = colorize.VideoColorizer._backward_flow
+    estimate = flow.backward_flow
 
-    def note(self, luminance):
-      seen.append(estimate(self, luminance))
+    def note(grey, previous):
+      seen.append(estimate(grey, previous))
       return seen[-1]
 
-    monkeypatch.setattr(colorize.VideoColorizer, '_backward_flow', note)
+    monkeypatch.setattr(flow, 'backward_flow', note)
     expected = []
     for rgb in frames:
       if not (moves and expected):
@@ -121,7 +121,7 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
 
   np.save(tmp_path / 'frames.npy', frames)
   np.save(tmp_path / 'reference.npy', reference)
-  np.save(tmp_path / 'flow.npy', np.concatenate(seen, 1)[0])
+  np.save(tmp_path / 'flow.npy', np.stack(seen))
   names = ['frames', 'reference', 'coloured'] + ['flow'] * moves
   subprocess.run(
     [

@@ -41,19 +41,17 @@ class Painter:
   def set_reference(self, *rgb, first_frame=False):
     self._a = float(np.mean([skcolor.rgb2lab(x)[..., 1].mean() for x in rgb]))
     self._frame_size = None
-    self.previous_lab = np.full(
-      (1, 1, 1, 3), -1.0 if first_frame else 4.0, np.float32
-    )
+    self.state = np.full((1, 1, 1, 3), -1.0 if first_frame else 4.0, np.float32)
     self.references.append((len(rgb), first_frame))
 
-  def resume(self, previous_lab, frame_size):
+  def resume(self, state, frame_size):
     assert frame_size == SIZE
-    self.previous_lab = previous_lab
+    self.state = state
 
   def predict(self, frames):
     for rgb in frames:
-      b = self.previous_lab[0, 0, 0, 2] + 1
-      self.previous_lab = np.full((1, 1, 1, 3), b, np.float32)
+      b = self.state[0, 0, 0, 2] + 1
+      self.state = np.full((1, 1, 1, 3), b, np.float32)
       h, w = sizes.within(rgb.shape[:2], self.config.use.size)
       ab = np.broadcast_to(np.float32([self._a, b]), (1, h, w, 2))
       sure = self._confidences.get(round(self._a), 0.8)

@@ -1,5 +1,7 @@
 """Flow: its direction, its units, where it is trusted."""
 
+import itertools
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -41,6 +43,23 @@ def test_backward_flow_points_to_where_things_were():
   estimated = flow.backward_flow(later, earlier)
   inner = estimated[12:-12, 12:-12].reshape(-1, 2)
   np.testing.assert_allclose(np.median(inner, 0), [-3, 2], atol=0.2)
+
+
+def test_flow_to_a_reference_reaches_further_than_one_look():
+  """A window over a scene moves by 4 pixels a frame, 60 in all."""
+  scene = cv2.cvtColor(_texture(64, 160), cv2.COLOR_RGB2GRAY)[..., None]
+  window = [
+    np.ascontiguousarray(scene[:, 4 * t : 4 * t + 96]) for t in range(16)
+  ]
+  found = np.zeros((64, 96, 2), np.float32)
+  for before, grey in itertools.pairwise(window):
+    backward = flow.backward_flow(grey, before)
+    found = flow.flow_to_reference(grey, window[0], backward, found)
+  seen = found[8:-8, 8:28].reshape(-1, 2)  # In the first frame as well.
+  np.testing.assert_allclose(np.median(seen, 0), [60, 0], atol=0.2)
+  assert np.percentile(np.abs(seen - [60, 0]), 90) < 0.5
+  at_once = flow.backward_flow(window[-1], window[0])[8:-8, 8:28]
+  assert np.abs(np.median(at_once.reshape(-1, 2), 0) - [60, 0]).max() > 5
 
 
 def test_estimate_flow_refuses_an_unknown_method():

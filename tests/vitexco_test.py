@@ -16,6 +16,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.models import vit
 from vitexco_jax.models.feature_transform import Decoder
 from vitexco_jax.models.vitexco import (
+  Anchor,
   Generator,
   colorize_clip,
   competing,
@@ -235,6 +236,36 @@ def test_the_frame_before_is_brought_along_the_flow():
   np.testing.assert_allclose(
     ab[..., 2:, 1], before[..., :-2, 0], rtol=0, atol=1e-4
   )
+
+
+def test_an_anchor_gives_its_colours_where_it_looks_alike():
+  luminance = _luminance(b=1)
+  guidance = Guidance(jnp.zeros((1, _T, 1)), jnp.zeros((1, _T, 1)))
+  # The first frame of the clip, moved right by two pixels; a part is hidden.
+  lab = np.zeros((1, _H, _W, 3), np.float32)
+  lab[..., :1] = np.roll(luminance[:, 0], 2, 2)
+  lab[..., 1:] = 30.0
+  lab[:, : _H // 2, :, :1] += 1000.0
+  flow = np.zeros((1, _T, _H, _W, 2), np.float32)
+  flow[..., 0] = 2.0
+
+  def tens(luminance, guidance, previous_lab):
+    return jnp.full((*luminance.shape[:-1], 2), 10.0)
+
+  anchor = Anchor(jnp.asarray(lab), jnp.asarray(flow), 0.4)
+  ab, last_lab = colorize_clip(
+    tens, luminance, guidance, jnp.zeros_like(lab), anchor=anchor
+  )
+  inner = ab[:, :, :, :-2]  # Two columns came from outside.
+  np.testing.assert_allclose(inner[:, 0, _H // 2 :], 18.0, atol=1e-3)
+  np.testing.assert_allclose(inner[:, :, : _H // 2], 10.0, atol=1e-3)
+  difference = np.abs(luminance[:, 1] - luminance[:, 0])
+  want = 10 + 20 * 0.4 * np.exp(-difference / 5)
+  want = np.broadcast_to(want, (*want.shape[:-1], 2))
+  np.testing.assert_allclose(
+    ab[:, 1, _H // 2 :, :-2], want[:, _H // 2 :, :-2], atol=1e-3
+  )
+  np.testing.assert_array_equal(last_lab[..., 1:], ab[:, -1])
 
 
 def test_a_stem_feeds_the_vit_the_decoders_and_the_matching():

@@ -47,6 +47,7 @@ from vitexco_jax import (
 )
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import (
+  Anchor,
   Generator,
   colorize_clip,
   competing,
@@ -121,6 +122,11 @@ class VideoColorizer:
       raise UserError(
         f'config.use.size={tuple(config.use.size)} must be at least '
         f'{2 * sizes.TOKEN} on both sides'
+      )
+    self._anchor_weight = config.use.get('anchor', 0.0)
+    if not 0 <= self._anchor_weight <= 1:
+      raise UserError(
+        f'config.use.anchor={self._anchor_weight} must be within 0 and 1'
       )
     self.config = config
     generator = make_generator(config)
@@ -203,21 +209,23 @@ class VideoColorizer:
     return digest.hexdigest()[:16]
 
   @property
-  def previous_lab(self) -> np.ndarray:
-    """The frame before the next, [1, h, w, 3], once a frame was coloured."""
-    return np.asarray(self._previous_lab)
+  def state(self) -> np.ndarray:
+    """What the next frame takes from those before, once one was coloured.
 
-  def resume(
-    self, previous_lab: np.ndarray, frame_size: tuple[int, int]
-  ) -> None:
+    [1, h, w, 5]: Lab of the frame before, l centred, and the flow from it to an
+    anchor.
+    """
+    return np.concatenate([self._previous_lab, self._anchor_flow], -1)
+
+  def resume(self, state: np.ndarray, frame_size: tuple[int, int]) -> None:
     """Goes on after a frame that was coloured earlier by the same reference.
 
     Args:
-      previous_lab: the property of that time; comes after `set_reference`.
+      state: the property of that time; comes after `set_reference`.
       frame_size: (height, width) of the frames.
     """
     self._frame_size = frame_size
-    self._carry_on_from(previous_lab)
+    self._carry_on_from(state[..., :3], state[..., 3:])
 
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Colours frames, lazily; the next call goes on where this one stopped.
@@ -280,26 +288,41 @@ class VideoColorizer:
     rgb = np.stack(block)
     size = self._working_size(rgb[0])
     luminance = _shrink(size, rgb)
+    backward_flow, anchor = self._motion(luminance)
     ab, confidence, self._previous_lab = self._predict_frames(
       size,
       self._variables,
       self._reference,
       self._previous_lab,
       luminance,
-      self._backward_flow(luminance) if self._blends else None,
+      backward_flow if self._blends else None,
+      anchor,
     )
     return Prediction(rgb, ab, confidence)
 
-  def _backward_flow(self, luminance):
-    """From each frame of [t, h, w, 1] to the one before: [1, t, h, w, 2]."""
+  def _motion(self, luminance):
+    """From frames of [t, h, w, 1] to those before, and the anchor if any."""
+    anchored = self._first_frame and self._anchor_weight > 0
+    if not (self._blends or anchored):
+      return None, None
     greys = [self._previous_grey, *_grey(luminance)]
     self._previous_grey = greys[-1]
-    return np.stack(
-      [
-        flow.backward_flow(grey, previous)
-        for previous, grey in itertools.pairwise(greys)
-      ]
-    )[None]
+    backward_flow = [
+      flow.backward_flow(grey, previous)
+      for previous, grey in itertools.pairwise(greys)
+    ]
+    anchor = None
+    if anchored:
+      lab = self._reference.lab
+      reference = _grey(lab[0, ..., :1])
+      to_anchor = [self._anchor_flow[0]]
+      for grey, backward in zip(greys[1:], backward_flow, strict=True):
+        to_anchor.append(
+          flow.flow_to_reference(grey, reference, backward, to_anchor[-1])
+        )
+      self._anchor_flow = to_anchor[-1][None]
+      anchor = Anchor(lab, np.stack(to_anchor[1:])[None], self._anchor_weight)
+    return np.stack(backward_flow)[None], anchor
 
   def _start(self, rgb):
     """Learns the frames' size, and so that of the frame before the first."""
@@ -312,10 +335,11 @@ class VideoColorizer:
       raise ValueError(
         f'the first frame is {self._frame_size}, not the size of the reference'
       )
-    self._carry_on_from(lab)
+    self._carry_on_from(lab, np.zeros((1, *padded, 2), np.float32))
 
-  def _carry_on_from(self, previous_lab):
+  def _carry_on_from(self, previous_lab, anchor_flow):
     self._previous_lab = previous_lab
+    self._anchor_flow = anchor_flow
     self._previous_grey = _grey(previous_lab[0, ..., :1])
 
   def _working_size(self, rgb):
@@ -536,6 +560,7 @@ def _predict_frames(
   previous_lab,
   luminance,
   backward_flow,
+  anchor,
 ):
   """Colours frames of [t, h, w, 1] luminance; carries `previous_lab`."""
   luminance = luminance[None]
@@ -546,6 +571,7 @@ def _predict_frames(
     guidance,
     previous_lab,
     backward_flow=backward_flow,
+    anchor=anchor,
   )
   ab, confidence = (
     x[0, :, : size[0], : size[1]] for x in (ab, guidance.confidence)

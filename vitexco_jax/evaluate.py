@@ -189,6 +189,7 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
   stated = {
     'checkpoint': str(checkpoint),
     'temperature': config.use.temperature,
+    'anchor': config.use.get('anchor', 0.0),
   }
   identity = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
   return Subject('vitexco', colour, stated, identity)

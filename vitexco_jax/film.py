@@ -574,7 +574,7 @@ class _Worker:
       facts['delay'].append(mux.delay(segment) if is_video else 0)
     if carried:
       with open(self._film._file(block, '.npy'), 'wb') as file:
-        np.save(file, self._colorizer.previous_lab)
+        np.save(file, self._colorizer.state)
       files.sync(self._film._file(block, '.npy'))
     files.write(self._film._file(block, '.json'), json.dumps(facts))
     files.sync(self._film._file(block, '.json'))

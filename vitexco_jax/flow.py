@@ -34,7 +34,7 @@ def estimate_flow(
   if method == 'deepflow':
     estimator = cv2.optflow.createOptFlow_DeepFlow()
   elif method == 'dis':
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator = _dis()
   else:
     raise ValueError(f'unknown flow {method!r}: {METHODS} are known')
   grey = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (from_rgb, to_rgb)]
@@ -54,6 +54,48 @@ def backward_flow(grey: np.ndarray, previous: np.ndarray) -> np.ndarray:
   return estimate_flow(grey.repeat(3, -1), previous.repeat(3, -1), 'dis')
 
 
+def flow_to_reference(
+  grey: np.ndarray,
+  reference: np.ndarray,
+  backward: np.ndarray,
+  before: np.ndarray,
+) -> np.ndarray:
+  """Follows the flow to an earlier frame one frame further, by DIS.
+
+  The way by the frame before is where DIS starts from, so that it finds places
+  that moved far; and as it compares with the reference itself, errors of that way
+  do not add up from frame to frame.
+
+  Args:
+    grey: [h, w, 1] uint8, the frame's L times 2.55.
+    reference: [h, w, 1] uint8, that of the reference.
+    backward: [h, w, 2], from the frame to the one before.
+    before: [h, w, 2], from that one to the reference.
+
+  Returns:
+    [h, w, 2] float32, from the frame to the reference.
+  """
+  start = backward + _sampled(before, backward)
+  return _dis().calc(grey, reference, start.astype(np.float32))
+
+
+def _dis() -> cv2.DISOpticalFlow:
+  return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+
+def _sampled(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
+  """What `warp` gives, of one picture, on the host."""
+  height, width = flow.shape[:2]
+  y, x = np.mgrid[:height, :width].astype(np.float32)
+  return cv2.remap(
+    picture,
+    x + flow[..., 0],
+    y + flow[..., 1],
+    cv2.INTER_LINEAR,
+    borderMode=cv2.BORDER_REPLICATE,
+  )
+
+
 def visible_mask(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
   """Marks where the forward flow can be trusted (Ruder et al. 2016).
 
@@ -70,12 +112,7 @@ def visible_mask(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
   Returns:
     [h, w, 1] uint8 on the earlier frame's grid, 1 = usable.
   """
-  height, width = forward.shape[:2]
-  y, x = np.mgrid[:height, :width].astype(np.float32)
-  x, y = x + forward[..., 0], y + forward[..., 1]
-  returned = cv2.remap(
-    backward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-  )
+  returned = _sampled(backward, forward)
 
   def squared(flow):
     return np.sum(np.square(flow), -1)

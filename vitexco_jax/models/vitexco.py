@@ -255,6 +255,14 @@ def competing(references: Sequence[Reference]) -> Reference:
   return Reference(references[0].lab, keys, ab)
 
 
+class Anchor(NamedTuple):
+  """A frame of the clip that is given in colour, and the way to it."""
+
+  lab: jax.Array  # [b, h, w, 3], l centred.
+  flow: jax.Array  # [b, t, h, w, 2] from each frame, pixels.
+  weight: float  # Of its colours where both look the same, in [0, 1].
+
+
 def colorize_clip(
   colorize_frame: Callable[[jax.Array, Guidance, jax.Array], jax.Array],
   luminance: jax.Array,
@@ -262,6 +270,7 @@ def colorize_clip(
   previous_lab: jax.Array,
   clean_luminance: jax.Array | None = None,
   backward_flow: jax.Array | None = None,
+  anchor: Anchor | None = None,
   unroll: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
   """The recurrence: each frame sees the one before in its predicted colour.
@@ -276,6 +285,7 @@ def colorize_clip(
       lightness, where `luminance` carries noise; None stands for `luminance`.
     backward_flow: [b, t, h, w, 2], from each frame to the one before, along which
       that is brought to the frame's grid; None: it is seen as it is.
+    anchor: whose colours each frame is mixed with; None: with none.
     unroll: frames that the scan unrolls.
 
   Returns:
@@ -284,15 +294,30 @@ def colorize_clip(
   """
 
   def step(previous_lab, frame):
-    luminance, guidance, clean_luminance, backward_flow = frame
+    luminance, guidance, clean_luminance, backward_flow, anchor_flow = frame
     if backward_flow is not None:
       previous_lab = flow.warp(previous_lab, backward_flow)
     ab = colorize_frame(luminance, guidance, previous_lab)
+    if anchor is not None:
+      there = flow.warp(anchor.lab, anchor_flow)
+      ab = _anchored(ab, luminance, there, anchor.weight)
     return jnp.concatenate([clean_luminance, ab], -1), ab
 
   if clean_luminance is None:
     clean_luminance = luminance
-  frames = (luminance, guidance, clean_luminance, backward_flow)
+  anchor_flow = None if anchor is None else anchor.flow
+  frames = (luminance, guidance, clean_luminance, backward_flow, anchor_flow)
   frames = jax.tree.map(lambda x: x.swapaxes(0, 1), frames)
   last_lab, ab = jax.lax.scan(step, previous_lab, frames, unroll=unroll)
   return ab.swapaxes(0, 1), last_lab
+
+
+def _anchored(ab, luminance, anchor_lab, weight):
+  """Mean of a frame's colours and of those that the anchor has there.
+
+  These weigh `weight` times exp(-d / 5) where lightness differs by d: where the
+  flow went astray, or something is hidden, they do not count.
+  """
+  difference = jnp.abs(luminance - anchor_lab[..., :1])
+  weight = weight * jnp.exp(-difference / 5.0)
+  return weight * anchor_lab[..., 1:] + (1.0 - weight) * ab
