@@ -242,7 +242,7 @@ def generate(
     jnp.where(first, reference.lab, 0.0),
     clean,
     backward_flow,
-    unroll,
+    unroll=unroll,
   )
   return Generated(lab, ab, guidance)
 
