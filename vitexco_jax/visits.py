@@ -371,8 +371,7 @@ class Visit:
               due = time.monotonic() + _PREVIEW_SECONDS
               job.preview = Preview(
                 step.number,
-                _jpeg(step.grey, _PREVIEW),
-                _jpeg(step.rgb, _PREVIEW),
+                *(_jpeg(_shrunk(x, _PREVIEW)) for x in (step.grey, step.rgb)),
               )
     finally:
       shutil.rmtree(film.part_folder(output), ignore_errors=True)
@@ -403,7 +402,7 @@ class Visit:
 
   def thumbnail(self, shot: int) -> bytes:
     """A frame of a shot, JPEG."""
-    return _jpeg(self.survey.thumbnails[shot], _THUMBNAIL)
+    return _jpeg(self.survey.thumbnails[shot])
 
   def stop(self) -> None:
     """Stops the job, if there is one."""
@@ -502,10 +501,7 @@ def redraw(path: Path) -> Drawing:
       image = Image.open(path, formats=_PICTURES)
     with image:
       if image.width * image.height > _MAX_PICTURE:
-        raise UserError(
-          f'{path} is {image.width}x{image.height} pixels: make it smaller, at '
-          f'most {_MAX_PICTURE // 10**6} million in all'
-        )
+        raise Image.DecompressionBombError
       if not 32 <= min(image.size) >= max(image.size) / _MAX_ASPECT:
         raise UserError(
           f'{path} is {image.width}x{image.height} pixels: sides are to be 32 at '
@@ -515,26 +511,30 @@ def redraw(path: Path) -> Drawing:
       image = ImageOps.exif_transpose(image).convert('RGB')
       image.thumbnail((_KEPT_SIDE, _KEPT_SIDE))
       rgb = np.asarray(image)
-  except (
-    OSError,
-    SyntaxError,
-    ValueError,
-    Image.DecompressionBombError,
-  ) as error:
+  except Image.DecompressionBombError as error:
+    raise UserError(
+      f'{path} has more than {_MAX_PICTURE // 10**6} million pixels: make it '
+      'smaller'
+    ) from error
+  except (OSError, SyntaxError, ValueError) as error:
     raise UserError(
       f'{path} is no picture that is taken here, or is damaged: PNG, JPEG, '
       'WebP and BMP are'
     ) from error
-  if is_grey(rgb):
+  small = _shrunk(rgb, _THUMBNAIL)
+  if is_grey(small):
     raise UserError(f'{path} has no colour to give')
   png = cv2.imencode('.png', rgb[..., ::-1])[1].tobytes()
-  return Drawing(png, _jpeg(rgb, _THUMBNAIL))
+  return Drawing(png, _jpeg(small))
 
 
-def _jpeg(rgb: np.ndarray, width: int) -> bytes:
-  """A picture of a width, or its own if that is less."""
-  rgb = film.shallow(rgb)
-  if rgb.shape[1] > width:
-    height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))
-    rgb = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+def _shrunk(rgb: np.ndarray, width: int) -> np.ndarray:
+  """A picture of a width, or as it is if that is less."""
+  if rgb.shape[1] <= width:
+    return rgb
+  height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))
+  return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _jpeg(rgb: np.ndarray) -> bytes:
   return cv2.imencode('.jpg', rgb[..., ::-1])[1].tobytes()
