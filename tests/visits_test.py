@@ -128,7 +128,10 @@ def test_from_a_video_to_its_colours(visit, film, desk):
   visit.colour(desk, _Painter())
   _finish(visit)
   assert visit.job.done == visit.job.total == 2 * COUNT
-  assert visit.job.preview.number == 2 * COUNT - 1
+  assert visit.job.preview.number in (
+    COUNT - 1,
+    2 * COUNT - 1,
+  )  # Of two workers.
   assert visit.job.rate > 0
   assert _files(visit) == ['coloured.mp4', *given]
   assert visit.result_name == 'film_colour.mp4'
