@@ -1,8 +1,6 @@
 """Visits: from a video to its colours, the queue, and what is not believed."""
 
 import contextlib
-import copy
-import io
 import threading
 import time
 import zlib
@@ -12,47 +10,19 @@ import av
 import numpy as np
 import pytest
 from documents import picture, write_video
-from film_test import Painter
 from PIL import Image
+from visitors import COUNT, Stub, embed, encoded, write_film
 
-from vitexco_jax import color, retrieval, video, visits
+from vitexco_jax import video, visits
 from vitexco_jax.errors import UserError
 from vitexco_jax.visits import Desk, Job, Visit
-
-COUNT = 12  # Frames of each of two shots.
-
-
-class _Painter(Painter):
-  """May wait for a signal before each frame."""
-
-  def __init__(self, may_go=None):
-    super().__init__()
-    self._may_go = may_go
-
-  def on(self, _):
-    return copy.copy(self)
-
-  def predict(self, grey):
-    for prediction in super().predict(grey):
-      if self._may_go:
-        assert self._may_go.acquire(timeout=60)
-      yield prediction
-
-
-def _embed(pictures):
-  """As small pictures: [b, 192] of unit length."""
-  flat = np.float32([retrieval.crop(x)[::28, ::28, 0] for x in pictures])
-  flat = flat.reshape(len(flat), -1)
-  flat -= flat.mean(1, keepdims=True)
-  return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
 
 @pytest.fixture(scope='module')
 def film(tmp_path_factory):
   """Two grey shots."""
   path = tmp_path_factory.mktemp('film') / 'film.mp4'
-  greys = [np.asarray(color.grey(picture(seed))) for seed in (1, 2)]
-  write_video(path, np.repeat(greys, COUNT, 0))
+  write_film(path)
   return path
 
 
@@ -76,15 +46,9 @@ def _give_video(visit, source, name='film.mp4'):
 
 def _give_picture(visit, rgb, name):
   path = visit.new_path()
-  path.write_bytes(_bytes(rgb))
+  path.write_bytes(encoded(rgb))
   visit.add_reference(visits.redraw(path), name)
   path.unlink()
-
-
-def _bytes(rgb, kind='PNG'):
-  file = io.BytesIO()
-  Image.fromarray(rgb).save(file, kind)
-  return file.getvalue()
 
 
 def _finish(visit):
@@ -96,7 +60,7 @@ def _planned(visit, film, desk, names=('one.png', 'two.png')):
   _give_video(visit, film)
   for seed, name in enumerate(names, 1):
     _give_picture(visit, picture(seed), name)
-  visit.find_shots(desk, _embed)
+  visit.find_shots(desk, embed)
   _finish(visit)
 
 
@@ -125,7 +89,7 @@ def test_from_a_video_to_its_colours(visit, film, desk):
   visit.choose(1, [two, one])
   assert _chosen(visit) == [[(one, None)], [(one, None), (two, None)]]
   given = _files(visit)
-  visit.colour(desk, _Painter())
+  visit.colour(desk, Stub())
   _finish(visit)
   assert visit.job.done == visit.job.total == 2 * COUNT
   assert visit.job.preview.number in (
@@ -149,29 +113,29 @@ def test_a_picture_named_after_its_frame_is_bound_to_it(visit, film, desk):
 
 def test_other_references_want_another_plan(visit, film, desk):
   _planned(visit, film, desk)
-  visit.colour(desk, _Painter())
+  visit.colour(desk, Stub())
   _finish(visit)
   visit.remove_reference(next(iter(visit.references)))
   assert visit.plan is visit.result is None
   assert [x for x in _files(visit) if 'coloured' in x] == []
   with pytest.raises(UserError, match='the shots come first'):
-    visit.colour(desk, _Painter())
+    visit.colour(desk, Stub())
 
 
 def test_a_stop_keeps_nothing_and_the_plan(visit, film, desk):
   _planned(visit, film, desk)
   given = _files(visit)
   may_go = threading.Semaphore(5)
-  visit.colour(desk, _Painter(may_go))
+  visit.colour(desk, Stub(may_go))
   with pytest.raises(UserError, match='stop what is going on first'):
-    visit.find_shots(desk, _embed)
+    visit.find_shots(desk, embed)
   _await_steps(visit)
   visit.stop()
   may_go.release(100)
   visit.job.future.result(60)
   assert visit.job.state == 'stopped' and visit.result is None
   assert _files(visit) == given
-  visit.colour(desk, _Painter())
+  visit.colour(desk, Stub())
   _finish(visit)
 
 
@@ -205,7 +169,7 @@ def test_what_fails_does_not_end_the_queue(desk, capsys):
 def test_who_leaves_leaves_nothing(visit, film, desk):
   _planned(visit, film, desk)
   may_go = threading.Semaphore(5)
-  visit.colour(desk, _Painter(may_go))
+  visit.colour(desk, Stub(may_go))
   _await_steps(visit)
   visit.leave()
   may_go.release(100)
@@ -231,11 +195,11 @@ def test_names_are_text_only(visit, film, desk, name):
 def test_errors_name_files_as_their_owner_does(visit, film, desk):
   _planned(visit, film, desk, ['ref_00003.png', 'ref_3.png'])
   with pytest.raises(UserError) as caught:
-    visit.colour(desk, _Painter())
+    visit.colour(desk, Stub())
   assert str(caught.value).startswith('film.mp4, shot 1 has two references')
   (visit.folder / 'reference-3.png').write_bytes(b'')
   visit.survey = None
-  visit.find_shots(desk, _embed)
+  visit.find_shots(desk, embed)
   visit.job.future.result(60)
   assert visit.job.message == 'ref_00003.png is empty: 0 bytes'
 
@@ -254,7 +218,7 @@ def test_a_playlist_opens_no_other_file(tmp_path, film):
 
 @pytest.mark.parametrize(
   'content',
-  [b'', b'words', b'\x89PNG\r\n\x1a\n' + bytes(99), _bytes(picture(1))],
+  [b'', b'words', b'\x89PNG\r\n\x1a\n' + bytes(99), encoded(picture(1))],
 )
 def test_what_is_no_video_is_refused(tmp_path, content):
   (tmp_path / 'given').write_bytes(content)
@@ -270,7 +234,7 @@ def test_a_video_has_bounds(tmp_path, film, visit, desk, monkeypatch):
   monkeypatch.setattr(visits, 'check_video', lambda _: None)
   _give_video(visit, film)
   _give_picture(visit, picture(1), 'one.png')
-  visit.find_shots(desk, _embed)
+  visit.find_shots(desk, embed)
   visit.job.future.result(60)
   assert 'film.mp4 has more than 23 frames' in visit.job.message
   monkeypatch.undo()
@@ -285,7 +249,7 @@ def test_a_video_has_bounds(tmp_path, film, visit, desk, monkeypatch):
 
 def _header(width, height):
   """A PNG that says it is large, and is not."""
-  data = bytearray(_bytes(picture(1)))
+  data = bytearray(encoded(picture(1)))
   data[16:24] = width.to_bytes(4) + height.to_bytes(4)
   data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
   return bytes(data)
@@ -296,13 +260,19 @@ def _header(width, height):
   [
     (b'', 'no picture that is taken here'),
     (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'no picture that is taken'),
-    (_bytes(picture(1), 'GIF'), 'no picture that is taken here'),
-    (_bytes(picture(1))[:1000], 'no picture that is taken here, or is damaged'),
+    (encoded(picture(1), 'GIF'), 'no picture that is taken here'),
+    (
+      encoded(picture(1))[:1000],
+      'no picture that is taken here, or is damaged',
+    ),
     (_header(60_000, 60_000), 'more than 67 million pixels: make it smaller'),
     (_header(9000, 8000), 'more than 67 million pixels: make it smaller'),
-    (_bytes(picture(1, (31, 40))), '40x31 pixels: sides are to be 32 at least'),
-    (_bytes(picture(1, (40, 161))), 'and one at most 4 times the other'),
-    (_bytes(np.full((64, 96, 3), 99, np.uint8)), 'has no colour to give'),
+    (
+      encoded(picture(1, (31, 40))),
+      '40x31 pixels: sides are to be 32 at least',
+    ),
+    (encoded(picture(1, (40, 161))), 'and one at most 4 times the other'),
+    (encoded(np.full((64, 96, 3), 99, np.uint8)), 'has no colour to give'),
   ],
 )
 def test_unfit_pictures_are_refused(tmp_path, content, sentence):
