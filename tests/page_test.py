@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from documents import picture
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from visitors import encoded, write_film
@@ -40,7 +41,13 @@ def address(tmp_path, tiny_weights):
     ],
     stdout=subprocess.PIPE,
     text=True,
-    env=os.environ | {'TMPDIR': str(temporary), 'JAX_NUM_CPU_DEVICES': '1'},
+    env=os.environ
+    | {
+      'TMPDIR': str(temporary),
+      'JAX_NUM_CPU_DEVICES': '1',
+      'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'programs'),
+      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    },
   )
   with server:
     try:
@@ -95,7 +102,9 @@ def test_a_film_is_coloured_in_a_browser(tmp_path, address, browser):
     return browser.find_elements(By.CSS_SELECTOR, css)
 
   def wait(condition):
-    return WebDriverWait(browser, SECONDS).until(lambda _: condition())
+    return WebDriverWait(
+      browser, SECONDS, 0.05, [StaleElementReferenceException]
+    ).until(lambda _: condition())
 
   def click(css):
     wait(lambda: find(css).is_displayed() and find(css).is_enabled())
