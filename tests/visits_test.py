@@ -96,7 +96,6 @@ def test_from_a_video_to_its_colours(visit, film, desk):
     COUNT - 1,
     2 * COUNT - 1,
   )  # Of two workers.
-  assert visit.job.rate > 0
   assert _files(visit) == ['coloured.mp4', *given]
   assert visit.result_name == 'film_colour.mp4'
   with video.VideoReader(visit.result) as reader:
@@ -151,6 +150,16 @@ def test_jobs_wait_for_their_turn_and_can_be_stopped_meanwhile(desk):
   may_go.set()
   jobs[3].future.result(60)
   assert [job.state for job in jobs] == ['done', 'stopped', 'done', 'done']
+
+
+def test_a_rate_is_told_once_it_can_be(monkeypatch):
+  job = Job('colours', None)
+  assert job.rate is None
+  # A block comes at once.
+  for now, done, rate in ((9, 1, None), (9.01, 8, None), (19, 41, 4.0)):
+    monkeypatch.setattr(time, 'monotonic', lambda now=now: now)
+    job.advance(done, 80)
+    assert job.rate == rate
 
 
 def test_what_fails_does_not_end_the_queue(desk, capsys):

@@ -46,6 +46,7 @@ _KEPT_SIDE = 2048  # What is kept of it; the networks see less.
 _THUMBNAIL = 240  # Width, in pixels.
 _PREVIEW = 960  # Likewise.
 _PREVIEW_SECONDS = 1.0
+_RATE_SECONDS = 3.0  # Of work, before its rate is told.
 _CONTAINERS = 'mov,mp4,matroska,webm,avi,mpegts,mpeg,asf,flv,mxf,ogg'
 _PICTURES = ('PNG', 'JPEG', 'WEBP', 'BMP')
 _NAME = 100  # Characters that are shown of a name.
@@ -124,11 +125,11 @@ class Job:
 
   @property
   def rate(self) -> float | None:
-    """Steps a second, once there are some."""
-    if not self._first or self._first[0] == self._last[0]:
+    """Steps a second, once that can be told: they come in blocks."""
+    if not self._first:
       return None
     seconds, steps = np.subtract(self._last, self._first)
-    return float(steps / seconds)
+    return float(steps / seconds) if seconds >= _RATE_SECONDS else None
 
 
 class Desk:
