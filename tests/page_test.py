@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from visitors import encoded, write_film
 from vitexco_jax import video
 
 ROOT = Path(__file__).resolve().parent.parent
-COUNT = 150  # Frames of each shot: enough to stop in their midst.
+COUNT = 60  # Frames of each shot: enough to stop in their midst.
 SECONDS = 120  # To wait for anything.
 QUIET = (
   *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
@@ -89,7 +90,12 @@ def browser(tmp_path, monkeypatch):
     yield browser
 
 
-def test_a_film_is_coloured_in_a_browser(tmp_path, address, browser):
+def test_the_program_serves_and_ends(address):
+  with urllib.request.urlopen(address) as answer:
+    assert '<title>Vitexco</title>' in answer.read().decode()
+
+
+def test_a_film_is_coloured_in_a_browser(tmp_path, browser, address):
   write_film(tmp_path / 'film.mp4', COUNT)
   for name, seed in (('one', 1), ('<b>two', 2)):
     (tmp_path / f'{name}.png').write_bytes(encoded(picture(seed)))

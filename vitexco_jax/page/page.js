@@ -5,6 +5,7 @@
 const $ = (id) => document.getElementById(id);
 let state = null;
 let shots = [];  // As of /shots; empty until they are found.
+const GONE = 'The program does not answer; was it ended?';
 let shown = {};  // What was drawn last, by name: drawn anew only if it differs.
 
 // --- Asking the server ---
@@ -17,7 +18,7 @@ async function ask(method, path, body) {
     if (answer.ok) return found;
     tell(found.error);
   } catch {
-    tell('The program does not answer; was it ended?');
+    tell(GONE);
   }
   return null;
 }
@@ -32,6 +33,7 @@ async function act(method, path, body) {
 async function refresh() {
   const found = await ask('GET', '/state');
   if (!found) return;
+  if ($('error').textContent === GONE) tell('');
   state = found;
   if (!state.planned) shots = [];
   else if (!shots.length) shots = (await ask('GET', '/shots')) || [];
