@@ -315,9 +315,10 @@ def test_what_grows_on_the_way_is_not_decoded(tmp_path, monkeypatch):
       path = tmp_path / 'part.ts'
       _write_ts(path, [picture(1, size)] * 20)
       joined.write(path.read_bytes())
-  monkeypatch.setattr(video, '_MAX_PIXELS', 640 * 960)
+  monkeypatch.setattr(video, '_MAX_PIXELS', video._MAX_PIXELS)  # Set back.
+  video.bound_pixels(640 * 960)
   assert len(_shapes(tmp_path / 'given')) == 60
-  monkeypatch.setattr(video, '_MAX_PIXELS', 640 * 960 - 1)
+  video.bound_pixels(640 * 960 - 1)
   assert 20 <= len(_shapes(tmp_path / 'given')) <= 40
 
 

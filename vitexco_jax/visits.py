@@ -496,9 +496,8 @@ def redraw(path: Path) -> Drawing:
   """
   try:
     with warnings.catch_warnings():
-      warnings.simplefilter(
-        'ignore'
-      )  # Of large images; we have our own bounds.
+      # Of large images; we have our own bounds.
+      warnings.simplefilter('ignore')
       image = Image.open(path, formats=_PICTURES)
     with image:
       if image.width * image.height > _MAX_PICTURE:
