@@ -102,6 +102,37 @@ def test_from_a_video_to_its_colours(visit, film, desk):
     assert len([*reader]) == 2 * COUNT
 
 
+@pytest.mark.parametrize(
+  'codec, kind, dtype, suffix',
+  [('pcm_u8', 'u8', 'u1', '.mkv'), ('adpcm_ms', 's16', 'i2', None)],
+)
+def test_sound_decides_what_the_result_is(
+  visit, desk, tmp_path, codec, kind, dtype, suffix
+):
+  path = tmp_path / 'film.avi'
+  with av.open(str(path), 'w') as out:
+    stream = out.add_stream('mpeg4', rate=25, width=96, height=64)
+    stream.pix_fmt = 'yuv420p'
+    sound = out.add_stream(codec, rate=8000, layout='mono')
+    for _ in range(COUNT):
+      grey = av.VideoFrame.from_ndarray(picture(1)[..., 0], 'gray')
+      out.mux(stream.encode(grey))
+    out.mux(stream.encode(None))
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 500), dtype), kind, 'mono')
+    frame.sample_rate, frame.pts = 8000, 0
+    out.mux(sound.encode(frame))
+    out.mux(sound.encode(None))
+  _planned(visit, path, desk)
+  visit.colour(desk, Stub())
+  visit.job.future.result(60)
+  if suffix is None:
+    assert visit.job.message.startswith('the sound of film.mp4 fits into none')
+    return
+  assert visit.result_name == f'film_colour{suffix}'
+  with av.open(str(visit.result)) as container:
+    assert container.streams.audio[0].codec_context.name == codec
+
+
 def test_a_picture_named_after_its_frame_is_bound_to_it(visit, film, desk):
   _planned(visit, film, desk, ['one.png', f'ref_{COUNT + 2:05d}.png'])
   one, two = visit.references

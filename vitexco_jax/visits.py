@@ -48,6 +48,7 @@ _PREVIEW = 960  # Likewise.
 _PREVIEW_SECONDS = 1.0
 _RATE_SECONDS = 3.0  # Of work, before its rate is told.
 _CONTAINERS = 'mov,mp4,matroska,webm,avi,mpegts,mpeg,asf,flv,mxf,ogg'
+_OUTPUTS = ('.mp4', '.mkv', '.mov')
 _PICTURES = ('PNG', 'JPEG', 'WEBP', 'BMP')
 _NAME = 100  # Characters that are shown of a name.
 
@@ -380,13 +381,16 @@ class Visit:
     self.result = output
 
   def _output(self) -> Path:
-    """MP4, which browsers play, unless the sound does not fit in there."""
-    output = self.folder / 'coloured.mp4'
-    try:
-      mux.left_out(self.video, output)
-    except UserError:
-      return output.with_suffix('.mkv')
-    return output
+    """MP4, which browsers play, or else the next that the sound fits into."""
+    for suffix in _OUTPUTS:
+      output = self.folder / f'coloured{suffix}'
+      with contextlib.suppress(UserError):
+        mux.left_out(self.video, output)
+        return output
+    raise UserError(
+      f'the sound of {self.video_name} fits into none of {" ".join(_OUTPUTS)}: '
+      'give the video with its sound as AAC'
+    )
 
   @property
   def result_name(self) -> str:
