@@ -10,6 +10,7 @@
   python launch.py --mode=plan --video=IN --references=DIR --output=PLAN
   python launch.py --mode=colorize --video=IN --reference=REF --output=OUT
   python launch.py --mode=colorize --video=IN --plan=PLAN --output=OUT
+  python launch.py --mode=serve [--address=127.0.0.1:7860]
   python launch.py --mode=evaluate --data=DIR --output=OUT [--predictions=DIR]
   python launch.py --mode=benchmark --output=OUT [--gallery=DIR]
   python launch.py --mode=demo --video=IN --output=DIR
@@ -57,6 +58,7 @@ _MODES = {
       *('compare', 'confidence', 'working-size'),
     ),
   ),
+  'serve': ((), ('address', 'upload-limit', 'checkpoint', 'working-size')),
   'evaluate': (
     ('data', 'output'),
     ('checkpoint', 'predictions', 'protocols', 'baselines', 'gallery'),
@@ -157,8 +159,8 @@ _QUALITY = flags.DEFINE_integer(
 _WORKING_SIZE = flags.DEFINE_string(
   'working-size',
   None,
-  "colorize: HEIGHTxWIDTH within which colours are predicted; by default the weights' "
-  'own, or less where memory is short.',
+  'colorize, serve: HEIGHTxWIDTH within which colours are predicted; by default '
+  "the weights' own, or less where memory is short.",
 )
 _SATURATION = flags.DEFINE_float(
   'saturation', 1.0, 'colorize: what colours are multiplied by.'
@@ -174,6 +176,14 @@ _COMPARE = flags.DEFINE_string(
 )
 _CONFIDENCE = flags.DEFINE_string(
   'confidence', None, 'colorize: a video of how sure the matching is.'
+)
+_ADDRESS = flags.DEFINE_string(
+  'address',
+  '127.0.0.1:7860',
+  'serve: HOST:PORT that the page is at; 0.0.0.0 opens it to other machines.',
+)
+_UPLOAD_LIMIT = flags.DEFINE_integer(
+  'upload-limit', 2000, 'serve: MB that a video may have.', lower_bound=1
 )
 _DATA = flags.DEFINE_string(
   'data',
@@ -313,6 +323,10 @@ def main(argv: Sequence[str]) -> None:
       gallery=_path(_GALLERY.value),
       config=comparing(),
     )
+  elif _MODE.value == 'serve':
+    from vitexco_jax.serve import serve
+
+    serve(colorizer(), comparing(), _ADDRESS.value, _UPLOAD_LIMIT.value)
   elif _MODE.value == 'evaluate':
     from vitexco_jax import evaluate
 

@@ -146,6 +146,8 @@ def test_overrides(arguments, name, value):
       '--mode=colorize does not know --videos; did you mean --video?',
     ),
     (['--video=x'], '--mode=train does not know --video'),
+    (['--address=x:1'], '--mode=train does not know --address'),
+    (['--mode=serve', '--upload-limit=0'], 'not a positive integer'),
     (
       ['--mode=export', '--output=x', '--config.use.size=64,96'],
       'the config of the run as it is: leave out --config.use.size',

@@ -53,7 +53,8 @@ def test_holds_the_package_and_nothing_else(wheel):
     names = set(archive.namelist())
   ours = {
     path.relative_to(ROOT).as_posix()
-    for path in ROOT.glob('vitexco_jax/**/*.py')
+    for pattern in ('**/*.py', 'page/*')
+    for path in ROOT.glob(f'vitexco_jax/{pattern}')
   }
   weights = {
     f'vitexco_jax/{path.relative_to(ROOT).as_posix()}'

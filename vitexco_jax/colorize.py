@@ -471,15 +471,8 @@ def colorize(
         bar.initial = bar.n = step.done - 1
       bar.update(step.done - bar.n)
       preview.show(step)
-  for start, stop in job.unsure():
-    first, last = (
-      plan.clock(number / made.frame_rate) for number in (start, stop - 1)
-    )
-    print(
-      f'warning: from {first} to {last} (frames {start} to {stop - 1}) the '
-      'references do not match well: give one more, bound to a frame there',
-      file=sys.stderr,
-    )
+  for doubt in job.doubts():
+    print(f'warning: {doubt}', file=sys.stderr)
 
 
 class _Preview:

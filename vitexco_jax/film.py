@@ -42,7 +42,7 @@ import numpy as np
 
 from vitexco_jax import files, mux, sizes, video
 from vitexco_jax.errors import UserError
-from vitexco_jax.plan import FIRST_FRAME, Choice, Plan, Shot
+from vitexco_jax.plan import FIRST_FRAME, Choice, Plan, Shot, clock
 
 _BLOCK = 240  # Frames; below the distance of key frames that x264 chooses.
 _CERTAINTY = 0.1  # Of confidence, that makes e times the share in a mix.
@@ -306,6 +306,17 @@ class Film:
     with self._lock:
       self._done += steps
       return self._done
+
+  def doubts(self) -> Iterator[str]:
+    """Yields sentences: where a further reference is wanted."""
+    for start, stop in self.unsure():
+      first, last = (
+        clock(number / self._plan.frame_rate) for number in (start, stop - 1)
+      )
+      yield (
+        f'from {first} to {last} (frames {start} to {stop - 1}) the references '
+        'do not match well: give one more, bound to a frame there'
+      )
 
   def unsure(self) -> Iterator[tuple[int, int]]:
     """Yields (start, stop) of frames that want a further reference.

@@ -47,6 +47,7 @@ _MOMENTS = 3  # Of a shot, that are compared with references.
 _KEPT = 16  # Frames of a shot that are kept to choose them from, at most.
 _THUMBNAIL = 240  # Width, in pixels.
 _ROWS = 60  # Shots on a contact sheet.
+_MAX_SHOTS = 5000  # Half a megabyte of crops each; long films have 3,000.
 _BOUND = re.compile(r'ref_(\d+)')  # A name that says its frame.
 
 
@@ -97,17 +98,23 @@ def survey(
     progress: is called with the frames seen, and with how many there should be.
 
   Raises:
-    UserError: it cannot be read.
+    UserError: it cannot be read, or has too many shots.
   """
   with video.VideoReader(video_path) as reader:
     times = []
     frames = _noting(video.prefetch(reader), times)
-    starts, moments = [0], [_Moments()]
+    starts, crops, thumbnails, moments = [0], [], [], _Moments()
     for count, (rgb, begins) in enumerate(shots.mark_cuts(frames)):
       if begins:
         starts.append(count)
-        moments.append(_Moments())
-      moments[-1].add(rgb)
+        crops.append(moments.crops())
+        thumbnails.append(moments.thumbnail())
+        moments = _Moments()
+        if len(starts) > _MAX_SHOTS:
+          raise UserError(
+            f'{video_path} has more than {_MAX_SHOTS} shots: cut it in parts'
+          )
+      moments.add(rgb)
       if progress:
         progress(count + 1, reader.num_frames)
     lost = reader.lost
@@ -125,8 +132,8 @@ def survey(
   return Survey(
     plan,
     [pts * tick for pts in times],
-    [kept.crops() for kept in moments],
-    [kept.thumbnail() for kept in moments],
+    [*crops, moments.crops()],
+    [*thumbnails, moments.thumbnail()],
     lost,
   )
 
@@ -205,9 +212,8 @@ def list_references(source: Path, surveyed: Survey) -> list[Choice]:
     if not path.is_file():
       raise UserError(f'{flag} names {path}, which does not exist')
     bound = _frame_of(f'{flag}, {path.name}', frame, time, surveyed)
-    named = _BOUND.fullmatch(path.stem)
-    if bound is None and named:
-      bound = int(named[1])
+    if bound is None:
+      bound = named_frame(path.stem)
     frames = surveyed.plan.frames
     if bound is not None and bound >= frames:
       raise UserError(
@@ -216,6 +222,12 @@ def list_references(source: Path, surveyed: Survey) -> list[Choice]:
       )
     choices.append(Choice(os.fspath(path), frame=bound))
   return choices
+
+
+def named_frame(stem: str) -> int | None:
+  """The frame that a picture is by its name, as in ref_00123; else None."""
+  named = _BOUND.fullmatch(stem)
+  return int(named[1]) if named else None
 
 
 def _read_list(flag: str, source: Path) -> Iterator[tuple[Path, str, str]]:
@@ -294,27 +306,60 @@ def match(
   Raises:
     UserError: a picture cannot be read.
   """
+  made = tuple(
+    shot._replace(references=chosen(scored))
+    for shot, scored in zip(
+      surveyed.plan.shots, scores(surveyed, choices, embed), strict=True
+    )
+  )
+  return surveyed.plan._replace(shots=made)
+
+
+def scores(
+  surveyed: Survey,
+  choices: Sequence[Choice],
+  embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+) -> list[list[Choice]]:
+  """Compares every shot with every picture.
+
+  Args:
+    surveyed: of the video.
+    choices: pictures to choose from.
+    embed: a `retrieval.Embedder`.
+
+  Returns:
+    For each shot all choices in their order, with their scores, and bound only
+    if to a frame of that shot.
+
+  Raises:
+    UserError: a picture cannot be read.
+  """
   embeddings = np.concatenate(
     [embed([video.read_image(choice.picture)]) for choice in choices]
   )
   made = []
   for shot, crops in zip(surveyed.plan.shots, surveyed.crops, strict=True):
-    scores = (embed(crops) @ embeddings.T).mean(0).tolist()
-    scored = [
-      choice._replace(score=round(score, 4))
-      for choice, score in zip(choices, scores, strict=True)
-    ]
-    bound = [
-      choice
-      for choice in scored
-      if choice.frame is not None and shot.start <= choice.frame < shot.stop
-    ]
-    best = max(scored, key=lambda choice: choice.score)
-    references = sorted(bound, key=lambda choice: choice.frame) or [
-      best._replace(frame=None)
-    ]
-    made.append(shot._replace(references=tuple(references)))
-  return surveyed.plan._replace(shots=tuple(made))
+    cosines = (embed(crops) @ embeddings.T).mean(0).tolist()
+    frames = range(shot.start, shot.stop)
+    made.append(
+      [
+        Choice(
+          choice.picture,
+          round(cosine, 4),
+          choice.frame if choice.frame in frames else None,
+        )
+        for choice, cosine in zip(choices, cosines, strict=True)
+      ]
+    )
+  return made
+
+
+def chosen(scored: Sequence[Choice]) -> tuple[Choice, ...]:
+  """Of what `scores` gives for a shot: those bound to it, or else the best."""
+  bound = [choice for choice in scored if choice.frame is not None]
+  if bound:
+    return tuple(sorted(bound, key=lambda choice: choice.frame))
+  return (max(scored, key=lambda choice: choice.score),)
 
 
 def retrieve(

@@ -64,7 +64,7 @@ DEFAULT_FRAME_RATE = Fraction(25)  # Of pictures without a clock.
 
 _MIN_SIDE = 32  # The network halves a picture several times.
 _MAX_SIDE = 16_384  # H.264 ends here ...
-_MAX_PIXELS = 2**27  # ... and memory about here.
+_MAX_PIXELS = 2**27  # ... and memory about here; `bound_pixels` changes it.
 
 # FFmpeg's fast conversion darkens by about one level and repeats each chroma
 # sample; this one is unbiased, and costs 3 ms a frame of 720p.
@@ -224,6 +224,15 @@ class Coding(NamedTuple):
   def deep(self) -> bool:
     """Whether frames are to be uint16."""
     return self.depth > 8
+
+
+def bound_pixels(count: int) -> None:
+  """Sets how many pixels a picture may have, in this process from now on.
+
+  For a process that reads what strangers send.
+  """
+  global _MAX_PIXELS
+  _MAX_PIXELS = count
 
 
 def prefetch(iterable: Iterable, size: int = 4) -> Iterator:
@@ -491,7 +500,11 @@ class VideoReader:
       raise UserError(f'{self.path} holds no video (sound alone, perhaps)')
     if stream.codec_context is None:
       raise UserError(f'{self.path} is coded in a way unknown to this FFmpeg')
+    if stream.width:  # Some files tell only with the first frame.
+      _check_size(self.path, stream.height, stream.width)
     stream.thread_type = 'AUTO'
+    # A stream may grow on the way; what is too large then is not decoded.
+    stream.codec_context.options = {'max_pixels': str(_MAX_PIXELS)}
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_FRAME_RATE
     self.num_frames = stream.frames or round(_seconds(stream) * rate) or None
 

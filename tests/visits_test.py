@@ -1,0 +1,368 @@
+"""Visits: from a video to its colours, the queue, and what is not believed."""
+
+import contextlib
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from documents import picture, write_video
+from PIL import Image
+from visitors import COUNT, Stub, embed, encoded, write_film
+
+from vitexco_jax import video, visits
+from vitexco_jax.errors import UserError
+from vitexco_jax.visits import Desk, Job, Visit
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory):
+  """Two grey shots."""
+  path = tmp_path_factory.mktemp('film') / 'film.mp4'
+  write_film(path)
+  return path
+
+
+@pytest.fixture
+def visit(tmp_path):
+  return Visit(tmp_path / 'visit')
+
+
+@pytest.fixture
+def desk():
+  with Desk() as desk:
+    yield desk
+
+
+def _give_video(visit, source, name='film.mp4'):
+  path = visit.new_path()
+  path.write_bytes(Path(source).read_bytes())
+  visits.check_video(path)
+  visit.set_video(path, name)
+
+
+def _give_picture(visit, rgb, name):
+  path = visit.new_path()
+  path.write_bytes(encoded(rgb))
+  visit.add_reference(visits.redraw(path), name)
+  path.unlink()
+
+
+def _finish(visit):
+  visit.job.future.result(60)
+  assert visit.job.state == 'done', visit.job.message
+
+
+def _planned(visit, film, desk, names=('one.png', 'two.png')):
+  _give_video(visit, film)
+  for seed, name in enumerate(names, 1):
+    _give_picture(visit, picture(seed), name)
+  visit.find_shots(desk, embed)
+  _finish(visit)
+
+
+def _await_steps(visit):
+  while not visit.job.done:
+    assert not visit.job.is_over
+    time.sleep(0.01)
+
+
+def _chosen(visit):
+  return [
+    [(visit.number_of(choice), choice.frame) for choice in shot.references]
+    for shot in visit.plan.shots
+  ]
+
+
+def _files(visit):
+  return sorted(path.name for path in visit.folder.iterdir())
+
+
+def test_from_a_video_to_its_colours(visit, film, desk):
+  assert visit.folder.stat().st_mode & 0o777 == 0o700
+  _planned(visit, film, desk)
+  one, two = visit.references
+  assert _chosen(visit) == [[(one, None)], [(two, None)]]
+  visit.choose(1, [two, one])
+  assert _chosen(visit) == [[(one, None)], [(one, None), (two, None)]]
+  given = _files(visit)
+  visit.colour(desk, Stub())
+  _finish(visit)
+  assert visit.job.done == visit.job.total == 2 * COUNT
+  assert visit.job.preview.number in (
+    COUNT - 1,
+    2 * COUNT - 1,
+  )  # Of two workers.
+  assert _files(visit) == ['coloured.mp4', *given]
+  assert visit.result_name == 'film_colour.mp4'
+  with video.VideoReader(visit.result) as reader:
+    assert len([*reader]) == 2 * COUNT
+
+
+@pytest.mark.parametrize(
+  'codec, kind, dtype, suffix',
+  [('pcm_u8', 'u8', 'u1', '.mkv'), ('adpcm_ms', 's16', 'i2', None)],
+)
+def test_sound_decides_what_the_result_is(
+  visit, desk, tmp_path, codec, kind, dtype, suffix
+):
+  path = tmp_path / 'film.avi'
+  with av.open(str(path), 'w') as out:
+    stream = out.add_stream('mpeg4', rate=25, width=96, height=64)
+    stream.pix_fmt = 'yuv420p'
+    sound = out.add_stream(codec, rate=8000, layout='mono')
+    for _ in range(COUNT):
+      grey = av.VideoFrame.from_ndarray(picture(1)[..., 0], 'gray')
+      out.mux(stream.encode(grey))
+    out.mux(stream.encode(None))
+    frame = av.AudioFrame.from_ndarray(np.zeros((1, 500), dtype), kind, 'mono')
+    frame.sample_rate, frame.pts = 8000, 0
+    out.mux(sound.encode(frame))
+    out.mux(sound.encode(None))
+  _planned(visit, path, desk)
+  visit.colour(desk, Stub())
+  visit.job.future.result(60)
+  if suffix is None:
+    assert visit.job.message.startswith('the sound of film.mp4 fits into none')
+    return
+  assert visit.result_name == f'film_colour{suffix}'
+  with av.open(str(visit.result)) as container:
+    assert container.streams.audio[0].codec_context.name == codec
+
+
+def test_a_picture_named_after_its_frame_is_bound_to_it(visit, film, desk):
+  _planned(visit, film, desk, ['one.png', f'ref_{COUNT + 2:05d}.png'])
+  one, two = visit.references
+  assert _chosen(visit) == [[(one, None)], [(two, COUNT + 2)]]
+  visit.choose(0, [two])  # It is no frame of that one.
+  assert _chosen(visit)[0] == [(two, None)]
+
+
+def test_other_references_want_another_plan(visit, film, desk):
+  _planned(visit, film, desk)
+  visit.colour(desk, Stub())
+  _finish(visit)
+  visit.remove_reference(next(iter(visit.references)))
+  assert visit.plan is visit.result is None
+  assert [x for x in _files(visit) if 'coloured' in x] == []
+  with pytest.raises(UserError, match='the shots come first'):
+    visit.colour(desk, Stub())
+
+
+def test_a_stop_keeps_nothing_and_the_plan(visit, film, desk):
+  _planned(visit, film, desk)
+  given = _files(visit)
+  may_go = threading.Semaphore(5)
+  visit.colour(desk, Stub(may_go))
+  with pytest.raises(UserError, match='stop what is going on first'):
+    visit.find_shots(desk, embed)
+  _await_steps(visit)
+  visit.stop()
+  may_go.release(100)
+  visit.job.future.result(60)
+  assert visit.job.state == 'stopped' and visit.result is None
+  assert _files(visit) == given
+  visit.colour(desk, Stub())
+  _finish(visit)
+
+
+def test_jobs_wait_for_their_turn_and_can_be_stopped_meanwhile(desk):
+  may_go = threading.Event()
+  jobs = [Job('colours', lambda _: may_go.wait(60)) for _ in range(4)]
+  for job in jobs:
+    desk.take(job)
+  assert [desk.ahead(job) for job in jobs] == [0, 1, 2, 3]
+  jobs[1].stop()
+  assert jobs[1].state == 'stopped'
+  assert [desk.ahead(job) for job in jobs[2:]] == [1, 2]
+  may_go.set()
+  jobs[3].future.result(60)
+  assert [job.state for job in jobs] == ['done', 'stopped', 'done', 'done']
+
+
+def test_a_rate_is_told_once_it_can_be(monkeypatch):
+  job = Job('colours', None)
+  assert job.rate is None
+  # A block comes at once.
+  for now, done, rate in ((9, 1, None), (9.01, 8, None), (19, 41, 4.0)):
+    monkeypatch.setattr(time, 'monotonic', lambda now=now: now)
+    job.advance(done, 80)
+    assert job.rate == rate
+
+
+def test_what_fails_does_not_end_the_queue(desk, capsys):
+  def fail(_):
+    raise ZeroDivisionError
+
+  jobs = Job('colours', fail), Job('colours', lambda _: None)
+  for job in jobs:
+    desk.take(job)
+  jobs[1].future.result(60)
+  assert [job.state for job in jobs] == ['failed', 'done']
+  assert 'the terminal tells' in jobs[0].message
+  assert 'ZeroDivisionError' in capsys.readouterr().err
+
+
+def test_who_leaves_leaves_nothing(visit, film, desk):
+  _planned(visit, film, desk)
+  may_go = threading.Semaphore(5)
+  visit.colour(desk, Stub(may_go))
+  _await_steps(visit)
+  visit.leave()
+  may_go.release(100)
+  desk.take(last := Job('colours', lambda _: None))
+  last.future.result(60)
+  assert not visit.folder.exists()
+
+
+@pytest.mark.parametrize(
+  'name',
+  ['../../outside.png', '/etc/passwd', 'a\0b\n.png', '..', '', 'x' * 5000],
+)
+def test_names_are_text_only(visit, film, desk, name):
+  _planned(visit, film, desk, [name])
+  _give_video(visit, film, name)
+  outside = {path for path in visit.folder.parent.iterdir()}
+  assert outside == {visit.folder}
+  assert _files(visit) == ['reference-3.png', 'video']
+  for kept in (visit.video_name, *(x.name for x in visit.references.values())):
+    assert kept.isprintable() and 0 < len(kept) <= 100
+
+
+def test_errors_name_files_as_their_owner_does(visit, film, desk):
+  _planned(visit, film, desk, ['ref_00003.png', 'ref_3.png'])
+  with pytest.raises(UserError) as caught:
+    visit.colour(desk, Stub())
+  assert str(caught.value).startswith('film.mp4, shot 1 has two references')
+  (visit.folder / 'reference-3.png').write_bytes(b'')
+  visit.survey = None
+  visit.find_shots(desk, embed)
+  visit.job.future.result(60)
+  assert visit.job.message == 'ref_00003.png is empty: 0 bytes'
+
+
+def test_a_playlist_opens_no_other_file(tmp_path, film):
+  """FFmpeg would follow both, if it were let."""
+  for text in (
+    f'ffconcat version 1.0\nfile {film.name}\n',
+    f'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film}\n#EXT-X-ENDLIST\n',
+  ):
+    path = film.with_name('given')
+    path.write_text(text)
+    with pytest.raises(UserError, match='no video that is taken here'):
+      visits.check_video(path)
+
+
+@pytest.mark.parametrize(
+  'content',
+  [b'', b'words', b'\x89PNG\r\n\x1a\n' + bytes(99), encoded(picture(1))],
+)
+def test_what_is_no_video_is_refused(tmp_path, content):
+  (tmp_path / 'given').write_bytes(content)
+  with pytest.raises(UserError, match='given is no video that is taken here'):
+    visits.check_video(tmp_path / 'given')
+
+
+def test_a_video_has_bounds(tmp_path, film, visit, desk, monkeypatch):
+  monkeypatch.setattr(visits, 'MAX_FRAMES', 2 * COUNT - 1)
+  with pytest.raises(UserError, match=f'has {2 * COUNT} frames, at most'):
+    visits.check_video(film)
+  # Where the file's head lies, it ends while shots are found.
+  monkeypatch.setattr(visits, 'check_video', lambda _: None)
+  _give_video(visit, film)
+  _give_picture(visit, picture(1), 'one.png')
+  visit.find_shots(desk, embed)
+  visit.job.future.result(60)
+  assert 'film.mp4 has more than 23 frames' in visit.job.message
+  monkeypatch.undo()
+  monkeypatch.setattr(video, '_MAX_PIXELS', 64 * 96 - 1)
+  with pytest.raises(UserError, match='96x64 pixels: too large'):
+    visits.check_video(film)
+  monkeypatch.undo()
+  write_video(tmp_path / 'narrow.mp4', [np.zeros((32, 256, 3), np.uint8)])
+  with pytest.raises(UserError, match='256x32 pixels: one side may be at most'):
+    visits.check_video(tmp_path / 'narrow.mp4')
+
+
+def _header(width, height):
+  """A PNG that says it is large, and is not."""
+  data = bytearray(encoded(picture(1)))
+  data[16:24] = width.to_bytes(4) + height.to_bytes(4)
+  data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
+  return bytes(data)
+
+
+@pytest.mark.parametrize(
+  'content, sentence',
+  [
+    (b'', 'no picture that is taken here'),
+    (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'no picture that is taken'),
+    (encoded(picture(1), 'GIF'), 'no picture that is taken here'),
+    (
+      encoded(picture(1))[:1000],
+      'no picture that is taken here, or is damaged',
+    ),
+    (_header(60_000, 60_000), 'more than 67 million pixels: make it smaller'),
+    (_header(9000, 8000), 'more than 67 million pixels: make it smaller'),
+    (
+      encoded(picture(1, (31, 40))),
+      '40x31 pixels: sides are to be 32 at least',
+    ),
+    (encoded(picture(1, (40, 161))), 'and one at most 4 times the other'),
+    (encoded(np.full((64, 96, 3), 99, np.uint8)), 'has no colour to give'),
+  ],
+)
+def test_unfit_pictures_are_refused(tmp_path, content, sentence):
+  (tmp_path / 'given').write_bytes(content)
+  with pytest.raises(UserError, match=sentence):
+    visits.redraw(tmp_path / 'given')
+
+
+def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
+  """No larger than need be, upright, and nothing that hid in the file."""
+  monkeypatch.setattr(visits, '_KEPT_SIDE', 120)
+  large = picture(1, (200, 240))
+  image = Image.fromarray(large)
+  exif = image.getexif()
+  exif[0x0112] = 6  # To be turned right.
+  image.save(tmp_path / 'given', 'PNG', exif=exif)
+  with open(tmp_path / 'given', 'ab') as file:
+    file.write(b'<script>')
+  drawing = visits.redraw(tmp_path / 'given')
+  assert b'<script>' not in drawing.png
+  kept = video.decode_image(drawing.png, 'kept')
+  assert kept.shape == (120, 100, 3)
+  turned = np.rot90(large, -1)[::2, ::2]
+  assert np.abs(kept - np.float32(turned)).mean() < 12
+
+
+def test_what_grows_on_the_way_is_not_decoded(tmp_path, monkeypatch):
+  """A stream may say in its midst that frames are larger from now on."""
+  with open(tmp_path / 'given', 'wb') as joined:
+    for size in ((64, 96), (640, 960), (64, 96)):
+      path = tmp_path / 'part.ts'
+      _write_ts(path, [picture(1, size)] * 20)
+      joined.write(path.read_bytes())
+  monkeypatch.setattr(video, '_MAX_PIXELS', video._MAX_PIXELS)  # Set back.
+  video.bound_pixels(640 * 960)
+  assert len(_shapes(tmp_path / 'given')) == 60
+  video.bound_pixels(640 * 960 - 1)
+  assert 20 <= len(_shapes(tmp_path / 'given')) <= 40
+
+
+def _write_ts(path, pictures):
+  with av.open(str(path), 'w') as out:
+    stream = out.add_stream('libx264', rate=25)
+    stream.height, stream.width = pictures[0].shape[:2]
+    stream.pix_fmt = 'yuv420p'
+    for rgb in pictures:
+      out.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, 'rgb24')))
+    out.mux(stream.encode(None))
+
+
+def _shapes(path):
+  with contextlib.closing(video.VideoReader(path)) as reader:
+    return [frame.rgb.shape for frame in reader]

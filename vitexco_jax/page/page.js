@@ -1,0 +1,276 @@
+// The page of --mode=serve. It asks for /state once a second, and shows what that
+// says; what a visitor does goes to the server and comes back by the next state.
+'use strict';
+
+const $ = (id) => document.getElementById(id);
+let state = null;
+let shots = [];  // As of /shots; empty until they are found.
+const GONE = 'The program does not answer; was it ended?';
+let shown = {};  // What was drawn last, by name: drawn anew only if it differs.
+
+// --- Asking the server ---
+
+// Returns its JSON; shows what it refuses, and returns null then.
+async function ask(method, path, body) {
+  try {
+    const answer = await fetch(path, {method, body});
+    const found = await answer.json();
+    if (answer.ok) return found;
+    tell(found.error);
+  } catch {
+    tell(GONE);
+  }
+  return null;
+}
+
+async function act(method, path, body) {
+  tell('');
+  const done = await ask(method, path, body);
+  await refresh();
+  return done;
+}
+
+async function refresh() {
+  const found = await ask('GET', '/state');
+  if (!found) return;
+  if ($('error').textContent === GONE) tell('');
+  state = found;
+  if (!state.planned) shots = [];
+  else if (!shots.length) shots = (await ask('GET', '/shots')) || [];
+  draw();
+}
+
+async function poll() {
+  await refresh();
+  setTimeout(poll, 1000);
+}
+
+// Sends a file, with a bar; fetch tells of no progress.
+function send(kind, file, bar) {
+  return new Promise((resolve) => {
+    const request = new XMLHttpRequest();
+    request.upload.onprogress = (event) => {
+      bar.max = event.total;
+      bar.value = event.loaded;
+    };
+    request.upload.onload = () => bar.removeAttribute('value');
+    request.onload = () => {
+      if (request.status !== 200) tell(JSON.parse(request.response).error);
+      resolve(request.status === 200);
+    };
+    request.onerror = () => {
+      tell(`${file.name} was not taken: the connection broke.`);
+      resolve(false);
+    };
+    request.open('PUT', `/${kind}?name=${encodeURIComponent(file.name)}`);
+    request.send(file);
+  });
+}
+
+async function upload(zone, files) {
+  const kind = zone.dataset.kind;
+  const limit = state.limits[kind];
+  const bar = zone.querySelector('progress');
+  tell('');
+  bar.hidden = false;
+  for (const file of kind === 'video' ? files.slice(0, 1) : files) {
+    if (file.size > limit * 1e6) {
+      tell(`${file.name} is too large: ${limit} MB are taken.`);
+      break;
+    }
+    if (!await send(kind, file, bar)) break;
+    await refresh();
+  }
+  bar.hidden = true;
+}
+
+// --- Showing ---
+
+function tell(sentence) {
+  $('error').textContent = sentence;
+  $('error').hidden = !sentence;
+}
+
+function element(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+// Draws a part of the page anew if what it shows has changed.
+function redraw(id, facts, children) {
+  const text = JSON.stringify(facts);
+  if (shown[id] === text) return;
+  shown[id] = text;
+  $(id).replaceChildren(...children());
+}
+
+function draw() {
+  $('video-text').textContent = state.video ||
+    `Drop a video here, or choose one (up to ${state.limits.video} MB)`;
+  for (const input of document.querySelectorAll('.drop input'))
+    input.disabled = state.busy;
+  redraw('pictures', [state.references, state.busy], drawPictures);
+  $('find').disabled =
+    state.busy || !state.video || !state.references.length || state.planned;
+  $('no-shots').hidden = state.planned;
+  $('how').hidden = !state.planned;
+  redraw('shots', [shots, state.busy], drawShots);
+  $('colour').disabled = state.busy || !state.planned;
+  $('stop').hidden = !state.busy;
+  $('stop').disabled = Boolean(state.job && state.job.stopping);
+  drawJob(state.job);
+  redraw('warnings', state.warnings,
+    () => state.warnings.map((x) => element('li', {textContent: x})));
+  const result = state.result;
+  $('download').hidden = !result;
+  if (shown.result === result) return;
+  shown.result = result;
+  $('download').download = result || '';
+  $('result').hidden = !result || !result.endsWith('.mp4');
+  if ($('result').hidden) $('result').removeAttribute('src');
+  else $('result').src = `/result?${Date.now()}`;
+}
+
+function drawPictures() {
+  return state.references.map(({number, name}) => element('li', {title: name},
+    element('img', {src: `/reference/${number}`, alt: name}),
+    element('button', {
+      textContent: '×',
+      title: `remove ${name}`,
+      disabled: state.busy,
+      onclick: () => act('DELETE', `/reference/${number}`),
+    }),
+    element('span', {className: 'name', textContent: name})));
+}
+
+function drawShots() {
+  return shots.map((shot, index) => element('li', {},
+    element('div', {className: 'shot'},
+      element('img', {
+        src: `/thumbnail/${index}?${shot.start}`,
+        alt: `shot ${index + 1}`,
+        loading: 'lazy',
+      }),
+      element('span', {
+        className: 'name',
+        textContent:
+          `${index + 1} · ${shot.from} · ${shot.stop - shot.start} frames`,
+      })),
+    element('div', {className: 'choices'},
+      ...state.references.map((reference, place) =>
+        drawChoice(shot, index, reference, shot.scores[place])))));
+}
+
+function drawChoice(shot, index, {number, name, frame}, score) {
+  const bound = frame !== null && shot.start <= frame && frame < shot.stop;
+  const chosen = shot.references.includes(number);
+  const button = element('button', {
+    title: name,
+    disabled: state.busy,
+    onclick: () => choose(shot, index, number),
+  },
+    element('img', {src: `/reference/${number}`, alt: name, loading: 'lazy'}),
+    score.toFixed(2) + (bound ? ` · frame ${frame}` : ''));
+  button.setAttribute('aria-pressed', chosen);
+  return button;
+}
+
+// A click on one takes it besides, or away; the last one stays.
+async function choose(shot, index, number) {
+  const others = shot.references.filter((x) => x !== number);
+  const references =
+    others.length < shot.references.length ? others : [...others, number];
+  if (!references.length) {
+    tell('A shot needs one reference at least: choose another one first.');
+    return;
+  }
+  const body = JSON.stringify({references});
+  if (await act('PUT', `/shots/${index}`, body)) {
+    shot.references = references;
+    draw();
+  }
+}
+
+function drawJob(job) {
+  $('job').hidden = !job;
+  $('compare').hidden = !job || job.frame === null;
+  if (!job) return;
+  const bar = $('bar');
+  bar.hidden = !state.busy;
+  if (job.total) {
+    bar.max = job.total;
+    bar.value = job.done;
+  } else {
+    bar.removeAttribute('value');
+  }
+  $('status').textContent = sentence(job);
+  if (job.frame === null || shown.frame === `${job.frame} ${job.state}`) return;
+  shown.frame = `${job.frame} ${job.state}`;
+  for (const which of ['before', 'after']) $(which).src = `/${which}?${Date.now()}`;
+  document.querySelector('figcaption').textContent =
+    `Frame ${job.frame}, before and after: drag the line`;
+}
+
+function sentence(job) {
+  if (job.state === 'failed') return `It failed: ${job.message}.`;
+  if (job.state === 'stopped') return 'Stopped; nothing of it was kept.';
+  if (job.state === 'done')
+    return job.kind === 'shots' ? '' : 'Done.';
+  if (job.stopping) return 'Stopping …';
+  if (job.state === 'waiting') {
+    return `Waiting: ${job.ahead} ${job.ahead === 1 ? 'job is' : 'jobs are'} ` +
+      'ahead of yours.';
+  }
+  const what = job.kind === 'shots' ? 'Looking for shots' : 'Colouring';
+  if (!job.done) return `${what}: getting ready …`;
+  let text = `${what}: ${job.done}`;
+  if (job.total) text += ` of ${job.total}`;
+  text += ' frames';
+  if (job.rate) {
+    text += `, ${job.rate.toFixed(1)} a second`;
+    if (job.total) text += `, ${clock((job.total - job.done) / job.rate)} left`;
+  }
+  return text;
+}
+
+function clock(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  const two = (x) => String(x).padStart(2, '0');
+  const hours = Math.floor(whole / 3600);
+  const minutes = Math.floor(whole / 60) % 60;
+  return (hours ? `${hours}:${two(minutes)}` : minutes) + `:${two(whole % 60)}`;
+}
+
+// --- What visitors do ---
+
+for (const zone of document.querySelectorAll('.drop')) {
+  const input = zone.querySelector('input');
+  input.onchange = async () => {
+    await upload(zone, [...input.files]);
+    input.value = '';
+  };
+  zone.ondragover = (event) => {
+    event.preventDefault();
+    zone.classList.add('over');
+  };
+  zone.ondragleave = () => zone.classList.remove('over');
+  zone.ondrop = (event) => {
+    event.preventDefault();
+    zone.classList.remove('over');
+    if (!input.disabled) upload(zone, [...event.dataTransfer.files]);
+  };
+}
+$('find').onclick = () => act('POST', '/shots');
+$('colour').onclick = () => act('POST', '/colour');
+$('stop').onclick = () => act('POST', '/stop');
+$('leave').onclick = async () => {
+  if (confirm('Remove what you gave and what was made of it?')) {
+    await ask('POST', '/leave');
+    location.reload();
+  }
+};
+$('slider').oninput = () =>
+  $('compare').style.setProperty('--x', `${$('slider').value}%`);
+
+poll();
