@@ -50,7 +50,7 @@ def film(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def surveyed(film):
-  return plan.survey(film)
+  return plan.survey(film, _embed)
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def test_a_survey_finds_shots_and_what_they_look_like(surveyed):
   ]
   assert surveyed.plan[1:5] == (64, 48, 28, 10)
   assert surveyed.seconds == pytest.approx([i / 10 for i in range(28)])
-  for seed, (crops, thumbnail) in enumerate(
-    zip(surveyed.crops, surveyed.thumbnails, strict=True)
+  for seed, (seen, thumbnail) in enumerate(
+    zip(surveyed.embeddings, surveyed.thumbnails, strict=True)
   ):
-    assert len(crops) == 3
-    scores = _embed(crops) @ _embed([_picture(s) for s in range(3)]).T
+    assert len(seen) == 3
+    scores = seen @ _embed([_picture(s) for s in range(3)]).T
     assert (scores.argmax(1) == seed).all()
-    assert thumbnail.shape == (180, 240, 3)
+    assert video.decode_image(thumbnail, '').shape == (180, 240, 3)
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 16, 17, 200, 1000])
@@ -258,15 +258,15 @@ def test_the_mode_writes_prints_and_draws(
 
 
 @pytest.mark.usefixtures('quick_compiler')
-def test_references_are_retrieved_from_a_gallery(tmp_path, surveyed):
+def test_references_are_retrieved_from_a_gallery(tmp_path, film):
   config = get_config('tiny')
   config.retrieval.network = 'vit'
   for seed in range(3):
     (tmp_path / 'images').mkdir(exist_ok=True)
     video.write_image(tmp_path / f'images/{seed}.png', _picture(seed))
   gallery.build_gallery(config, str(tmp_path / 'images'), tmp_path / 'gallery')
-  made = plan.make_plan(
-    config, surveyed, [plan.AUTO], gallery=tmp_path / 'gallery'
+  made, _ = plan.make_plan(
+    config, film, [plan.AUTO], gallery=tmp_path / 'gallery'
   )
   assert [
     [Path(x.picture).name for x in shot.references] for shot in made.shots

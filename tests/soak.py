@@ -1,6 +1,6 @@
 """A film of an hour, coloured in one go: is anything lost, does memory grow?
 
-  python tests/soak.py --clips=FOLDER --work=FOLDER [--hours=1]
+  PYTHONPATH=. python tests/soak.py --clips=FOLDER --work=FOLDER [--hours=1]
 
 loops the videos of a folder into a film of 96x64 pixels at 25 frames a second,
 with a cut and a tone of its own for each; colours it as a user would, with random
@@ -20,17 +20,15 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
 import av
 import cv2
 import numpy as np
-
 import tiny_weights
+
 from vitexco_jax import video
 
-SIZE = (64, 96)
+ROOT = Path(__file__).resolve().parent.parent
+SIZE = (64, 96)  # Height and width.
 RATE = 25
 SOUND_RATE = 32_000
 
@@ -138,14 +136,18 @@ def compare(film, output):
       late += a.pts * ticks[0] != b.pts * ticks[1]
       greys = [cv2.cvtColor(x.rgb, cv2.COLOR_RGB2LAB)[..., 0] for x in (a, b)]
       worst = max(worst, cv2.absdiff(*greys).mean() / 2.55)
-  print(f'frames: {frames}; missing or too many: {missing}; at another time: '
-        f'{late}; mean difference in L, of the worst frame: {worst:.2f}')
+  print(
+    f'frames: {frames}; missing or too many: {missing}; at another time: '
+    f'{late}; mean difference in L, of the worst frame: {worst:.2f}'
+  )
   sounds = [samples(path) for path in (film, output)]
   (begins, ours), (again, theirs) = sounds
   same = len(ours) == len(theirs) and bool((ours == theirs).all())
-  print(f'samples: {len(ours)} and {len(theirs)}, '
-        f'{"equal" if same else "not equal"}; the first at {float(begins)} and '
-        f'{float(again)} s')
+  print(
+    f'samples: {len(ours)} and {len(theirs)}, '
+    f'{"equal" if same else "not equal"}; the first at {float(begins)} and '
+    f'{float(again)} s'
+  )
 
 
 def samples(path):

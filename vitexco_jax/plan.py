@@ -50,6 +50,9 @@ _ROWS = 60  # Shots on a contact sheet.
 _BOUND = re.compile(r'ref_(\d+)')  # A name that says its frame.
 
 
+_Embed = Callable[[Sequence[np.ndarray]], np.ndarray]  # Pictures to [b, d].
+
+
 class Choice(NamedTuple):
   """A reference of a shot, or one that could be."""
 
@@ -82,18 +85,21 @@ class Survey(NamedTuple):
 
   plan: Plan  # Its shots have no references yet.
   seconds: list[float]  # When each frame is shown.
-  crops: list[list[np.ndarray]]  # Of each shot, for the embedder.
-  thumbnails: list[np.ndarray]  # A frame of each shot, uint8.
+  embeddings: list[np.ndarray]  # Of each shot, [moments, d], if asked for.
+  thumbnails: list[bytes]  # A frame of each shot, as JPEG.
   lost: int  # Frames that a broken video did not give.
 
 
 def survey(
-  video_path: Path, progress: Callable[[int, int | None], None] | None = None
+  video_path: Path,
+  embed: _Embed | None = None,
+  progress: Callable[[int, int | None], None] | None = None,
 ) -> Survey:
   """Finds the shots of a video, a folder of frames or an image.
 
   Args:
     video_path: what to look through.
+    embed: a `retrieval.Embedder`, where shots are to be compared with pictures.
     progress: is called with the frames seen, and with how many there should be.
 
   Raises:
@@ -102,14 +108,24 @@ def survey(
   with video.VideoReader(video_path) as reader:
     times = []
     frames = _noting(video.prefetch(reader), times)
-    starts, moments = [0], [_Moments()]
+    starts, moments = [0], _Moments()
+    embeddings, thumbnails = [], []
+
+    def end_shot():
+      # Pictures of all shots would fill the memory.
+      if embed:
+        embeddings.append(embed(moments.crops()))
+      thumbnails.append(video.encode_image('.jpg', moments.thumbnail()))
+
     for count, (rgb, begins) in enumerate(shots.mark_cuts(frames)):
       if begins:
+        end_shot()
         starts.append(count)
-        moments.append(_Moments())
-      moments[-1].add(rgb)
+        moments = _Moments()
+      moments.add(rgb)
       if progress:
         progress(count + 1, reader.num_frames)
+    end_shot()
     lost = reader.lost
   form, total = reader.format, count + 1
   ends = [*starts[1:], total]
@@ -125,8 +141,8 @@ def survey(
   return Survey(
     plan,
     [pts * tick for pts in times],
-    [kept.crops() for kept in moments],
-    [kept.thumbnail() for kept in moments],
+    embeddings,
+    thumbnails,
     lost,
   )
 
@@ -279,15 +295,11 @@ def same_for_all(surveyed: Survey, pictures: Sequence[str]) -> Plan:
   return surveyed.plan._replace(shots=(first, *others))
 
 
-def match(
-  surveyed: Survey,
-  choices: Sequence[Choice],
-  embed: Callable[[Sequence[np.ndarray]], np.ndarray],
-) -> Plan:
+def match(surveyed: Survey, choices: Sequence[Choice], embed: _Embed) -> Plan:
   """Gives each shot those that are bound to it, or else the most similar one.
 
   Args:
-    surveyed: of the video.
+    surveyed: of the video, by `embed`.
     choices: pictures to choose from.
     embed: a `retrieval.Embedder`.
 
@@ -298,8 +310,8 @@ def match(
     [embed([video.read_image(choice.picture)]) for choice in choices]
   )
   made = []
-  for shot, crops in zip(surveyed.plan.shots, surveyed.crops, strict=True):
-    scores = (embed(crops) @ embeddings.T).mean(0).tolist()
+  for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
+    scores = (seen @ embeddings.T).mean(0).tolist()
     scored = [
       choice._replace(score=round(score, 4))
       for choice, score in zip(choices, scores, strict=True)
@@ -317,19 +329,19 @@ def match(
   return surveyed.plan._replace(shots=tuple(made))
 
 
-def retrieve(
-  surveyed: Survey,
-  embed: Callable[[Sequence[np.ndarray]], np.ndarray],
-  gallery: retrieval.Gallery,
-) -> Plan:
+def retrieve(surveyed: Survey, gallery: retrieval.Gallery) -> Plan:
   """Gives each shot the picture of a gallery that is most similar.
+
+  Args:
+    surveyed: of the video, by the gallery's embedder.
+    gallery: to choose from.
 
   Raises:
     UserError: that picture is in no file of its own.
   """
   made = []
-  for shot, crops in zip(surveyed.plan.shots, surveyed.crops, strict=True):
-    query = embed(crops).mean(0, keepdims=True)
+  for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
+    query = seen.mean(0, keepdims=True)
     scores, numbers = gallery.search(query, 1)
     picture = os.fspath(gallery.path(int(numbers[0, 0])))
     choice = Choice(picture, round(float(scores[0, 0]), 4))
@@ -530,13 +542,13 @@ def _label(choice: Choice) -> str:
 
 
 def contact_sheets(
-  plan: Plan, thumbnails: Sequence[np.ndarray]
+  plan: Plan, thumbnails: Sequence[bytes]
 ) -> Iterator[np.ndarray]:
   """Draws each shot beside its references, sixty shots to a picture.
 
   Args:
     plan: to draw.
-    thumbnails: a picture of each shot, uint8 [h, w, 3].
+    thumbnails: an image file of each shot.
 
   Yields:
     [h, w, 3] uint8.
@@ -544,12 +556,12 @@ def contact_sheets(
   Raises:
     UserError: a reference cannot be read.
   """
-  pictures = {FIRST_FRAME: thumbnails[0]}
+  pictures = {FIRST_FRAME: video.decode_image(thumbnails[0], FIRST_FRAME)}
   rows = collections.deque()
   for number, (shot, thumbnail) in enumerate(
     zip(plan.shots, thumbnails, strict=True), 1
   ):
-    row = [thumbnail]
+    row = [video.decode_image(thumbnail, 'a thumbnail')]
     for choice in shot.references:
       if choice.picture not in pictures:
         rgb = video.read_image(choice.picture)
@@ -567,6 +579,7 @@ def contact_sheets(
     if len(rows) == _ROWS or number == len(plan.shots):
       yield strips.strip(*zip(*rows, strict=True))
       rows.clear()
+      pictures = {FIRST_FRAME: pictures[FIRST_FRAME]}
 
 
 # --- The mode ---
@@ -574,33 +587,42 @@ def contact_sheets(
 
 def make_plan(
   config: ml_collections.ConfigDict,
-  surveyed: Survey,
+  video_path: Path,
   pictures: Sequence[str],
   references: Path | None = None,
   gallery: Path | None = None,
-) -> Plan:
-  """Chooses references as the flags say.
+) -> tuple[Plan, Survey]:
+  """Surveys a video with a progress bar, and chooses references as flags say.
 
   Args:
     config: its `retrieval` says how pictures are compared.
-    surveyed: of the video.
+    video_path: what is to be coloured.
     pictures: what `--reference` names: pictures for all shots, `first-frame`, or
       `auto` alone.
     references: what to choose from, if anything; see `list_references`.
     gallery: where `auto` looks.
 
   Raises:
-    UserError: they cannot be had.
+    UserError: they cannot be had, or the video cannot be read.
   """
+  _check_sources(pictures, references)
+  video.VideoReader(video_path).close()  # What is none gets no bar.
   if references is not None:
-    choices = list_references(references, surveyed)
-    return match(surveyed, choices, retrieval.make_embedder(config))
-  if AUTO in pictures:
-    return retrieve(surveyed, *retrieval.open_with_embedder(config, gallery))
-  return same_for_all(surveyed, pictures)
+    embed = retrieval.make_embedder(config)
+    surveyed = _survey_with_bar(video_path, embed)
+    plan = match(surveyed, list_references(references, surveyed), embed)
+  elif AUTO in pictures:
+    embed, opened = retrieval.open_with_embedder(config, gallery)
+    surveyed = _survey_with_bar(video_path, embed)
+    plan = retrieve(surveyed, opened)
+  else:
+    surveyed = _survey_with_bar(video_path)
+    plan = same_for_all(surveyed, pictures)
+  check(os.fspath(video_path), plan)
+  return plan, surveyed
 
 
-def check_sources(pictures: Sequence[str], references: Path | None) -> None:
+def _check_sources(pictures: Sequence[str], references: Path | None) -> None:
   """Raises UserError, before a long survey, if a source cannot be read."""
   for name in pictures:
     if name not in (FIRST_FRAME, AUTO):
@@ -609,16 +631,15 @@ def check_sources(pictures: Sequence[str], references: Path | None) -> None:
     raise UserError(f'--references={references} does not exist')
 
 
-def survey_with_bar(video_path: Path) -> Survey:
+def _survey_with_bar(video_path: Path, embed: _Embed | None = None) -> Survey:
   """As `survey`, with a progress bar, and a warning where it is broken."""
-  video.VideoReader(video_path).close()  # What is none gets no bar.
   with tqdm.tqdm(desc='shots', unit='frame') as bar:
 
     def progress(count, total):
       bar.total = total
       bar.update(count - bar.n)
 
-    surveyed = survey(video_path, progress)
+    surveyed = survey(video_path, embed, progress)
   if surveyed.lost:
     print(
       f'warning: {video_path} is broken: {surveyed.lost} frames could not be '
@@ -660,11 +681,8 @@ def plan_film(
     raise UserError(
       f'--output={output} would draw over {sheet}: name another file'
     )
-  check_sources(pictures, references)
   files.make_folder('--output', output.parent)
-  surveyed = survey_with_bar(video_path)
-  plan = make_plan(config, surveyed, pictures, references, gallery)
-  check(os.fspath(output), plan)
+  plan, surveyed = make_plan(config, video_path, pictures, references, gallery)
   sheets = []
   for page, sheet in enumerate(contact_sheets(plan, surveyed.thumbnails), 1):
     suffix = '.jpg' if page == 1 else f'_{page}.jpg'

@@ -315,7 +315,7 @@ def write_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
       f'{" ".join(IMAGE_SUFFIXES)}'
     )
   _check_rgb(rgb)
-  data = _encoded(path.suffix, rgb)
+  data = encode_image(path.suffix, rgb)
   with explained('write', path):
     files.write(path, data)
 
@@ -651,7 +651,7 @@ class VideoWriter:
     with explained('write', path):
       check_free(self.path, overwrite)
       self.path.parent.mkdir(parents=True, exist_ok=True)
-      _remove(self._partial)  # Of a run that was killed.
+      remove(self._partial)  # Of a run that was killed.
       try:
         self._start()
       except BaseException:
@@ -718,7 +718,7 @@ class VideoWriter:
     if self._container is not None:
       with contextlib.suppress(av.FFmpegError, OSError):
         self._container.close()
-    _remove(self._partial)
+    remove(self._partial)
 
   def _start(self):
     if self.kind == 'folder':
@@ -775,11 +775,11 @@ class VideoWriter:
       if self.kind == 'folder':
         stem = Path(frame.name).stem if frame.name else f'{self._count:06d}'
         path = self._partial / f'{stem}.png'
-        path.write_bytes(_encoded('.png', frame.rgb))
+        path.write_bytes(encode_image('.png', frame.rgb))
       elif self.kind == 'video':
         self._encode_video(frame)
       elif not self._count:
-        data = _encoded(self.path.suffix, frame.rgb)
+        data = encode_image(self.path.suffix, frame.rgb)
         self._partial.write_bytes(data)
       else:
         raise UserError(
@@ -947,7 +947,8 @@ def partial_path(path: Path) -> Path:
   return path.with_name(f'.{path.stem}.partial{path.suffix}')
 
 
-def _remove(path):
+def remove(path: Path) -> None:
+  """Removes a file, or a folder with all in it, if it is there."""
   if path.is_dir():
     shutil.rmtree(path)
   else:
@@ -955,18 +956,20 @@ def _remove(path):
 
 
 def move(partial: Path, target: Path) -> None:
-  """Puts a finished output in the place of whatever is there."""
-  if not target.is_dir():
-    os.replace(partial, target)
-    return
+  """Puts a finished output in the place of whatever is there.
+
+  Where that was begun and killed, calling it again ends it.
+  """
   old = partial.with_name(f'{partial.name}.old')
-  _remove(old)
-  os.replace(target, old)
-  os.replace(partial, target)
-  _remove(old)
+  if partial.exists():
+    if target.is_dir():
+      remove(old)
+      os.replace(target, old)
+    os.replace(partial, target)
+  remove(old)
 
 
-def _encoded(suffix, rgb):
-  """Returns the bytes of an image file."""
+def encode_image(suffix: str, rgb: np.ndarray) -> bytes:
+  """Returns the bytes of an image file of [h, w, 3]."""
   bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
-  return cv2.imencode(suffix.lower(), bgr)[1].data
+  return cv2.imencode(suffix.lower(), bgr)[1].tobytes()
