@@ -252,7 +252,7 @@ def test_the_mode_writes_prints_and_draws(
     plan.plan_film(None, film, (), tmp_path / 'plan.txt', references)
   still = tmp_path / 'still.jpg'
   still.write_bytes(b'ours')
-  with pytest.raises(UserError, match='still.json would draw over .*still.jpg'):
+  with pytest.raises(UserError, match='still.json might draw over .*still.jpg'):
     plan.plan_film(None, film, (), still.with_suffix('.json'), references)
   assert still.read_bytes() == b'ours'
 

@@ -30,14 +30,18 @@ from vitexco_jax import video
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (64, 96)  # Height and width.
 RATE = 25
-SOUND_RATE = 32_000
+SOUND_RATE = 48_000
+CODECS = {  # Of picture and sound, and how the latter takes samples.
+  '.avi': ('mpeg4', 'mp3', 's16p'),
+  '.webm': ('libvpx', 'libopus', 'flt'),
+}
 
 
 def write_film(path, clips, frames, stills=None):
   """Loops clips into a film with sound.
 
   Args:
-    path: a video file to write; its suffix tells the container.
+    path: a video file to write; its suffix tells container and codecs.
     clips: video files.
     frames: how many the film is to have.
     stills: a folder to put the middle frame of each clip into, if any.
@@ -50,33 +54,37 @@ def write_film(path, clips, frames, stills=None):
     stills.mkdir(exist_ok=True)
     for clip, shot in zip(clips, shots, strict=True):
       video.write_image(stills / f'{clip.stem}.png', shot[len(shot) // 2])
+  codecs = CODECS.get(path.suffix, ('libx264', 'aac', 'fltp'))
   starts, count = [], 0
   with av.open(str(path), 'w') as out:
     height, width = SIZE
     picture = out.add_stream(
-      'libx264', rate=RATE, width=width, height=height, pix_fmt='yuv420p'
+      codecs[0], rate=RATE, width=width, height=height, pix_fmt='yuv420p'
     )
-    sound = out.add_stream('aac', rate=SOUND_RATE, layout='mono')
-    samples = np.zeros(0, np.float32)
-    sent = 0
+    sound = out.add_stream(codecs[1], rate=SOUND_RATE, layout='mono')
+    ticks = np.arange(SOUND_RATE // RATE)
     for number, shot in enumerate(itertools.cycle(shots)):
       starts.append(count)
       for rgb in shot[: frames - count]:
         out.mux(picture.encode(av.VideoFrame.from_ndarray(rgb, 'rgb24')))
-        ticks = np.arange(SOUND_RATE // RATE) / SOUND_RATE
-        tone = np.sin(ticks * 2 * np.pi * (200 + number * 37 % 2000))
-        samples = np.append(samples, np.float32(0.3 * tone))
-        count += 1
-      while len(samples) >= 1024 or (count == frames and len(samples)):
-        frame = av.AudioFrame.from_ndarray(samples[None, :1024], 'fltp', 'mono')
-        frame.sample_rate, frame.pts = SOUND_RATE, sent
-        samples, sent = samples[1024:], sent + 1024
+        pitch = (200 + number * 37 % 2000) * 2 * np.pi / SOUND_RATE
+        tone = np.int16(9000 * np.sin(pitch * ticks))
+        if codecs[2] != 's16p':
+          tone = np.float32(tone / 32768)
+        frame = av.AudioFrame.from_ndarray(tone[None], codecs[2], 'mono')
+        frame.sample_rate, frame.pts = SOUND_RATE, count * len(ticks)
         out.mux(sound.encode(frame))
+        count += 1
       if count == frames:
         break
     out.mux(picture.encode(None))
     out.mux(sound.encode(None))
   return starts
+
+
+def list_clips(folder):
+  """All videos of a folder."""
+  return sorted(x for x in folder.iterdir() if x.suffix in video.VIDEO_SUFFIXES)
 
 
 def _shot(clip):
@@ -179,9 +187,7 @@ def main():
   args.work.mkdir(parents=True, exist_ok=True)
   film, output = args.work / 'film.mp4', args.work / 'colour.mp4'
   stills, weights = args.work / 'stills', args.work / 'weights'
-  clips = sorted(
-    x for x in args.clips.iterdir() if x.suffix in video.VIDEO_SUFFIXES
-  )
+  clips = list_clips(args.clips)
   if not film.exists():
     frames = round(args.hours * 3600 * RATE)
     partial = args.work / 'film.partial.mp4'

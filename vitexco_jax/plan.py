@@ -21,8 +21,10 @@ the references; `read` and `write` are the file.
 """
 
 import collections
+import contextlib
 import csv
 import datetime
+import itertools
 import json
 import os
 import re
@@ -47,6 +49,8 @@ _MOMENTS = 3  # Of a shot, that are compared with references.
 _KEPT = 16  # Frames of a shot that are kept to choose them from, at most.
 _THUMBNAIL = 240  # Width, in pixels.
 _ROWS = 60  # Shots on a contact sheet.
+_PLACE = 1.0  # Seconds from one damage to the next, to be another place.
+_PLACES = 8  # That are named.
 _BOUND = re.compile(r'ref_(\d+)')  # A name that says its frame.
 
 
@@ -87,7 +91,8 @@ class Survey(NamedTuple):
   seconds: list[float]  # When each frame is shown.
   embeddings: list[np.ndarray]  # Of each shot, [moments, d], if asked for.
   thumbnails: list[bytes]  # A frame of each shot, as JPEG.
-  lost: int  # Frames that a broken video did not give.
+  lost: int  # Frames that a broken video did not give,
+  damaged: list[int]  # and where it is broken: numbers of frames.
 
 
 def survey(
@@ -126,7 +131,7 @@ def survey(
       if progress:
         progress(count + 1, reader.num_frames)
     end_shot()
-    lost = reader.lost
+    lost, damaged = reader.lost, reader.damaged
   form, total = reader.format, count + 1
   ends = [*starts[1:], total]
   plan = Plan(
@@ -144,6 +149,7 @@ def survey(
     embeddings,
     thumbnails,
     lost,
+    damaged,
   )
 
 
@@ -640,13 +646,29 @@ def _survey_with_bar(video_path: Path, embed: _Embed | None = None) -> Survey:
       bar.update(count - bar.n)
 
     surveyed = survey(video_path, embed, progress)
-  if surveyed.lost:
+  if surveyed.damaged:
+    effect = 'see how its frames look there'
+    if surveyed.lost:
+      effect = f'{surveyed.lost} frames could not be read, and are left out'
     print(
-      f'warning: {video_path} is broken: {surveyed.lost} frames could not be '
-      'read, and are left out',
+      f'warning: {video_path} is broken at {_places(surveyed)}: {effect}',
       file=sys.stderr,
     )
   return surveyed
+
+
+def _places(surveyed: Survey) -> str:
+  """When a video is broken, in words; what is close together is one place."""
+  last = len(surveyed.seconds) - 1
+  times = [surveyed.seconds[min(x, last)] for x in sorted(surveyed.damaged)]
+  apart = [
+    after
+    for before, after in itertools.pairwise([-np.inf, *times])
+    if after - before > _PLACE
+  ]
+  named = ', '.join(map(clock, apart[:_PLACES]))
+  more = len(apart) - _PLACES
+  return named + (f' and {more} more places' if more > 0 else '')
 
 
 def plan_film(
@@ -677,19 +699,24 @@ def plan_film(
     raise UserError(
       f'--output={output} exists and may have been edited: name another file'
     )
-  if (sheet := output.with_suffix('.jpg')).exists():
-    raise UserError(
-      f'--output={output} would draw over {sheet}: name another file'
-    )
   files.make_folder('--output', output.parent)
+  own = re.compile(re.escape(output.stem) + r'(_\d+)?\.jpg')
+  for path in sorted(output.parent.iterdir()):
+    if own.fullmatch(path.name):
+      raise UserError(
+        f'--output={output} might draw over {path}: name another file'
+      )
   plan, surveyed = make_plan(config, video_path, pictures, references, gallery)
   sheets = []
-  for page, sheet in enumerate(contact_sheets(plan, surveyed.thumbnails), 1):
-    suffix = '.jpg' if page == 1 else f'_{page}.jpg'
-    sheets.append(output.with_name(output.stem + suffix))
-    video.write_image(sheets[-1], sheet)
-  with files.explained('--output', output):
-    write(output, plan)
+  with contextlib.ExitStack() as undo:
+    for page, sheet in enumerate(contact_sheets(plan, surveyed.thumbnails), 1):
+      suffix = '.jpg' if page == 1 else f'_{page}.jpg'
+      sheets.append(output.with_name(output.stem + suffix))
+      video.write_image(sheets[-1], sheet)
+      undo.callback(sheets[-1].unlink)
+    with files.explained('--output', output):
+      write(output, plan)
+    undo.pop_all()
   print(table(plan))
   print(f'To look at: {" ".join(map(str, sheets))}')
   print(f'To edit, and to colour with --plan={output}: {output}')

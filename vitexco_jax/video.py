@@ -28,6 +28,8 @@ but handed on to the output, and so is the matrix where the file names one.
 import collections
 import concurrent.futures
 import contextlib
+import errno
+import io
 import itertools
 import os
 import re
@@ -61,6 +63,9 @@ IMAGE_SUFFIXES = (
   *('.webp', '.bmp', '.ppm'),
 )
 DEFAULT_FRAME_RATE = Fraction(25)  # Of pictures without a clock.
+
+# What it has to say of a broken picture, `read_image` says.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _MIN_SIDE = 32  # The network halves a picture several times.
 _MAX_SIDE = 16_384  # H.264 ends here ...
@@ -281,13 +286,13 @@ def decode_image(
   """Returns what an image file holds; `path` is its name in an error."""
   if not data:
     raise UserError(f'{path} is empty: 0 bytes')
-  try:
+  bgr = None
+  if not _is_broken_png(data):
     # Not cv2.imread, which takes only some paths on some systems.
-    bgr = cv2.imdecode(
-      np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    )
-  except cv2.error:
-    bgr = None
+    with contextlib.suppress(cv2.error):
+      bgr = cv2.imdecode(
+        np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+      )
   if bgr is None:
     raise UserError(f'{path} is not an image, or is damaged or cut short')
   if bgr.dtype == np.uint16 and not deep:
@@ -372,6 +377,8 @@ class VideoReader:
       None; exact for folders and images.
     lost: How many of them a broken video did not give (an estimate unless the
       file counts its frames); known when the frames have run out.
+    damaged: Numbers of frames that are shown damaged or that others are missing
+      about, as far as FFmpeg notices; likewise.
   """
 
   def __init__(self, path: str | os.PathLike, deep: bool = False):
@@ -387,6 +394,7 @@ class VideoReader:
     """
     self.path = Path(path)
     self.lost = 0
+    self.damaged = []
     self._deep = deep
     self._lock = Lock()  # Closing waits for a frame in the making.
     self._container = None
@@ -479,7 +487,10 @@ class VideoReader:
     try:
       # "file:", as a:b.mp4 would be taken for protocol a.
       container = av.open(f'file:{self.path}', metadata_errors='ignore')
-    except (av.InvalidDataError, av.EOFError) as error:
+    except av.FFmpegError as error:
+      broken = av.InvalidDataError, av.EOFError
+      if not isinstance(error, broken) and error.errno != errno.EIO:
+        raise
       raise UserError(
         f'{self.path} is not a video, or is damaged or cut short at its head'
       ) from error
@@ -524,7 +535,7 @@ class VideoReader:
     self._convert = self._convert_picture
 
   def _decode(self):
-    """Yields FFmpeg's frames up to the end or the break; sets `lost`."""
+    """Yields FFmpeg's frames up to the end or the break; notes damage."""
     container, stream = self._container, self._stream
     packets = container.demux()
     errors = count = 0
@@ -536,6 +547,7 @@ class VideoReader:
         break
       except (av.FFmpegError, OSError):
         errors += 1
+        self.damaged.append(count)
         packet = None  # Brings out the frames under way.
       if packet is not None:
         if packet.pts is not None:
@@ -549,16 +561,22 @@ class VideoReader:
         pictures = stream.decode(packet)
       except av.FFmpegError:
         errors += 1
+        self.damaged.append(count)
         continue
-      count += len(pictures)
-      yield from pictures
+      for picture in pictures:
+        if picture.is_corrupt:
+          self.damaged.append(count)
+        count += 1
+        yield picture
 
     # Some containers end without a word where they were cut.
     if end is not None and container.duration:
       start = Fraction(container.start_time or 0, av.time_base)
       missing = start + Fraction(container.duration, av.time_base) - end
       rate = stream.average_rate or DEFAULT_FRAME_RATE
-      errors += missing * rate > 3
+      if missing * rate > 3:
+        errors += 1
+        self.damaged.append(count)
     if errors:
       self.lost = max((self.num_frames or 0) - count, errors)
 
@@ -839,6 +857,19 @@ def _check_size(path, height, width):
       f'{path} is {width}x{height} pixels: too large, at most '
       f'{_MAX_SIDE} a side and {_MAX_PIXELS // 10**6} million in all will do'
     )
+
+
+def _is_broken_png(data):
+  """Whether an image is a PNG whose checksums say that it was damaged."""
+  if not data.startswith(b'\x89PNG'):
+    return False
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # Of large images.
+    try:
+      Image.open(io.BytesIO(data)).verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+      return True
+  return False
 
 
 def _header_size(path):

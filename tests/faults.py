@@ -1,0 +1,391 @@
+"""Broken inputs and kills, on films made of any videos.
+
+  PYTHONPATH=. python tests/faults.py broken --clips=FOLDER [--count=100]
+  PYTHONPATH=. python tests/faults.py kill --clips=FOLDER [--count=20]
+
+`broken` cuts off, flips bits of, swaps and empties inputs of all kinds, and
+colours with each, a tenth of them as users do. Either that goes well, with all frames that can be decoded, or it
+is refused in one sentence; nothing else is said, and nothing left behind.
+
+`kill` ends a run by SIGKILL, at a random time or as it touches a file, and starts it
+again. The outputs must be those of a run that nobody disturbed, byte for byte.
+
+Both use random `:tiny` weights, draw by --seed, say what goes wrong with which case,
+and exit with status 1 if anything does. --only=N repeats case N.
+"""
+
+import argparse
+import contextlib
+import itertools
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import cv2
+import numpy as np
+import soak
+import tiny_weights
+from absl.testing import flagsaver
+
+import launch
+from vitexco_jax import colorize, plan, video
+from vitexco_jax.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMES = 30
+TOUCHED = 400  # Times that a run touches files of its output, nearly.
+
+# --- Broken inputs ---
+
+FILMS = [f'film{x}' for x in ('.mp4', '.mkv', '.mov', '.avi', '.webm')]
+STILLS = ['still.png', 'still.jpg', 'deep.tiff']
+VICTIMS = [
+  *(*FILMS, *FILMS, *STILLS, *STILLS),
+  *('frames', 'plan.json', 'list.txt', 'list.csv', 'weights'),
+]
+FAULTS = ['cut', 'flipped', 'swapped', 'cut', 'flipped', 'empty']
+
+
+class Result(NamedTuple):
+  """What a call came to."""
+
+  status: int
+  said: str  # On stderr.
+
+
+def write_inputs(folder, clips):
+  """Writes inputs of all kinds that are well."""
+  for name in FILMS:
+    soak.write_film(folder / name, clips[:2], FRAMES)
+  frames = folder / 'frames'
+  frames.mkdir()
+  with video.VideoReader(folder / 'film.mkv') as reader:
+    pictures = [frame.rgb for frame in reader]
+  for number, rgb in enumerate(pictures[:8]):
+    video.write_image(frames / f'{number:03d}.png', rgb)
+  for name in STILLS[:2]:
+    video.write_image(folder / name, pictures[-1])
+  deep = np.uint16(pictures[-1][..., ::-1]) * 257
+  cv2.imwrite(str(folder / 'deep.tiff'), deep)
+  surveyed = plan.survey(folder / 'film.mkv')
+  made = plan.same_for_all(surveyed, [str(folder / 'still.png')])
+  plan.write(folder / 'plan.json', made)
+  (folder / 'list.txt').write_text('still.png\nstill.jpg\n')
+  (folder / 'list.csv').write_text('file,frame\nstill.png,3\nstill.jpg,\n')
+  tiny_weights.write(folder / 'weights')
+
+
+def spoil(folder, victim, fault, rng):
+  """Spoils an input, or a file of it; returns that file."""
+  path = folder / victim
+  if path.is_dir():
+    path = rng.choice(sorted(x for x in path.rglob('*') if x.is_file()))
+  content = bytearray(path.read_bytes())
+  if fault == 'cut':
+    content = content[: rng.randrange(1, len(content))]
+  elif fault == 'flipped':
+    for _ in range(2 ** rng.randrange(8)):
+      content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+  elif fault == 'swapped':
+    others = [x for x in VICTIMS if Path(x).suffix not in ('', path.suffix)]
+    content = (folder / rng.choice(others)).read_bytes()
+  else:
+    content = b''
+  path.write_bytes(content)
+  return path
+
+
+def arguments_for(victim, folder):
+  """The flags of a call that needs an input."""
+  given = {
+    'video': folder / 'film.mkv',
+    'reference': folder / 'still.png',
+    'output': folder / 'out' / 'colour.mkv',
+  }
+  if victim in FILMS or victim == 'frames':
+    given['video'] = folder / victim
+  elif victim in STILLS:
+    given['reference'] = folder / victim
+  elif victim != 'weights':
+    del given['reference']
+    name = 'plan' if victim == 'plan.json' else 'references'
+    given[name] = folder / victim
+  flags = [f'--{name}={path}' for name, path in given.items()]
+  return ['--mode=colorize', *flags, '--config.retrieval.network=vit']
+
+
+def call_here(arguments):
+  """Runs the program in this process, which saves its start."""
+  with (
+    tempfile.TemporaryFile() as said,
+    flagsaver.flagsaver(),
+    _redirected(said),
+  ):
+    try:
+      launch.main(launch._parse_flags(['launch.py', *arguments]))
+      status = 0
+    except UserError as error:
+      print(f'error: {error}', file=sys.stderr)
+      status = 1
+    except Exception:
+      traceback.print_exc()
+      status = 2
+    sys.stderr.flush()
+    said.seek(0)
+    return Result(status, said.read().decode(errors='replace'))
+
+
+@contextlib.contextmanager
+def _redirected(file):
+  """Lets stderr go to a file, of libraries too, and stdout nowhere."""
+  kept = [os.dup(number) for number in (1, 2)]
+  with open(os.devnull, 'w') as nowhere:
+    sys.stdout.flush()
+    os.dup2(nowhere.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+    try:
+      yield
+    finally:
+      sys.stdout.flush()
+      for number, handle in zip((1, 2), kept, strict=True):
+        os.dup2(handle, number)
+        os.close(handle)
+
+
+def call(arguments):
+  """Runs the program as a user does."""
+  process = start(arguments)
+  said = process.communicate(timeout=600)[1]
+  return Result(process.returncode, said.decode(errors='replace'))
+
+
+def start(arguments, program=(str(ROOT / 'launch.py'),)):
+  """Starts the program, in a process group of its own."""
+  paths = os.pathsep.join(map(str, (ROOT, ROOT / 'tests')))
+  return subprocess.Popen(
+    [sys.executable, *program, *arguments],
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': paths},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    start_new_session=True,
+  )
+
+
+def complaints(folder, victim, result):
+  """Yields what is wrong with what a call with a broken input came to."""
+  # But for progress bars.
+  lines = re.split(r'[\r\n]+', re.sub(r'[^\r\n]*frame(/s)?\]', '', result.said))
+  lines = [line for line in lines if line.strip()]
+  output = folder / 'out' / 'colour.mkv'
+  there = {x for x in output.parent.glob('*')}
+  if result.status:
+    last = lines.pop() if lines else 'nothing said'
+    if result.status != 1 or not last.startswith('error: '):
+      yield f'ends with status {result.status}: {last}'
+    if there:
+      yield f'leaves {there}'
+  elif there != {output}:
+    yield f'leaves {there}'
+  elif victim in FILMS or victim == 'frames':
+    counts = [_count(path) for path in (folder / victim, output)]
+    if counts[0] != counts[1]:
+      yield f'has {counts[1]} frames, not {counts[0]}'
+  for line in lines:
+    if not line.startswith('warning: '):
+      yield f'says: {line}'
+
+
+def _count(path):
+  with video.VideoReader(path) as reader:
+    return sum(1 for _ in reader)
+
+
+def broken(clips, work, numbers, seed, by_process):
+  """Tries broken inputs.
+
+  Args:
+    clips: videos to make inputs of.
+    work: an empty folder.
+    numbers: of the cases.
+    seed: of the draws.
+    by_process: tells by its number whether a case is called as users do; else it
+      is within this process.
+
+  Yields:
+    The case in words, its `Result`, and what is wrong with that, in words.
+  """
+  good = work / 'good'
+  good.mkdir()
+  write_inputs(good, clips)
+  load = colorize.VideoColorizer.from_checkpoint
+  loaded = load(good / 'weights')
+
+  def from_checkpoint(path, overrides):
+    whole = Path(path) == good / 'weights'
+    return loaded if whole else load(path, overrides)
+
+  for number in numbers:
+    rng = random.Random(f'{seed} {number}')
+    victim = VICTIMS[number % len(VICTIMS)]
+    fault = FAULTS[(number + number // len(VICTIMS)) % len(FAULTS)]
+    folder = work / f'{number:03d}'
+    shutil.copytree(good, folder)
+    path = spoil(folder, victim, fault, rng)
+    weights = (folder if victim == 'weights' else good) / 'weights'
+    arguments = [*arguments_for(victim, folder), f'--checkpoint={weights}']
+    if by_process(number):
+      result = call(arguments)
+    else:
+      with mock.patch.object(
+        colorize.VideoColorizer, 'from_checkpoint', from_checkpoint
+      ):
+        result = call_here(arguments)
+    wrong = list(complaints(folder, victim, result))
+    yield f'{number}: {path.relative_to(folder)} {fault}', result, wrong
+    if not wrong:
+      shutil.rmtree(folder)
+
+
+# --- Kills ---
+
+# What the program does to files, by Python's audit events.
+TOUCHES = {'os.rename', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.link', 'open'}
+
+
+def die_at(count):
+  """Kills this process as it touches files below --output's folder again."""
+  output = next(x for x in sys.argv if x.startswith('--output='))
+  folder = str(Path(output.partition('=')[2]).parent)
+  left = itertools.count(count, -1)
+
+  def hook(event, args):
+    if event in TOUCHES and str(args[0]).startswith(folder) and not next(left):
+      os.kill(os.getpid(), signal.SIGKILL)
+
+  sys.addaudithook(hook)
+  launch.run()
+
+
+def kill(clips, work, numbers, seed):
+  """Kills runs and starts them again; the first is not disturbed.
+
+  Args:
+    clips: videos to make a film of.
+    work: an empty folder.
+    numbers: of the kills.
+    seed: of the draws.
+
+  Yields:
+    As `broken`: the kill in words, the last run's `Result`, what is wrong.
+  """
+  film = work / 'film.mkv'
+  starts = soak.write_film(film, clips[:3], 2 * FRAMES)
+  tiny_weights.write(work / 'weights')
+  stills = work / 'stills'
+  stills.mkdir()
+  with video.VideoReader(film) as reader:
+    for number, frame in enumerate(reader):
+      if number in {*starts, 12}:
+        video.write_image(stills / f'ref_{number:05d}.png', frame.rgb)
+
+  def arguments(out):
+    return [
+      '--mode=colorize',
+      *(f'--video={film}', f'--references={stills}'),
+      *(f'--checkpoint={work / "weights"}', '--config.retrieval.network=vit'),
+      *(f'--output={out / "colour.mp4"}', f'--compare={out / "both"}'),
+      f'--confidence={out / "sure.mkv"}',
+    ]
+
+  whole = work / 'whole'
+  began = time.monotonic()
+  result = call(arguments(whole))
+  seconds = time.monotonic() - began
+  if result.status:
+    raise UserError(result.said)
+  expected = _contents(whole)
+  yield f'nobody disturbs: {seconds:.0f} s', result, []
+
+  for number in numbers:
+    rng = random.Random(f'{seed} {number}')
+    out = work / f'{number:03d}'
+    if number % 2:
+      touch = rng.randrange(TOUCHED)
+      process = start(
+        arguments(out), ('-c', f'import faults; faults.die_at({touch})')
+      )
+      process.communicate()
+      moment = f'as it touches a file for the {touch}th time'
+    else:
+      moment = seconds * rng.random()
+      process = start(arguments(out))
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(moment)
+      os.killpg(process.pid, signal.SIGKILL)
+      process.communicate()
+      moment = f'after {moment:.1f} s'
+    left = [] if not out.exists() else [x.name for x in out.iterdir()]
+    wrong = []
+    if process.returncode != -signal.SIGKILL:
+      wrong.append(f'was not killed but ended with {process.returncode}')
+    result = call(arguments(out))
+    if result.status:
+      wrong.append(f'is refused: {result.said.splitlines()[-1]}')
+    elif _contents(out) != expected:
+      wrong.append('comes out different')
+    yield f'{number}: {moment}, which left {sorted(left)}', result, wrong
+    if not wrong:
+      shutil.rmtree(out)
+
+
+def _contents(folder):
+  return {
+    path.relative_to(folder): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
+
+
+def main():
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('what', choices=['broken', 'kill'])
+  parser.add_argument('--clips', type=Path, required=True, help='videos')
+  parser.add_argument('--count', type=int, default=20)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--only', type=int, nargs='*', help='these cases alone')
+  args = parser.parse_args()
+  clips = soak.list_clips(args.clips)
+  numbers = range(args.count) if args.only is None else args.only
+  with tempfile.TemporaryDirectory() as folder:
+    if args.what == 'kill':
+      results = kill(clips, Path(folder), numbers, args.seed)
+    else:
+      results = broken(
+        clips, Path(folder), numbers, args.seed, lambda number: number % 10 == 3
+      )
+    refused = bad = 0
+    for case, result, wrong in results:
+      refused += result.status == 1
+      bad += bool(wrong)
+      said = re.findall('(?:error|warning): .*', result.said)
+      print(case, *(said or ['goes well']), sep='\n  ', flush=True)
+      for text in wrong:
+        print(f'  WRONG: {text}', flush=True)
+  print(f'{len(numbers)} cases: {refused} refused; {bad} wrong')
+  sys.exit(bool(bad))
+
+
+if __name__ == '__main__':
+  main()
