@@ -150,13 +150,16 @@ def _redirected(file):
   """Lets stderr go to a file, of libraries too, and stdout nowhere."""
   kept = [os.dup(number) for number in (1, 2)]
   with open(os.devnull, 'w') as nowhere:
-    sys.stdout.flush()
     os.dup2(nowhere.fileno(), 1)
     os.dup2(file.fileno(), 2)
     try:
-      yield
+      with (
+        open(os.dup(2), 'w') as errors,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(errors),
+      ):
+        yield
     finally:
-      sys.stdout.flush()
       for number, handle in zip((1, 2), kept, strict=True):
         os.dup2(handle, number)
         os.close(handle)
