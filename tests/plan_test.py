@@ -255,6 +255,36 @@ def test_the_mode_writes_prints_and_draws(
   with pytest.raises(UserError, match='still.json might draw over .*still.jpg'):
     plan.plan_film(None, film, (), still.with_suffix('.json'), references)
   assert still.read_bytes() == b'ours'
+  still.rename(tmp_path / 'still_2.jpg')
+  with pytest.raises(UserError, match='might draw over .*still_2.jpg'):
+    plan.plan_film(None, film, (), still.with_suffix('.json'), references)
+
+
+def test_a_plan_that_cannot_be_written_leaves_no_sheets(
+  tmp_path, film, references, monkeypatch
+):
+  def fail(*_):
+    raise OSError('the disk is full')
+
+  monkeypatch.setattr(plan, 'write', fail)
+  with pytest.raises(UserError, match='disk is full'):
+    plan.plan_film(
+      None, film, [str(references / 'two.png')], tmp_path / 'film.json'
+    )
+  assert [x.name for x in tmp_path.iterdir()] == ['stills']
+
+
+def test_where_a_video_is_broken(film, surveyed, monkeypatch, capsys):
+  monkeypatch.setattr(plan, '_PLACES', 2)
+  config, pictures = None, [plan.FIRST_FRAME]
+  for damaged, lost, words in (
+    ([3, 4, 9], 2, '0:00:00.3: 2 frames could not be read, and are left out'),
+    ([14, 0, 28], 0, '0:00:00.0, 0:00:01.4 and 1 more places: see how its'),
+  ):
+    found = surveyed._replace(damaged=damaged, lost=lost)
+    monkeypatch.setattr(plan, 'survey', lambda *_, found=found: found)
+    plan.make_plan(config, film, pictures)
+    assert f'film.mp4 is broken at {words}' in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures('quick_compiler')

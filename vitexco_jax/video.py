@@ -922,7 +922,10 @@ def _orientation(picture):
   Returns:
     Whether to transpose it, and cv2.flip's code for what to do then or None.
   """
-  matrix = picture.side_data.get('DISPLAYMATRIX')
+  try:
+    matrix = picture.side_data.get('DISPLAYMATRIX')
+  except ValueError:  # PyAV does not know the Exif data of a photograph.
+    matrix = None
   if matrix is None:
     return False, None
   a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
