@@ -152,21 +152,17 @@ def check_free(output: Path, overwrite: bool, options: Options) -> None:
   A run that was killed while it moved its outputs may go on with them.
   """
   targets = options.outputs(output)
-  whole = _read_whole(output)
-  if whole is None or whole['targets'] != _absolute(targets):
+  whole = _whole_file(output)
+  begun = json.loads(whole.read_text())['outputs'] if whole.exists() else []
+  if begun != _absolute(targets):
     for target in targets:
       video.check_free(target, overwrite)
 
 
 def _whole_file(output: Path) -> Path:
+  """Where a run whose outputs are whole says its settings and `outputs`."""
   output = output.absolute()
   return output.with_name(f'.{output.name}.whole')
-
-
-def _read_whole(output: Path) -> dict[str, Any] | None:
-  """What a run says whose outputs were whole: its settings, and `targets`."""
-  path = _whole_file(output)
-  return json.loads(path.read_text()) if path.exists() else None
 
 
 def _absolute(paths: Iterable[Path]) -> list[str]:
@@ -263,6 +259,7 @@ class Film:
     self.confidences = np.full(plan.frames, np.nan, np.float32)
     self._part = part_folder(output)
     self._whole = _whole_file(output)
+    self._outputs = {'outputs': _absolute(options.outputs(output))}
     self._settings = {
       '--video': f'{video_path.name} of {_bytes(video_path)} bytes',
       'weights': colorizers[0].fingerprint,
@@ -381,15 +378,16 @@ class Film:
 
   def _check_settings(self):
     place, path = self._part, self._part / 'settings.json'
+    settings = self._settings
     if self._whole.exists():
       place = path = self._whole
+      settings = settings | self._outputs
     if not path.exists():
-      files.write(path, json.dumps(self._settings, indent=2))
+      files.write(path, json.dumps(settings, indent=2))
       return
     begun = json.loads(path.read_text())
-    begun.pop('targets', None)
-    for name in {**begun, **self._settings}:
-      theirs, ours = begun.get(name), self._settings.get(name)
+    for name in {**begun, **settings}:
+      theirs, ours = begun.get(name), settings.get(name)
       if theirs != ours:
         raise UserError(
           f'{place} was begun with {name} {theirs}, which now is {ours}: '
@@ -431,21 +429,20 @@ class Film:
       for stretch in _stretches(shot)
       for block in _blocks(stretch)
     ]
-    targets = [track.target for track in self._tracks]
     with contextlib.ExitStack() as undo:
       for index, track in enumerate(self._tracks):
         segments = [track.segment(self._part, block) for block in blocks]
         whole = video.partial_path(track.target)
         undo.callback(video.remove, whole)
-        if track.kind == 'video':
-          self._join(index, track, blocks, segments, whole)
-        else:
-          with video.explained('write', track.target):
+        with video.explained('write', track.target):
+          if track.kind == 'video':
+            self._join(index, track, blocks, segments, whole)
+          else:
             _gather(segments, whole)
-        files.sync(whole)
+          files.sync(whole)
       with video.explained('write', self._whole):
-        said = self._settings | {'targets': _absolute(targets)}
-        files.write(self._whole, json.dumps(said, indent=2))
+        settings = self._settings | self._outputs
+        files.write(self._whole, json.dumps(settings, indent=2))
       undo.pop_all()
 
   def _move(self) -> None:
