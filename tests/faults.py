@@ -16,7 +16,6 @@ and exit with status 1 if anything does. --only=N repeats case N.
 
 import argparse
 import contextlib
-import itertools
 import os
 import random
 import re
@@ -42,8 +41,8 @@ from vitexco_jax import colorize, plan, video
 from vitexco_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
+PROGRAM = (str(ROOT / 'launch.py'),)
 FRAMES = 30
-TOUCHED = 400  # Times that a run touches files of its output, nearly.
 
 # --- Broken inputs ---
 
@@ -165,14 +164,14 @@ def _redirected(file):
         os.close(handle)
 
 
-def call(arguments):
+def call(arguments, program=PROGRAM):
   """Runs the program as a user does."""
-  process = start(arguments)
+  process = start(arguments, program)
   said = process.communicate(timeout=600)[1]
   return Result(process.returncode, said.decode(errors='replace'))
 
 
-def start(arguments, program=(str(ROOT / 'launch.py'),)):
+def start(arguments, program):
   """Starts the program, in a process group of its own."""
   paths = os.pathsep.join(map(str, (ROOT, ROOT / 'tests')))
   return subprocess.Popen(
@@ -263,21 +262,36 @@ def broken(clips, work, numbers, seed, by_process):
 # --- Kills ---
 
 # What the program does to files, by Python's audit events.
-TOUCHES = {'os.rename', 'os.remove', 'os.mkdir', 'os.rmdir', 'os.link', 'open'}
+TOUCHES = {
+  *('open', 'os.link', 'os.mkdir', 'os.remove', 'os.rename', 'os.rmdir'),
+  'shutil.rmtree',
+}
 
 
-def die_at(count):
-  """Kills this process as it touches files below --output's folder again."""
+def die_at(last):
+  """Runs the program, and kills it as it touches its output for the last time.
+
+  Args:
+    last: how often it may touch files of --output's folder before; None: as often
+      as it likes, and how often that was is said in the end.
+  """
   output = next(x for x in sys.argv if x.startswith('--output='))
   folder = str(Path(output.partition('=')[2]).parent)
-  left = itertools.count(count, -1)
+  touched = 0
 
   def hook(event, args):
-    if event in TOUCHES and str(args[0]).startswith(folder) and not next(left):
-      os.kill(os.getpid(), signal.SIGKILL)
+    nonlocal touched
+    if event not in TOUCHES or not isinstance(args[0], str | Path):
+      return
+    # What is removed with its folder has no path.
+    if str(args[0]).startswith(folder) or not os.path.isabs(args[0]):
+      if touched == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+      touched += 1
 
   sys.addaudithook(hook)
-  launch.run()
+  launch.main(launch._parse_flags(sys.argv))
+  print(f'touched {touched}', file=sys.stderr)
 
 
 def kill(clips, work, numbers, seed):
@@ -302,6 +316,9 @@ def kill(clips, work, numbers, seed):
       if number in {*starts, 12}:
         video.write_image(stills / f'ref_{number:05d}.png', frame.rgb)
 
+  def dying(last):
+    return '-c', f'import faults; faults.die_at({last})'
+
   def arguments(out):
     return [
       '--mode=colorize',
@@ -313,26 +330,25 @@ def kill(clips, work, numbers, seed):
 
   whole = work / 'whole'
   began = time.monotonic()
-  result = call(arguments(whole))
+  result = call(arguments(whole), dying(None))
   seconds = time.monotonic() - began
   if result.status:
     raise UserError(result.said)
+  touches = int(re.search(r'touched (\d+)', result.said)[1])
   expected = _contents(whole)
-  yield f'nobody disturbs: {seconds:.0f} s', result, []
+  yield f'nobody disturbs: {seconds:.0f} s, {touches} touches', result, []
 
   for number in numbers:
     rng = random.Random(f'{seed} {number}')
     out = work / f'{number:03d}'
     if number % 2:
-      touch = rng.randrange(TOUCHED)
-      process = start(
-        arguments(out), ('-c', f'import faults; faults.die_at({touch})')
-      )
+      touch = rng.randrange(touches)
+      process = start(arguments(out), dying(touch))
       process.communicate()
-      moment = f'as it touches a file for the {touch}th time'
+      moment = f'touch {touch} of {touches}'
     else:
       moment = seconds * rng.random()
-      process = start(arguments(out))
+      process = start(arguments(out), PROGRAM)
       with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(moment)
       os.killpg(process.pid, signal.SIGKILL)
