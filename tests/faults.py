@@ -343,27 +343,29 @@ def kill(clips, work, numbers, seed):
     out = work / f'{number:03d}'
     if number % 2:
       touch = rng.randrange(touches)
-      process = start(arguments(out), dying(touch))
-      process.communicate()
       moment = f'touch {touch} of {touches}'
+      process = start(arguments(out), dying(touch))
     else:
-      moment = seconds * rng.random()
+      delay = seconds * rng.random()
+      moment = f'after {delay:.1f} s'
       process = start(arguments(out), PROGRAM)
       with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(moment)
-      os.killpg(process.pid, signal.SIGKILL)
-      process.communicate()
-      moment = f'after {moment:.1f} s'
-    left = [] if not out.exists() else [x.name for x in out.iterdir()]
+        process.wait(delay)
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    said = process.communicate()[1].decode(errors='replace')
+    result = Result(process.returncode, said)
+    left = sorted(x.name for x in out.iterdir()) if out.exists() else []
     wrong = []
-    if process.returncode != -signal.SIGKILL:
-      wrong.append(f'was not killed but ended with {process.returncode}')
-    result = call(arguments(out))
+    if result.status == -signal.SIGKILL:
+      result = call(arguments(out))
+    else:
+      moment += ', which was too late'
     if result.status:
-      wrong.append(f'is refused: {result.said.splitlines()[-1]}')
+      wrong.append(f'ends with status {result.status}')
     elif _contents(out) != expected:
       wrong.append('comes out different')
-    yield f'{number}: {moment}, which left {sorted(left)}', result, wrong
+    yield f'{number}: {moment}; there was {left}', result, wrong
     if not wrong:
       shutil.rmtree(out)
 
