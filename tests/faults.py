@@ -4,8 +4,9 @@
   PYTHONPATH=. python tests/faults.py kill --clips=FOLDER [--count=20]
 
 `broken` cuts off, flips bits of, swaps and empties inputs of all kinds, and
-colours with each, a tenth of them as users do. Either that goes well, with all frames that can be decoded, or it
-is refused in one sentence; nothing else is said, and nothing left behind.
+colours with each, a tenth of them as users do and the rest within one process.
+Either that goes well, with all frames that can be decoded, or it is refused in one
+sentence; nothing else is said, and nothing left behind.
 
 `kill` ends a run by SIGKILL, at a random time or as it touches a file, and starts it
 again. The outputs must be those of a run that nobody disturbed, byte for byte.
@@ -268,12 +269,12 @@ TOUCHES = {
 }
 
 
-def die_at(last):
-  """Runs the program, and kills it as it touches its output for the last time.
+def die_at(count):
+  """Runs the program, and kills it as it touches files for so many times.
 
   Args:
-    last: how often it may touch files of --output's folder before; None: as often
-      as it likes, and how often that was is said in the end.
+    count: how often it may touch files of --output's folder before; None: as often
+      as it likes. In the end that is said.
   """
   output = next(x for x in sys.argv if x.startswith('--output='))
   folder = str(Path(output.partition('=')[2]).parent)
@@ -285,7 +286,7 @@ def die_at(last):
       return
     # What is removed with its folder has no path.
     if str(args[0]).startswith(folder) or not os.path.isabs(args[0]):
-      if touched == last:
+      if touched == count:
         os.kill(os.getpid(), signal.SIGKILL)
       touched += 1
 
@@ -316,8 +317,8 @@ def kill(clips, work, numbers, seed):
       if number in {*starts, 12}:
         video.write_image(stills / f'ref_{number:05d}.png', frame.rgb)
 
-  def dying(last):
-    return '-c', f'import faults; faults.die_at({last})'
+  def dying(count):
+    return '-c', f'import faults; faults.die_at({count})'
 
   def arguments(out):
     return [

@@ -23,7 +23,10 @@ def clips(tmp_path):
 
 
 @pytest.mark.usefixtures('quick_compiler')
-def test_broken_inputs_are_coloured_or_refused_in_a_sentence(tmp_path, clips):
+def test_broken_inputs_are_coloured_or_refused_in_a_sentence(
+  tmp_path, clips, monkeypatch
+):
+  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'programs'))
   # A cut .mkv, .webm and .avi; pictures, a frame, a plan, lists, weights.
   numbers = 6, 9, 29, 10, 12, 33, 37, 38, 39, 41
   cases = faults.broken(clips, tmp_path, numbers, 0, lambda number: False)
