@@ -168,7 +168,7 @@ def samples(path):
     start, pieces, due = None, [], None
     for frame in container.decode(audio=0):
       at = frame.pts * frame.time_base
-      if due is not None and abs(at - due) > Fraction(1, SOUND_RATE):
+      if due is not None and abs(at - due) > frame.time_base:
         raise ValueError(f'{path}: sound is due at {due} and comes at {at}')
       start = at if start is None else start
       due = at + Fraction(frame.samples, frame.sample_rate)
