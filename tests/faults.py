@@ -349,6 +349,7 @@ def kill(clips, work, numbers, seed):
     else:
       delay = seconds * rng.random()
       moment = f'after {delay:.1f} s'
+      began = time.monotonic()
       process = start(arguments(out), PROGRAM)
       with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(delay)
@@ -362,6 +363,7 @@ def kill(clips, work, numbers, seed):
       result = call(arguments(out))
     else:
       moment += ', which was too late'
+      seconds = min(seconds, time.monotonic() - began)
     if result.status:
       wrong.append(f'ends with status {result.status}')
     elif _contents(out) != expected:
