@@ -342,6 +342,7 @@ def kill(clips, work, numbers, seed):
   for number in numbers:
     rng = random.Random(f'{seed} {number}')
     out = work / f'{number:03d}'
+    began = time.monotonic()
     if number % 2:
       touch = rng.randrange(touches)
       moment = f'touch {touch} of {touches}'
@@ -349,7 +350,6 @@ def kill(clips, work, numbers, seed):
     else:
       delay = seconds * rng.random()
       moment = f'after {delay:.1f} s'
-      began = time.monotonic()
       process = start(arguments(out), PROGRAM)
       with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(delay)
@@ -358,16 +358,14 @@ def kill(clips, work, numbers, seed):
     said = process.communicate()[1].decode(errors='replace')
     result = Result(process.returncode, said)
     left = sorted(x.name for x in out.iterdir()) if out.exists() else []
-    wrong = []
-    if result.status == -signal.SIGKILL:
-      result = call(arguments(out))
-    else:
-      moment += ', which was too late'
+    if _contents(out) == expected:
+      moment += ', when all was done'
       seconds = min(seconds, time.monotonic() - began)
-    if result.status:
-      wrong.append(f'ends with status {result.status}')
-    elif _contents(out) != expected:
-      wrong.append('comes out different')
+    elif result.status == -signal.SIGKILL:
+      result = call(arguments(out))
+    wrong = []
+    if _contents(out) != expected:
+      wrong.append(f'ends with status {result.status} and other outputs')
     yield f'{number}: {moment}; there was {left}', result, wrong
     if not wrong:
       shutil.rmtree(out)
