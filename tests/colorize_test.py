@@ -63,6 +63,27 @@ def test_frame_by_frame_equals_the_whole(colorizer, coloured):
   _assert_same(found, coloured)
 
 
+def test_a_reference_that_comes_again_is_not_encoded_again(
+  colorizer, monkeypatch
+):
+  encode, seen = colorizer._encode_reference, []
+
+  def counted(size, variables, picture):
+    seen.append(picture)
+    return encode(size, variables, picture)
+
+  monkeypatch.setattr(colorizer, '_encode_reference', counted)
+  one, two, three = (_picture(seed=seed) for seed in range(3))
+  frame = _frames(1)
+  made = []
+  for pictures in ([one], [one, two], [two.copy()], [three], [two]):
+    colorizer.set_reference(*pictures)
+    made.append(next(colorizer.colorize(frame)))
+  assert len(seen) == 4
+  np.testing.assert_array_equal(made[2], made[4])
+  assert (made[0] != made[2]).any()
+
+
 @pytest.mark.parametrize('cut', [1, 3, 5])
 def test_a_clip_cut_in_two_equals_the_whole(colorizer, coloured, cut):
   frames = _frames(7)

@@ -278,7 +278,7 @@ def test_without_records_names_the_command(config, tmp_path):
     data.make_iterator(config, 2)
   for part in (
     str(tmp_path / 'none'),
-    'python launch.py --mode=prepare --config=configs/vitexco.py:tiny',
+    'python launch.py --mode=prepare --config=:tiny',
     '--videos=DIR',
   ):
     assert part in str(error.value)

@@ -1,7 +1,10 @@
 """Whole films: blocks, going on, bound references, options, what is kept."""
 
+import collections
 import contextlib
+import errno
 import itertools
+import os
 import types
 from fractions import Fraction
 from pathlib import Path
@@ -232,6 +235,7 @@ def test_what_a_container_does_not_take(tmp_path, source, red):
     'subtitle (srt)',
     'attachment (unknown)',
   ]
+  assert 'chapters' in mux.left_out(source, tmp_path / 'out.avi')
   path = tmp_path / 'opus.mkv'
   with av.open(str(path), 'w') as out, av.open(str(source)) as container:
     picture = out.add_stream_from_template(container.streams.video[0])
@@ -325,6 +329,70 @@ def test_outputs_take_their_places_together(tmp_path, source, red):
   _run(source, red, output, options=options)
   assert len(_found(output)) == len(_found(options.compare)) == COUNT
   assert sorted(x.name for x in tmp_path.iterdir()) == ['new', 'out.mkv']
+
+
+@pytest.mark.parametrize('moved', [0, 1, 2, 3])
+def test_a_kill_while_outputs_move_loses_nothing(
+  tmp_path, source, red, monkeypatch, moved
+):
+  names = 'out.mkv', 'both', 'sure.mp4'
+  expected, outputs = (
+    [tmp_path / folder / name for name in names] for folder in ('one', 'two')
+  )
+  options = film.Options(compare=expected[1], confidence=expected[2])
+  _run(source, red, expected[0], options=options)
+  options = film.Options(compare=outputs[1], confidence=outputs[2])
+  move = video.move
+
+  def stop(*_):
+    raise KeyboardInterrupt
+
+  def kill(partial, target):
+    return stop() if target in outputs[moved:] else move(partial, target)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(video, 'move', kill)
+    patch.setattr(film.shutil, 'rmtree', stop)
+    with pytest.raises(KeyboardInterrupt):
+      _run(source, red, outputs[0], options=options)
+  assert [path.exists() for path in outputs] == [i < moved for i in range(3)]
+  with pytest.raises(
+    UserError, match=r'\.out\.mkv\.whole was begun with --sat'
+  ):
+    other = options._replace(saturation=0.5)
+    _run(source, red, outputs[0], options=other)
+  steps, _ = _run(source, red, outputs[0], options=options)
+  assert not steps
+  assert list(map(_contents, outputs)) == list(map(_contents, expected))
+  assert sorted(x.name for x in (tmp_path / 'two').iterdir()) == sorted(names)
+
+
+def _contents(path):
+  paths = sorted(path.iterdir()) if path.is_dir() else [path]
+  return [(x.name, x.read_bytes()) for x in paths]
+
+
+def test_outputs_on_other_file_systems(tmp_path, source, red, monkeypatch):
+  def no_link(*_):
+    raise OSError(errno.EXDEV, 'Invalid cross-device link')
+
+  rename = os.rename
+
+  def near(source, target):
+    if Path(source).parent != Path(target).parent:
+      no_link()
+    rename(source, target)
+
+  options = film.Options(
+    compare=tmp_path / 'a' / 'both', confidence=tmp_path / 'b' / 'sure.mkv'
+  )
+  for name in ('link', 'rename', 'replace'):
+    monkeypatch.setattr(os, name, no_link if name == 'link' else near)
+  _run(source, red, tmp_path / 'out', options=options)
+  monkeypatch.undo()
+  for path in options.outputs(tmp_path / 'out'):
+    assert len(_found(path)) == COUNT
+  assert sorted(x.name for x in tmp_path.iterdir()) == ['a', 'b', 'out']
 
 
 def test_a_full_disk_is_told_and_the_film_goes_on(tmp_path, source, red):
@@ -488,6 +556,37 @@ def test_stretches_go_on_to_the_same_result(tmp_path, source, stills):
   counts = [len(_run(source, made, again, stop)[0]) for stop in (3, 8, 25, 500)]
   assert counts[:3] == [3, 8, 25]
   assert again.read_bytes() == (tmp_path / 'whole.mkv').read_bytes()
+
+
+def test_what_stretches_share_is_read_once(
+  tmp_path, source, stills, monkeypatch
+):
+  red, green = (str(stills / f'{x}.png') for x in ('red', 'green'))
+  first = Choice(plan.FIRST_FRAME)
+  bound = [Choice(red, frame=frame) for frame in (3, 6, 9)]
+  made = _plan(
+    source,
+    Shot(0, 12, (*bound, Choice(green))),
+    Shot(12, 17, (first,)),
+    Shot(17, COUNT, (first,)),
+  )
+  reads, opened = collections.Counter(), itertools.count()
+  read_image, init = video.read_image, video.VideoReader.__init__
+
+  def counted(path, *args):
+    reads[Path(path).name] += 1
+    return read_image(path, *args)
+
+  def noted(self, path, *args):
+    next(opened)
+    init(self, path, *args)
+
+  monkeypatch.setattr(video, 'read_image', counted)
+  monkeypatch.setattr(video.VideoReader, '__init__', noted)
+  _run(source, made, tmp_path / 'out.mkv', options=_lossless())
+  assert reads == {'red.png': 3, 'green.png': 1}
+  # To look at it, for frames forwards and back, for the first frame.
+  assert next(opened) == 4
 
 
 def test_what_only_came_backwards_is_kept_too(tmp_path, source, stills):

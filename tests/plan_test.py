@@ -50,7 +50,7 @@ def film(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def surveyed(film):
-  return plan.survey(film)
+  return plan.survey(film, _embed)
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def test_a_survey_finds_shots_and_what_they_look_like(surveyed):
   ]
   assert surveyed.plan[1:5] == (64, 48, 28, 10)
   assert surveyed.seconds == pytest.approx([i / 10 for i in range(28)])
-  for seed, (crops, thumbnail) in enumerate(
-    zip(surveyed.crops, surveyed.thumbnails, strict=True)
+  for seed, (seen, thumbnail) in enumerate(
+    zip(surveyed.embeddings, surveyed.thumbnails, strict=True)
   ):
-    assert len(crops) == 3
-    scores = _embed(crops) @ _embed([_picture(s) for s in range(3)]).T
+    assert len(seen) == 3
+    scores = seen @ _embed([_picture(s) for s in range(3)]).T
     assert (scores.argmax(1) == seed).all()
-    assert thumbnail.shape == (180, 240, 3)
+    assert video.decode_image(thumbnail, '').shape == (180, 240, 3)
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 16, 17, 200, 1000])
@@ -252,21 +252,51 @@ def test_the_mode_writes_prints_and_draws(
     plan.plan_film(None, film, (), tmp_path / 'plan.txt', references)
   still = tmp_path / 'still.jpg'
   still.write_bytes(b'ours')
-  with pytest.raises(UserError, match='still.json would draw over .*still.jpg'):
+  with pytest.raises(UserError, match='still.json might draw over .*still.jpg'):
     plan.plan_film(None, film, (), still.with_suffix('.json'), references)
   assert still.read_bytes() == b'ours'
+  still.rename(tmp_path / 'still_2.jpg')
+  with pytest.raises(UserError, match='might draw over .*still_2.jpg'):
+    plan.plan_film(None, film, (), still.with_suffix('.json'), references)
+
+
+def test_a_plan_that_cannot_be_written_leaves_no_sheets(
+  tmp_path, film, references, monkeypatch
+):
+  def fail(*_):
+    raise OSError('the disk is full')
+
+  monkeypatch.setattr(plan, 'write', fail)
+  with pytest.raises(UserError, match='disk is full'):
+    plan.plan_film(
+      None, film, [str(references / 'two.png')], tmp_path / 'film.json'
+    )
+  assert [x.name for x in tmp_path.iterdir()] == ['stills']
+
+
+def test_where_a_video_is_broken(film, surveyed, monkeypatch, capsys):
+  monkeypatch.setattr(plan, '_PLACES', 2)
+  config, pictures = None, [plan.FIRST_FRAME]
+  for damaged, lost, words in (
+    ([3, 4, 9], 2, '0:00:00.3: 2 frames could not be read, and are left out'),
+    ([14, 0, 28], 0, '0:00:00.0, 0:00:01.4 and 1 more places: see how its'),
+  ):
+    found = surveyed._replace(damaged=damaged, lost=lost)
+    monkeypatch.setattr(plan, 'survey', lambda *_, found=found: found)
+    plan.make_plan(config, film, pictures)
+    assert f'film.mp4 is broken at {words}' in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures('quick_compiler')
-def test_references_are_retrieved_from_a_gallery(tmp_path, surveyed):
+def test_references_are_retrieved_from_a_gallery(tmp_path, film):
   config = get_config('tiny')
   config.retrieval.network = 'vit'
   for seed in range(3):
     (tmp_path / 'images').mkdir(exist_ok=True)
     video.write_image(tmp_path / f'images/{seed}.png', _picture(seed))
   gallery.build_gallery(config, str(tmp_path / 'images'), tmp_path / 'gallery')
-  made = plan.make_plan(
-    config, surveyed, [plan.AUTO], gallery=tmp_path / 'gallery'
+  made, _ = plan.make_plan(
+    config, film, [plan.AUTO], gallery=tmp_path / 'gallery'
   )
   assert [
     [Path(x.picture).name for x in shot.references] for shot in made.shots

@@ -326,6 +326,7 @@ def test_a_cut_file_gives_what_is_there_and_counts_the_rest(tmp_path, capfd):
   frames, reader = _read(path)
   assert 10 < len(frames) < 50
   assert abs(len(frames) + reader.lost - 60) <= 1
+  assert reader.damaged[-1] == len(frames)
   assert capfd.readouterr() == ('', '')
 
 
@@ -355,6 +356,34 @@ def test_damage_in_the_middle(tmp_path):
   frames, reader = _read(path)
   assert 30 < len(frames) < 60
   assert len(frames) + reader.lost == 60
+  assert min(reader.damaged) > 10 and max(reader.damaged) < 40
+
+
+def test_a_photograph_that_is_called_a_video(tmp_path):
+  exif = Image.Exif()
+  exif[0x0112] = 6
+  Image.fromarray(_blocks()).save(tmp_path / 'a.jpg', exif=exif)
+  frames, _ = _read((tmp_path / 'a.jpg').rename(tmp_path / 'a.mp4'))
+  assert len(frames) == 1
+
+
+@pytest.mark.parametrize(
+  'name, flipped', [('a.png', 99), ('a.png', 0), ('a.tiff', 0), ('a.jpg', 0)]
+)
+def test_of_a_broken_picture_libraries_say_nothing(
+  tmp_path, capfd, name, flipped
+):
+  path = tmp_path / name
+  video.write_image(path, _blocks())
+  data = bytearray(path.read_bytes())
+  if flipped:
+    data[flipped] ^= 1
+  else:
+    del data[len(data) // 2 :]
+  path.write_bytes(data)
+  with pytest.raises(UserError, match=f'{name} is not .* damaged or cut short'):
+    video.read_image(path)
+  assert capfd.readouterr() == ('', '')
 
 
 def _sound(path):

@@ -138,6 +138,7 @@ class VideoColorizer:
     self._blends = generator.blends
     self._variables = jax.device_put({'params': params})
     self._reference = None
+    self._encoded = {}  # Pictures of the references, by digest.
 
   @classmethod
   def from_checkpoint(
@@ -165,8 +166,10 @@ class VideoColorizer:
             f'the weights at {path} have no such setting: leave out '
             f'--config.{name}'
           ) from error
-      expected = checkpoint.abstract_params(config)
-      checkpoint.check_params(params, expected, f'{path}, as it is set here,')
+      # What is set of the use changes no shapes, and to look takes a second.
+      if not all(name.startswith('use.') for name in overrides):
+        expected = checkpoint.abstract_params(config)
+        checkpoint.check_params(params, expected, f'{path}, as it is set here,')
     return cls(params, config)
 
   def on(self, device: jax.Device) -> 'VideoColorizer':
@@ -174,6 +177,7 @@ class VideoColorizer:
     other = copy.copy(self)
     other._variables = jax.device_put(self._variables, device)
     other._reference = None
+    other._encoded = {}
     return other
 
   def set_reference(self, *rgb: np.ndarray, first_frame: bool = False) -> None:
@@ -191,14 +195,16 @@ class VideoColorizer:
       _check(picture)
     self._first_frame = first_frame
     self._frame_size = None
-    self._reference = competing(
-      [
-        self._encode_reference(
-          self._working_size(picture), self._variables, picture
-        )
-        for picture in rgb
-      ]
-    )
+    known, self._encoded = self._encoded, {}
+    for picture in rgb:
+      size = self._working_size(picture)
+      digest = hashlib.sha256(np.ascontiguousarray(picture)).digest()
+      key = digest, picture.shape, size
+      # The references before may have been the same.
+      self._encoded[key] = known.get(key) or self._encode_reference(
+        size, self._variables, picture
+      )
+    self._reference = competing(list(self._encoded.values()))
 
   @property
   def fingerprint(self) -> str:
@@ -439,7 +445,7 @@ def colorize(
     UserError: an input cannot be used or the output cannot be written.
   """
   options.check(output)
-  video.check_free(output, overwrite)
+  film.check_free(output, overwrite, options)
   if plan_path is not None:
     made = plan.read(plan_path)
     with video.VideoReader(video_path) as reader:
@@ -451,10 +457,7 @@ def colorize(
         file=sys.stderr,
       )
   else:
-    plan.check_sources(pictures, references)
-    surveyed = plan.survey_with_bar(video_path)
-    made = plan.make_plan(config, surveyed, pictures, references, gallery)
-    plan.check(os.fspath(video_path), made)
+    made, _ = plan.make_plan(config, video_path, pictures, references, gallery)
     if references is not None or gallery is not None:
       print(plan.table(made))
   _warn_of_grey(made, video_path)

@@ -25,7 +25,7 @@ import numpy as np
 import tqdm
 
 from vitexco_jax import augment, flow, records, structs
-from vitexco_jax.errors import UserError
+from vitexco_jax.errors import UserError, program
 
 ATTEMPTS = 100  # Samples drawn in place of one.
 
@@ -249,10 +249,10 @@ def open_records(config: ml_collections.ConfigDict) -> records.Records:
   """
   folder = Path(config.data.records)
   length = config.train.clip_length
-  variant = '' if config.variant == 'paper' else f':{config.variant}'
+  named = '' if config.variant == 'paper' else f'--config=:{config.variant} '
   prepare = (
-    f'`python launch.py --mode=prepare --config=configs/vitexco.py{variant} '
-    f'--videos=DIR --config.data.records={folder}`'
+    f'`{program()} --mode=prepare {named}--videos=DIR '
+    f'--config.data.records={folder}`'
   )
   try:
     opened = records.Records(folder)

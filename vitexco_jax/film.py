@@ -11,7 +11,8 @@ Beside the output OUTPUT it keeps a folder until the film is whole:
 
 The same command goes on with the first block that is not there, and the result is
 the same, byte for byte: blocks are the same whether or not it was stopped between
-them, and coding begins anew in each. The output takes its place when it is whole.
+them, and coding begins anew in each. When all outputs are whole, beside their
+places, a file .OUTPUT.whole says so; from then on they only have to be moved.
 
 A shot starts afresh. Where references are bound to frames of it, it falls into
 *stretches* between them. Before a stretch with a bound reference behind it is
@@ -24,6 +25,7 @@ import collections
 import concurrent.futures
 import contextlib
 import fcntl
+import functools
 import hashlib
 import itertools
 import json
@@ -54,6 +56,7 @@ _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 _UNSURE = 0.45
 _UNSURE_FRAMES = 12  # Frames of such, one after the other, to tell of.
 _AHEAD = 16  # Frames that are decoded ahead.
+_PICTURES = 16  # References that are kept, at the working size.
 # By which the aspect of a bound reference may differ from the video's.
 _ASPECT = 0.02
 
@@ -87,12 +90,15 @@ class Options(NamedTuple):
         raise UserError(
           f'--{name}={getattr(self, name)} must be 0 or more, and finite'
         )
-    others = self.compare, self.confidence
-    outputs = [path.absolute() for path in (output, *others) if path]
+    outputs = [path.absolute() for path in self.outputs(output)]
     if len(set(outputs)) < len(outputs):
       raise UserError(f'{output.name} is named for two outputs: name others')
-    for path in filter(None, others):
+    for path in outputs[1:]:
       video.Coding().check(path)
+
+  def outputs(self, output: Path) -> list[Path]:
+    """All that is written, the coloured film first."""
+    return [output, *filter(None, (self.compare, self.confidence))]
 
 
 class Stretch(NamedTuple):
@@ -138,6 +144,29 @@ def part_folder(output: Path) -> Path:
   """Where an output grows."""
   output = output.absolute()
   return output.with_name(f'{output.name}.part')
+
+
+def check_free(output: Path, overwrite: bool, options: Options) -> None:
+  """Raises UserError for an output that is there and must not be replaced.
+
+  A run that was killed while it moved its outputs may go on with them.
+  """
+  targets = options.outputs(output)
+  whole = _whole_file(output)
+  begun = json.loads(whole.read_text())['outputs'] if whole.exists() else []
+  if begun != _absolute(targets):
+    for target in targets:
+      video.check_free(target, overwrite)
+
+
+def _whole_file(output: Path) -> Path:
+  """Where a run whose outputs are whole says its settings and `outputs`."""
+  output = output.absolute()
+  return output.with_name(f'.{output.name}.whole')
+
+
+def _absolute(paths: Iterable[Path]) -> list[str]:
+  return [str(path.absolute()) for path in paths]
 
 
 def _stretches(shot: Shot) -> Iterator[Stretch]:
@@ -191,6 +220,7 @@ class Film:
       UserError: an input cannot be used, or the output exists.
     """
     options.check(output)
+    check_free(output, overwrite, options)
     self._workers = [_Worker(self, colorizer) for colorizer in colorizers]
     self._path = video_path
     self._plan = plan
@@ -218,7 +248,6 @@ class Film:
     ]
     self.left_out = []
     for track in self._tracks:
-      video.check_free(track.target, overwrite)
       if track.kind == 'image' and plan.frames > 1:
         raise UserError(
           f'{track.target} is one image but {video_path} has {plan.frames} '
@@ -229,6 +258,8 @@ class Film:
         self.left_out += [f'{track.target.name}: {name}' for name in missing]
     self.confidences = np.full(plan.frames, np.nan, np.float32)
     self._part = part_folder(output)
+    self._whole = _whole_file(output)
+    self._outputs = {'outputs': _absolute(options.outputs(output))}
     self._settings = {
       '--video': f'{video_path.name} of {_bytes(video_path)} bytes',
       'weights': colorizers[0].fingerprint,
@@ -257,14 +288,19 @@ class Film:
         be read, or the output cannot be written.
     """
     with self._begun():
-      shots = ([*_stretches(shot)] for shot in self._plan.shots)
-      if len(self._workers) == 1:
-        with self._workers[0] as worker:
-          for stretch in itertools.chain.from_iterable(shots):
-            yield from worker.color(stretch)
-      else:
-        yield from self._spread(list(shots))
-      self._finish()
+      if not self._whole.exists():
+        yield from self._color()
+        self._finish()
+      self._move()
+
+  def _color(self) -> Iterator[Step]:
+    shots = ([*_stretches(shot)] for shot in self._plan.shots)
+    if len(self._workers) == 1:
+      with self._workers[0] as worker:
+        for stretch in itertools.chain.from_iterable(shots):
+          yield from worker.color(stretch)
+    else:
+      yield from self._spread(list(shots))
 
   def _spread(self, shots: list[list[Stretch]]) -> Iterator[Step]:
     """Yields what the workers do side by side; the rest ends where one fails."""
@@ -352,17 +388,21 @@ class Film:
           raise
 
   def _check_settings(self):
-    path = self._part / 'settings.json'
+    place, path = self._part, self._part / 'settings.json'
+    settings = self._settings
+    if self._whole.exists():
+      place = path = self._whole
+      settings = settings | self._outputs
     if not path.exists():
-      files.write(path, json.dumps(self._settings, indent=2))
+      files.write(path, json.dumps(settings, indent=2))
       return
     begun = json.loads(path.read_text())
-    for name in {**begun, **self._settings}:
-      theirs, ours = begun.get(name), self._settings.get(name)
+    for name in {**begun, **settings}:
+      theirs, ours = begun.get(name), settings.get(name)
       if theirs != ours:
         raise UserError(
-          f'{self._part} was begun with {name} {theirs}, which now is {ours}: '
-          'set it back, or remove that folder to begin anew'
+          f'{place} was begun with {name} {theirs}, which now is {ours}: '
+          'set it back, or remove that to begin anew'
         )
 
   def _writer(self, track: _Track, block: _Block) -> video.VideoWriter:
@@ -393,41 +433,36 @@ class Film:
       yield np.repeat(shade[..., None], 3, -1)
 
   def _finish(self) -> None:
-    """Puts the outputs together; when all are whole, each takes its place."""
+    """Makes the outputs whole, each beside its place."""
     blocks = [
       block
       for shot in self._plan.shots
       for stretch in _stretches(shot)
       for block in _blocks(stretch)
     ]
-    with contextlib.ExitStack() as stack:
-      ready = []
+    with contextlib.ExitStack() as undo:
       for index, track in enumerate(self._tracks):
         segments = [track.segment(self._part, block) for block in blocks]
-        if track.kind == 'video':
-          whole = video.partial_path(track.target)
-          stack.callback(whole.unlink, missing_ok=True)
-          self._join(index, track, blocks, segments, whole)
-          ready.append((whole, track.target))
-        elif track.kind == 'folder':
-          whole = self._part / f'{track.name}.whole'
-          whole.mkdir(exist_ok=True)
-          for segment in segments:
-            if segment.exists():  # Else moved by a run that was killed.
-              for path in segment.iterdir():
-                path.rename(whole / path.name)
-              segment.rmdir()
-          if any(whole.iterdir()):
-            ready.append((whole, track.target))
-        elif segments[0].exists():
-          ready.append((segments[0], track.target))
-      for whole, target in ready:
-        video.move(whole, target)
-    # At once, lest a half of it is taken for a film to go on with.
-    old = self._part.with_name(f'.{self._part.name}.old')
-    shutil.rmtree(old, ignore_errors=True)  # Of a run that was killed.
-    self._part.rename(old)
-    shutil.rmtree(old)
+        whole = video.partial_path(track.target)
+        undo.callback(video.remove, whole)
+        with video.explained('write', track.target):
+          if track.kind == 'video':
+            self._join(index, track, blocks, segments, whole)
+          else:
+            _gather(segments, whole)
+          files.sync(whole)
+      with video.explained('write', self._whole):
+        settings = self._settings | self._outputs
+        files.write(self._whole, json.dumps(settings, indent=2))
+      undo.pop_all()
+
+  def _move(self) -> None:
+    """Puts outputs that are whole in their places, from wherever it stopped."""
+    for track in self._tracks:
+      with video.explained('write', track.target):
+        video.move(video.partial_path(track.target), track.target)
+    shutil.rmtree(self._part)
+    self._whole.unlink()
 
   def _join(self, index, track, blocks, segments, path):
     facts = [self._facts(block) for block in blocks]
@@ -464,6 +499,8 @@ class _Worker:
   def __init__(self, film: Film, colorizer: Any):
     self._film = film
     self._colorizer = colorizer
+    # Stretches that follow one another often share references.
+    self._picture = functools.lru_cache(_PICTURES)(self._read_picture)
 
   def __enter__(self):
     path, deep = self._film._path, self._film._options.coding.deep
@@ -610,10 +647,11 @@ class _Worker:
       ready = coloured, confidence
     yield from zip(*map(np.asarray, ready), strict=True)
 
-  def _picture(self, choice: Choice) -> np.ndarray:
+  def _read_picture(self, choice: Choice) -> np.ndarray:
     """Reads a reference, no larger than the networks see it."""
     if choice.picture == FIRST_FRAME:
-      rgb = self._source.first()
+      with video.VideoReader(self._film._path) as reader:
+        rgb = next(reader).rgb
     else:
       rgb = video.read_image(choice.picture)
     if choice.frame is not None:
@@ -633,6 +671,24 @@ class _Worker:
         f"video's {width}x{height}: crop it, or do not bind it to a frame"
       )
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _gather(segments: Sequence[Path], whole: Path) -> None:
+  """Gives pictures that lie in folders, or one, a second place in `whole`."""
+  video.remove(whole)  # Of a run that was killed.
+  if not segments[0].is_dir():
+    _link(segments[0], whole)
+    return
+  whole.mkdir()
+  for path in itertools.chain.from_iterable(x.iterdir() for x in segments):
+    _link(path, whole / path.name)
+
+
+def _link(path: Path, place: Path) -> None:
+  try:
+    place.hardlink_to(path)
+  except OSError:  # On another file system, or one that has no links.
+    shutil.copyfile(path, place)
 
 
 def _on_disk(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -707,21 +763,27 @@ class _Source:
     self._path, self._deep = path, deep
     self._reader = video.VideoReader(path, deep)
     self._position = 0
+    self._last = None  # The frame before that.
 
   def frames(self, start: int, stop: int) -> Iterator[video.Frame]:
     """Yields frames start to stop - 1."""
-    if start < self._position:
+    return video.prefetch(self._read(start, stop), _AHEAD)
+
+  def _read(self, start, stop):
+    # A stretch begins with the frame that colours came back from.
+    if start == self._position - 1 and self._last is not None:
+      yield self._last
+      start += 1
+    elif start < self._position:
       self._reader.close()
       self._reader = video.VideoReader(self._path, self._deep)
       self._position = 0
     self._reader.skip(start - self._position)
-    self._position = stop
-    return video.prefetch(itertools.islice(self._reader, stop - start), _AHEAD)
-
-  def first(self) -> np.ndarray:
-    """The first frame, [h, w, 3] uint8."""
-    with video.VideoReader(self._path) as reader:
-      return next(reader).rgb
+    self._position = start
+    for frame in itertools.islice(self._reader, stop - start):
+      self._last = frame
+      self._position += 1
+      yield frame
 
   def close(self) -> None:
     self._reader.close()

@@ -98,6 +98,8 @@ def left_out(source: Path, target: Path) -> list[str]:
             'output .mkv or .mov'
           ) from error
         missing.append(f'{stream.type} ({name})')
+    if out.format.name == 'avi' and container.chapters():
+      missing.append('chapters')
   return missing
 
 

@@ -21,8 +21,10 @@ the references; `read` and `write` are the file.
 """
 
 import collections
+import contextlib
 import csv
 import datetime
+import itertools
 import json
 import os
 import re
@@ -47,8 +49,12 @@ _MOMENTS = 3  # Of a shot, that are compared with references.
 _KEPT = 16  # Frames of a shot that are kept to choose them from, at most.
 _THUMBNAIL = 240  # Width, in pixels.
 _ROWS = 60  # Shots on a contact sheet.
-_MAX_SHOTS = 5000  # Half a megabyte of crops each; long films have 3,000.
+_PLACE = 1.0  # Seconds from one damage to the next, to be another place.
+_PLACES = 8  # That are named.
 _BOUND = re.compile(r'ref_(\d+)')  # A name that says its frame.
+
+
+_Embed = Callable[[Sequence[np.ndarray]], np.ndarray]  # Pictures to [b, d].
 
 
 class Choice(NamedTuple):
@@ -83,41 +89,49 @@ class Survey(NamedTuple):
 
   plan: Plan  # Its shots have no references yet.
   seconds: list[float]  # When each frame is shown.
-  crops: list[list[np.ndarray]]  # Of each shot, for the embedder.
-  thumbnails: list[np.ndarray]  # A frame of each shot, uint8.
-  lost: int  # Frames that a broken video did not give.
+  embeddings: list[np.ndarray]  # Of each shot, [moments, d], if asked for.
+  thumbnails: list[bytes]  # A frame of each shot, as JPEG.
+  lost: int  # Frames that a broken video did not give,
+  damaged: list[int]  # and where it is broken: numbers of frames.
 
 
 def survey(
-  video_path: Path, progress: Callable[[int, int | None], None] | None = None
+  video_path: Path,
+  embed: _Embed | None = None,
+  progress: Callable[[int, int | None], None] | None = None,
 ) -> Survey:
   """Finds the shots of a video, a folder of frames or an image.
 
   Args:
     video_path: what to look through.
+    embed: a `retrieval.Embedder`, where shots are to be compared with pictures.
     progress: is called with the frames seen, and with how many there should be.
 
   Raises:
-    UserError: it cannot be read, or has too many shots.
+    UserError: it cannot be read.
   """
   with video.VideoReader(video_path) as reader:
     times = []
     frames = _noting(video.prefetch(reader), times)
-    starts, crops, thumbnails, moments = [0], [], [], _Moments()
+    starts, moments = [0], _Moments()
+    embeddings, thumbnails = [], []
+
+    def end_shot():
+      # Pictures of all shots would fill the memory.
+      if embed:
+        embeddings.append(embed(moments.crops()))
+      thumbnails.append(video.encode_image('.jpg', moments.thumbnail()))
+
     for count, (rgb, begins) in enumerate(shots.mark_cuts(frames)):
       if begins:
+        end_shot()
         starts.append(count)
-        crops.append(moments.crops())
-        thumbnails.append(moments.thumbnail())
         moments = _Moments()
-        if len(starts) > _MAX_SHOTS:
-          raise UserError(
-            f'{video_path} has more than {_MAX_SHOTS} shots: cut it in parts'
-          )
       moments.add(rgb)
       if progress:
         progress(count + 1, reader.num_frames)
-    lost = reader.lost
+    end_shot()
+    lost, damaged = reader.lost, reader.damaged
   form, total = reader.format, count + 1
   ends = [*starts[1:], total]
   plan = Plan(
@@ -132,9 +146,10 @@ def survey(
   return Survey(
     plan,
     [pts * tick for pts in times],
-    [*crops, moments.crops()],
-    [*thumbnails, moments.thumbnail()],
+    embeddings,
+    thumbnails,
     lost,
+    damaged,
   )
 
 
@@ -291,15 +306,11 @@ def same_for_all(surveyed: Survey, pictures: Sequence[str]) -> Plan:
   return surveyed.plan._replace(shots=(first, *others))
 
 
-def match(
-  surveyed: Survey,
-  choices: Sequence[Choice],
-  embed: Callable[[Sequence[np.ndarray]], np.ndarray],
-) -> Plan:
+def match(surveyed: Survey, choices: Sequence[Choice], embed: _Embed) -> Plan:
   """Gives each shot those that are bound to it, or else the most similar one.
 
   Args:
-    surveyed: of the video.
+    surveyed: of the video, by `embed`.
     choices: pictures to choose from.
     embed: a `retrieval.Embedder`.
 
@@ -316,14 +327,12 @@ def match(
 
 
 def scores(
-  surveyed: Survey,
-  choices: Sequence[Choice],
-  embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+  surveyed: Survey, choices: Sequence[Choice], embed: _Embed
 ) -> list[list[Choice]]:
   """Compares every shot with every picture.
 
   Args:
-    surveyed: of the video.
+    surveyed: of the video, by `embed`.
     choices: pictures to choose from.
     embed: a `retrieval.Embedder`.
 
@@ -338,8 +347,8 @@ def scores(
     [embed([video.read_image(choice.picture)]) for choice in choices]
   )
   made = []
-  for shot, crops in zip(surveyed.plan.shots, surveyed.crops, strict=True):
-    cosines = (embed(crops) @ embeddings.T).mean(0).tolist()
+  for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
+    cosines = (seen @ embeddings.T).mean(0).tolist()
     frames = range(shot.start, shot.stop)
     made.append(
       [
@@ -362,19 +371,19 @@ def chosen(scored: Sequence[Choice]) -> tuple[Choice, ...]:
   return (max(scored, key=lambda choice: choice.score),)
 
 
-def retrieve(
-  surveyed: Survey,
-  embed: Callable[[Sequence[np.ndarray]], np.ndarray],
-  gallery: retrieval.Gallery,
-) -> Plan:
+def retrieve(surveyed: Survey, gallery: retrieval.Gallery) -> Plan:
   """Gives each shot the picture of a gallery that is most similar.
+
+  Args:
+    surveyed: of the video, by the gallery's embedder.
+    gallery: to choose from.
 
   Raises:
     UserError: that picture is in no file of its own.
   """
   made = []
-  for shot, crops in zip(surveyed.plan.shots, surveyed.crops, strict=True):
-    query = embed(crops).mean(0, keepdims=True)
+  for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
+    query = seen.mean(0, keepdims=True)
     scores, numbers = gallery.search(query, 1)
     picture = os.fspath(gallery.path(int(numbers[0, 0])))
     choice = Choice(picture, round(float(scores[0, 0]), 4))
@@ -575,13 +584,13 @@ def _label(choice: Choice) -> str:
 
 
 def contact_sheets(
-  plan: Plan, thumbnails: Sequence[np.ndarray]
+  plan: Plan, thumbnails: Sequence[bytes]
 ) -> Iterator[np.ndarray]:
   """Draws each shot beside its references, sixty shots to a picture.
 
   Args:
     plan: to draw.
-    thumbnails: a picture of each shot, uint8 [h, w, 3].
+    thumbnails: an image file of each shot.
 
   Yields:
     [h, w, 3] uint8.
@@ -589,12 +598,12 @@ def contact_sheets(
   Raises:
     UserError: a reference cannot be read.
   """
-  pictures = {FIRST_FRAME: thumbnails[0]}
+  pictures = {FIRST_FRAME: video.decode_image(thumbnails[0], FIRST_FRAME)}
   rows = collections.deque()
   for number, (shot, thumbnail) in enumerate(
     zip(plan.shots, thumbnails, strict=True), 1
   ):
-    row = [thumbnail]
+    row = [video.decode_image(thumbnail, 'a thumbnail')]
     for choice in shot.references:
       if choice.picture not in pictures:
         rgb = video.read_image(choice.picture)
@@ -612,6 +621,7 @@ def contact_sheets(
     if len(rows) == _ROWS or number == len(plan.shots):
       yield strips.strip(*zip(*rows, strict=True))
       rows.clear()
+      pictures = {FIRST_FRAME: pictures[FIRST_FRAME]}
 
 
 # --- The mode ---
@@ -619,33 +629,42 @@ def contact_sheets(
 
 def make_plan(
   config: ml_collections.ConfigDict,
-  surveyed: Survey,
+  video_path: Path,
   pictures: Sequence[str],
   references: Path | None = None,
   gallery: Path | None = None,
-) -> Plan:
-  """Chooses references as the flags say.
+) -> tuple[Plan, Survey]:
+  """Surveys a video with a progress bar, and chooses references as flags say.
 
   Args:
     config: its `retrieval` says how pictures are compared.
-    surveyed: of the video.
+    video_path: what is to be coloured.
     pictures: what `--reference` names: pictures for all shots, `first-frame`, or
       `auto` alone.
     references: what to choose from, if anything; see `list_references`.
     gallery: where `auto` looks.
 
   Raises:
-    UserError: they cannot be had.
+    UserError: they cannot be had, or the video cannot be read.
   """
+  _check_sources(pictures, references)
+  video.VideoReader(video_path).close()  # What is none gets no bar.
   if references is not None:
-    choices = list_references(references, surveyed)
-    return match(surveyed, choices, retrieval.make_embedder(config))
-  if AUTO in pictures:
-    return retrieve(surveyed, *retrieval.open_with_embedder(config, gallery))
-  return same_for_all(surveyed, pictures)
+    embed = retrieval.make_embedder(config)
+    surveyed = _survey_with_bar(video_path, embed)
+    plan = match(surveyed, list_references(references, surveyed), embed)
+  elif AUTO in pictures:
+    embed, opened = retrieval.open_with_embedder(config, gallery)
+    surveyed = _survey_with_bar(video_path, embed)
+    plan = retrieve(surveyed, opened)
+  else:
+    surveyed = _survey_with_bar(video_path)
+    plan = same_for_all(surveyed, pictures)
+  check(os.fspath(video_path), plan)
+  return plan, surveyed
 
 
-def check_sources(pictures: Sequence[str], references: Path | None) -> None:
+def _check_sources(pictures: Sequence[str], references: Path | None) -> None:
   """Raises UserError, before a long survey, if a source cannot be read."""
   for name in pictures:
     if name not in (FIRST_FRAME, AUTO):
@@ -654,23 +673,40 @@ def check_sources(pictures: Sequence[str], references: Path | None) -> None:
     raise UserError(f'--references={references} does not exist')
 
 
-def survey_with_bar(video_path: Path) -> Survey:
+def _survey_with_bar(video_path: Path, embed: _Embed | None = None) -> Survey:
   """As `survey`, with a progress bar, and a warning where it is broken."""
-  video.VideoReader(video_path).close()  # What is none gets no bar.
   with tqdm.tqdm(desc='shots', unit='frame') as bar:
 
     def progress(count, total):
       bar.total = total
       bar.update(count - bar.n)
 
-    surveyed = survey(video_path, progress)
-  if surveyed.lost:
-    print(
-      f'warning: {video_path} is broken: {surveyed.lost} frames could not be '
-      'read, and are left out',
-      file=sys.stderr,
-    )
+    surveyed = survey(video_path, embed, progress)
+  if surveyed.damaged:
+    print(f'warning: {damage(video_path, surveyed)}', file=sys.stderr)
   return surveyed
+
+
+def damage(name: str | Path, surveyed: Survey) -> str:
+  """Says where a video called `name`, which is `damaged`, is broken."""
+  effect = 'see how its frames look there'
+  if surveyed.lost:
+    effect = f'{surveyed.lost} frames could not be read, and are left out'
+  return f'{name} is broken at {_places(surveyed)}: {effect}'
+
+
+def _places(surveyed: Survey) -> str:
+  """When a video is broken, in words; what is close together is one place."""
+  last = len(surveyed.seconds) - 1
+  times = [surveyed.seconds[min(x, last)] for x in sorted(surveyed.damaged)]
+  apart = [
+    after
+    for before, after in itertools.pairwise([-np.inf, *times])
+    if after - before > _PLACE
+  ]
+  named = ', '.join(map(clock, apart[:_PLACES]))
+  more = len(apart) - _PLACES
+  return named + (f' and {more} more places' if more > 0 else '')
 
 
 def plan_film(
@@ -701,22 +737,24 @@ def plan_film(
     raise UserError(
       f'--output={output} exists and may have been edited: name another file'
     )
-  if (sheet := output.with_suffix('.jpg')).exists():
-    raise UserError(
-      f'--output={output} would draw over {sheet}: name another file'
-    )
-  check_sources(pictures, references)
   files.make_folder('--output', output.parent)
-  surveyed = survey_with_bar(video_path)
-  plan = make_plan(config, surveyed, pictures, references, gallery)
-  check(os.fspath(output), plan)
+  own = re.compile(re.escape(output.stem) + r'(_\d+)?\.jpg')
+  for path in sorted(output.parent.iterdir()):
+    if own.fullmatch(path.name):
+      raise UserError(
+        f'--output={output} might draw over {path}: name another file'
+      )
+  plan, surveyed = make_plan(config, video_path, pictures, references, gallery)
   sheets = []
-  for page, sheet in enumerate(contact_sheets(plan, surveyed.thumbnails), 1):
-    suffix = '.jpg' if page == 1 else f'_{page}.jpg'
-    sheets.append(output.with_name(output.stem + suffix))
-    video.write_image(sheets[-1], sheet)
-  with files.explained('--output', output):
-    write(output, plan)
+  with contextlib.ExitStack() as undo:
+    for page, sheet in enumerate(contact_sheets(plan, surveyed.thumbnails), 1):
+      suffix = '.jpg' if page == 1 else f'_{page}.jpg'
+      sheets.append(output.with_name(output.stem + suffix))
+      video.write_image(sheets[-1], sheet)
+      undo.callback(sheets[-1].unlink)
+    with files.explained('--output', output):
+      write(output, plan)
+    undo.pop_all()
   print(table(plan))
   print(f'To look at: {" ".join(map(str, sheets))}')
   print(f'To edit, and to colour with --plan={output}: {output}')

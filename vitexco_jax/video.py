@@ -28,6 +28,8 @@ but handed on to the output, and so is the matrix where the file names one.
 import collections
 import concurrent.futures
 import contextlib
+import errno
+import io
 import itertools
 import os
 import re
@@ -61,6 +63,9 @@ IMAGE_SUFFIXES = (
   *('.webp', '.bmp', '.ppm'),
 )
 DEFAULT_FRAME_RATE = Fraction(25)  # Of pictures without a clock.
+
+# What it has to say of a broken picture, `read_image` says.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _MIN_SIDE = 32  # The network halves a picture several times.
 _MAX_SIDE = 16_384  # H.264 ends here ...
@@ -290,13 +295,13 @@ def decode_image(
   """Returns what an image file holds; `path` is its name in an error."""
   if not data:
     raise UserError(f'{path} is empty: 0 bytes')
-  try:
+  bgr = None
+  if not _is_broken_png(data):
     # Not cv2.imread, which takes only some paths on some systems.
-    bgr = cv2.imdecode(
-      np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-    )
-  except cv2.error:
-    bgr = None
+    with contextlib.suppress(cv2.error):
+      bgr = cv2.imdecode(
+        np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+      )
   if bgr is None:
     raise UserError(f'{path} is not an image, or is damaged or cut short')
   if bgr.dtype == np.uint16 and not deep:
@@ -324,7 +329,7 @@ def write_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
       f'{" ".join(IMAGE_SUFFIXES)}'
     )
   _check_rgb(rgb)
-  data = _encoded(path.suffix, rgb)
+  data = encode_image(path.suffix, rgb)
   with explained('write', path):
     files.write(path, data)
 
@@ -381,6 +386,8 @@ class VideoReader:
       None; exact for folders and images.
     lost: How many of them a broken video did not give (an estimate unless the
       file counts its frames); known when the frames have run out.
+    damaged: Numbers of frames that are shown damaged or that others are missing
+      about, as far as FFmpeg notices; likewise.
   """
 
   def __init__(self, path: str | os.PathLike, deep: bool = False):
@@ -396,6 +403,7 @@ class VideoReader:
     """
     self.path = Path(path)
     self.lost = 0
+    self.damaged = []
     self._deep = deep
     self._lock = Lock()  # Closing waits for a frame in the making.
     self._container = None
@@ -488,7 +496,10 @@ class VideoReader:
     try:
       # "file:", as a:b.mp4 would be taken for protocol a.
       container = av.open(f'file:{self.path}', metadata_errors='ignore')
-    except (av.InvalidDataError, av.EOFError) as error:
+    except av.FFmpegError as error:
+      broken = av.InvalidDataError, av.EOFError
+      if not isinstance(error, broken) and error.errno != errno.EIO:
+        raise
       raise UserError(
         f'{self.path} is not a video, or is damaged or cut short at its head'
       ) from error
@@ -537,7 +548,7 @@ class VideoReader:
     self._convert = self._convert_picture
 
   def _decode(self):
-    """Yields FFmpeg's frames up to the end or the break; sets `lost`."""
+    """Yields FFmpeg's frames up to the end or the break; notes damage."""
     container, stream = self._container, self._stream
     packets = container.demux()
     errors = count = 0
@@ -549,6 +560,7 @@ class VideoReader:
         break
       except (av.FFmpegError, OSError):
         errors += 1
+        self.damaged.append(count)
         packet = None  # Brings out the frames under way.
       if packet is not None:
         if packet.pts is not None:
@@ -562,16 +574,22 @@ class VideoReader:
         pictures = stream.decode(packet)
       except av.FFmpegError:
         errors += 1
+        self.damaged.append(count)
         continue
-      count += len(pictures)
-      yield from pictures
+      for picture in pictures:
+        if picture.is_corrupt:
+          self.damaged.append(count)
+        count += 1
+        yield picture
 
     # Some containers end without a word where they were cut.
     if end is not None and container.duration:
       start = Fraction(container.start_time or 0, av.time_base)
       missing = start + Fraction(container.duration, av.time_base) - end
       rate = stream.average_rate or DEFAULT_FRAME_RATE
-      errors += missing * rate > 3
+      if missing * rate > 3:
+        errors += 1
+        self.damaged.append(count)
     if errors:
       self.lost = max((self.num_frames or 0) - count, errors)
 
@@ -664,7 +682,7 @@ class VideoWriter:
     with explained('write', path):
       check_free(self.path, overwrite)
       self.path.parent.mkdir(parents=True, exist_ok=True)
-      _remove(self._partial)  # Of a run that was killed.
+      remove(self._partial)  # Of a run that was killed.
       try:
         self._start()
       except BaseException:
@@ -731,7 +749,7 @@ class VideoWriter:
     if self._container is not None:
       with contextlib.suppress(av.FFmpegError, OSError):
         self._container.close()
-    _remove(self._partial)
+    remove(self._partial)
 
   def _start(self):
     if self.kind == 'folder':
@@ -788,11 +806,11 @@ class VideoWriter:
       if self.kind == 'folder':
         stem = Path(frame.name).stem if frame.name else f'{self._count:06d}'
         path = self._partial / f'{stem}.png'
-        path.write_bytes(_encoded('.png', frame.rgb))
+        path.write_bytes(encode_image('.png', frame.rgb))
       elif self.kind == 'video':
         self._encode_video(frame)
       elif not self._count:
-        data = _encoded(self.path.suffix, frame.rgb)
+        data = encode_image(self.path.suffix, frame.rgb)
         self._partial.write_bytes(data)
       else:
         raise UserError(
@@ -854,6 +872,19 @@ def _check_size(path, height, width):
     )
 
 
+def _is_broken_png(data):
+  """Whether an image is a PNG whose checksums say that it was damaged."""
+  if not data.startswith(b'\x89PNG'):
+    return False
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')  # Of large images.
+    try:
+      Image.open(io.BytesIO(data)).verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+      return True
+  return False
+
+
 def _header_size(path):
   """Returns (height, width) without decoding, or None where that fails."""
   with warnings.catch_warnings():
@@ -904,7 +935,10 @@ def _orientation(picture):
   Returns:
     Whether to transpose it, and cv2.flip's code for what to do then or None.
   """
-  matrix = picture.side_data.get('DISPLAYMATRIX')
+  try:
+    matrix = picture.side_data.get('DISPLAYMATRIX')
+  except ValueError:  # PyAV does not know the Exif data of a photograph.
+    matrix = None
   if matrix is None:
     return False, None
   a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
@@ -960,7 +994,8 @@ def partial_path(path: Path) -> Path:
   return path.with_name(f'.{path.stem}.partial{path.suffix}')
 
 
-def _remove(path):
+def remove(path: Path) -> None:
+  """Removes a file, or a folder with all in it, if it is there."""
   if path.is_dir():
     shutil.rmtree(path)
   else:
@@ -968,18 +1003,20 @@ def _remove(path):
 
 
 def move(partial: Path, target: Path) -> None:
-  """Puts a finished output in the place of whatever is there."""
-  if not target.is_dir():
-    os.replace(partial, target)
-    return
+  """Puts a finished output in the place of whatever is there.
+
+  Where that was begun and killed, calling it again ends it.
+  """
   old = partial.with_name(f'{partial.name}.old')
-  _remove(old)
-  os.replace(target, old)
-  os.replace(partial, target)
-  _remove(old)
+  if partial.exists():
+    if target.is_dir():
+      remove(old)
+      os.replace(target, old)
+    os.replace(partial, target)
+  remove(old)
 
 
-def _encoded(suffix, rgb):
-  """Returns the bytes of an image file."""
+def encode_image(suffix: str, rgb: np.ndarray) -> bytes:
+  """Returns the bytes of an image file of [h, w, 3]."""
   bgr = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2BGR)
-  return cv2.imencode(suffix.lower(), bgr)[1].data
+  return cv2.imencode(suffix.lower(), bgr)[1].tobytes()

@@ -298,15 +298,12 @@ class Visit:
 
     with self.named():
       if self.survey is None:
-        self.survey = plan.survey(self.video, progress)
+        self.survey = plan.survey(self.video, embed, progress)
       scored = plan.scores(
         self.survey, [x.choice for x in self.references.values()], embed
       )
-    if self.survey.lost:
-      self.warnings.append(
-        f'{self.video_name} is broken: {self.survey.lost} frames could not be '
-        'read, and are left out'
-      )
+    if self.survey.damaged:
+      self.warnings.append(plan.damage(self.video_name, self.survey))
     made = self.survey.plan
     self.scored = scored
     self.plan = made._replace(
@@ -407,7 +404,7 @@ class Visit:
 
   def thumbnail(self, shot: int) -> bytes:
     """A frame of a shot, JPEG."""
-    return _jpeg(self.survey.thumbnails[shot])
+    return self.survey.thumbnails[shot]
 
   def stop(self) -> None:
     """Stops the job, if there is one."""

@@ -1,0 +1,22 @@
+"""What is said to users."""
+
+import sys
+
+import pytest
+
+from vitexco_jax import errors
+
+
+@pytest.mark.parametrize(
+  'called, said',
+  [
+    ('launch.py', 'python launch.py'),
+    ('/usr/bin/vitexco', 'vitexco'),
+    ('-c', 'python launch.py'),
+  ],
+)
+def test_a_sentence_names_the_program_as_it_was_called(
+  monkeypatch, called, said
+):
+  monkeypatch.setattr(sys, 'argv', [called])
+  assert errors.program() == said
