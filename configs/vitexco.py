@@ -158,6 +158,9 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # A reference that is a frame of the video also gives its colours along the
   # optical flow to it: their weight in a mean, 0 to 1.
   config.use.anchor = 0.0
+  # Frames that are larger than the working size are matched at that, but colours
+  # follow motion at up to so many times of it.
+  config.use.refine = 1
 
   if variant == 'small':
     _small(config)
@@ -187,10 +190,10 @@ def _small(config):
   config.model.correspondence.width = 0.5
   # By 0.13 dB better than 0.01 for the stem's maps, see there.
   config.model.correspondence.temperature = 0.02
-  config.model.colorizer.width = 0.25
-  # InstanceNorms take out how strong a colour is; learning to carry that past them
-  # takes far longer than a CPU trains. And what moves is told from what is new by
-  # optical flow, which need not be learned.
+  # No U-Net: InstanceNorms take out how strong a colour is, and learning to carry
+  # that past them takes far longer than a CPU trains (docs/results.md). What moves
+  # is told from what is new by optical flow, which need not be learned.
+  config.model.colorizer.width = 0.0
   config.model.colorizer.residual = 'blend'
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'
@@ -208,6 +211,7 @@ def _small(config):
   config.train.schedule_power = 1.0
   config.use.temperature = config.model.correspondence.temperature
   config.use.anchor = 0.4
+  config.use.refine = 2
 
 
 def _tiny(config):
@@ -237,3 +241,4 @@ def _tiny(config):
   config.train.strip_every = 2
   config.train.checkpoint_every = 2
   config.use.size = (64, 96)
+  config.use.refine = 1

@@ -38,6 +38,7 @@ class Painter:
     self.config.use = types.SimpleNamespace(
       size=size, items=lambda: [('size', size)]
     )
+    self.bound = size
     self._confidences = confidences or {}
     self.references = []
 

@@ -46,6 +46,8 @@ from vitexco_jax import (
   video,
 )
 from vitexco_jax.errors import UserError
+from vitexco_jax.models import layers
+from vitexco_jax.models.correspondence import STRIDE
 from vitexco_jax.models.vitexco import (
   Anchor,
   Generator,
@@ -128,12 +130,19 @@ class VideoColorizer:
       raise UserError(
         f'config.use.anchor={self._anchor_weight} must be within 0 and 1'
       )
+    self._refine = config.use.get('refine', 1)
+    if not (isinstance(self._refine, int) and self._refine >= 1):
+      raise UserError(
+        f'config.use.refine={self._refine} must be a whole number above 0'
+      )
     self.config = config
     generator = make_generator(config)
-    # Compiled anew for each working size, the first argument left.
-    self._encode_reference, self._predict_frames = (
-      jax.jit(functools.partial(function, generator), static_argnums=0)
-      for function in (_encode_reference, _predict_frames)
+    # Compiled anew for each size, the first argument left, and refinement.
+    self._encode_reference = jax.jit(
+      functools.partial(_encode_reference, generator), static_argnums=0
+    )
+    self._predict_frames = jax.jit(
+      functools.partial(_predict_frames, generator), static_argnums=(0, 1)
     )
     self._blends = generator.blends
     self._variables = jax.device_put({'params': params})
@@ -193,7 +202,7 @@ class VideoColorizer:
       raise ValueError('set_reference takes one reference at least')
     for picture in rgb:
       _check(picture)
-    self._first_frame = first_frame
+    self._first_frame = rgb[0] if first_frame else None
     self._frame_size = None
     known, self._encoded = self._encoded, {}
     for picture in rgb:
@@ -215,6 +224,12 @@ class VideoColorizer:
     return digest.hexdigest()[:16]
 
   @property
+  def bound(self) -> tuple[int, int]:
+    """(height, width) within which pictures are looked at, at most."""
+    height, width = self.config.use.size
+    return height * self._refine, width * self._refine
+
+  @property
   def state(self) -> np.ndarray:
     """What the next frame takes from those before, once one was coloured.
 
@@ -230,7 +245,7 @@ class VideoColorizer:
       state: the property of that time; comes after `set_reference`.
       frame_size: (height, width) of the frames.
     """
-    self._frame_size = frame_size
+    self._set_frame_size(frame_size)
     self._carry_on_from(state[..., :3], state[..., 3:])
 
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -286,17 +301,17 @@ class VideoColorizer:
     for rgb in block:
       _check(rgb)
       if self._frame_size is None:
-        self._start(rgb)
+        self._start(rgb.shape[:2])
       if rgb.shape[:2] != self._frame_size:
         raise ValueError(
           f'a frame of {rgb.shape[:2]} after frames of {self._frame_size}'
         )
     rgb = np.stack(block)
-    size = self._working_size(rgb[0])
-    luminance = _shrink(size, rgb)
+    luminance = _shrink(self._size, self._scale, rgb)
     backward_flow, anchor = self._motion(luminance)
     ab, confidence, self._previous_lab = self._predict_frames(
-      size,
+      self._size,
+      self._scale,
       self._variables,
       self._reference,
       self._previous_lab,
@@ -308,7 +323,7 @@ class VideoColorizer:
 
   def _motion(self, luminance):
     """From frames of [t, h, w, 1] to those before, and the anchor if any."""
-    anchored = self._first_frame and self._anchor_weight > 0
+    anchored = self._first_frame is not None and self._anchor_weight > 0
     if not (self._blends or anchored):
       return None, None
     greys = [self._previous_grey, *_grey(luminance)]
@@ -319,7 +334,7 @@ class VideoColorizer:
     ]
     anchor = None
     if anchored:
-      lab = self._reference.lab
+      lab = self._first_lab
       reference = _grey(lab[0, ..., :1])
       to_anchor = [self._anchor_flow[0]]
       for grey, backward in zip(greys[1:], backward_flow, strict=True):
@@ -330,18 +345,29 @@ class VideoColorizer:
       anchor = Anchor(lab, np.stack(to_anchor[1:])[None], self._anchor_weight)
     return np.stack(backward_flow)[None], anchor
 
-  def _start(self, rgb):
+  def _start(self, frame_size):
     """Learns the frames' size, and so that of the frame before the first."""
-    self._frame_size = rgb.shape[:2]
-    padded = sizes.padded(self._working_size(rgb))
-    lab = self._reference.lab
-    if not self._first_frame:
+    self._set_frame_size(frame_size)
+    padded = sizes.padded(self._size, self._scale * sizes.TOKEN)
+    lab = self._first_lab
+    if lab is None:
       lab = jnp.zeros((1, *padded, 3))
-    elif lab.shape[1:3] != padded:
-      raise ValueError(
-        f'the first frame is {self._frame_size}, not the size of the reference'
-      )
     self._carry_on_from(lab, np.zeros((1, *padded, 2), np.float32))
+
+  def _set_frame_size(self, frame_size):
+    """Sets sizes: `_scale` times `_size` is that at which colours move."""
+    self._frame_size = frame_size
+    working = sizes.within(frame_size, self.config.use.size)
+    self._scale = min(self._refine, max(1, round(frame_size[0] / working[0])))
+    self._size = tuple(self._scale * side for side in working)
+    self._first_lab = None
+    if self._first_frame is not None:
+      seen = self._working_size(self._first_frame)
+      if max(abs(np.subtract(seen, working))) > 1:  # By rounding.
+        raise ValueError(
+          f'the first frame is {frame_size}, not the size of the reference'
+        )
+      self._first_lab = _lab(self._size, self._scale, self._first_frame)
 
   def _carry_on_from(self, previous_lab, anchor_flow):
     self._previous_lab = previous_lab
@@ -529,20 +555,30 @@ def _grey(luminance) -> np.ndarray:
 
 
 def _encode_reference(generator: Generator, size, variables, rgb):
-  rgb = rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max
-  rgb = sizes.pad(sizes.resize(rgb, size))
   return generator.apply(
-    variables, jnp.clip(rgb, 0.0, 1.0)[None], method='encode_reference'
+    variables, _fitted(size, 1, rgb), method='encode_reference'
   )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _shrink(size, rgb):
-  """L - 50 of [t, H, W, 3] uint8 at the working size, padded: [t, h, w, 1]."""
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _lab(size, scale, rgb):
+  """Lab of [H, W, 3], l centred, at a size, padded: [1, h, w, 3]."""
+  return color.center(color.rgb_to_lab(_fitted(size, scale, rgb)))
+
+
+def _fitted(size, scale, rgb):
+  rgb = rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max
+  rgb = sizes.pad(sizes.resize(rgb, size), scale * sizes.TOKEN)
+  return jnp.clip(rgb, 0.0, 1.0)[None]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _shrink(size, scale, rgb):
+  """L - 50 of [t, H, W, 3] uint8 at a size, padded: [t, h, w, 1]."""
 
   def shrink(rgb):
     luminance = color.uint8_to_lab(rgb)[..., :1] - 50.0
-    return sizes.pad(sizes.resize(luminance, size))
+    return sizes.pad(sizes.resize(luminance, size), scale * sizes.TOKEN)
 
   # One frame after the other: at full size, a block at once would be large.
   return jax.lax.map(shrink, rgb)
@@ -551,6 +587,7 @@ def _shrink(size, rgb):
 def _predict_frames(
   generator: Generator,
   size,
+  scale,
   variables,
   reference,
   previous_lab,
@@ -558,12 +595,23 @@ def _predict_frames(
   backward_flow,
   anchor,
 ):
-  """Colours frames of [t, h, w, 1] luminance; carries `previous_lab`."""
-  luminance = luminance[None]
-  guidance = generator.apply(variables, luminance, reference, method='guide')
+  """Colours frames of [t, h, w, 1] luminance; carries `previous_lab`.
+
+  They are matched at a `scale`-th of their size.
+  """
+  guidance = generator.apply(
+    variables,
+    layers.average_pool(luminance, scale)[None],
+    reference,
+    method='guide',
+  )
+  if scale > 1:
+    guidance = jax.tree.map(
+      functools.partial(_finer, luminance.shape[1:3]), guidance
+    )
   ab, last_lab = colorize_clip(
     functools.partial(generator.apply, variables, method='colorize_frame'),
-    luminance,
+    luminance[None],
     guidance,
     previous_lab,
     backward_flow=backward_flow,
@@ -573,3 +621,11 @@ def _predict_frames(
     x[0, :, : size[0], : size[1]] for x in (ab, guidance.confidence)
   )
   return ab, confidence, last_lab
+
+
+def _finer(size, x):
+  """Brings what is constant in the matching's cells to [b, t, *size, c]."""
+  b, t, _, _, c = x.shape
+  cells = layers.average_pool(x.reshape(b * t, *x.shape[2:]), STRIDE)
+  fine = jax.image.resize(cells, (b * t, *size, c), 'bilinear')
+  return fine.reshape(b, t, *size, c)

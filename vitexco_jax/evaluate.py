@@ -190,6 +190,7 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
     'checkpoint': str(checkpoint),
     'temperature': config.use.temperature,
     'anchor': config.use.get('anchor', 0.0),
+    'refine': config.use.get('refine', 1),
   }
   identity = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
   return Subject('vitexco', colour, stated, identity)

@@ -534,8 +534,12 @@ class _Worker:
         )
     self._film._count(todo[0].start - stretch.start)
     frames = self._source.frames(todo[0].start, stretch.stop)
+    before = blocks[: len(blocks) - len(todo)][-1:]
     for block in todo:
       yield from self._color_block(block, stretch, frames, kept)
+      for done in before:  # Only the last one's is gone on from.
+        self._film._file(done, '.npy').unlink(missing_ok=True)
+      before = [block]
     self._film._backward_file(stretch).unlink(missing_ok=True)
 
   def _set_references(self, bound: Choice | None, others: Sequence[Choice]):
@@ -656,8 +660,7 @@ class _Worker:
       rgb = video.read_image(choice.picture)
     if choice.frame is not None:
       rgb = self._fitted(rgb, choice)
-    bound = self._colorizer.config.use.size
-    height, width = sizes.within(rgb.shape[:2], bound)
+    height, width = sizes.within(rgb.shape[:2], self._colorizer.bound)
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
 
   def _fitted(self, rgb: np.ndarray, choice: Choice) -> np.ndarray:
@@ -733,6 +736,11 @@ def _mixed(
 
 @jax.jit
 def _mix(near, ab, confidence, back_ab, back_confidence):
+  # What came back has the working size, the other may be finer.
+  back_ab, back_confidence = (
+    jax.image.resize(x, (*ab.shape[:3], x.shape[-1]), 'bilinear')
+    for x in (back_ab, back_confidence)
+  )
   certain = jnp.exp((back_confidence - confidence) / _CERTAINTY)
   share = near / (near + (1 - near) * certain)
   return (

@@ -20,9 +20,9 @@ def within(size: tuple[int, int], bound: tuple[int, int]) -> tuple[int, int]:
   return max(1, round(h * scale)), max(1, round(w * scale))
 
 
-def padded(size: tuple[int, int]) -> tuple[int, int]:
-  """The size behind `pad`: multiples of `TOKEN`, at least two of it."""
-  return tuple(max(2, -(-side // TOKEN)) * TOKEN for side in size)
+def padded(size: tuple[int, int], multiple: int = TOKEN) -> tuple[int, int]:
+  """The size behind `pad`: multiples, at least two of it."""
+  return tuple(max(2, -(-side // multiple)) * multiple for side in size)
 
 
 def resize(image: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -30,10 +30,10 @@ def resize(image: jax.Array, size: tuple[int, int]) -> jax.Array:
   return jax.image.resize(image, (*size, image.shape[-1]), 'linear')
 
 
-def pad(image: jax.Array) -> jax.Array:
+def pad(image: jax.Array, multiple: int = TOKEN) -> jax.Array:
   """Repeats the lower and right edge of [h, w, c] up to `padded`."""
   size = image.shape[:2]
-  pads = [(0, p - s) for p, s in zip(padded(size), size, strict=True)]
+  pads = [(0, p - s) for p, s in zip(padded(size, multiple), size, strict=True)]
   return jnp.pad(image, (*pads, (0, 0)), 'edge')
 
 

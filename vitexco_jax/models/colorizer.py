@@ -18,6 +18,7 @@ class Colorizer(nn.Module):
 
   Attributes:
     width: scales all channel counts; 1.0 is the paper's, 32,802,370 parameters.
+      0: no network, what a `residual` adds is all.
     residual: what the prediction is added to: '' nothing, as in the paper;
       `warped` the warped colours, times a factor in [0, 2] that is predicted for
       each pixel and starts at 1. Every skip passes an InstanceNorm, which takes
@@ -51,8 +52,20 @@ class Colorizer(nn.Module):
       ab, [b, h, w, 2] float32 in [-128, 128]; with `residual` within three times
       that.
     """
-    x = jnp.concatenate([luminance, warped_ab, confidence, previous_lab], -1)
+    outputs = {'': 2, 'warped': 3, 'blend': 4}[self.residual]
+    if self.width:
+      x = jnp.concatenate([luminance, warped_ab, confidence, previous_lab], -1)
+      x = self._u_net(x, outputs)
+    else:
+      x = jnp.zeros((*luminance.shape[:-1], outputs))
+    ab = 128.0 * jnp.tanh(x[..., :2])
+    if self.residual:
+      ab += 2.0 * nn.sigmoid(x[..., 2:3]) * _smooth(warped_ab)
+    if self.residual == 'blend':
+      ab = _blend(ab, luminance, previous_lab, x[..., 3:])
+    return ab
 
+  def _u_net(self, x, outputs):
     x = self._stage('1', x, 32, 64, 64)
     skip1 = x = layers.instance_norm(x)
     x = self._halve('1', x)
@@ -82,7 +95,7 @@ class Colorizer(nn.Module):
     # A small last layer, so that tanh does not start saturated; with a residual
     # none, so that what is added to is what comes out at first.
     x = nn.Conv(
-      {'': 2, 'warped': 3, 'blend': 4}[self.residual],
+      outputs,
       (1, 1),
       kernel_init=nn.initializers.zeros
       if self.residual
@@ -90,13 +103,7 @@ class Colorizer(nn.Module):
       dtype=self.dtype,
       name='out',
     )(x)
-    x = x.astype(jnp.float32)
-    ab = 128.0 * jnp.tanh(x[..., :2])
-    if self.residual:
-      ab += 2.0 * nn.sigmoid(x[..., 2:3]) * _smooth(warped_ab)
-    if self.residual == 'blend':
-      ab = _blend(ab, luminance, previous_lab, x[..., 3:])
-    return ab
+    return x.astype(jnp.float32)
 
   def _conv(self, name, x, channels, dilation=1):
     return layers.Conv(

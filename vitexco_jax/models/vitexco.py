@@ -236,7 +236,7 @@ def _check(generator: Generator):
     )
   for box in ('feature_transform', 'correspondence', 'colorizer'):
     width = getattr(generator, box)['width']
-    if not width > 0:
+    if not (width > 0 or (width == 0 and box == 'colorizer' and residual)):
       raise UserError(
         f'config.model.{box}.width is {width}; it must be above 0'
       )
