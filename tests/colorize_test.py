@@ -73,7 +73,7 @@ def test_a_reference_that_comes_again_is_not_encoded_again(
     return encode(size, variables, picture)
 
   monkeypatch.setattr(colorizer, '_encode_reference', counted)
-  one, two, three = (_picture(seed=seed) for seed in range(3))
+  one, two, three = (_picture(seed=seed) for seed in (91, 92, 93))
   frame = _frames(1)
   made = []
   for pictures in ([one], [one, two], [two.copy()], [three], [two]):
@@ -193,9 +193,47 @@ def test_an_anchor_is_held_when_a_clip_is_gone_on_with(colorizer, cut):
   _assert_same([*found, *colorizer.colorize(frames[cut:])], whole)
 
 
-def test_an_anchors_weight_is_a_share(tiny_weights):
-  with pytest.raises(UserError, match='use.anchor=1.5 must be within 0 and 1'):
-    colorize.VideoColorizer.from_checkpoint(tiny_weights, {'use.anchor': 1.5})
+@pytest.mark.parametrize(
+  'name, value, message',
+  [
+    ('anchor', 1.5, 'use.anchor=1.5 must be within 0 and 1'),
+    ('refine', 0, 'use.refine=0 must be a whole number above 0'),
+  ],
+)
+def test_settings_of_motion_are_checked(tiny_weights, name, value, message):
+  with pytest.raises(UserError, match=message):
+    colorize.VideoColorizer.from_checkpoint(
+      tiny_weights, {f'use.{name}': value}
+    )
+
+
+def test_colours_move_at_a_finer_size(tiny_weights):
+  """A frame of stripes too fine for the working size keeps their colours."""
+  stripes = np.zeros((64, 96, 3), np.uint8) + np.uint8([60, 60, 200])
+  stripes[:, ::4] = stripes[:, 1::4] = [150, 30, 60]
+  frames = [np.roll(stripes, t, 1) for t in range(3)]
+  errors = []
+  for refine in (1, 2):
+    made = colorize.VideoColorizer.from_checkpoint(
+      tiny_weights, {'use.size': (32, 48), 'use.refine': refine}
+    )
+    made.set_reference(frames[0], first_frame=True)
+    found = np.stack(list(made.colorize(frames)))
+    assert found.shape == (3, 64, 96, 3)
+    error = skcolor.rgb2lab(found) - skcolor.rgb2lab(np.stack(frames))
+    errors.append(np.abs(error[0, ..., 1:]).mean())
+  assert errors[1] < 0.5 * errors[0]
+
+
+def test_refining_stops_at_the_frames_size(tiny_weights):
+  frames, found = _frames(3), []
+  for refine in (1, 3):
+    made = colorize.VideoColorizer.from_checkpoint(
+      tiny_weights, {'use.refine': refine}
+    )
+    made.set_reference(_picture())
+    found.append(list(made.colorize(frames)))
+  _assert_same(*found)
 
 
 def test_wrong_use_from_python_is_refused(tiny_weights, colorizer):

@@ -150,6 +150,17 @@ def test_residual_starts_close_to_the_warped_colours(residual):
   assert np.abs(ab - 40.0).max() < 10
 
 
+def test_without_a_network_the_residual_is_all():
+  net = Colorizer(width=0.0, residual='warped')
+  inputs = _inputs()
+  warped = inputs[1] = plain.upsample_nearest(inputs[1][:, ::4, ::4], 4)
+  assert net.init(jax.random.key(0), *inputs) == {}
+  smooth = [cv2.resize(x[::4, ::4], (48, 32)) for x in warped]  # Bilinear.
+  np.testing.assert_allclose(
+    net.apply({}, *inputs), np.stack(smooth), atol=1e-3
+  )
+
+
 def test_blend_takes_the_frame_before_where_it_looks_alike(net_and_params):
   net, params = net_and_params
   net = net.clone(residual='blend')
