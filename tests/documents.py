@@ -31,6 +31,11 @@ def blocks(path, language=''):
   return [block for name, block in found if name == language]
 
 
+def commands(path):
+  """A document's blocks of commands; tests run in what `make setup` made."""
+  return [x for x in blocks(path) if not x.startswith('make setup')]
+
+
 def write_config(home, more=''):
   """Writes configs/vitexco.py, all variants of which are the tiny one."""
   (home / 'configs').mkdir()
