@@ -8,10 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from calls import ROOT, environment
 
 from vitexco_jax import video
 
-ROOT = Path(__file__).resolve().parent.parent
 MINIATURE = """
 import runpy
 
@@ -67,14 +67,10 @@ def run(text, home):
   done = subprocess.run(
     ['bash', '-euc', text],
     cwd=home,
-    env=os.environ
+    env=environment(home)
     | {
       'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
       'PYTHONPATH': str(ROOT),
-      'JAX_PLATFORMS': 'cpu',
-      'JAX_NUM_CPU_DEVICES': '2',
-      'JAX_COMPILATION_CACHE_DIR': str(home / 'programs'),
-      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
     },
     capture_output=True,
     text=True,
