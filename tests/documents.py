@@ -8,10 +8,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from calls import ROOT, environment
 
 from vitexco_jax import video
 
-ROOT = Path(__file__).resolve().parent.parent
 MINIATURE = """
 import runpy
 
@@ -29,6 +29,11 @@ def blocks(path, language=''):
   text = (ROOT / path).read_text()
   found = re.findall(r'^```(\w*)\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
   return [block for name, block in found if name == language]
+
+
+def commands(path):
+  """A document's blocks of commands; tests run in what `make setup` made."""
+  return [x for x in blocks(path) if not x.startswith('make setup')]
 
 
 def write_config(home, more=''):
@@ -62,14 +67,10 @@ def run(text, home):
   done = subprocess.run(
     ['bash', '-euc', text],
     cwd=home,
-    env=os.environ
+    env=environment(home)
     | {
       'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
       'PYTHONPATH': str(ROOT),
-      'JAX_PLATFORMS': 'cpu',
-      'JAX_NUM_CPU_DEVICES': '2',
-      'JAX_COMPILATION_CACHE_DIR': str(home / 'programs'),
-      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
     },
     capture_output=True,
     text=True,

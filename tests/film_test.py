@@ -78,12 +78,12 @@ def _grey(i):
 
 
 @pytest.fixture(scope='module')
-def stills(tmp_path_factory):
-  """Pictures of two tints."""
+def still(tmp_path_factory):
+  """Gives references of two tints: `still('red', frame=3)`."""
   folder = tmp_path_factory.mktemp('stills')
   for name, a in (('red', 20), ('green', -20)):
     video.write_image(folder / f'{name}.png', _tint(a))
-  return folder
+  return lambda name, **bound: Choice(str(folder / f'{name}.png'), **bound)
 
 
 STAMPS = [0, 40, 80, 130, 170, 300, 310, *range(340, 980, 40)]
@@ -148,13 +148,16 @@ def source(tmp_path_factory):
 
 
 def _plan(source, *shots):
-  shots = shots or (Shot(0, COUNT, ()),)
   return Plan(str(source), SIZE[1], SIZE[0], COUNT, Fraction(25), shots)
 
 
+def _one_shot(source, *references):
+  return _plan(source, Shot(0, COUNT, references))
+
+
 @pytest.fixture
-def red(source, stills):
-  return _plan(source, Shot(0, COUNT, (Choice(str(stills / 'red.png')),)))
+def red(source, still):
+  return _one_shot(source, still('red'))
 
 
 @pytest.fixture(autouse=True)
@@ -192,6 +195,11 @@ def _lossless(**kwargs):
 def _found(path):
   with video.VideoReader(path) as reader:
     return [frame.rgb for frame in reader]
+
+
+def _contents(path):
+  paths = sorted(path.iterdir()) if path.is_dir() else [path]
+  return [(x.name, x.read_bytes()) for x in paths]
 
 
 @pytest.mark.parametrize('suffix', ['.mkv', '.mp4', '.mov', '.m4v'])
@@ -256,7 +264,7 @@ def test_what_a_container_does_not_take(tmp_path, source, red):
   assert not (tmp_path / 'out.avi.part').exists()
 
 
-def test_an_avi_has_frames_in_their_turn(tmp_path, stills, red):
+def test_an_avi_has_frames_in_their_turn(tmp_path, red):
   source = tmp_path / 'in.avi'
   with video.VideoWriter(source, video.Format(*SIZE)) as writer:
     for i in range(COUNT):
@@ -282,12 +290,7 @@ def test_a_stopped_film_goes_on_to_the_same_result(tmp_path, source, red, name):
   assert [numbers[0] for numbers in seen] == [0, 0, 4, 12]
   assert seen[-1] == list(range(12, COUNT))
   assert steps[0].done == 13
-
-  def contents(path):
-    paths = sorted(path.iterdir()) if path.is_dir() else [path]
-    return [(x.name, x.read_bytes()) for x in paths]
-
-  assert contents(again) == contents(tmp_path / 'whole' / name)
+  assert _contents(again) == _contents(tmp_path / 'whole' / name)
   assert [x.name for x in again.parent.iterdir()] == [name]
 
 
@@ -368,11 +371,6 @@ def test_a_kill_while_outputs_move_loses_nothing(
   assert sorted(x.name for x in (tmp_path / 'two').iterdir()) == sorted(names)
 
 
-def _contents(path):
-  paths = sorted(path.iterdir()) if path.is_dir() else [path]
-  return [(x.name, x.read_bytes()) for x in paths]
-
-
 def test_outputs_on_other_file_systems(tmp_path, source, red, monkeypatch):
   def no_link(*_):
     raise OSError(errno.EXDEV, 'Invalid cross-device link')
@@ -421,13 +419,12 @@ def test_a_full_disk_is_told_and_the_film_goes_on(tmp_path, source, red):
   ],
 )
 def test_other_settings_are_refused_with_the_difference(
-  tmp_path, source, red, stills, change, sentence
+  tmp_path, source, red, still, change, sentence
 ):
   output = tmp_path / 'out.mkv'
   _run(source, red, output, stop=9)
   if 'made' in change:
-    choice = Choice(str(stills / 'green.png'))
-    change = {'made': _plan(source, Shot(0, COUNT, (choice,)))}
+    change = {'made': _one_shot(source, still('green'))}
   with pytest.raises(UserError, match=sentence) as caught:
     _run(**{'source': source, 'made': red, 'output': output} | change)
   assert 'out.mkv.part was begun with' in str(caught.value)
@@ -465,17 +462,17 @@ def test_a_plan_of_another_video_is_refused(tmp_path, source, red):
     _run(source, longer, tmp_path / 'out.mkv')
 
 
-# Shots and stretches.
-
-
 def test_an_image_does_not_take_a_film(tmp_path, source, red):
   options = film.Options(compare=tmp_path / 'compare.png')
   with pytest.raises(UserError, match=r'compare.png is one image .* 23 frames'):
     film.Film([Painter()], source, red, tmp_path / 'out.mkv', options=options)
 
 
-def test_shots_start_afresh_with_their_own_references(tmp_path, source, stills):
-  red, green = (Choice(str(stills / f'{x}.png')) for x in ('red', 'green'))
+# Shots and stretches.
+
+
+def test_shots_start_afresh_with_their_own_references(tmp_path, source, still):
+  red, green = still('red'), still('green')
   made = _plan(
     source,
     Shot(0, 7, (red,)),
@@ -495,10 +492,9 @@ def test_shots_start_afresh_with_their_own_references(tmp_path, source, stills):
 
 
 def test_colours_spread_both_ways_from_a_bound_reference(
-  tmp_path, source, stills
+  tmp_path, source, still
 ):
-  choice = Choice(str(stills / 'red.png'), frame=9)
-  made = _plan(source, Shot(0, COUNT, (choice,)))
+  made = _one_shot(source, still('red', frame=9))
   output = tmp_path / 'out.mkv'
   painter = Painter()
   steps, _ = _run(source, made, output, painter=painter, options=_lossless())
@@ -514,19 +510,9 @@ def test_colours_spread_both_ways_from_a_bound_reference(
 
 @pytest.mark.parametrize('sure', [0.8, 0.6, 0.9])
 def test_between_two_references_their_colours_are_mixed(
-  tmp_path, source, stills, sure
+  tmp_path, source, still, sure
 ):
-  made = _plan(
-    source,
-    Shot(
-      0,
-      COUNT,
-      (
-        Choice(str(stills / 'green.png'), frame=2),
-        Choice(str(stills / 'red.png'), frame=18),
-      ),
-    ),
-  )
+  made = _one_shot(source, still('green', frame=2), still('red', frame=18))
   output = tmp_path / 'out.mkv'
   painter = Painter({-20: sure, 20: 0.8})
   _run(source, made, output, painter=painter, options=_lossless())
@@ -539,19 +525,9 @@ def test_between_two_references_their_colours_are_mixed(
   np.testing.assert_allclose(found[2:18], expected, atol=1.5)
 
 
-def test_stretches_go_on_to_the_same_result(tmp_path, source, stills):
-  made = _plan(
-    source,
-    Shot(
-      0,
-      COUNT,
-      (
-        Choice(str(stills / 'green.png'), frame=5),
-        Choice(str(stills / 'red.png'), frame=18),
-        Choice(str(stills / 'red.png')),
-      ),
-    ),
-  )
+def test_stretches_go_on_to_the_same_result(tmp_path, source, still):
+  bound = still('green', frame=5), still('red', frame=18)
+  made = _one_shot(source, *bound, still('red'))
   _run(source, made, tmp_path / 'whole.mkv')
   again = tmp_path / 'again.mkv'
   counts = [len(_run(source, made, again, stop)[0]) for stop in (3, 8, 25, 500)]
@@ -560,14 +536,13 @@ def test_stretches_go_on_to_the_same_result(tmp_path, source, stills):
 
 
 def test_what_stretches_share_is_read_once(
-  tmp_path, source, stills, monkeypatch
+  tmp_path, source, still, monkeypatch
 ):
-  red, green = (str(stills / f'{x}.png') for x in ('red', 'green'))
   first = Choice(plan.FIRST_FRAME)
-  bound = [Choice(red, frame=frame) for frame in (3, 6, 9)]
+  bound = [still('red', frame=frame) for frame in (3, 6, 9)]
   made = _plan(
     source,
-    Shot(0, 12, (*bound, Choice(green))),
+    Shot(0, 12, (*bound, still('green'))),
     Shot(12, 17, (first,)),
     Shot(17, COUNT, (first,)),
   )
@@ -590,9 +565,8 @@ def test_what_stretches_share_is_read_once(
   assert next(opened) == 4
 
 
-def test_what_only_came_backwards_is_kept_too(tmp_path, source, stills):
-  bound = Choice(str(stills / 'green.png'), frame=5)
-  made = _plan(source, Shot(0, COUNT, (bound,)))
+def test_what_only_came_backwards_is_kept_too(tmp_path, source, still):
+  made = _one_shot(source, still('green', frame=5))
   output = tmp_path / 'out.mkv'
   # Frames 5 to 0 backwards, 0 to 4 forwards, then the first of what follows.
   _run(source, made, output, stop=12)
@@ -600,12 +574,9 @@ def test_what_only_came_backwards_is_kept_too(tmp_path, source, stills):
   assert [step.number for step in steps] == list(range(5, COUNT))
 
 
-def test_a_bound_reference_of_another_shape_is_refused(
-  tmp_path, source, stills
-):
+def test_a_bound_reference_of_another_shape_is_refused(tmp_path, source, still):
   video.write_image(tmp_path / 'tall.png', _tint(20, (64, 48)))
-  choice = Choice(str(tmp_path / 'tall.png'), frame=0)
-  made = _plan(source, Shot(0, COUNT, (choice,)))
+  made = _one_shot(source, Choice(str(tmp_path / 'tall.png'), frame=0))
   with pytest.raises(UserError, match=r'tall.png is to be frame 0 but .*48x64'):
     _run(source, made, tmp_path / 'out.mkv')
   assert not list(tmp_path.glob('out*'))
@@ -635,7 +606,7 @@ def test_smoothing_holds_colours_to_edges(tmp_path):
   assert errors[1] < 0.75 * errors[0]
 
 
-def test_pictures_of_more_than_8_bits_stay_so(tmp_path, stills):
+def test_pictures_of_more_than_8_bits_stay_so(tmp_path, still):
   source = tmp_path / 'in'
   rng = np.random.default_rng(0)
   ramp = np.linspace(20_000, 30_000, SIZE[0] * SIZE[1]).reshape(SIZE)
@@ -645,8 +616,7 @@ def test_pictures_of_more_than_8_bits_stay_so(tmp_path, stills):
   ) as writer:
     for grey in frames:
       writer.write(video.Frame(np.repeat(grey, 3, -1)))
-  choice = Choice(str(stills / 'red.png'))
-  made = _plan(source, Shot(0, 3, (choice,)))._replace(frames=3)
+  made = _plan(source, Shot(0, 3, (still('red'),)))._replace(frames=3)
   options = film.Options(video.Coding(bits=16))
   _run(source, made, tmp_path / 'out', options=options)
   with video.VideoReader(tmp_path / 'out', deep=True) as reader:
@@ -675,8 +645,8 @@ def test_side_by_side_and_confidence(tmp_path, source, red):
     assert abs(c.mean() - 0.8 * 255) < 2
 
 
-def test_places_that_want_a_reference_are_told(tmp_path, source, stills):
-  red, green = (Choice(str(stills / f'{x}.png')) for x in ('red', 'green'))
+def test_places_that_want_a_reference_are_told(tmp_path, source, still):
+  red, green = still('red'), still('green')
   made = _plan(source, Shot(0, 10, (red,)), Shot(10, 23, (green,)))
   painter = Painter({-20: 0.3, 20: 0.9})
   _, job = _run(source, made, tmp_path / 'out.mkv', painter=painter)
@@ -706,8 +676,8 @@ def test_first_frame_is_the_videos_own(tmp_path, source):
   assert np.abs(_ab(steps[0].rgb)).max() < 1.0  # Which is grey.
 
 
-def test_shots_are_spread_over_devices(tmp_path, source, stills):
-  red, green = (Choice(str(stills / f'{x}.png')) for x in ('red', 'green'))
+def test_shots_are_spread_over_devices(tmp_path, source, still):
+  red, green = still('red'), still('green')
   edges = [0, 5, 9, 15, 19, COUNT]
   made = _plan(
     source,
@@ -727,8 +697,8 @@ def test_shots_are_spread_over_devices(tmp_path, source, stills):
   ).read_bytes()
 
 
-def test_a_device_that_fails_ends_the_others(tmp_path, source, stills):
-  red = Choice(str(stills / 'red.png'))
+def test_a_device_that_fails_ends_the_others(tmp_path, source, still):
+  red = still('red')
   made = _plan(source, *(Shot(i, i + 1, (red,)) for i in range(COUNT)))
 
   class Failing(Painter):

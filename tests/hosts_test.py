@@ -1,19 +1,15 @@
 """Training on two hosts, which here are two processes of this machine."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
 import written_records
 
-ROOT = Path(__file__).resolve().parent.parent
 UPDATES = 3
 _OFF = ('perceptual', 'contextual', 'temporal', 'smoothness')
 
@@ -28,31 +24,19 @@ def home(tmp_path_factory):
 
 
 def _start(home, devices, *arguments):
-  environment = os.environ | {
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': str(devices),
-    'JAX_COMPILATION_CACHE_DIR': str(home / 'programs'),
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  }
-  return subprocess.Popen(
-    [
-      *(sys.executable, ROOT / 'launch.py'),
-      f'--config={ROOT / "configs/vitexco.py"}:tiny',
-      '--config.data.records=records',
-      f'--config.train.updates={UPDATES}',
-      '--config.train.batch_size=4',
-      '--config.train.accumulation=2',
-      '--config.train.schedule_power=0',  # As ever, however long the run.
-      '--config.train.checkpoint_every=1',
-      # What compiles sooner, and yet depends on what all hosts have.
-      *(f'--config.loss.weights.{name}=0' for name in _OFF),
-      *arguments,
-    ],
-    cwd=home,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
+  return calls.start(
+    home,
+    calls.TINY,
+    '--config.data.records=records',
+    f'--config.train.updates={UPDATES}',
+    '--config.train.batch_size=4',
+    '--config.train.accumulation=2',
+    '--config.train.schedule_power=0',  # As ever, however long the run.
+    '--config.train.checkpoint_every=1',
+    # What compiles sooner, and yet depends on what all hosts have.
+    *(f'--config.loss.weights.{name}=0' for name in _OFF),
+    *arguments,
+    devices=devices,
   )
 
 

@@ -1,14 +1,13 @@
 """The page in a real browser, and the program that serves it, from end to end."""
 
-import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
-from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
 from documents import picture
@@ -20,7 +19,6 @@ from visitors import encoded, write_film
 
 from vitexco_jax import video
 
-ROOT = Path(__file__).resolve().parent.parent
 COUNT = 60  # Frames of each shot: enough to stop in their midst.
 SECONDS = 120  # To wait for anything.
 QUIET = (
@@ -37,18 +35,12 @@ def address(tmp_path, tiny_weights):
   temporary.mkdir()
   server = subprocess.Popen(
     [
-      *(sys.executable, ROOT / 'launch.py', '--mode=serve'),
+      *(sys.executable, calls.ROOT / 'launch.py', '--mode=serve'),
       *('--address=127.0.0.1:0', f'--checkpoint={tiny_weights}'),
     ],
     stdout=subprocess.PIPE,
     text=True,
-    env=os.environ
-    | {
-      'TMPDIR': str(temporary),
-      'JAX_NUM_CPU_DEVICES': '1',
-      'JAX_COMPILATION_CACHE_DIR': str(tmp_path / 'programs'),
-      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-    },
+    env=calls.environment(tmp_path, 1) | {'TMPDIR': str(temporary)},
   )
   with server:
     try:

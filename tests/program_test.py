@@ -1,19 +1,15 @@
 """The whole program as a user calls it, tiny, on a real decoded clip."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-from pathlib import Path
 
+import calls
 import cv2
 import numpy as np
 import pytest
 
 from vitexco_jax import video
 
-ROOT = Path(__file__).resolve().parent.parent
 FRAMES = 24
 
 
@@ -35,25 +31,8 @@ def home(tmp_path_factory):
   return path
 
 
-def _start(home, *arguments):
-  environment = os.environ | {
-    'JAX_PLATFORMS': 'cpu',
-    'JAX_NUM_CPU_DEVICES': '2',
-    'JAX_COMPILATION_CACHE_DIR': str(home / 'programs'),
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',  # Compiles sooner.
-  }
-  return subprocess.Popen(
-    [sys.executable, ROOT / 'launch.py', *arguments],
-    cwd=home,
-    env=environment,
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-
-
 def _call(home, *arguments):
-  process = _start(home, *arguments)
+  process = calls.start(home, *arguments)
   out, err = process.communicate()
   assert process.returncode == 0, err
   assert 'Traceback' not in err and 'Warning' not in err, err
@@ -62,7 +41,7 @@ def _call(home, *arguments):
 
 def _refused(home, *arguments):
   """The sentence with which a call is refused."""
-  process = _start(home, *arguments)
+  process = calls.start(home, *arguments)
   out, err = process.communicate()
   assert process.returncode == 1, (out, err)
   sentence = err.splitlines()[-1]  # Below a progress bar, perhaps.
@@ -71,9 +50,8 @@ def _refused(home, *arguments):
   return sentence
 
 
-TINY = f'--config={ROOT / "configs/vitexco.py"}:tiny'
 TRAIN = (
-  TINY,
+  calls.TINY,
   '--config.train.updates=40',
   '--config.train.checkpoint_every=10',
   '--config.train.strip_every=20',
@@ -82,7 +60,7 @@ TRAIN = (
 
 @pytest.fixture(scope='module')
 def prepared(home):
-  _call(home, '--mode=prepare', TINY, '--videos=clips')
+  _call(home, '--mode=prepare', calls.TINY, '--videos=clips')
   return home
 
 
@@ -121,7 +99,7 @@ def test_training_logs_all_losses(trained):
 
 def test_killed_and_resumed_equals_uninterrupted(trained):
   workdir = trained / 'killed'
-  process = _start(trained, *TRAIN, '--workdir=killed')
+  process = calls.start(trained, *TRAIN, '--workdir=killed')
   while process.poll() is None and len(_rows(workdir)) < 13:
     time.sleep(0.005)
   process.kill()
@@ -207,7 +185,7 @@ def test_evaluates_the_clips(exported):
 
 
 def test_training_without_data_names_the_command(home):
-  message = _refused(home, TINY, '--config.data.records=nowhere')
+  message = _refused(home, calls.TINY, '--config.data.records=nowhere')
   assert '--mode=prepare' in message and 'nowhere' in message
 
 
@@ -216,7 +194,8 @@ def test_nothing_usable_to_prepare(home):
   (home / 'texts/notes.txt').write_text('no video')
   message = _refused(
     home,
-    *('--mode=prepare', TINY, '--videos=texts', '--config.data.records=none'),
+    *('--mode=prepare', calls.TINY),
+    *('--videos=texts', '--config.data.records=none'),
   )
   assert '--videos=texts' in message
 

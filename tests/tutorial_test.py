@@ -1,23 +1,17 @@
 """Every command of docs/tutorial.md, in miniature, as it stands there."""
 
 import json
+import re
 import shutil
 
+import documents
 import numpy as np
 import pytest
-from documents import (
-  ROOT,
-  blocks,
-  frames,
-  picture,
-  run,
-  write_config,
-  write_video,
-)
 
 from vitexco_jax import video
 
-COMMANDS = blocks('docs/tutorial.md')
+COMMANDS = documents.commands('docs/tutorial.md')
+(EDITED,) = documents.blocks('docs/tutorial.md', 'json')  # A shot of a plan.
 
 
 @pytest.fixture(scope='module')
@@ -26,43 +20,67 @@ def home(tmp_path_factory, tiny_weights):
   home = tmp_path_factory.mktemp('home')
   for folder in ('stills', 'like', 'mine', 'weights'):
     (home / folder).mkdir()
-  grey = [
-    np.repeat(x.mean(-1, keepdims=True).astype(np.uint8), 3, -1)
-    for x in frames(0)
-  ]
-  write_video(home / 'film.mp4', grey)
+  film = []
+  for seed in (0, 6, 1):  # Of its shots; of two there is a still.
+    grey = documents.picture(seed).mean(-1, keepdims=True).astype(np.uint8)
+    film += [np.repeat(np.roll(grey, i, 1), 3, -1) for i in range(4)]
+  documents.write_video(home / 'film.mp4', film)
   for seed, name in enumerate(('street', 'portrait', 'poster')):
-    video.write_image(home / f'stills/{name}.jpg', picture(seed))
-  write_video(home / 'like/a.mp4', frames(3, 4))
+    still = documents.picture(seed)
+    video.write_image(home / f'stills/{name}.jpg', still)
+  documents.write_video(home / 'like/a.mp4', documents.frames(3, 4))
   for seed in (4, 5):
-    write_video(home / f'mine/{seed}.mp4', frames(seed))
+    documents.write_video(home / f'mine/{seed}.mp4', documents.frames(seed))
   # A copy, so that what lies beside it is taken by default.
-  shutil.copyfile(ROOT / 'launch.py', home / 'launch.py')
+  shutil.copyfile(documents.ROOT / 'launch.py', home / 'launch.py')
   shutil.copytree(tiny_weights, home / 'weights/small')
-  write_config(home)
+  documents.write_config(home)
   return home
+
+
+def _colours(path):
+  """How strong the colours of each frame of the film are."""
+  with video.VideoReader(path) as reader:
+    rgb = np.stack([frame.rgb for frame in reader])
+  assert rgb.shape == (12, 64, 96, 3)
+  return np.ptp(rgb.astype(int), -1).mean((1, 2))
+
+
+def _shortened(text):
+  """For a film of a tenth of the frames, and the end of a long training."""
+  text = re.sub(r'\b(\d)0\b', r'\1', text)
+  return text.replace('updates=1000', 'updates=2')
+
+
+def _edit(path):
+  """Puts the shot that the tutorial shows into a plan."""
+  made, edited = json.loads(path.read_text()), json.loads(_shortened(EDITED))
+  (number,) = [
+    i
+    for i, shot in enumerate(made['shots'])
+    if (shot['start'], shot['stop']) == (edited['start'], edited['stop'])
+  ]
+  made['shots'][number] = edited
+  path.write_text(json.dumps(made))
 
 
 def test_every_command_works(home):
   printed = ''
-  calls = 0
   for text in COMMANDS:
-    if text.startswith('make setup'):
-      continue  # This runs in what it made.
-    # The last commands are about the end of a long training.
-    printed += run(text.replace('updates=1000', 'updates=2'), home)
-    calls += text.count('python launch.py')
-  assert calls == 13
+    printed += documents.run(_shortened(text), home)
+    if '--mode=plan' in text:
+      _edit(home / 'plan.json')
+  assert '\n'.join(COMMANDS).count('python launch.py') == 15
   assert 'street.jpg' in printed
 
-  sizes = {}
   for name in ('first', 'draft', 'two', 'mine'):
-    with video.VideoReader(home / f'{name}.mp4') as reader:
-      found = np.stack([frame.rgb for frame in reader])
-    assert np.ptp(found.astype(int), -1).mean() > 1, name  # In colour.
-    sizes[name] = found.shape
-  assert set(sizes.values()) == {(6, 64, 96, 3)}
+    assert _colours(home / f'{name}.mp4').min() > 1, name
+  # Nobody has painted what the plan gives to the second shot.
+  planned = _colours(home / 'planned.mp4').reshape(3, 4)
+  assert planned[1].max() < 1 < planned[[0, 2]].min()
   assert video.read_image(home / 'frame_colour.png').shape == (64, 96, 3)
+  for name in ('plan.jpg', 'sure.mp4'):
+    assert (home / name).stat().st_size, name
   assert (home / 'runs/like/report.html').stat().st_size
   assert (home / 'data/inspect/index.html').stat().st_size
   summary = json.loads((home / 'runs/like_mine/summary.json').read_text())
