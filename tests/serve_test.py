@@ -15,7 +15,7 @@ from aiohttp.test_utils import TestServer
 from documents import picture
 from visitors import COUNT, Stub, embed, encoded, write_film
 
-from vitexco_jax import serve, video, visits
+from vitexco_jax import serve, uploads, video, visits
 from vitexco_jax.errors import UserError
 
 MB = 10**6
@@ -288,7 +288,7 @@ def test_a_visit_may_end_while_its_video_is_checked(
     checked.set()
     assert left.wait(60)
 
-  monkeypatch.setattr(visits, 'check_video', check)
+  monkeypatch.setattr(uploads, 'check_video', check)
 
   async def scenario(server, _):
     async with Visitor(server) as visitor:

@@ -1,7 +1,8 @@
 """--mode=serve: a local page on which videos are coloured.
 
-Here is HTTP: who may ask what, and how large it may be. `visits` does the work;
-`page/` is what the browser gets, which asks for JSON and pictures:
+Here is HTTP: who may ask what, and how large it may be. `uploads` looks at what
+comes, `visits` does the work; `page/` is what the browser gets, which asks for JSON
+and pictures:
 
   GET    /state                    what there is and how far it is, once a second
   PUT    /video?name=NAME          the file as the body
@@ -38,7 +39,7 @@ from typing import Any
 import ml_collections
 from aiohttp import web
 
-from vitexco_jax import plan, retrieval, video, visits
+from vitexco_jax import plan, retrieval, uploads, video, visits
 from vitexco_jax.errors import UserError
 from vitexco_jax.visits import Desk, Visit
 
@@ -77,7 +78,7 @@ def serve(
     UserError: the address is none, or cannot be listened on.
   """
   host, port = parse_address(address)
-  video.bound_pixels(visits.MAX_PIXELS)
+  video.bound_pixels(uploads.MAX_PIXELS)
   embed = retrieval.make_embedder(config)
   with temporary_folder() as folder, Desk() as desk:
     site = Site(colorizer, embed, folder, desk, upload_limit, _is_local(host))
@@ -329,13 +330,13 @@ class Site:
 
   async def _put_video(self, request):
     async with self._received(request, self._upload_limit) as (visit, path):
-      await self._checked(request, visits.check_video, path)
+      await self._checked(request, uploads.check_video, path)
       visit.set_video(path, request.query.get('name', ''))
     return web.json_response({})
 
   async def _put_reference(self, request):
     async with self._received(request, _MAX_PICTURE) as (visit, path):
-      drawing = await self._checked(request, visits.redraw, path)
+      drawing = await self._checked(request, uploads.redraw, path)
       visit.add_reference(drawing, request.query.get('name', ''))
     return web.json_response({})
 
@@ -345,7 +346,7 @@ class Site:
     visit = self._visit(request)
     if (request.content_length or 0) > limit * 10**6:
       raise _too_large(limit)
-    name = visits.shown(request.query.get('name', ''))
+    name = uploads.shown(request.query.get('name', ''))
     async with visit.upload:  # One at a time, lest they fill the disk.
       path = visit.new_path()
       try:
