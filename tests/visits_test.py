@@ -10,7 +10,7 @@ import pytest
 from documents import picture
 from visitors import COUNT, Stub, embed, encoded, write_film
 
-from vitexco_jax import uploads, video
+from vitexco_jax import sizes, uploads, video
 from vitexco_jax.errors import UserError
 from vitexco_jax.visits import Desk, Job, Visit
 
@@ -88,6 +88,7 @@ def test_from_a_video_to_its_colours(visit, film, desk):
   given = _files(visit)
   visit.colour(desk, Stub())
   _finish(visit)
+  assert not sizes.join_frames._cache_size()  # Compiled for this size alone.
   assert visit.job.done == visit.job.total == 2 * COUNT
   assert visit.job.preview.number in (
     COUNT - 1,
@@ -250,3 +251,17 @@ def test_a_video_that_hides_its_length_ends_at_the_bound(
   visit.find_shots(desk, embed)
   visit.job.future.result(60)
   assert 'film.mp4 has more than 23 frames' in visit.job.message
+
+
+def test_damage_is_told_of_the_result_as_well(visit, film, desk):
+  _planned(visit, film, desk)
+  visit.survey = visit.survey._replace(damaged=[3])
+  visit.find_shots(desk, embed)
+  _finish(visit)
+  told = visit.warnings
+  assert len(told) == 1 and told[0].startswith(
+    'film.mp4 is broken at 0:00:00.1'
+  )
+  visit.colour(desk, Stub())
+  _finish(visit)
+  assert visit.warnings == told

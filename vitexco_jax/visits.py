@@ -275,8 +275,7 @@ class Visit:
       scored = plan.scores(
         self.survey, [x.choice for x in self.references.values()], embed
       )
-    if self.survey.damaged:
-      self.warnings.append(plan.damage(self.video_name, self.survey))
+    self.warnings = self._damage()
     made = self.survey.plan
     self.scored = scored
     self.plan = made._replace(
@@ -334,7 +333,10 @@ class Visit:
     try:
       with self.named({output: 'the result'}):
         work = film.Film(colorizers, self.video, self.plan, output)
-        self.warnings += [f'left out of {missing}' for missing in work.left_out]
+        self.warnings = [
+          *self._damage(),
+          *(f'left out of {missing}' for missing in work.left_out),
+        ]
         with contextlib.closing(work.run()) as steps:
           for step in steps:
             job.advance(step.done, total)
@@ -347,8 +349,14 @@ class Visit:
               )
     finally:
       shutil.rmtree(film.part_folder(output), ignore_errors=True)
+      # Each size of video has programs compiled, 100 MB that would stay.
+      jax.clear_caches()
     self.warnings += work.doubts()
     self.result = output
+
+  def _damage(self) -> list[str]:
+    broken = self.survey.damaged
+    return [plan.damage(self.video_name, self.survey)] if broken else []
 
   def _output(self) -> Path:
     """MP4, which browsers play, or else the next that the sound fits into."""
