@@ -371,6 +371,26 @@ def test_a_kill_while_outputs_move_loses_nothing(
   assert sorted(x.name for x in (tmp_path / 'two').iterdir()) == sorted(names)
 
 
+def test_an_output_that_was_removed_before_it_was_told_whole(
+  tmp_path, source, red, monkeypatch
+):
+  def stop(*_):
+    raise KeyboardInterrupt
+
+  output = tmp_path / 'out.mkv'
+  with monkeypatch.context() as patch:
+    patch.setattr(film.shutil, 'rmtree', stop)
+    with pytest.raises(KeyboardInterrupt):
+      _run(source, red, output)
+  output.unlink()
+  with pytest.raises(UserError, match='out.mkv is whole, but it is gone'):
+    _run(source, red, output)
+  assert sorted(x.name for x in tmp_path.iterdir()) == [
+    '.out.mkv.whole',
+    'out.mkv.part',
+  ]
+
+
 def test_outputs_on_other_file_systems(tmp_path, source, red, monkeypatch):
   def no_link(*_):
     raise OSError(errno.EXDEV, 'Invalid cross-device link')
@@ -697,15 +717,16 @@ def test_shots_are_spread_over_devices(tmp_path, source, still):
   ).read_bytes()
 
 
-def test_a_device_that_fails_ends_the_others(tmp_path, source, still):
+@pytest.mark.parametrize('error', [UserError, IndexError])
+def test_a_device_that_fails_ends_the_others(tmp_path, source, still, error):
   red = still('red')
   made = _plan(source, *(Shot(i, i + 1, (red,)) for i in range(COUNT)))
 
   class Failing(Painter):
     def set_reference(self, *rgb, first_frame=False):
-      raise UserError('out of memory')
+      raise error('out of memory')
 
-  with pytest.raises(UserError, match='out of memory'):
+  with pytest.raises(error, match='out of memory'):
     _run(source, made, tmp_path / 'out.mkv', painter=[Painter(), Failing()])
   steps, _ = _run(source, made, tmp_path / 'out.mkv')
   assert len(_found(tmp_path / 'out.mkv')) == COUNT

@@ -17,7 +17,7 @@ FLOORS = (
   'augment records retrieval data checkpoint vit_weights log loop views'
   ' baselines clips plan film',
   'train pretrain evaluate colorize prepare export benchmark demo gallery'
-  ' retrieve inspect_records visits serve',
+  ' retrieve inspect_records uploads visits serve',
 )
 FLOOR_OF = {
   name: number for number, names in enumerate(FLOORS) for name in names.split()

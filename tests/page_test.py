@@ -28,9 +28,11 @@ QUIET = (
 )
 
 
-@pytest.fixture
-def address(tmp_path, tiny_weights):
+@pytest.fixture(params=[signal.SIGTERM])
+def address(tmp_path, tiny_weights, request):
   """Of a page, served by a program that is ended and then has left nothing."""
+  if signal.getsignal(request.param) == signal.SIG_IGN:
+    pytest.skip('the signal is ignored here, as under nohup')
   temporary = tmp_path / 'temporary'
   temporary.mkdir()
   server = subprocess.Popen(
@@ -49,7 +51,7 @@ def address(tmp_path, tiny_weights):
       )
       yield found[1]
       assert [*temporary.iterdir()]
-      server.send_signal(signal.SIGTERM)
+      server.send_signal(request.param)
       assert server.wait(SECONDS) == 0
       assert server.stdout.read() == 'All that was uploaded is removed.\n'
       assert [*temporary.iterdir()] == []
@@ -82,6 +84,9 @@ def browser(tmp_path, monkeypatch):
     yield browser
 
 
+@pytest.mark.parametrize(
+  'address', [signal.SIGTERM, signal.SIGHUP], indirect=True
+)
 def test_the_program_serves_and_ends(address):
   with urllib.request.urlopen(address) as answer:
     assert '<title>Vitexco</title>' in answer.read().decode()

@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 import io
 import json
+import math
+import socket
 import threading
 
 import aiohttp
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from documents import picture
 from visitors import COUNT, Stub, embed, encoded, write_film
 
-from vitexco_jax import serve, video, visits
+from vitexco_jax import serve, uploads, video, visits
 from vitexco_jax.errors import UserError
 
 MB = 10**6
@@ -156,13 +159,14 @@ def test_places_in_the_queue_and_a_stop(tmp_path, film):
   [
     ('GET', '/', {'Host': 'elsewhere.example'}, 403),  # By DNS rebinding.
     ('GET', '/', {'Host': 'localhost:1'}, 200),
+    ('GET', '/', {'Host': 'localhost:99999'}, 400),
     ('POST', '/stop', {'Origin': 'http://elsewhere.example'}, 403),
     ('POST', '/stop', {'Origin': 'null'}, 403),
     ('GET', '/page/%2e%2e/serve.py', {}, 404),
     ('GET', '/page/../serve.py', {}, 404),
     ('GET', '/result?path=/etc/passwd', {}, 404),
     ('GET', '/reference/..%2Fvideo', {}, 404),
-    ('GET', '/reference/99999999999999999999', {}, 404),
+    ('GET', f'/reference/{"9" * 5000}', {}, 404),
     ('DELETE', '/reference/1', {}, 400),
     ('GET', '/thumbnail/0', {}, 404),
     ('POST', '/shots', {}, 400),
@@ -183,12 +187,20 @@ def test_what_is_not_answered(tmp_path, method, path, headers, status):
 
 
 @pytest.mark.parametrize(
-  'body', ['', '[]', '{}', '{"references": 1}', '{"references": ["1"]}']
+  'body, headers',
+  [
+    *((body, {}) for body in ('', '[]', '{}', '[' * 200_000, b'\xff')),
+    *((f'{{"references": {x}}}', {}) for x in ('1', '["1"]')),
+    ('{}', {'Content-Type': 'text/plain; charset=klingon'}),
+    ('{}', {'Content-Encoding': 'gzip'}),
+  ],
 )
-def test_a_choice_has_a_form(tmp_path, film, body):
+def test_a_choice_has_a_form(tmp_path, body, headers):
   async def scenario(server, _):
     async with Visitor(server) as visitor:
-      status, content = await visitor.ask('PUT', '/shots/0', data=body)
+      status, content = await visitor.ask(
+        'PUT', '/shots/0', data=body, headers=headers
+      )
       assert status == 400 and 'error' in content
 
   _run(tmp_path, scenario)
@@ -242,6 +254,61 @@ def test_a_broken_upload_leaves_nothing(tmp_path, film):
       await asyncio.sleep(0.2)
       assert [*tmp_path.rglob('incoming*')] == []
       await visitor.do('PUT', '/video?name=a', data=film)
+
+  _run(tmp_path, scenario)
+
+
+def test_a_long_upload_keeps_its_visit(tmp_path, film):
+  async def scenario(server, site):
+    async with Visitor(server) as visitor:
+      [visit] = site._visits.values()
+
+      async def pieces():
+        yield film[:1000]
+        while not [*tmp_path.rglob('incoming*')]:
+          await asyncio.sleep(0.01)
+        visit.seen = -math.inf
+        yield film[1000:2000]
+        async with asyncio.timeout(10):
+          while visit.seen == -math.inf:
+            await asyncio.sleep(0.01)
+        yield film[2000:]
+
+      await visitor.do('PUT', '/video?name=a', data=pieces())
+
+  _run(tmp_path, scenario)
+
+
+def test_a_visit_may_end_while_its_video_is_checked(
+  tmp_path, film, monkeypatch
+):
+  checked, left = threading.Event(), threading.Event()
+
+  def check(_):
+    checked.set()
+    assert left.wait(60)
+
+  monkeypatch.setattr(uploads, 'check_video', check)
+
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      upload = asyncio.create_task(
+        visitor.ask('PUT', '/video?name=a', data=film)
+      )
+      await asyncio.to_thread(checked.wait, 60)
+      await visitor.do('POST', '/leave')
+      left.set()
+      assert (await upload)[0] == 410
+
+  _run(tmp_path, scenario)
+  assert [*tmp_path.iterdir()] == []
+
+
+def test_a_link_leads_back_to_the_visit(tmp_path):
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      [cookie] = visitor._session.cookie_jar
+      assert (cookie['samesite'], cookie['httponly']) == ('Lax', True)
 
   _run(tmp_path, scenario)
 
@@ -315,3 +382,11 @@ def test_addresses(address, expected):
     if expected is None:
       stack.enter_context(pytest.raises(UserError, match='is no HOST:PORT'))
     assert serve.parse_address(address) == expected
+
+
+@pytest.mark.parametrize('host', ['127.0.0.1', 'a..b'])
+def test_an_address_may_not_be_had(host):
+  with socket.create_server(('127.0.0.1', 0)) as taken:
+    port = taken.getsockname()[1]
+    with pytest.raises(UserError, match=f'{host}:{port} cannot be listened on'):
+      asyncio.run(serve._listen(web.Application(), host, port))

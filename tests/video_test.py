@@ -386,6 +386,12 @@ def test_of_a_broken_picture_libraries_say_nothing(
   assert capfd.readouterr() == ('', '')
 
 
+def test_a_large_png_is_not_called_broken(tmp_path, monkeypatch):
+  video.write_image(tmp_path / 'a.png', _blocks())
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 99)
+  np.testing.assert_array_equal(video.read_image(tmp_path / 'a.png'), _blocks())
+
+
 def _sound(path):
   with wave.open(str(path), 'wb') as file:
     file.setparams((1, 2, 8000, 0, 'NONE', ''))

@@ -1,19 +1,16 @@
-"""Visits: from a video to its colours, the queue, and what is not believed."""
+"""Visits: from a video to its colours, the queue, what is left behind."""
 
-import contextlib
 import threading
 import time
-import zlib
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from documents import picture, write_video
-from PIL import Image
+from documents import picture
 from visitors import COUNT, Stub, embed, encoded, write_film
 
-from vitexco_jax import video, visits
+from vitexco_jax import sizes, uploads, video
 from vitexco_jax.errors import UserError
 from vitexco_jax.visits import Desk, Job, Visit
 
@@ -40,14 +37,14 @@ def desk():
 def _give_video(visit, source, name='film.mp4'):
   path = visit.new_path()
   path.write_bytes(Path(source).read_bytes())
-  visits.check_video(path)
+  uploads.check_video(path)
   visit.set_video(path, name)
 
 
 def _give_picture(visit, rgb, name):
   path = visit.new_path()
   path.write_bytes(encoded(rgb))
-  visit.add_reference(visits.redraw(path), name)
+  visit.add_reference(uploads.redraw(path), name)
   path.unlink()
 
 
@@ -91,6 +88,7 @@ def test_from_a_video_to_its_colours(visit, film, desk):
   given = _files(visit)
   visit.colour(desk, Stub())
   _finish(visit)
+  assert not sizes.join_frames._cache_size()  # Compiled for this size alone.
   assert visit.job.done == visit.job.total == 2 * COUNT
   assert visit.job.preview.number in (
     COUNT - 1,
@@ -244,125 +242,26 @@ def test_errors_name_files_as_their_owner_does(visit, film, desk):
   assert visit.job.message == 'ref_00003.png is empty: 0 bytes'
 
 
-def test_a_playlist_opens_no_other_file(tmp_path, film):
-  """FFmpeg would follow both, if it were let."""
-  for text in (
-    f'ffconcat version 1.0\nfile {film.name}\n',
-    f'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film}\n#EXT-X-ENDLIST\n',
-  ):
-    path = film.with_name('given')
-    path.write_text(text)
-    with pytest.raises(UserError, match='no video that is taken here'):
-      visits.check_video(path)
-
-
-@pytest.mark.parametrize(
-  'content',
-  [b'', b'words', b'\x89PNG\r\n\x1a\n' + bytes(99), encoded(picture(1))],
-)
-def test_what_is_no_video_is_refused(tmp_path, content):
-  (tmp_path / 'given').write_bytes(content)
-  with pytest.raises(UserError, match='given is no video that is taken here'):
-    visits.check_video(tmp_path / 'given')
-
-
-def test_a_video_has_bounds(tmp_path, film, visit, desk, monkeypatch):
-  monkeypatch.setattr(visits, 'MAX_FRAMES', 2 * COUNT - 1)
-  with pytest.raises(UserError, match=f'has {2 * COUNT} frames, at most'):
-    visits.check_video(film)
-  # Where the file's head lies, it ends while shots are found.
-  monkeypatch.setattr(visits, 'check_video', lambda _: None)
+def test_a_video_that_hides_its_length_ends_at_the_bound(
+  visit, film, desk, monkeypatch
+):
   _give_video(visit, film)
   _give_picture(visit, picture(1), 'one.png')
+  monkeypatch.setattr(uploads, 'MAX_FRAMES', 2 * COUNT - 1)
   visit.find_shots(desk, embed)
   visit.job.future.result(60)
   assert 'film.mp4 has more than 23 frames' in visit.job.message
-  monkeypatch.undo()
-  monkeypatch.setattr(video, '_MAX_PIXELS', 64 * 96 - 1)
-  with pytest.raises(UserError, match='96x64 pixels: too large'):
-    visits.check_video(film)
-  monkeypatch.undo()
-  write_video(tmp_path / 'narrow.mp4', [np.zeros((32, 256, 3), np.uint8)])
-  with pytest.raises(UserError, match='256x32 pixels: one side may be at most'):
-    visits.check_video(tmp_path / 'narrow.mp4')
 
 
-def _header(width, height):
-  """A PNG that says it is large, and is not."""
-  data = bytearray(encoded(picture(1)))
-  data[16:24] = width.to_bytes(4) + height.to_bytes(4)
-  data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
-  return bytes(data)
-
-
-@pytest.mark.parametrize(
-  'content, sentence',
-  [
-    (b'', 'no picture that is taken here'),
-    (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'no picture that is taken'),
-    (encoded(picture(1), 'GIF'), 'no picture that is taken here'),
-    (
-      encoded(picture(1))[:1000],
-      'no picture that is taken here, or is damaged',
-    ),
-    (_header(60_000, 60_000), 'more than 67 million pixels: make it smaller'),
-    (_header(9000, 8000), 'more than 67 million pixels: make it smaller'),
-    (
-      encoded(picture(1, (31, 40))),
-      '40x31 pixels: sides are to be 32 at least',
-    ),
-    (encoded(picture(1, (40, 161))), 'and one at most 4 times the other'),
-    (encoded(np.full((64, 96, 3), 99, np.uint8)), 'has no colour to give'),
-  ],
-)
-def test_unfit_pictures_are_refused(tmp_path, content, sentence):
-  (tmp_path / 'given').write_bytes(content)
-  with pytest.raises(UserError, match=sentence):
-    visits.redraw(tmp_path / 'given')
-
-
-def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
-  """No larger than need be, upright, and nothing that hid in the file."""
-  monkeypatch.setattr(visits, '_KEPT_SIDE', 120)
-  large = picture(1, (200, 240))
-  image = Image.fromarray(large)
-  exif = image.getexif()
-  exif[0x0112] = 6  # To be turned right.
-  image.save(tmp_path / 'given', 'PNG', exif=exif)
-  with open(tmp_path / 'given', 'ab') as file:
-    file.write(b'<script>')
-  drawing = visits.redraw(tmp_path / 'given')
-  assert b'<script>' not in drawing.png
-  kept = video.decode_image(drawing.png, 'kept')
-  assert kept.shape == (120, 100, 3)
-  turned = np.rot90(large, -1)[::2, ::2]
-  assert np.abs(kept - np.float32(turned)).mean() < 12
-
-
-def test_what_grows_on_the_way_is_not_decoded(tmp_path, monkeypatch):
-  """A stream may say in its midst that frames are larger from now on."""
-  with open(tmp_path / 'given', 'wb') as joined:
-    for size in ((64, 96), (640, 960), (64, 96)):
-      path = tmp_path / 'part.ts'
-      _write_ts(path, [picture(1, size)] * 20)
-      joined.write(path.read_bytes())
-  monkeypatch.setattr(video, '_MAX_PIXELS', video._MAX_PIXELS)  # Set back.
-  video.bound_pixels(640 * 960)
-  assert len(_shapes(tmp_path / 'given')) == 60
-  video.bound_pixels(640 * 960 - 1)
-  assert 20 <= len(_shapes(tmp_path / 'given')) <= 40
-
-
-def _write_ts(path, pictures):
-  with av.open(str(path), 'w') as out:
-    stream = out.add_stream('libx264', rate=25)
-    stream.height, stream.width = pictures[0].shape[:2]
-    stream.pix_fmt = 'yuv420p'
-    for rgb in pictures:
-      out.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, 'rgb24')))
-    out.mux(stream.encode(None))
-
-
-def _shapes(path):
-  with contextlib.closing(video.VideoReader(path)) as reader:
-    return [frame.rgb.shape for frame in reader]
+def test_damage_is_told_of_the_result_as_well(visit, film, desk):
+  _planned(visit, film, desk)
+  visit.survey = visit.survey._replace(damaged=[3])
+  visit.find_shots(desk, embed)
+  _finish(visit)
+  told = visit.warnings
+  assert len(told) == 1 and told[0].startswith(
+    'film.mp4 is broken at 0:00:00.1'
+  )
+  visit.colour(desk, Stub())
+  _finish(visit)
+  assert visit.warnings == told

@@ -17,8 +17,9 @@ places, a file .OUTPUT.whole says so; from then on they only have to be moved.
 A shot starts afresh. Where references are bound to frames of it, it falls into
 *stretches* between them. Before a stretch with a bound reference behind it is
 coloured forwards, colours are carried backwards from there, and kept on the disk
-meanwhile: 8 bytes a pixel of the working size and frame. With a bound reference on
-either side the two are mixed, by how near each is and how confident.
+meanwhile: 9 bytes a pixel of the working size and frame, 6 once they are there. With
+a bound reference on either side the two are mixed, by how near each is and how
+confident.
 """
 
 import collections
@@ -304,21 +305,19 @@ class Film:
 
   def _spread(self, shots: list[list[Stretch]]) -> Iterator[Step]:
     """Yields what the workers do side by side; the rest ends where one fails."""
-    shots = collections.deque(shots)
-    steps = queue.Queue(
-      len(self._workers)
-    )  # It is the slowest who sets the pace.
+    waiting = iter(shots)  # Who is free takes the next.
+    # It is the slowest who sets the pace.
+    steps = queue.Queue(len(self._workers))
     stopped = threading.Event()
 
     def work(worker):
-      with worker, contextlib.suppress(IndexError):
-        while True:
-          for stretch in shots.popleft():
-            with contextlib.closing(worker.color(stretch)) as made:
-              for step in made:
-                if stopped.is_set():
-                  return
-                steps.put(step)
+      with worker:
+        for stretch in itertools.chain.from_iterable(waiting):
+          with contextlib.closing(worker.color(stretch)) as made:
+            for step in made:
+              if stopped.is_set():
+                return
+              steps.put(step)
 
     with concurrent.futures.ThreadPoolExecutor(len(self._workers)) as pool:
       futures = [pool.submit(work, worker) for worker in self._workers]
@@ -454,11 +453,19 @@ class Film:
       with video.explained('write', self._whole):
         settings = self._settings | self._outputs
         files.write(self._whole, json.dumps(settings, indent=2))
+        files.sync(self._whole)
       undo.pop_all()
 
   def _move(self) -> None:
     """Puts outputs that are whole in their places, from wherever it stopped."""
     for track in self._tracks:
+      if not (
+        video.partial_path(track.target).exists() or track.target.exists()
+      ):
+        raise UserError(
+          f'{self._whole} says that {track.target} is whole, but it is gone: remove '
+          f'the former and {self._part} to begin anew'
+        )
       with video.explained('write', track.target):
         video.move(video.partial_path(track.target), track.target)
     shutil.rmtree(self._part)

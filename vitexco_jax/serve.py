@@ -1,7 +1,8 @@
 """--mode=serve: a local page on which videos are coloured.
 
-Here is HTTP: who may ask what, and how large it may be. `visits` does the work;
-`page/` is what the browser gets, which asks for JSON and pictures:
+Here is HTTP: who may ask what, and how large it may be. `uploads` looks at what
+comes, `visits` does the work; `page/` is what the browser gets, which asks for JSON
+and pictures:
 
   GET    /state                    what there is and how far it is, once a second
   PUT    /video?name=NAME          the file as the body
@@ -38,7 +39,7 @@ from typing import Any
 import ml_collections
 from aiohttp import web
 
-from vitexco_jax import plan, retrieval, video, visits
+from vitexco_jax import plan, retrieval, uploads, video, visits
 from vitexco_jax.errors import UserError
 from vitexco_jax.visits import Desk, Visit
 
@@ -49,6 +50,7 @@ _MAX_PICTURE = 64  # MB that a reference may have.
 _KEPT_SECONDS = 3600.0  # After a visitor was last seen and the work was done,
 _EMPTY_SECONDS = 300.0  # or if nothing came.
 _SWEEP_SECONDS = 30.0
+_NUMBER = r'{number:\d{1,9}}'  # In a path.
 _HEADERS = {
   # No script or picture of elsewhere, and no page around this one.
   'Content-Security-Policy': "default-src 'self'; frame-ancestors 'none'",
@@ -64,7 +66,7 @@ def serve(
   address: str,
   upload_limit: int,
 ) -> None:
-  """Serves the page until the program is interrupted or terminated.
+  """Serves the page until the program is interrupted, or its terminal closed.
 
   Args:
     colorizer: a `colorize.VideoColorizer`.
@@ -76,7 +78,7 @@ def serve(
     UserError: the address is none, or cannot be listened on.
   """
   host, port = parse_address(address)
-  video.bound_pixels(visits.MAX_PIXELS)
+  video.bound_pixels(uploads.MAX_PIXELS)
   embed = retrieval.make_embedder(config)
   with temporary_folder() as folder, Desk() as desk:
     site = Site(colorizer, embed, folder, desk, upload_limit, _is_local(host))
@@ -108,9 +110,10 @@ async def _listen(app: web.Application, host: str, port: int) -> None:
   try:
     try:
       await web.TCPSite(runner, host, port).start()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # No name, like a..b.
+      reason = getattr(error, 'strerror', 'it is no name of a machine')
       raise UserError(
-        f'--address={host}:{port} cannot be listened on: {error.strerror}'
+        f'--address={host}:{port} cannot be listened on: {reason}'
       ) from error
     if not _is_local(host):
       print(f'warning: all who reach {host} can use the page', flush=True)
@@ -121,8 +124,9 @@ async def _listen(app: web.Application, host: str, port: int) -> None:
       flush=True,
     )
     ended = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-      asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+      if signal.getsignal(number) != signal.SIG_IGN:  # As nohup has it.
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
   finally:
     await runner.cleanup()
@@ -144,7 +148,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: str | Path) -> Iterator[None]:
-  handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+  handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
   try:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     yield
@@ -194,12 +198,12 @@ class Site:
         web.get('/state', self._state),
         web.put('/video', self._put_video),
         web.put('/reference', self._put_reference),
-        web.get(r'/reference/{number:\d+}', self._get_reference),
-        web.delete(r'/reference/{number:\d+}', self._delete_reference),
+        web.get(f'/reference/{_NUMBER}', self._get_reference),
+        web.delete(f'/reference/{_NUMBER}', self._delete_reference),
         web.post('/shots', self._find_shots),
         web.get('/shots', self._get_shots),
-        web.put(r'/shots/{number:\d+}', self._choose),
-        web.get(r'/thumbnail/{number:\d+}', self._thumbnail),
+        web.put(f'/shots/{_NUMBER}', self._choose),
+        web.get(f'/thumbnail/{_NUMBER}', self._thumbnail),
         web.post('/colour', self._colour),
         web.get('/{which:before|after}', self._preview),
         web.get('/result', self._result),
@@ -243,6 +247,10 @@ class Site:
       response = web.json_response({'error': str(error)}, status=400)
     except web.HTTPException as error:
       response = web.json_response({'error': error.reason}, status=error.status)
+    except web.RequestPayloadError:
+      response = web.json_response(
+        {'error': 'what was sent came damaged: send it again'}, status=400
+      )
     except (asyncio.CancelledError, ConnectionError):
       raise  # The browser has gone.
     except Exception:
@@ -255,7 +263,10 @@ class Site:
     return response
 
   def _check_source(self, request):
-    host = request.url.host or ''
+    try:
+      host = request.url.host or ''
+    except ValueError as error:
+      raise web.HTTPBadRequest(reason='Host is no host') from error
     if self._local and not _is_local(host):
       raise web.HTTPForbidden(reason=f'this is not {host}')
     origin = request.headers.get('Origin')
@@ -279,7 +290,8 @@ class Site:
       raise web.HTTPServiceUnavailable(reason='too many visitors: come later')
     token = secrets.token_urlsafe(32)
     self._visits[token] = Visit(self._folder / str(next(self._numbers)))
-    response.set_cookie(self._cookie, token, httponly=True, samesite='Strict')
+    # Lax: who comes back by a link is not to lose the visit.
+    response.set_cookie(self._cookie, token, httponly=True, samesite='Lax')
     return response
 
   async def _state(self, request):
@@ -318,13 +330,13 @@ class Site:
 
   async def _put_video(self, request):
     async with self._received(request, self._upload_limit) as (visit, path):
-      await self._checked(visits.check_video, path)
+      await self._checked(request, uploads.check_video, path)
       visit.set_video(path, request.query.get('name', ''))
     return web.json_response({})
 
   async def _put_reference(self, request):
     async with self._received(request, _MAX_PICTURE) as (visit, path):
-      drawing = await self._checked(visits.redraw, path)
+      drawing = await self._checked(request, uploads.redraw, path)
       visit.add_reference(drawing, request.query.get('name', ''))
     return web.json_response({})
 
@@ -334,7 +346,7 @@ class Site:
     visit = self._visit(request)
     if (request.content_length or 0) > limit * 10**6:
       raise _too_large(limit)
-    name = visits.shown(request.query.get('name', ''))
+    name = uploads.shown(request.query.get('name', ''))
     async with visit.upload:  # One at a time, lest they fill the disk.
       path = visit.new_path()
       try:
@@ -344,13 +356,16 @@ class Site:
               if file.tell() + len(chunk) > limit * 10**6:
                 raise _too_large(limit)
               file.write(chunk)
+              visit.seen = time.monotonic()
           yield visit, path
       finally:
         path.unlink(missing_ok=True)
 
-  async def _checked(self, check, path):
+  async def _checked(self, request, check, path):
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(self._checker, check, path)
+    found = await loop.run_in_executor(self._checker, check, path)
+    self._visit(request)  # It may have ended meanwhile.
+    return found
 
   async def _get_reference(self, request):
     references = self._visit(request).references
@@ -439,5 +454,6 @@ def _too_large(limit: int) -> UserError:
 async def _json(request: web.Request) -> Any:
   try:
     return await request.json()
-  except ValueError as error:
+  # No JSON; an encoding that nobody knows; brackets in brackets in brackets.
+  except (ValueError, LookupError, RecursionError) as error:
     raise UserError('the body is no JSON') from error

@@ -880,7 +880,9 @@ def _is_broken_png(data):
     warnings.simplefilter('ignore')  # Of large images.
     try:
       Image.open(io.BytesIO(data)).verify()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+      return False  # We have our own bounds.
+    except (OSError, SyntaxError, ValueError):
       return True
   return False
 

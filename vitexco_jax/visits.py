@@ -4,14 +4,7 @@ A `Visit` is one person's folder, which no other user of the machine may open, a
 what was made of the files in it. A `Desk` does the work of all visits, one `Job`
 at a time, in the order in which they came.
 
-Nothing that comes in a file is believed:
-
-* Files get names of ours. Theirs are text to show, and no path is made of them.
-* A video must be of one of `_CONTAINERS`: a playlist would have FFmpeg open other
-  files of this machine.
-* Frames of more than `MAX_PIXELS` are not decoded, nor more than `MAX_FRAMES`.
-* A picture is decoded once, within `_MAX_PICTURE` pixels, and what is kept is a
-  picture of our own.
+What visitors send has passed `uploads`.
 """
 
 import asyncio
@@ -21,36 +14,22 @@ import itertools
 import shutil
 import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
-import cv2
 import jax
 import numpy as np
-from PIL import Image, ImageOps
 
-from vitexco_jax import film, mux, plan, video
-from vitexco_jax.colorize import is_grey
+from vitexco_jax import film, mux, plan, uploads, video
 from vitexco_jax.errors import UserError
 
-MAX_PIXELS = 4096 * 2304  # Of a frame.
-MAX_FRAMES = 200_000  # Of a video: two hours and more.
 MAX_REFERENCES = 24
 
-_MAX_ASPECT = 4
-_MAX_PICTURE = 2**26  # Pixels of a reference as it comes.
-_KEPT_SIDE = 2048  # What is kept of it; the networks see less.
-_THUMBNAIL = 240  # Width, in pixels.
-_PREVIEW = 960  # Likewise.
+_PREVIEW = 960  # Width, in pixels.
 _PREVIEW_SECONDS = 1.0
 _RATE_SECONDS = 3.0  # Of work, before its rate is told.
-_CONTAINERS = 'mov,mp4,matroska,webm,avi,mpegts,mpeg,asf,flv,mxf,ogg'
 _OUTPUTS = ('.mp4', '.mkv', '.mov')
-_PICTURES = ('PNG', 'JPEG', 'WEBP', 'BMP')
-_NAME = 100  # Characters that are shown of a name.
 
 
 class Preview(NamedTuple):
@@ -159,13 +138,6 @@ class Desk:
     return sum(not other.is_over for other in before)
 
 
-class Drawing(NamedTuple):
-  """A reference as it is kept."""
-
-  png: bytes
-  thumbnail: bytes  # JPEG.
-
-
 class Reference(NamedTuple):
   """A picture in colour that a visitor gave."""
 
@@ -230,7 +202,7 @@ class Visit:
     """Takes a video in the place of an earlier one, with all made of that.
 
     Args:
-      path: of `new_path`, after `check_video`; the file is moved.
+      path: of `new_path`, after `uploads.check_video`; the file is moved.
       name: what the visitor calls it.
 
     Raises:
@@ -238,14 +210,14 @@ class Visit:
     """
     self._check_idle()
     path.replace(self.video)
-    self.video_name, self.survey = shown(name), None
+    self.video_name, self.survey = uploads.shown(name), None
     self._forget_plan()
 
-  def add_reference(self, drawing: Drawing, name: str) -> None:
+  def add_reference(self, drawing: uploads.Drawing, name: str) -> None:
     """Takes a picture to choose from.
 
     Args:
-      drawing: of `redraw`.
+      drawing: of `uploads.redraw`.
       name: what the visitor calls it; ref_00123.png is frame 123 of the video.
 
     Raises:
@@ -254,7 +226,7 @@ class Visit:
     self._check_idle()
     if len(self.references) == MAX_REFERENCES:
       raise UserError(f'{MAX_REFERENCES} references are all that fit here')
-    name, number = shown(name), next(self._numbers)
+    name, number = uploads.shown(name), next(self._numbers)
     path = self.folder / f'reference-{number}.png'
     with video.explained('keep', name):
       path.write_bytes(drawing.png)
@@ -290,9 +262,10 @@ class Visit:
 
   def _find_shots(self, job, embed):
     def progress(count, total):
-      if count > MAX_FRAMES:
+      if count > uploads.MAX_FRAMES:
         raise UserError(
-          f'{self.video_name} has more than {MAX_FRAMES} frames: cut it in parts'
+          f'{self.video_name} has more than {uploads.MAX_FRAMES} frames: cut it '
+          'in parts'
         )
       job.advance(count, total)
 
@@ -302,8 +275,7 @@ class Visit:
       scored = plan.scores(
         self.survey, [x.choice for x in self.references.values()], embed
       )
-    if self.survey.damaged:
-      self.warnings.append(plan.damage(self.video_name, self.survey))
+    self.warnings = self._damage()
     made = self.survey.plan
     self.scored = scored
     self.plan = made._replace(
@@ -361,7 +333,10 @@ class Visit:
     try:
       with self.named({output: 'the result'}):
         work = film.Film(colorizers, self.video, self.plan, output)
-        self.warnings += [f'left out of {missing}' for missing in work.left_out]
+        self.warnings = [
+          *self._damage(),
+          *(f'left out of {missing}' for missing in work.left_out),
+        ]
         with contextlib.closing(work.run()) as steps:
           for step in steps:
             job.advance(step.done, total)
@@ -370,12 +345,18 @@ class Visit:
               due = time.monotonic() + _PREVIEW_SECONDS
               job.preview = Preview(
                 step.number,
-                *(_jpeg(_shrunk(x, _PREVIEW)) for x in (step.grey, step.rgb)),
+                *map(_preview, (step.grey, step.rgb)),
               )
     finally:
       shutil.rmtree(film.part_folder(output), ignore_errors=True)
+      # Each size of video has programs compiled, 100 MB that would stay.
+      jax.clear_caches()
     self.warnings += work.doubts()
     self.result = output
+
+  def _damage(self) -> list[str]:
+    broken = self.survey.damaged
+    return [plan.damage(self.video_name, self.survey)] if broken else []
 
   def _output(self) -> Path:
     """MP4, which browsers play, or else the next that the sound fits into."""
@@ -456,86 +437,5 @@ class Visit:
       raise UserError(text.replace(str(self.folder), '')) from error
 
 
-def shown(name: str) -> str:
-  """A file's name as text of one line."""
-  name = ''.join(x for x in name if x.isprintable()).strip()
-  return name[-_NAME:] or 'unnamed'
-
-
-def check_video(path: Path) -> None:
-  """Raises UserError unless a file is a video that may be decoded here."""
-  try:
-    av.open(
-      f'file:{path}',
-      metadata_errors='ignore',
-      options={'format_whitelist': _CONTAINERS, 'protocol_whitelist': 'file'},
-    ).close()
-  except (av.FFmpegError, OSError) as error:
-    raise UserError(
-      f'{path} is no video that is taken here, or is damaged: MP4, MOV, MKV, '
-      'WebM, AVI, MPEG and the like are'
-    ) from error
-  with video.VideoReader(path) as reader:
-    form, frames = reader.format, reader.num_frames
-  if max(form.height, form.width) > _MAX_ASPECT * min(form.height, form.width):
-    raise UserError(
-      f'{path} is {form.width}x{form.height} pixels: one side may be at most '
-      f'{_MAX_ASPECT} times the other'
-    )
-  if (frames or 0) > MAX_FRAMES:
-    raise UserError(
-      f'{path} has {frames} frames, at most {MAX_FRAMES} are taken: cut it in '
-      'parts'
-    )
-
-
-def redraw(path: Path) -> Drawing:
-  """Reads a picture, and makes one of our own of it: upright, and not too large.
-
-  Raises:
-    UserError: it is of no kind that is taken, damaged, too large, or grey.
-  """
-  try:
-    with warnings.catch_warnings():
-      # Of large images; we have our own bounds.
-      warnings.simplefilter('ignore')
-      image = Image.open(path, formats=_PICTURES)
-    with image:
-      if image.width * image.height > _MAX_PICTURE:
-        raise Image.DecompressionBombError
-      if not 32 <= min(image.size) >= max(image.size) / _MAX_ASPECT:
-        raise UserError(
-          f'{path} is {image.width}x{image.height} pixels: sides are to be 32 at '
-          f'least, and one at most {_MAX_ASPECT} times the other'
-        )
-      image.draft('RGB', (_KEPT_SIDE, _KEPT_SIDE))
-      image = ImageOps.exif_transpose(image).convert('RGB')
-      image.thumbnail((_KEPT_SIDE, _KEPT_SIDE))
-      rgb = np.asarray(image)
-  except Image.DecompressionBombError as error:
-    raise UserError(
-      f'{path} has more than {_MAX_PICTURE // 10**6} million pixels: make it '
-      'smaller'
-    ) from error
-  except (OSError, SyntaxError, ValueError) as error:
-    raise UserError(
-      f'{path} is no picture that is taken here, or is damaged: PNG, JPEG, '
-      'WebP and BMP are'
-    ) from error
-  small = _shrunk(rgb, _THUMBNAIL)
-  if is_grey(small):
-    raise UserError(f'{path} has no colour to give')
-  png = cv2.imencode('.png', rgb[..., ::-1])[1].tobytes()
-  return Drawing(png, _jpeg(small))
-
-
-def _shrunk(rgb: np.ndarray, width: int) -> np.ndarray:
-  """A picture of a width, or as it is if that is less."""
-  if rgb.shape[1] <= width:
-    return rgb
-  height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))
-  return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _jpeg(rgb: np.ndarray) -> bytes:
-  return cv2.imencode('.jpg', rgb[..., ::-1])[1].tobytes()
+def _preview(rgb: np.ndarray) -> bytes:
+  return video.encode_image('.jpg', uploads.shrunk(rgb, _PREVIEW))

@@ -4,6 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 let state = null;
+let left = false;  // The visit; nothing more is asked about it.
 let shots = [];  // As of /shots; empty until they are found.
 const GONE = 'The program does not answer; was it ended?';
 let shown = {};  // What was drawn last, by name: drawn anew only if it differs.
@@ -31,6 +32,7 @@ async function act(method, path, body) {
 }
 
 async function refresh() {
+  if (left) return;
   const found = await ask('GET', '/state');
   if (!found) return;
   if ($('error').textContent === GONE) tell('');
@@ -266,6 +268,7 @@ $('colour').onclick = () => act('POST', '/colour');
 $('stop').onclick = () => act('POST', '/stop');
 $('leave').onclick = async () => {
   if (confirm('Remove what you gave and what was made of it?')) {
+    left = true;
     await ask('POST', '/leave');
     location.reload();
   }
