@@ -321,13 +321,13 @@ def test_visits_end_when_nobody_comes_back(tmp_path, film, monkeypatch):
       await one.do('PUT', '/video?name=a', data=film)
       async with Visitor(server) as third:
         assert third.opened == (503, {'error': 'too many visitors: come later'})
-      monkeypatch.setattr(serve, '_EMPTY_SECONDS', 0.0)
+      monkeypatch.setattr(serve, '_ABSENT_SECONDS', 0.0)
       async with Visitor(
         server
       ):  # In the place of the second, who gave nothing.
         assert (await one.do('GET', '/state'))['video'] == 'a'
       monkeypatch.setattr(serve, '_KEPT_SECONDS', 0.0)
-      site._end_old()
+      site._end_old(0.0)
       assert [*tmp_path.iterdir()] == []
       status, content = await one.ask('GET', '/state')
       assert status == 410 and 'reload the page' in content['error']

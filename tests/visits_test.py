@@ -10,7 +10,7 @@ import pytest
 from documents import picture
 from visitors import COUNT, Stub, embed, encoded, write_film
 
-from vitexco_jax import sizes, uploads, video
+from vitexco_jax import sizes, uploads, video, visits
 from vitexco_jax.errors import UserError
 from vitexco_jax.visits import Desk, Job, Visit
 
@@ -251,6 +251,15 @@ def test_a_video_that_hides_its_length_ends_at_the_bound(
   visit.find_shots(desk, embed)
   visit.job.future.result(60)
   assert 'film.mp4 has more than 23 frames' in visit.job.message
+
+
+def test_a_video_of_flicker_ends_at_the_bound(visit, film, desk, monkeypatch):
+  _give_video(visit, film)
+  _give_picture(visit, picture(1), 'one.png')
+  monkeypatch.setattr(visits, 'MAX_SHOTS', 1)
+  visit.find_shots(desk, embed)
+  visit.job.future.result(60)
+  assert 'film.mp4 has more than 1 shots' in visit.job.message
 
 
 def test_damage_is_told_of_the_result_as_well(visit, film, desk):

@@ -98,14 +98,15 @@ class Survey(NamedTuple):
 def survey(
   video_path: Path,
   embed: _Embed | None = None,
-  progress: Callable[[int, int | None], None] | None = None,
+  progress: Callable[[int, int | None, int], None] | None = None,
 ) -> Survey:
   """Finds the shots of a video, a folder of frames or an image.
 
   Args:
     video_path: what to look through.
     embed: a `retrieval.Embedder`, where shots are to be compared with pictures.
-    progress: is called with the frames seen, and with how many there should be.
+    progress: is called with the frames seen, with how many there should be, and
+      with the shots found.
 
   Raises:
     UserError: it cannot be read.
@@ -129,7 +130,7 @@ def survey(
         moments = _Moments()
       moments.add(rgb)
       if progress:
-        progress(count + 1, reader.num_frames)
+        progress(count + 1, reader.num_frames, len(starts))
     end_shot()
     lost, damaged = reader.lost, reader.damaged
   form, total = reader.format, count + 1
@@ -677,7 +678,7 @@ def _survey_with_bar(video_path: Path, embed: _Embed | None = None) -> Survey:
   """As `survey`, with a progress bar, and a warning where it is broken."""
   with tqdm.tqdm(desc='shots', unit='frame') as bar:
 
-    def progress(count, total):
+    def progress(count, total, _):
       bar.total = total
       bar.update(count - bar.n)
 

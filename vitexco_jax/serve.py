@@ -48,7 +48,10 @@ _PREFIX = 'vitexco-page-'  # Of the temporary folder.
 _MAX_VISITS = 100
 _MAX_PICTURE = 64  # MB that a reference may have.
 _KEPT_SECONDS = 3600.0  # After a visitor was last seen and the work was done,
-_EMPTY_SECONDS = 300.0  # or if nothing came.
+_EMPTY_SECONDS = 300.0  # or if nothing came,
+_ABSENT_SECONDS = (
+  10.0  # or less where there is no room: pages ask every second.
+)
 _SWEEP_SECONDS = 30.0
 _NUMBER = r'{number:\d{1,9}}'  # In a path.
 _HEADERS = {
@@ -228,12 +231,12 @@ class Site:
       await asyncio.sleep(_SWEEP_SECONDS)
       self._end_old()
 
-  def _end_old(self):
+  def _end_old(self, empty_seconds=_EMPTY_SECONDS):
     now = time.monotonic()
     for token, visit in list(self._visits.items()):
       if visit.is_busy:
         visit.seen = now
-      kept = _EMPTY_SECONDS if visit.is_empty else _KEPT_SECONDS
+      kept = empty_seconds if visit.is_empty else _KEPT_SECONDS
       if now - visit.seen > kept:
         self._visits.pop(token).leave()
 
@@ -285,7 +288,7 @@ class Site:
     if request.cookies.get(self._cookie) in self._visits:
       return response
     if len(self._visits) == _MAX_VISITS:
-      self._end_old()
+      self._end_old(_ABSENT_SECONDS)
     if len(self._visits) == _MAX_VISITS:
       raise web.HTTPServiceUnavailable(reason='too many visitors: come later')
     token = secrets.token_urlsafe(32)

@@ -25,6 +25,7 @@ from vitexco_jax import film, mux, plan, uploads, video
 from vitexco_jax.errors import UserError
 
 MAX_REFERENCES = 24
+MAX_SHOTS = 5000  # Each is shown, and a long film has 3,000.
 
 _PREVIEW = 960  # Width, in pixels.
 _PREVIEW_SECONDS = 1.0
@@ -261,12 +262,15 @@ class Visit:
     self._start(desk, Job('shots', lambda job: self._find_shots(job, embed)))
 
   def _find_shots(self, job, embed):
-    def progress(count, total):
-      if count > uploads.MAX_FRAMES:
-        raise UserError(
-          f'{self.video_name} has more than {uploads.MAX_FRAMES} frames: cut it '
-          'in parts'
-        )
+    def progress(count, total, shots):
+      for found, bound, things in (
+        (count, uploads.MAX_FRAMES, 'frames'),
+        (shots, MAX_SHOTS, 'shots'),
+      ):
+        if found > bound:
+          raise UserError(
+            f'{self.video_name} has more than {bound} {things}: cut it in parts'
+          )
       job.advance(count, total)
 
     with self.named():
