@@ -522,8 +522,9 @@ class _Worker:
   def color(self, stretch: Stretch) -> Iterator[Step]:
     """Colours the blocks of a stretch that are not done."""
     blocks = list(_blocks(stretch))
-    todo = [block for block in blocks if not self._film._is_done(block)]
-    for block in blocks[: len(blocks) - len(todo)]:
+    done = list(itertools.takewhile(self._film._is_done, blocks))
+    todo = blocks[len(done) :]
+    for block in done:
       self._film._note(block, self._film._facts(block)['confidence'])
     if not todo:
       self._film._count(_steps(stretch))
@@ -534,19 +535,17 @@ class _Worker:
       kept = np.load(self._film._backward_file(stretch), mmap_mode='r')
     if stretch.before is not None or kept is None:
       self._set_references(stretch.before, stretch.others)
-      if todo[0] != blocks[0]:
-        done = blocks[len(blocks) - len(todo) - 1]
+      if done:
         self._colorizer.resume(
-          np.load(self._film._file(done, '.npy')), self._film._size
+          np.load(self._film._file(done[-1], '.npy')), self._film._size
         )
     self._film._count(todo[0].start - stretch.start)
     frames = self._source.frames(todo[0].start, stretch.stop)
-    before = blocks[: len(blocks) - len(todo)][-1:]
     for block in todo:
       yield from self._color_block(block, stretch, frames, kept)
-      for done in before:  # Only the last one's is gone on from.
-        self._film._file(done, '.npy').unlink(missing_ok=True)
-      before = [block]
+      for earlier in done[-1:]:  # Only the last one's state is gone on from.
+        self._film._file(earlier, '.npy').unlink(missing_ok=True)
+      done.append(block)
     self._film._backward_file(stretch).unlink(missing_ok=True)
 
   def _set_references(self, bound: Choice | None, others: Sequence[Choice]):
