@@ -51,7 +51,7 @@ def _parse(*arguments):
       'seed',
       2,
     ),
-    ([f'--config={CONFIG}:small'], 'model.colorizer.width', 0.25),
+    ([f'--config={CONFIG}:small'], 'model.discriminator.width', 0.25),
     ([], 'train.updates', 100_000),
   ],
 )
