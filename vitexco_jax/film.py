@@ -6,7 +6,7 @@ Beside the output OUTPUT it keeps a folder until the film is whole:
   OUTPUT.part/
     settings.json    what the result depends on; other settings are refused
     output/0000240.mkv    the coded frames of the block that begins with frame 240
-    0000240.npy      its last frame as the networks see it: the next one's start
+    0000240.npy      what the next block starts from, until that is there too
     0000240.json     its time stamps and confidences; here when all else is
 
 The same command goes on with the first block that is not there, and the result is
@@ -630,7 +630,7 @@ class _Worker:
       files.sync(segment)
       is_video = track.kind == 'video'
       facts['delay'].append(mux.delay(segment) if is_video else 0)
-    if carried:
+    if carried and block.stop < stretch.stop:
       with open(self._film._file(block, '.npy'), 'wb') as file:
         np.save(file, self._colorizer.state)
       files.sync(self._film._file(block, '.npy'))
