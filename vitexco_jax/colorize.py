@@ -334,15 +334,17 @@ class VideoColorizer:
     ]
     anchor = None
     if anchored:
-      lab = self._first_lab
-      reference = _grey(lab[0, ..., :1])
       to_anchor = [self._anchor_flow[0]]
       for grey, backward in zip(greys[1:], backward_flow, strict=True):
         to_anchor.append(
-          flow.flow_to_reference(grey, reference, backward, to_anchor[-1])
+          flow.flow_to_reference(
+            grey, self._first_grey, backward, to_anchor[-1]
+          )
         )
       self._anchor_flow = to_anchor[-1][None]
-      anchor = Anchor(lab, np.stack(to_anchor[1:])[None], self._anchor_weight)
+      anchor = Anchor(
+        self._first_lab, np.stack(to_anchor[1:])[None], self._anchor_weight
+      )
     return np.stack(backward_flow)[None], anchor
 
   def _start(self, frame_size):
@@ -368,6 +370,7 @@ class VideoColorizer:
           f'the first frame is {frame_size}, not the size of the reference'
         )
       self._first_lab = _lab(self._size, self._scale, self._first_frame)
+      self._first_grey = _grey(self._first_lab[0, ..., :1])
 
   def _carry_on_from(self, previous_lab, anchor_flow):
     self._previous_lab = previous_lab
