@@ -99,7 +99,7 @@ def chained_flow(
 def _carry(ab: np.ndarray, greys: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
   """Yields the ab of each grey frame but the first, which has `ab`."""
   for before, after in itertools.pairwise(greys):
-    step = flow.backward_flow(after, before)
+    step = flow.estimate_flow(after.repeat(3, -1), before.repeat(3, -1), 'dis')
     ab = np.asarray(_warp(ab[None], step[None])[0])
     yield ab
 

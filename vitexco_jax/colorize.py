@@ -55,6 +55,7 @@ from vitexco_jax.models.vitexco import (
   competing,
 )
 from vitexco_jax.plan import FIRST_FRAME
+from vitexco_jax.structs import Reference
 
 _BLOCK = 8  # Frames at a time ...
 _BLOCK_PIXELS = 2**22  # ... unless they are large.
@@ -141,8 +142,11 @@ class VideoColorizer:
     self._encode_reference = jax.jit(
       functools.partial(_encode_reference, generator), static_argnums=0
     )
-    self._predict_frames = jax.jit(
-      functools.partial(_predict_frames, generator), static_argnums=(0, 1)
+    self._guide_frames = jax.jit(
+      functools.partial(_guide_frames, generator), static_argnums=0
+    )
+    self._colorize_frames = jax.jit(
+      functools.partial(_colorize_frames, generator), static_argnums=0
     )
     self._blends = generator.blends
     self._variables = jax.device_put({'params': params})
@@ -308,12 +312,17 @@ class VideoColorizer:
         )
     rgb = np.stack(block)
     luminance = _shrink(self._size, self._scale, rgb)
-    backward_flow, anchor = self._motion(luminance)
-    ab, confidence, self._previous_lab = self._predict_frames(
+    reference = self._reference
+    if self._anchored:
+      reference = _with_places(reference)
+    guidance, matched = self._guide_frames(
+      self._scale, self._variables, reference, luminance
+    )
+    backward_flow, anchor = self._motion(luminance, matched)
+    ab, confidence, self._previous_lab = self._colorize_frames(
       self._size,
-      self._scale,
       self._variables,
-      self._reference,
+      guidance,
       self._previous_lab,
       luminance,
       backward_flow if self._blends else None,
@@ -321,10 +330,16 @@ class VideoColorizer:
     )
     return Prediction(rgb, ab, confidence)
 
-  def _motion(self, luminance):
-    """From frames of [t, h, w, 1] to those before, and the anchor if any."""
-    anchored = self._first_frame is not None and self._anchor_weight > 0
-    if not (self._blends or anchored):
+  @property
+  def _anchored(self):
+    return self._first_frame is not None and self._anchor_weight > 0
+
+  def _motion(self, luminance, matched):
+    """From frames of [t, h, w, 1] to those before, and the anchor if any.
+
+    `matched` is the way to the first frame by the matching, if there is one.
+    """
+    if not (self._blends or self._anchored):
       return None, None
     greys = [self._previous_grey, *_grey(luminance)]
     self._previous_grey = greys[-1]
@@ -333,12 +348,13 @@ class VideoColorizer:
       for previous, grey in itertools.pairwise(greys)
     ]
     anchor = None
-    if anchored:
+    if self._anchored:
       to_anchor = [self._anchor_flow[0]]
-      for grey, backward in zip(greys[1:], backward_flow, strict=True):
+      ways = zip(greys[1:], backward_flow, np.asarray(matched), strict=True)
+      for grey, backward, way in ways:
         to_anchor.append(
           flow.flow_to_reference(
-            grey, self._first_grey, backward, to_anchor[-1]
+            grey, self._first_grey, backward, to_anchor[-1], way
           )
         )
       self._anchor_flow = to_anchor[-1][None]
@@ -587,20 +603,26 @@ def _shrink(size, scale, rgb):
   return jax.lax.map(shrink, rgb)
 
 
-def _predict_frames(
-  generator: Generator,
-  size,
-  scale,
-  variables,
-  reference,
-  previous_lab,
-  luminance,
-  backward_flow,
-  anchor,
-):
-  """Colours frames of [t, h, w, 1] luminance; carries `previous_lab`.
+def _with_places(reference: Reference) -> Reference:
+  """Puts (x, y, 1) behind the ab of the first reference, 0 behind others'.
 
-  They are matched at a `scale`-th of their size.
+  x and y are counted in positions; matching carries them to the frame as it does
+  the colours.
+  """
+  _, h, w, _ = reference.lab.shape
+  y, x = jnp.mgrid[: h // STRIDE, : w // STRIDE]
+  places = jnp.stack([x, y, jnp.ones_like(x)], -1).reshape(1, -1, 3)
+  others = reference.keys.shape[1] - places.shape[1]
+  places = jnp.pad(places, ((0, 0), (0, others), (0, 0)))
+  ab = jnp.concatenate([reference.ab, places], -1)
+  return reference._replace(ab=ab)
+
+
+def _guide_frames(generator: Generator, scale, variables, reference, luminance):
+  """Matches frames of [t, h, w, 1] luminance at a `scale`-th of their size.
+
+  Returns their guidance and, if the reference is `_with_places`, the way to these,
+  [t, h, w, 2] in pixels.
   """
   guidance = generator.apply(
     variables,
@@ -608,10 +630,38 @@ def _predict_frames(
     reference,
     method='guide',
   )
+  matched = None
+  if reference.ab.shape[-1] > 2:
+    warped_ab, places = jnp.split(guidance.warped_ab, [2], -1)
+    guidance = guidance._replace(warped_ab=warped_ab)
+    matched = _way(layers.average_pool(places[0], STRIDE), luminance.shape[1:3])
   if scale > 1:
     guidance = jax.tree.map(
       functools.partial(_finer, luminance.shape[1:3]), guidance
     )
+  return guidance, matched
+
+
+def _way(places, size):
+  """From each pixel of a frame to its place: [t, n, m, 3] to [t, *size, 2]."""
+  t, n, m, _ = places.shape
+  y, x = jnp.mgrid[:n, :m]
+  there = places[..., :2] / jnp.maximum(places[..., 2:], 1e-6)
+  way = (there - jnp.stack([x, y], -1)) * (size[0] // n)
+  return jax.image.resize(way, (t, *size, 2), 'bilinear')
+
+
+def _colorize_frames(
+  generator: Generator,
+  size,
+  variables,
+  guidance,
+  previous_lab,
+  luminance,
+  backward_flow,
+  anchor,
+):
+  """Colours frames of [t, h, w, 1] luminance; carries `previous_lab`."""
   ab, last_lab = colorize_clip(
     functools.partial(generator.apply, variables, method='colorize_frame'),
     luminance[None],

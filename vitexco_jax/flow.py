@@ -17,6 +17,8 @@ import numpy as np
 
 METHODS = ('deepflow', 'dis')
 
+_AROUND = 15  # Pixels to a side of what tells which of two ways is better.
+
 
 def estimate_flow(
   from_rgb: np.ndarray, to_rgb: np.ndarray, method: str = 'deepflow'
@@ -42,7 +44,7 @@ def estimate_flow(
 
 
 def backward_flow(grey: np.ndarray, previous: np.ndarray) -> np.ndarray:
-  """Estimates where each place of a frame was in the frame before, by DIS.
+  """Estimates where each place of a frame was in the frame before, by fine DIS.
 
   Args:
     grey: [h, w, 1] uint8, the frame's L times 2.55.
@@ -51,7 +53,8 @@ def backward_flow(grey: np.ndarray, previous: np.ndarray) -> np.ndarray:
   Returns:
     [h, w, 2] float32, (dx, dy) in pixels, on the frame's own grid.
   """
-  return estimate_flow(grey.repeat(3, -1), previous.repeat(3, -1), 'dis')
+  grey, previous = map(np.ascontiguousarray, (grey, previous))
+  return _fine_dis().calc(grey, previous, None)
 
 
 def flow_to_reference(
@@ -59,28 +62,46 @@ def flow_to_reference(
   reference: np.ndarray,
   backward: np.ndarray,
   before: np.ndarray,
+  matched: np.ndarray,
 ) -> np.ndarray:
-  """Follows the flow to an earlier frame one frame further, by DIS.
+  """Follows the flow to an earlier frame one frame further, by fine DIS.
 
-  The way by the frame before is where DIS starts from, so that it finds places
-  that moved far; and as it compares with the reference itself, errors of that way
-  do not add up from frame to frame.
+  DIS starts from the way by the frame before, so that it finds places that moved
+  far, or from the matching where lightness agrees better there, so that it finds
+  again what it had lost. As it compares with the reference itself, errors of
+  these ways do not add up from frame to frame.
 
   Args:
     grey: [h, w, 1] uint8, the frame's L times 2.55.
     reference: [h, w, 1] uint8, that of the reference.
     backward: [h, w, 2], from the frame to the one before.
     before: [h, w, 2], from that one to the reference.
+    matched: [h, w, 2], from the frame to where the networks match the reference.
 
   Returns:
     [h, w, 2] float32, from the frame to the reference.
   """
-  start = backward + _sampled(before, backward)
-  return _dis().calc(grey, reference, start.astype(np.float32))
+  chained = backward + _sampled(before, backward)
+
+  def error(way):
+    difference = cv2.absdiff(grey[..., 0], _sampled(reference, way))
+    return cv2.blur(np.float32(difference), (_AROUND, _AROUND))
+
+  better = (error(matched) < error(chained))[..., None]
+  start = np.where(better, matched, chained).astype(np.float32)
+  return _fine_dis().calc(grey, reference, start)
 
 
 def _dis() -> cv2.DISOpticalFlow:
   return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+
+def _fine_dis() -> cv2.DISOpticalFlow:
+  """DIS down to single pixels, smoothed half as much: slower, nearer."""
+  estimator = _dis()
+  estimator.setFinestScale(0)
+  estimator.setVariationalRefinementAlpha(10.0)
+  return estimator
 
 
 def _sampled(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
