@@ -35,9 +35,12 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.data.quality.max_blur = 0.66
   config.data.flow = 'deepflow'  # Or 'dis', 25 times faster.
   # Samples with a retrieved reference (DEVC). The rest take a frame of the same
-  # video, this share of them the clip's own first, as users have most often.
+  # video: these shares of them the clip's own first, as users have most often; the
+  # last, smoothly warped; one at most five frames away. What is left: any.
   config.data.retrieved_share = 0.7
   config.data.first_frame_share = 0.3
+  config.data.warped_share = 0.0
+  config.data.nearby_share = 0.0
   config.data.threads = 4  # Reading and decoding in this process ...
   config.data.workers = 0  # ... or in this many others.
 
@@ -180,6 +183,8 @@ def _small(config):
   config.data.size = (112, 192)
   config.data.frame_step = 1
   config.data.flow = 'dis'
+  config.data.warped_share = 0.1
+  config.data.nearby_share = 0.2
   config.retrieval.network = 'efficientnet_lite0'  # Its ViT knows no classes.
   # No pretrained ViT can be had without a hub, and a CPU cannot train one: hybrid
   # with a small pretrained network matches better before any training than the

@@ -36,6 +36,7 @@ def config(folder):
   config = get_config('tiny')
   config.data.records = str(folder)
   config.train.clip_length = _CLIP
+  config.data.warped_share = 0.0  # So that a reference can be looked up.
   return config
 
 
@@ -265,11 +266,45 @@ def test_retrieved_references_are_used_by_their_share(
 @pytest.mark.parametrize('share', [0.0, 1.0])
 def test_the_clips_first_frame_is_the_reference_by_its_share(config, share):
   config.data.retrieved_share = 0.0
-  config.data.first_frame_share = share
+  config.data.first_frame_share, config.data.nearby_share = share, 0.0
   samples = _samples(data.make_iterator(config, 2), 24)
   firsts = [sample.first_frame for sample in samples]
   # Any frame of a run may be the first one by chance.
   assert all(firsts) if share else not all(firsts)
+
+
+def test_nearby_references_are_near(config, runs):
+  config.data.retrieved_share = config.data.first_frame_share = 0.0
+  config.data.warped_share, config.data.nearby_share = 0.0, 1.0
+  away = []
+  for sample in _samples(data.make_iterator(config, 2), 24):
+    run, first, _ = _locate(sample.rgb[0], runs)
+    of_run, frame, _ = _locate(sample.reference, runs)
+    assert of_run == run
+    away.append(frame - first)
+  assert min(away) >= -5 and max(away) <= 6 and len(set(away)) > 2
+
+
+def test_warped_references_are_the_clips_last_frame_moved(config, runs):
+  config.data.retrieved_share = config.data.first_frame_share = 0.0
+  config.data.warped_share, config.data.nearby_share = 1.0, 0.0
+  moved = 0
+  for sample in _samples(data.make_iterator(config, 2), 12):
+    assert sample.same_video and not sample.first_frame
+    last = np.float32(sample.rgb[-1])
+    moved += np.abs(sample.reference - last).max() > 1
+    # A picture that moved a little keeps its mean colour, another has its own.
+    np.testing.assert_allclose(
+      sample.reference.mean((0, 1)), last.mean((0, 1)), atol=12
+    )
+  assert moved > 6
+
+
+@pytest.mark.parametrize('share', [-0.1, 0.9])
+def test_shares_of_references_must_fit(config, share):
+  config.data.first_frame_share, config.data.nearby_share = 0.2, share
+  with pytest.raises(UserError, match='nearby_share'):
+    data.make_iterator(config, 2)
 
 
 def test_without_records_names_the_command(config, tmp_path):

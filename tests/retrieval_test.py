@@ -1,5 +1,6 @@
 """Embeddings against the networks in plain numpy; searches against sorting."""
 
+import functools
 import json
 
 import cv2
@@ -84,6 +85,24 @@ def test_the_class_token_of_the_vit_in_grey(tmp_path):
   found = retrieval.make_embedder(config)(rgb)
   assert found.dtype == np.float32
   np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_hybrid_is_seen_through_its_stem(tmp_path):
+  config = _config(model__stem='efficientnet_lite0', retrieval__grey=False)
+  config.use.size = (32, 48)
+  generator = checkpoint.make_generator(config)
+  params = jax.jit(generator.init)(jax.random.key(3), np.zeros((1, 32, 48, 3)))
+  checkpoint.export(tmp_path / 'hybrid', params['params'], config)
+  config.train.init = str(tmp_path / 'hybrid')
+  rgb = _pictures(2)
+  crops = np.stack([retrieval.crop(picture) for picture in rgb]) / 255
+  halved = jax.tree.map(np.asarray, checkpoint.load_params(config.train.init))
+  seen = jax.jit(functools.partial(generator.apply, method='see'))
+  expected = seen({'params': halved}, crops).embedding
+  expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+  embed = retrieval.make_embedder(config)
+  np.testing.assert_allclose(embed(rgb), expected, atol=1e-4)
+  assert embed.settings['stem'] == 'efficientnet_lite0'
 
 
 def test_the_pooled_features_of_efficientnet_in_colour():

@@ -24,10 +24,11 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import augment, flow, records, structs
+from vitexco_jax import augment, flow, records, stills, structs
 from vitexco_jax.errors import UserError, program
 
 ATTEMPTS = 100  # Samples drawn in place of one.
+_NEARBY = 5  # Frames away, at most, that a nearby reference is.
 
 
 class Drawn(NamedTuple):
@@ -144,7 +145,11 @@ def make_iterator(
     ends=np.cumsum(starts),
     length=config.train.clip_length,
     retrieved_share=config.data.retrieved_share,
-    first_frame_share=config.data.first_frame_share,
+    same_video_shares=(
+      config.data.first_frame_share,
+      config.data.warped_share,
+      config.data.nearby_share,
+    ),
     flip=config.augment.flip,
     crop=config.augment.crop,
     backward=config.model.colorizer.residual == 'blend',
@@ -160,11 +165,20 @@ def make_iterator(
 
 
 def check(config: ml_collections.ConfigDict):
-  """Raises UserError if the seed or a number of threads is below 0."""
+  """Raises UserError if the seed, a number of threads or a share is unfit."""
   for name in ('seed', 'data.threads', 'data.workers'):
     value = operator.attrgetter(name)(config)
     if value < 0:
       raise UserError(f'config.{name}={value} must be at least 0')
+  shares = [
+    config.data[f'{name}_share'] for name in ('first_frame', 'warped', 'nearby')
+  ]
+  if min(shares) < 0 or sum(shares) > 1:
+    raise UserError(
+      'config.data.first_frame_share, warped_share and nearby_share are '
+      f'{", ".join(map(str, shares))}: they must be at least 0, and together at '
+      'most 1'
+    )
 
 
 def _draw(
@@ -201,7 +215,7 @@ def _draw_clip(
   rng: np.random.Generator,
   length: int,
   retrieved_share: float,
-  first_frame_share: float,
+  same_video_shares: tuple[float, float, float],
   flip: float,
   crop: float,
   backward: bool,
@@ -213,16 +227,25 @@ def _draw_clip(
   same_video = not retrieved or rng.random() >= retrieved_share
   first_frame = False
   if not same_video:
-    reference = source.read_reference(retrieved[rng.integers(len(retrieved))])
+    chosen = retrieved[rng.integers(len(retrieved))]
+    reference = source.read_reference(chosen).rgb()
   else:
-    as_first = rng.random() < first_frame_share
-    frame = start if as_first else int(rng.integers(run.frames))
-    reference = source.read(run.first + frame)
-    first_frame = frame == start
+    draw = np.searchsorted(np.cumsum(same_video_shares), rng.random(), 'right')
+    low, high = {
+      0: (start, start + 1),  # The first frame of the clip,
+      1: (start + length - 1, start + length),  # the last, to be warped,
+      2: (max(0, start - _NEARBY), start + length + _NEARBY),  # one nearby,
+      3: (0, run.frames),  # any.
+    }[int(draw)]
+    frame = int(rng.integers(low, min(high, run.frames)))
+    reference = source.read(run.first + frame).rgb()
+    if draw == 1:
+      reference = stills.warp_smoothly(reference, rng)
+    first_frame = frame == start and draw != 1
   forward, visible = zip(*[x.motion() for x in frames[:-1]], strict=True)
   clip = structs.Clips(
     rgb=np.stack([frame.rgb() for frame in frames]),
-    reference=reference.rgb(),
+    reference=reference,
     flow=np.stack(forward),
     visible=np.stack(visible),
     same_video=np.bool_(same_video),

@@ -139,6 +139,8 @@ def make_embedder(config: ml_collections.ConfigDict) -> Embedder:
 
 def _vit(config: ml_collections.ConfigDict) -> _Network:
   """The class token at the end."""
+  if config.model.stem and not config.train.vit_weights:
+    return _hybrid_vit(config)
   settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
   model = vit.VisionTransformer(**settings, taps=())
   image = jnp.zeros((1, _SIZE, _SIZE, 3))
@@ -153,18 +155,53 @@ def _vit(config: ml_collections.ConfigDict) -> _Network:
     source = f'config.train.init={config.train.init}'
     checkpoint.check_params(params, expected, source)
   else:
-    print(
-      'Retrieval will be poor: the ViT is untrained. Give it weights by '
-      '--config.train.vit_weights=FILE, or take another network by '
-      '--config.retrieval.network=efficientnet_lite0'
-    )
-    params = jax.jit(init)()['params']
+    params = _untrained(init)
 
   def features(params, rgb):
     return model.apply({'params': params}, vit.normalize(rgb)).embedding
 
   width = vit.VARIANTS[settings['variant']].width
   return _Network(features, params, width, {'network': 'vit', **settings})
+
+
+def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
+  """The class token of a ViT that looks through a stem."""
+  generator = checkpoint.make_generator(config)
+  see = functools.partial(generator.apply, levels=(), method='see')
+  init = functools.partial(
+    generator.init,
+    jax.random.key(config.seed),
+    jnp.zeros((1, _SIZE, _SIZE, 3)),
+    levels=(),
+    method='see',
+  )
+  if config.train.init:
+    expected = jax.eval_shape(init)['params']
+    found = checkpoint.load_params(config.train.init)
+    params = {name: found[name] for name in expected if name in found}
+    source = f'config.train.init={config.train.init}'
+    checkpoint.check_params(params, expected, source)
+  else:
+    params = dict(_untrained(init))
+    pretrained = efficientnet.load_efficientnet_lite0()
+    params['stem'] = {name: pretrained[name] for name in params['stem']}
+
+  def features(params, rgb):
+    return see({'params': params}, rgb).embedding
+
+  settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
+  settings |= {'network': 'vit', 'stem': config.model.stem}
+  width = vit.VARIANTS[settings['variant']].width
+  return _Network(features, params, width, settings)
+
+
+def _untrained(init: Callable[[], Any]) -> Mapping[str, Any]:
+  print(
+    'Retrieval will be poor: the ViT is untrained. Give it weights by '
+    '--config.train.vit_weights=FILE, or take another network by '
+    '--config.retrieval.network=efficientnet_lite0'
+  )
+  return jax.jit(init)()['params']
 
 
 def _efficientnet_lite0(config: ml_collections.ConfigDict) -> _Network:
@@ -205,6 +242,7 @@ _VALUES = {
   'network': 'config.retrieval.network',
   'grey': 'config.retrieval.grey',
   'variant': 'config.model.vit.variant',
+  'stem': 'config.model.stem',
   'gelu': 'config.model.vit.gelu',
 }
 

@@ -67,6 +67,23 @@ def make_pair(
   return Pair(np.stack([earlier, later]), motion, visible)
 
 
+def warp_smoothly(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Warps a picture, [h, w, 3] uint8, by a flow such as pairs have.
+
+  What lies outside is mirrored in.
+  """
+  h, w = rgb.shape[:2]
+  motion = draw_flow((h, w), rng, rng.uniform(0, _LARGEST_ALPHA))
+  y, x = np.mgrid[:h, :w].astype(np.float32)
+  return cv2.remap(
+    rgb,
+    x + motion[..., 0],
+    y + motion[..., 1],
+    cv2.INTER_CUBIC,
+    borderMode=cv2.BORDER_REFLECT_101,
+  )
+
+
 def draw_flow(
   size: tuple[int, int], rng: np.random.Generator, alpha: float
 ) -> np.ndarray:
