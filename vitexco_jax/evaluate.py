@@ -22,6 +22,7 @@ import collections
 import concurrent.futures
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -172,6 +173,9 @@ def _check_known(flag, names, known):
 def network(colorizer: Any, checkpoint: str | Path) -> Subject:
   """The network as what is evaluated.
 
+  From a frame of the clip colours go both ways in time, as in `film`; those before
+  it are held meanwhile.
+
   Args:
     colorizer: `colorize.VideoColorizer`, or what has its `config`,
       `set_reference` and `colorize`.
@@ -179,11 +183,18 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
   """
 
   def colour(clip, references):
-    colorizer.set_reference(
+    start = references[0].index
+    begin = functools.partial(
+      colorizer.set_reference,
       *(given.rgb for given in references),
-      first_frame=references[0].index == 0,
+      first_frame=start is not None,
     )
-    return colorizer.colorize(clip.read())
+    if start:
+      begin()
+      back = list(colorizer.colorize(clip.frames(*range(start, -1, -1))))
+      yield from back[:0:-1]
+    begin()
+    yield from colorizer.colorize(itertools.islice(clip.read(), start, None))
 
   config = colorizer.config
   stated = {
