@@ -211,7 +211,9 @@ def test_matching_knows_the_way_to_the_first_reference():
   assert way.shape == (1, 64, 96, 2)
   # Positions are 8 pixels apart here.
   seen = way[0, 32:56, 8:72].reshape(-1, 2)
-  np.testing.assert_allclose(seen, np.tile([16, -24], (len(seen), 1)), atol=0.01)
+  np.testing.assert_allclose(
+    seen, np.tile([16, -24], (len(seen), 1)), atol=0.01
+  )
   assert np.isfinite(way).all()
 
 

@@ -10,6 +10,7 @@ import sys
 
 import flax
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -59,12 +60,17 @@ def test_programs_equal_the_networks(
 
   @jax.jit
   def colorize_block(luminance, references, previous_lab, backward_flow):
+    seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
+    guidance, steady = apply(
+      seen, competing(references), backward_flow, method='guide_along'
+    )
     return colorize_clip(
       functools.partial(apply, method='colorize_frame'),
       luminance,
-      apply(luminance, competing(references), method='guide'),
+      guidance,
       previous_lab,
       backward_flow=backward_flow,
+      steady=steady,
     )
 
   pictures = [_random(b, *reference_size, 3, seed=i) for i in range(count)]

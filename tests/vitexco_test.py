@@ -20,6 +20,7 @@ from vitexco_jax.models.vitexco import (
   Generator,
   colorize_clip,
   competing,
+  steadiness,
 )
 from vitexco_jax.structs import Guidance
 
@@ -236,6 +237,49 @@ def test_the_frame_before_is_brought_along_the_flow():
   np.testing.assert_allclose(
     ab[..., 2:, 1], before[..., :-2, 0], rtol=0, atol=1e-4
   )
+
+
+def test_steady_is_what_the_frame_before_shows_as_well_as_the_reference():
+  rng = np.random.default_rng(0)
+  scene = rng.normal(size=(4, 10, 16)).astype(np.float32)
+  scene /= np.linalg.norm(scene, axis=-1, keepdims=True)
+  before, frame = scene[:, :8], scene[:, 2:].copy()  # Moved by two positions.
+  frame[0] *= -1  # Nothing of this was there.
+  motion = np.full((1, 1, 32, 64, 2), (16, 0), np.float32)  # 8 to a position.
+  queries = jnp.asarray(np.stack([before, frame])[None])
+  sure, unsure = (
+    steadiness(queries, motion, jnp.full((1, 1, 16, 32, 1), confidence), 8)
+    for confidence in (1.0, -1.0)
+  )
+  assert sure.shape == (1, 1, 32, 64, 1)
+  np.testing.assert_allclose(sure[0, 0, 12:, :40], 1, atol=1e-3)
+  assert (sure[0, 0, :4, :40] < 1e-6).all()
+  np.testing.assert_allclose(unsure[..., :40, :], 1, atol=1e-3)
+
+
+def test_matched_colours_stand_in_where_the_frame_before_is_not_steady():
+  luminance = _luminance(b=1)
+  guidance = Guidance(
+    jnp.full((1, _T, _H, _W, 2), 40.0), jnp.zeros((1, _T, _H, _W, 1))
+  )
+  steady = np.ones((1, _T, _H, _W, 1), np.float32)
+  steady[..., 0, :], steady[..., 1, :] = 0.0, 0.25
+
+  def what_was(luminance, guidance, previous_lab):
+    np.testing.assert_equal(previous_lab.shape, (1, _H, _W, 3))
+    return previous_lab[..., 1:] + previous_lab[..., :1]
+
+  first = np.full((1, _H, _W, 3), (0.0, 8.0, -8.0), np.float32)
+  ab, _ = colorize_clip(
+    what_was, luminance * 0, guidance, jnp.asarray(first), steady=steady
+  )
+  for column, a, b in ((0, 40, 40), (1, 32, 28), (2, 8, -8)):
+    np.testing.assert_allclose(ab[0, 0, :, column], [[a, b]] * _H, atol=1e-4)
+  # Zeros stand for no frame before, and stay.
+  ab, _ = colorize_clip(
+    what_was, luminance * 0, guidance, jnp.zeros_like(first), steady=steady
+  )
+  assert not ab[0, 0].any()
 
 
 def test_an_anchor_gives_its_colours_where_it_looks_alike():

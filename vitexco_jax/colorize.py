@@ -315,10 +315,11 @@ class VideoColorizer:
     reference = self._reference
     if self._anchored:
       reference = _with_places(reference)
-    guidance, matched = self._guide_frames(
-      self._scale, self._variables, reference, luminance
+    backward_flow = self._backward_flow(luminance)
+    seen = jnp.concatenate([self._previous_lab[..., :1], luminance])
+    guidance, steady, matched = self._guide_frames(
+      self._scale, self._variables, reference, seen, backward_flow
     )
-    backward_flow, anchor = self._motion(luminance, matched)
     ab, confidence, self._previous_lab = self._colorize_frames(
       self._size,
       self._variables,
@@ -326,7 +327,8 @@ class VideoColorizer:
       self._previous_lab,
       luminance,
       backward_flow if self._blends else None,
-      anchor,
+      steady if self._blends else None,
+      self._anchor(luminance, backward_flow, matched),
     )
     return Prediction(rgb, ab, confidence)
 
@@ -334,34 +336,32 @@ class VideoColorizer:
   def _anchored(self):
     return self._first_frame is not None and self._anchor_weight > 0
 
-  def _motion(self, luminance, matched):
-    """From frames of [t, h, w, 1] to those before, and the anchor if any.
-
-    `matched` is the way to the first frame by the matching, if there is one.
-    """
+  def _backward_flow(self, luminance):
+    """From frames of [t, h, w, 1] to those before, if anybody looks at it."""
     if not (self._blends or self._anchored):
-      return None, None
-    greys = [self._previous_grey, *_grey(luminance)]
-    self._previous_grey = greys[-1]
-    backward_flow = [
-      flow.backward_flow(grey, previous)
-      for previous, grey in itertools.pairwise(greys)
-    ]
-    anchor = None
-    if self._anchored:
-      to_anchor = [self._anchor_flow[0]]
-      ways = zip(greys[1:], backward_flow, np.asarray(matched), strict=True)
-      for grey, backward, way in ways:
-        to_anchor.append(
-          flow.flow_to_reference(
-            grey, self._first_grey, backward, to_anchor[-1], way
-          )
-        )
-      self._anchor_flow = to_anchor[-1][None]
-      anchor = Anchor(
-        self._first_lab, np.stack(to_anchor[1:])[None], self._anchor_weight
-      )
-    return np.stack(backward_flow)[None], anchor
+      return None
+    greys = [_grey(self._previous_lab[0, ..., :1]), *_grey(luminance)]
+    pairs = itertools.pairwise(greys)
+    steps = [flow.backward_flow(grey, before) for before, grey in pairs]
+    return np.stack(steps)[None]
+
+  def _anchor(self, luminance, backward_flow, matched):
+    """The first frame and the way to it, if it is one's anchor.
+
+    `matched` is the way by the matching, [t, h, w, 2].
+    """
+    if not self._anchored:
+      return None
+    way = self._anchor_flow[0]
+    ways = []
+    for grey, *steps in zip(
+      _grey(luminance), backward_flow[0], np.asarray(matched), strict=True
+    ):
+      back, match = steps
+      way = flow.flow_to_reference(grey, self._first_grey, back, way, match)
+      ways.append(way)
+    self._anchor_flow = way[None]
+    return Anchor(self._first_lab, np.stack(ways)[None], self._anchor_weight)
 
   def _start(self, frame_size):
     """Learns the frames' size, and so that of the frame before the first."""
@@ -391,7 +391,6 @@ class VideoColorizer:
   def _carry_on_from(self, previous_lab, anchor_flow):
     self._previous_lab = previous_lab
     self._anchor_flow = anchor_flow
-    self._previous_grey = _grey(previous_lab[0, ..., :1])
 
   def _working_size(self, rgb):
     return sizes.within(rgb.shape[:2], self.config.use.size)
@@ -618,28 +617,35 @@ def _with_places(reference: Reference) -> Reference:
   return reference._replace(ab=ab)
 
 
-def _guide_frames(generator: Generator, scale, variables, reference, luminance):
-  """Matches frames of [t, h, w, 1] luminance at a `scale`-th of their size.
+def _guide_frames(
+  generator: Generator, scale, variables, reference, luminance, backward_flow
+):
+  """Matches frames of [1 + t, h, w, 1] luminance, all but the first.
 
-  Returns their guidance and, if the reference is `_with_places`, the way to these,
-  [t, h, w, 2] in pixels.
+  It is done at a `scale`-th of their size.
+
+  Returns:
+    Their guidance; if there is a flow back, [1, t, h, w, 2], where the frame before
+    shows the same; and if the reference is `_with_places`, the way to these,
+    [t, h, w, 2] in pixels.
   """
-  guidance = generator.apply(
-    variables,
-    layers.average_pool(luminance, scale)[None],
-    reference,
-    method='guide',
-  )
-  matched = None
+  apply = functools.partial(generator.apply, variables)
+  size = luminance.shape[1:3]
+  small = layers.average_pool(luminance, scale)[None]
+  steady = matched = None
+  if backward_flow is None:
+    guidance = apply(small[:, 1:], reference, method='guide')
+  else:
+    guidance, steady = apply(
+      small, reference, backward_flow, scale, method='guide_along'
+    )
   if reference.ab.shape[-1] > 2:
     warped_ab, places = jnp.split(guidance.warped_ab, [2], -1)
     guidance = guidance._replace(warped_ab=warped_ab)
-    matched = _way(layers.average_pool(places[0], STRIDE), luminance.shape[1:3])
+    matched = _way(layers.average_pool(places[0], STRIDE), size)
   if scale > 1:
-    guidance = jax.tree.map(
-      functools.partial(_finer, luminance.shape[1:3]), guidance
-    )
-  return guidance, matched
+    guidance = jax.tree.map(functools.partial(_finer, size), guidance)
+  return guidance, steady, matched
 
 
 def _way(places, size):
@@ -659,6 +665,7 @@ def _colorize_frames(
   previous_lab,
   luminance,
   backward_flow,
+  steady,
   anchor,
 ):
   """Colours frames of [t, h, w, 1] luminance; carries `previous_lab`."""
@@ -668,6 +675,7 @@ def _colorize_frames(
     guidance,
     previous_lab,
     backward_flow=backward_flow,
+    steady=steady,
     anchor=anchor,
   )
   ab, confidence = (

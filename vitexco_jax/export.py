@@ -130,10 +130,21 @@ def make_programs(
   def colorize(params, luminance, keys, ab, previous_lab, backward_flow=None):
     apply = functools.partial(generator.apply, variables(params))
     reference = Reference(None, keys, ab)
-    guidance = apply(luminance, reference, method='guide')
-    step = functools.partial(apply, method='colorize_frame')
+    steady = None
+    if backward_flow is None:
+      guidance = apply(luminance, reference, method='guide')
+    else:
+      seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
+      guidance, steady = apply(
+        seen, reference, backward_flow, method='guide_along'
+      )
     ab, last_lab = colorize_clip(
-      step, luminance, guidance, previous_lab, backward_flow=backward_flow
+      functools.partial(apply, method='colorize_frame'),
+      luminance,
+      guidance,
+      previous_lab,
+      backward_flow=backward_flow,
+      steady=steady,
     )
     return {'ab': ab, 'last_lab': last_lab}
 

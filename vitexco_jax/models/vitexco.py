@@ -130,19 +130,57 @@ class Generator(nn.Module):
     """Matches frames to their reference, all at once.
 
     Args:
-      luminance: [b, t, h, w, 1], L - 50, of t frames that share a reference.
-      reference: of batch b.
-      train: whether dropout is on.
+      luminance: [b, t, h, w, 1], L - 50; h and w multiples of 16.
+      reference: of each clip.
+      train: whether dropout (rng `dropout`) is on.
 
     Returns:
-      `warped_ab` [b, t, h, w, 2] and `confidence` [b, t, h, w, 1].
+      Guidance with fields [b, t, h, w, c]. `warped_ab` has as many channels as
+      the reference's `ab`.
     """
+    return self.match(self.encode_frames(luminance, train), reference)
+
+  def guide_along(
+    self,
+    luminance: jax.Array,
+    reference: Reference,
+    backward_flow: jax.Array,
+    scale: int = 1,
+  ) -> tuple[Guidance, jax.Array]:
+    """As `guide`, and says where the frame before shows the same.
+
+    Args:
+      luminance: [b, 1 + t, h, w, 1] of the frames and of the one before them.
+      reference: of each clip.
+      backward_flow: [b, t, scale*h, scale*w, 2] from each frame to the one before.
+      scale: of the flow's grid.
+
+    Returns:
+      Guidance of the t frames, and `steadiness` on the flow's grid.
+    """
+    queries = self.encode_frames(luminance)
+    guidance = self.match(queries[:, 1:], reference)
+    steady = steadiness(
+      queries, backward_flow, guidance.confidence, matching.STRIDE * scale
+    )
+    return guidance, steady
+
+  def encode_frames(
+    self, luminance: jax.Array, train: bool = False
+  ) -> jax.Array:
+    """Queries of frames, [b, t, h/4, w/4, d]; arguments as of `guide`."""
     b, t, h, w, _ = luminance.shape
     grey = jnp.broadcast_to((luminance + 50.0) / 100.0, (b, t, h, w, 3))
     seen = self.see(grey.reshape(b * t, h, w, 3), self.levels, train)
     queries = self.correspondence_net.queries(seen.features, seen.maps)
+    s = matching.STRIDE
+    return queries.reshape(b, t, h // s, w // s, -1)
+
+  def match(self, queries: jax.Array, reference: Reference) -> Guidance:
+    """What `guide` gives, of frames that are encoded."""
+    b, t, n, m, d = queries.shape
     warped_ab, confidence = matching.match(
-      queries.reshape(b, -1, queries.shape[-1]),
+      queries.reshape(b, -1, d),
       reference.keys,
       reference.ab,
       self.temperature,
@@ -151,8 +189,8 @@ class Generator(nn.Module):
     s = matching.STRIDE
 
     def picture(x):
-      x = x.reshape(b * t, h // s, w // s, -1)
-      return layers.upsample_nearest(x, s).reshape(b, t, h, w, -1)
+      x = layers.upsample_nearest(x.reshape(b * t, n, m, -1), s)
+      return x.reshape(b, t, n * s, m * s, -1)
 
     return Guidance(picture(warped_ab), picture(confidence))
 
@@ -255,6 +293,40 @@ def competing(references: Sequence[Reference]) -> Reference:
   return Reference(references[0].lab, keys, ab)
 
 
+def steadiness(
+  queries: jax.Array,
+  backward_flow: jax.Array,
+  confidence: jax.Array,
+  stride: int,
+) -> jax.Array:
+  """How far the frame before shows the same as each frame, along the flow.
+
+  1 where the two are as alike as the frame and the best of the reference are; less
+  where something else was there, as lightness alone does not always tell.
+
+  Args:
+    queries: [b, 1 + t, n, m, d] of the frames and the one before them.
+    backward_flow: [b, t, h, w, 2], pixels.
+    confidence: [b, t, 4*n, 4*m, 1], of the matching.
+    stride: of the queries in pixels of the flow.
+
+  Returns:
+    [b, t, h, w, 1] in [0, 1].
+  """
+  b, t, h, w, _ = backward_flow.shape
+
+  def flat(x):
+    return x.reshape(b * t, *x.shape[2:])
+
+  steps = layers.average_pool(flat(backward_flow), stride) / stride
+  before = flow.warp(flat(queries[:, :-1]), steps)
+  alike = (flat(queries[:, 1:]) * before).sum(-1, keepdims=True)
+  confidence = layers.average_pool(flat(confidence), matching.STRIDE)
+  steady = jnp.exp(-jnp.maximum(confidence - alike, 0.0) / 0.1)
+  steady = jax.image.resize(steady, (b * t, h, w, 1), 'bilinear')
+  return steady.reshape(b, t, h, w, 1)
+
+
 class Anchor(NamedTuple):
   """A frame of the clip that is given in colour, and the way to it."""
 
@@ -270,6 +342,7 @@ def colorize_clip(
   previous_lab: jax.Array,
   clean_luminance: jax.Array | None = None,
   backward_flow: jax.Array | None = None,
+  steady: jax.Array | None = None,
   anchor: Anchor | None = None,
   unroll: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
@@ -285,6 +358,8 @@ def colorize_clip(
       lightness, where `luminance` carries noise; None stands for `luminance`.
     backward_flow: [b, t, h, w, 2], from each frame to the one before, along which
       that is brought to the frame's grid; None: it is seen as it is.
+    steady: [b, t, h, w, 1] in [0, 1], how far the frame before shows the same
+      there; for the rest, matched colours stand in for its own. None: 1.
     anchor: whose colours each frame is mixed with; None: with none.
     unroll: frames that the scan unrolls.
 
@@ -294,9 +369,18 @@ def colorize_clip(
   """
 
   def step(previous_lab, frame):
-    luminance, guidance, clean_luminance, backward_flow, anchor_flow = frame
+    luminance, guidance, clean_luminance, backward_flow, steady, anchor_flow = (
+      frame
+    )
     if backward_flow is not None:
       previous_lab = flow.warp(previous_lab, backward_flow)
+    if steady is not None:
+      # Zeros say that there is no frame before, and stay.
+      there = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
+      steady = jnp.where(there, steady, 1.0)
+      previous_l, previous_ab = jnp.split(previous_lab, [1], -1)
+      previous_ab = steady * previous_ab + (1.0 - steady) * guidance.warped_ab
+      previous_lab = jnp.concatenate([previous_l, previous_ab], -1)
     ab = colorize_frame(luminance, guidance, previous_lab)
     if anchor is not None:
       there = flow.warp(anchor.lab, anchor_flow)
@@ -306,7 +390,10 @@ def colorize_clip(
   if clean_luminance is None:
     clean_luminance = luminance
   anchor_flow = None if anchor is None else anchor.flow
-  frames = (luminance, guidance, clean_luminance, backward_flow, anchor_flow)
+  frames = (
+    *(luminance, guidance, clean_luminance),
+    *(backward_flow, steady, anchor_flow),
+  )
   frames = jax.tree.map(lambda x: x.swapaxes(0, 1), frames)
   last_lab, ab = jax.lax.scan(step, previous_lab, frames, unroll=unroll)
   return ab.swapaxes(0, 1), last_lab
