@@ -215,7 +215,7 @@ def _small(config):
   config.train.learning_rate.stem = 0.0
   config.train.schedule_power = 1.0
   config.use.temperature = config.model.correspondence.temperature
-  config.use.anchor = 0.6
+  config.use.anchor = 0.4
   config.use.refine = 2
 
 

@@ -12,8 +12,6 @@ from skimage import color as skcolor
 
 from vitexco_jax import colorize, film, plan, video
 from vitexco_jax.errors import UserError
-from vitexco_jax.models.correspondence import match
-from vitexco_jax.structs import Reference
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
@@ -193,28 +191,6 @@ def test_an_anchor_is_held_when_a_clip_is_gone_on_with(colorizer, cut):
   colorizer.set_reference(frames[0], first_frame=True)
   colorizer.resume(state, SIZE)
   _assert_same([*found, *colorizer.colorize(frames[cut:])], whole)
-
-
-def test_matching_knows_the_way_to_the_first_reference():
-  """Keys of 8x12 positions; what is seen moved by 2 positions, 3 down."""
-  rng = np.random.default_rng(0)
-  keys = rng.normal(size=(1, 8 * 12 + 20, 16)).astype(np.float32)
-  keys /= np.linalg.norm(keys, axis=-1, keepdims=True)
-  ab = np.zeros((*keys.shape[:2], 2), np.float32)
-  reference = Reference(np.zeros((1, 32, 48, 3), np.float32), keys, ab)
-  grid = keys[0, : 8 * 12].reshape(8, 12, 16)
-  queries = np.roll(grid, (3, -2), (0, 1)).reshape(1, -1, 16)
-  queries[0, 5] = keys[0, -1]  # The other reference's.
-  placed = colorize._with_places(reference)
-  values, _ = match(queries, keys, placed.ab, 0.001, 40)
-  way = colorize._way(values[..., 2:].reshape(1, 8, 12, 3), (64, 96))
-  assert way.shape == (1, 64, 96, 2)
-  # Positions are 8 pixels apart here.
-  seen = way[0, 32:56, 8:72].reshape(-1, 2)
-  np.testing.assert_allclose(
-    seen, np.tile([16, -24], (len(seen), 1)), atol=0.01
-  )
-  assert np.isfinite(way).all()
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,6 @@ from vitexco_jax.models.vitexco import (
   competing,
 )
 from vitexco_jax.plan import FIRST_FRAME
-from vitexco_jax.structs import Reference
 
 _BLOCK = 8  # Frames at a time ...
 _BLOCK_PIXELS = 2**22  # ... unless they are large.
@@ -312,13 +311,10 @@ class VideoColorizer:
         )
     rgb = np.stack(block)
     luminance = _shrink(self._size, self._scale, rgb)
-    reference = self._reference
-    if self._anchored:
-      reference = _with_places(reference)
     backward_flow = self._backward_flow(luminance)
     seen = jnp.concatenate([self._previous_lab[..., :1], luminance])
-    guidance, steady, matched = self._guide_frames(
-      self._scale, self._variables, reference, seen, backward_flow
+    guidance, steady = self._guide_frames(
+      self._scale, self._variables, self._reference, seen, backward_flow
     )
     ab, confidence, self._previous_lab = self._colorize_frames(
       self._size,
@@ -328,7 +324,7 @@ class VideoColorizer:
       luminance,
       backward_flow if self._blends else None,
       steady if self._blends else None,
-      self._anchor(luminance, backward_flow, matched),
+      self._anchor(luminance, backward_flow),
     )
     return Prediction(rgb, ab, confidence)
 
@@ -345,20 +341,14 @@ class VideoColorizer:
     steps = [flow.backward_flow(grey, before) for before, grey in pairs]
     return np.stack(steps)[None]
 
-  def _anchor(self, luminance, backward_flow, matched):
-    """The first frame and the way to it, if it is one's anchor.
-
-    `matched` is the way by the matching, [t, h, w, 2].
-    """
+  def _anchor(self, luminance, backward_flow):
+    """The first frame and the way to it, if it is one's anchor."""
     if not self._anchored:
       return None
     way = self._anchor_flow[0]
     ways = []
-    for grey, *steps in zip(
-      _grey(luminance), backward_flow[0], np.asarray(matched), strict=True
-    ):
-      back, match = steps
-      way = flow.flow_to_reference(grey, self._first_grey, back, way, match)
+    for grey, back in zip(_grey(luminance), backward_flow[0], strict=True):
+      way = flow.flow_to_reference(grey, self._first_grey, back, way)
       ways.append(way)
     self._anchor_flow = way[None]
     return Anchor(self._first_lab, np.stack(ways)[None], self._anchor_weight)
@@ -602,21 +592,6 @@ def _shrink(size, scale, rgb):
   return jax.lax.map(shrink, rgb)
 
 
-def _with_places(reference: Reference) -> Reference:
-  """Puts (x, y, 1) behind the ab of the first reference, 0 behind others'.
-
-  x and y are counted in positions; matching carries them to the frame as it does
-  the colours.
-  """
-  _, h, w, _ = reference.lab.shape
-  y, x = jnp.mgrid[: h // STRIDE, : w // STRIDE]
-  places = jnp.stack([x, y, jnp.ones_like(x)], -1).reshape(1, -1, 3)
-  others = reference.keys.shape[1] - places.shape[1]
-  places = jnp.pad(places, ((0, 0), (0, others), (0, 0)))
-  ab = jnp.concatenate([reference.ab, places], -1)
-  return reference._replace(ab=ab)
-
-
 def _guide_frames(
   generator: Generator, scale, variables, reference, luminance, backward_flow
 ):
@@ -625,36 +600,22 @@ def _guide_frames(
   It is done at a `scale`-th of their size.
 
   Returns:
-    Their guidance; if there is a flow back, [1, t, h, w, 2], where the frame before
-    shows the same; and if the reference is `_with_places`, the way to these,
-    [t, h, w, 2] in pixels.
+    Their guidance and, if there is a flow back, [1, t, h, w, 2], where the frame
+    before shows the same.
   """
   apply = functools.partial(generator.apply, variables)
-  size = luminance.shape[1:3]
   small = layers.average_pool(luminance, scale)[None]
-  steady = matched = None
+  steady = None
   if backward_flow is None:
     guidance = apply(small[:, 1:], reference, method='guide')
   else:
     guidance, steady = apply(
       small, reference, backward_flow, scale, method='guide_along'
     )
-  if reference.ab.shape[-1] > 2:
-    warped_ab, places = jnp.split(guidance.warped_ab, [2], -1)
-    guidance = guidance._replace(warped_ab=warped_ab)
-    matched = _way(layers.average_pool(places[0], STRIDE), size)
   if scale > 1:
+    size = luminance.shape[1:3]
     guidance = jax.tree.map(functools.partial(_finer, size), guidance)
-  return guidance, steady, matched
-
-
-def _way(places, size):
-  """From each pixel of a frame to its place: [t, n, m, 3] to [t, *size, 2]."""
-  t, n, m, _ = places.shape
-  y, x = jnp.mgrid[:n, :m]
-  there = places[..., :2] / jnp.maximum(places[..., 2:], 1e-6)
-  way = (there - jnp.stack([x, y], -1)) * (size[0] // n)
-  return jax.image.resize(way, (t, *size, 2), 'bilinear')
+  return guidance, steady
 
 
 def _colorize_frames(

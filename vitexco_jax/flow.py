@@ -17,8 +17,6 @@ import numpy as np
 
 METHODS = ('deepflow', 'dis')
 
-_AROUND = 15  # Pixels to a side of what tells which of two ways is better.
-
 
 def estimate_flow(
   from_rgb: np.ndarray, to_rgb: np.ndarray, method: str = 'deepflow'
@@ -62,34 +60,24 @@ def flow_to_reference(
   reference: np.ndarray,
   backward: np.ndarray,
   before: np.ndarray,
-  matched: np.ndarray,
 ) -> np.ndarray:
   """Follows the flow to an earlier frame one frame further, by fine DIS.
 
-  DIS starts from the way by the frame before, so that it finds places that moved
-  far, or from the matching where lightness agrees better there, so that it finds
-  again what it had lost. As it compares with the reference itself, errors of
-  these ways do not add up from frame to frame.
+  The way by the frame before is where DIS starts from, so that it finds places
+  that moved far; and as it compares with the reference itself, errors of that way
+  do not add up from frame to frame.
 
   Args:
     grey: [h, w, 1] uint8, the frame's L times 2.55.
     reference: [h, w, 1] uint8, that of the reference.
     backward: [h, w, 2], from the frame to the one before.
     before: [h, w, 2], from that one to the reference.
-    matched: [h, w, 2], from the frame to where the networks match the reference.
 
   Returns:
     [h, w, 2] float32, from the frame to the reference.
   """
-  chained = backward + _sampled(before, backward)
-
-  def error(way):
-    difference = cv2.absdiff(grey[..., 0], _sampled(reference, way))
-    return cv2.blur(np.float32(difference), (_AROUND, _AROUND))
-
-  better = (error(matched) < error(chained))[..., None]
-  start = np.where(better, matched, chained).astype(np.float32)
-  return _fine_dis().calc(grey, reference, start)
+  start = backward + _sampled(before, backward)
+  return _fine_dis().calc(grey, reference, start.astype(np.float32))
 
 
 def _dis() -> cv2.DISOpticalFlow:

@@ -181,15 +181,15 @@ def stacked_positions(
 def match(
   queries: jax.Array,
   keys: jax.Array,
-  values: jax.Array,
+  reference_ab: jax.Array,
   temperature: float,
   block: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Carries what the reference has to the frame, best matches first.
+  """Carries the reference's colours to the frame, best matches first.
 
     correlation(q, k) = queries_q . keys_k
     confidence(q) = max_k correlation(q, k)
-    carried(q) = sum_k softmax_k(correlation(q, k) / temperature) values(k)
+    warped_ab(q) = sum_k softmax_k(correlation(q, k) / temperature) ab(k)
 
   The b x q x k correlation is computed in blocks of `block` rows, forward and
   backward, and accumulates in float32.
@@ -197,17 +197,17 @@ def match(
   Args:
     queries: [b, q, d] unit vectors of the frame.
     keys: [b, k, d] unit vectors of the reference.
-    values: [b, k, c], the reference's ab, say.
+    reference_ab: [b, k, 2].
     temperature: of the softmax; 0 takes the best match alone.
     block: rows of the correlation at a time.
 
   Returns:
-    Carried [b, q, c] and confidence [b, q, 1].
+    warped_ab [b, q, 2] and confidence [b, q, 1].
   """
 
-  def match_one(queries, keys, values):
-    # The column of ones sums the softmax's weights along with the values.
-    summed = jnp.pad(values, ((0, 0), (0, 1)), constant_values=1.0)
+  def match_one(queries, keys, reference_ab):
+    # The column of ones sums the softmax's weights along with the colours.
+    colors = jnp.pad(reference_ab, ((0, 0), (0, 1)), constant_values=1.0)
 
     def rows(queries):
       correlation = jnp.einsum(
@@ -215,12 +215,12 @@ def match(
       )
       confidence = correlation.max(-1, keepdims=True)
       if temperature == 0:
-        return values[correlation.argmax(-1)], confidence
+        return reference_ab[correlation.argmax(-1)], confidence
       top = jax.lax.stop_gradient(confidence)
       weights = jnp.exp((correlation - top) / temperature)
-      sums = jnp.matmul(weights, summed, precision=jax.lax.Precision.HIGHEST)
-      return sums[:, :-1] / sums[:, -1:], confidence
+      sums = jnp.matmul(weights, colors, precision=jax.lax.Precision.HIGHEST)
+      return sums[:, :2] / sums[:, 2:], confidence
 
     return blocked.map_rows(rows, queries, block)
 
-  return jax.vmap(match_one)(queries, keys, values)
+  return jax.vmap(match_one)(queries, keys, reference_ab)

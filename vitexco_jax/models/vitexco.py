@@ -135,8 +135,7 @@ class Generator(nn.Module):
       train: whether dropout (rng `dropout`) is on.
 
     Returns:
-      Guidance with fields [b, t, h, w, c]. `warped_ab` has as many channels as
-      the reference's `ab`.
+      Guidance with fields [b, t, h, w, c].
     """
     return self.match(self.encode_frames(luminance, train), reference)
 
