@@ -336,7 +336,9 @@ class VideoColorizer:
     """From frames of [t, h, w, 1] to those before, if anybody looks at it."""
     if not (self._blends or self._anchored):
       return None
-    greys = [_grey(self._previous_lab[0, ..., :1]), *_grey(luminance)]
+    # Not of `_previous_lab`, for which the device would have to be waited for.
+    greys = [self._previous_grey, *_grey(luminance)]
+    self._previous_grey = greys[-1]
     pairs = itertools.pairwise(greys)
     steps = [flow.backward_flow(grey, before) for before, grey in pairs]
     return np.stack(steps)[None]
@@ -381,6 +383,7 @@ class VideoColorizer:
   def _carry_on_from(self, previous_lab, anchor_flow):
     self._previous_lab = previous_lab
     self._anchor_flow = anchor_flow
+    self._previous_grey = _grey(previous_lab[0, ..., :1])
 
   def _working_size(self, rgb):
     return sizes.within(rgb.shape[:2], self.config.use.size)
