@@ -313,8 +313,9 @@ class VideoColorizer:
     luminance = _shrink(self._size, self._scale, rgb)
     backward_flow = self._backward_flow(luminance)
     seen = jnp.concatenate([self._previous_lab[..., :1], luminance])
+    carried = backward_flow if self._blends else None
     guidance, steady = self._guide_frames(
-      self._scale, self._variables, self._reference, seen, backward_flow
+      self._scale, self._variables, self._reference, seen, carried
     )
     ab, confidence, self._previous_lab = self._colorize_frames(
       self._size,
@@ -322,8 +323,8 @@ class VideoColorizer:
       guidance,
       self._previous_lab,
       luminance,
-      backward_flow if self._blends else None,
-      steady if self._blends else None,
+      carried,
+      steady,
       self._anchor(luminance, backward_flow),
     )
     return Prediction(rgb, ab, confidence)
