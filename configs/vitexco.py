@@ -164,6 +164,12 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # Frames that are larger than the working size are matched at that, but colours
   # follow motion at up to so many times of it.
   config.use.refine = 1
+  # References are looked at at the working size and, above 1, at so many times of
+  # it too: what has come nearer is found there.
+  config.use.enlarge = 1
+  # Principal components of the references' features that are compared; 0: all that
+  # there is.
+  config.use.components = 0
 
   if variant == 'small':
     _small(config)
@@ -215,8 +221,10 @@ def _small(config):
   config.train.learning_rate.stem = 0.0
   config.train.schedule_power = 1.0
   config.use.temperature = config.model.correspondence.temperature
-  config.use.anchor = 0.4
+  config.use.anchor = 0.7
   config.use.refine = 2
+  config.use.enlarge = 2
+  config.use.components = 128
 
 
 def _tiny(config):
@@ -247,3 +255,5 @@ def _tiny(config):
   config.train.checkpoint_every = 2
   config.use.size = (64, 96)
   config.use.refine = 1
+  config.use.enlarge = 1
+  config.use.components = 0

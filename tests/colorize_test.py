@@ -197,10 +197,12 @@ def test_an_anchor_is_held_when_a_clip_is_gone_on_with(colorizer, cut):
   'name, value, message',
   [
     ('anchor', 1.5, 'use.anchor=1.5 must be within 0 and 1'),
-    ('refine', 0, 'use.refine=0 must be a whole number above 0'),
+    ('refine', 0, 'use.refine=0 must be a whole number, 1 at least'),
+    ('enlarge', 0, 'use.enlarge=0 must be a whole number, 1 at least'),
+    ('components', -1, 'use.components=-1 must be a whole number, 0 at least'),
   ],
 )
-def test_settings_of_motion_are_checked(tiny_weights, name, value, message):
+def test_settings_of_use_are_checked(tiny_weights, name, value, message):
   with pytest.raises(UserError, match=message):
     colorize.VideoColorizer.from_checkpoint(
       tiny_weights, {f'use.{name}': value}
@@ -223,6 +225,28 @@ def test_colours_move_at_a_finer_size(tiny_weights):
     error = skcolor.rgb2lab(found) - skcolor.rgb2lab(np.stack(frames))
     errors.append(np.abs(error[0, ..., 1:]).mean())
   assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_reference_is_looked_at_enlarged_too(tiny_weights):
+  usual, enlarged = (
+    colorize.VideoColorizer.from_checkpoint(
+      tiny_weights, {'use.enlarge': enlarge}
+    )
+    for enlarge in (1, 2)
+  )
+  usual.set_reference(_picture())
+  enlarged.set_reference(_picture(), _picture(seed=1))
+  once, more = usual._reference, enlarged._reference
+  positions = once.ab.shape[1]
+  assert more.ab.shape[1] == 2 * (1 + 4) * positions
+  np.testing.assert_array_equal(more.keys[:, :positions], once.keys)
+  # Colours are the same four times, so that their means are.
+  np.testing.assert_allclose(
+    more.ab[:, positions : 5 * positions].mean(1), once.ab.mean(1), atol=0.5
+  )
+  assert enlarged.bound == (128, 192)
+  found = list(enlarged.colorize(_frames(2)))
+  assert np.shape(found) == (2, *SIZE, 3)
 
 
 def test_refining_stops_at_the_frames_size(tiny_weights):

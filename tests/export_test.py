@@ -61,7 +61,7 @@ def test_programs_equal_the_networks(
   @jax.jit
   def colorize_block(luminance, references, previous_lab, backward_flow):
     seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
-    guidance, steady = apply(
+    guidance, steady, _ = apply(
       seen, competing(references), backward_flow, method='guide_along'
     )
     return colorize_clip(

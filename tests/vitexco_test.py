@@ -20,9 +20,10 @@ from vitexco_jax.models.vitexco import (
   Generator,
   colorize_clip,
   competing,
-  steadiness,
+  compressed,
+  likeness,
 )
-from vitexco_jax.structs import Guidance
+from vitexco_jax.structs import Guidance, Reference
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
@@ -239,22 +240,88 @@ def test_the_frame_before_is_brought_along_the_flow():
   )
 
 
-def test_steady_is_what_the_frame_before_shows_as_well_as_the_reference():
+def test_alike_is_what_shows_the_same_as_well_as_the_best_match_does():
   rng = np.random.default_rng(0)
   scene = rng.normal(size=(4, 10, 16)).astype(np.float32)
   scene /= np.linalg.norm(scene, axis=-1, keepdims=True)
   before, frame = scene[:, :8], scene[:, 2:].copy()  # Moved by two positions.
   frame[0] *= -1  # Nothing of this was there.
   motion = np.full((1, 1, 32, 64, 2), (16, 0), np.float32)  # 8 to a position.
-  queries = jnp.asarray(np.stack([before, frame])[None])
-  sure, unsure = (
-    steadiness(queries, motion, jnp.full((1, 1, 16, 32, 1), confidence), 8)
-    for confidence in (1.0, -1.0)
+  sure, unsure, tolerant = (
+    likeness(
+      jnp.asarray(frame[None, None]),
+      jnp.asarray(before[None, None]),
+      motion,
+      jnp.full((1, 1, 16, 32, 1), confidence),
+      stride=8,
+      tolerance=tolerance,
+    )
+    for confidence, tolerance in ((1.0, 0.1), (-1.0, 0.1), (1.0, 2.0))
   )
   assert sure.shape == (1, 1, 32, 64, 1)
   np.testing.assert_allclose(sure[0, 0, 12:, :40], 1, atol=1e-3)
   assert (sure[0, 0, :4, :40] < 1e-6).all()
   np.testing.assert_allclose(unsure[..., :40, :], 1, atol=1e-3)
+  # The opposite is less alike by 2.
+  np.testing.assert_allclose(tolerant[0, 0, :4, :40], np.exp(-1), atol=1e-3)
+
+
+def test_the_anchor_is_the_first_of_the_references(variables):
+  """Of a size that rounding made smaller, and along the flow to it."""
+  generator = _generator()
+  apply = functools.partial(generator.apply, variables)
+  first = apply(_rgb(1)[:, :, :32], method='encode_reference')
+  reference = competing(
+    [first, apply(_rgb(1, seed=3), method='encode_reference')]
+  )
+  luminance = _luminance(b=1, t=3)
+  flow = np.full((1, 2, 2 * _H, 2 * _W, 2), (8.0, 0.0), np.float32)
+  guidance, steady, anchored = apply(
+    *(luminance, reference, None, flow, 2), method='guide_along'
+  )
+  assert steady is None
+  queries = np.asarray(apply(luminance, method='encode_frames'))[0, 1:]
+  keys = np.asarray(first.keys).reshape(8, 8, -1)
+  there = keys[:, np.minimum(np.arange(12) + 1, 7)]  # By one position.
+  confidence = np.asarray(guidance.confidence)[0, :, ::4, ::4, 0]
+  alike = np.einsum('tnmd,nmd->tnm', queries, there)
+  want = np.exp(-np.maximum(confidence - alike, 0) / 0.2)
+  found = anchored[0, :, 4::8, 4::8, 0] + anchored[0, :, 3::8, 3::8, 0]
+  rows = jax.image.resize(want, (2, 2 * _H, 2 * _W), 'bilinear')
+  np.testing.assert_allclose(
+    found, rows[:, 4::8, 4::8] + rows[:, 3::8, 3::8], atol=1e-3
+  )
+
+
+def test_matching_by_components_is_the_same_where_they_span_the_features():
+  rng = np.random.default_rng(0)
+  span = np.linalg.qr(rng.normal(size=(2, 64, 10)))[0]
+  keys = rng.normal(size=(2, 90, 10)) @ span.swapaxes(1, 2)
+  keys /= np.linalg.norm(keys, axis=-1, keepdims=True)
+  whole = Reference(
+    jnp.zeros((2, 24, 60, 3)),
+    jnp.asarray(keys, jnp.float32),
+    jnp.asarray(rng.normal(size=(2, 90, 2)), jnp.float32),
+  )
+  # What queries have beside, no key can match.
+  queries = rng.normal(size=(2, _T, 3, 5, 64)).astype(np.float32)
+  queries /= np.linalg.norm(queries, axis=-1, keepdims=True)
+  few = compressed(whole, 10)
+  assert few.keys.shape == (2, 90, 10)
+  found, want = (
+    _generator().apply({}, queries, x, method='match') for x in (few, whole)
+  )
+  np.testing.assert_allclose(found.warped_ab, want.warped_ab, atol=1e-3)
+  np.testing.assert_allclose(found.confidence, want.confidence, atol=1e-5)
+  for components in (0, 64):
+    assert compressed(whole, components) is whole
+  # Three are less than all, and the best three.
+  ranks = np.linalg.svd(keys[0], compute_uv=False)
+  np.testing.assert_allclose(
+    np.sum(np.square(compressed(whole, 3).keys[0])),
+    np.sum(np.square(ranks[:3])),
+    rtol=1e-4,
+  )
 
 
 def test_matched_colours_stand_in_where_the_frame_before_is_not_steady():
@@ -296,7 +363,9 @@ def test_an_anchor_gives_its_colours_where_it_looks_alike():
   def tens(luminance, guidance, previous_lab):
     return jnp.full((*luminance.shape[:-1], 2), 10.0)
 
-  anchor = Anchor(jnp.asarray(lab), jnp.asarray(flow), 0.4)
+  weight = np.full((1, _T, _H, _W, 1), 0.4, np.float32)
+  weight[:, -1] = 0.0
+  anchor = Anchor(jnp.asarray(lab), jnp.asarray(flow), weight)
   ab, last_lab = colorize_clip(
     tens, luminance, guidance, jnp.zeros_like(lab), anchor=anchor
   )
@@ -309,6 +378,7 @@ def test_an_anchor_gives_its_colours_where_it_looks_alike():
   np.testing.assert_allclose(
     ab[:, 1, _H // 2 :, :-2], want[:, _H // 2 :, :-2], atol=1e-3
   )
+  np.testing.assert_array_equal(ab[:, -1], np.full_like(ab[:, -1], 10.0))
   np.testing.assert_array_equal(last_lab[..., 1:], ab[:, -1])
 
 

@@ -53,6 +53,7 @@ from vitexco_jax.models.vitexco import (
   Generator,
   colorize_clip,
   competing,
+  compressed,
 )
 from vitexco_jax.plan import FIRST_FRAME
 
@@ -130,11 +131,9 @@ class VideoColorizer:
       raise UserError(
         f'config.use.anchor={self._anchor_weight} must be within 0 and 1'
       )
-    self._refine = config.use.get('refine', 1)
-    if not (isinstance(self._refine, int) and self._refine >= 1):
-      raise UserError(
-        f'config.use.refine={self._refine} must be a whole number above 0'
-      )
+    self._refine = _whole(config, 'refine', 1)
+    self._enlarge = _whole(config, 'enlarge', 1)
+    self._components = _whole(config, 'components', 0)
     self.config = config
     generator = make_generator(config)
     # Compiled anew for each size, the first argument left, and refinement.
@@ -213,10 +212,20 @@ class VideoColorizer:
       digest = hashlib.sha256(np.ascontiguousarray(picture)).digest()
       key = digest, picture.shape, size
       # The references before may have been the same.
-      self._encoded[key] = known.get(key) or self._encode_reference(
-        size, self._variables, picture
-      )
-    self._reference = competing(list(self._encoded.values()))
+      self._encoded[key] = known.get(key) or self._encode(size, picture)
+    encoded = competing(list(self._encoded.values()))
+    self._reference = compressed(encoded, self._components)
+
+  def _encode(self, size, picture):
+    """A reference at the working size and, if that is set, enlarged."""
+    return competing(
+      [
+        self._encode_reference(
+          tuple(scale * side for side in size), self._variables, picture
+        )
+        for scale in sorted({1, self._enlarge})
+      ]
+    )
 
   @property
   def fingerprint(self) -> str:
@@ -229,8 +238,8 @@ class VideoColorizer:
   @property
   def bound(self) -> tuple[int, int]:
     """(height, width) within which pictures are looked at, at most."""
-    height, width = self.config.use.size
-    return height * self._refine, width * self._refine
+    scale = max(self._refine, self._enlarge)
+    return tuple(scale * side for side in self.config.use.size)
 
   @property
   def state(self) -> np.ndarray:
@@ -311,21 +320,28 @@ class VideoColorizer:
         )
     rgb = np.stack(block)
     luminance = _shrink(self._size, self._scale, rgb)
-    backward_flow = self._backward_flow(luminance)
-    seen = jnp.concatenate([self._previous_lab[..., :1], luminance])
-    carried = backward_flow if self._blends else None
-    guidance, steady = self._guide_frames(
-      self._scale, self._variables, self._reference, seen, carried
+    backward_flow, anchor_flow = self._flows(luminance)
+    guidance, steady, anchored = self._guide_frames(
+      self._scale,
+      self._variables,
+      self._reference,
+      jnp.concatenate([self._previous_lab[..., :1], luminance]),
+      backward_flow,
+      anchor_flow,
     )
+    anchor = None
+    if anchored is not None:
+      weight = self._anchor_weight * anchored
+      anchor = Anchor(self._first_lab, anchor_flow, weight)
     ab, confidence, self._previous_lab = self._colorize_frames(
       self._size,
       self._variables,
       guidance,
       self._previous_lab,
       luminance,
-      carried,
+      backward_flow,
       steady,
-      self._anchor(luminance, backward_flow),
+      anchor,
     )
     return Prediction(rgb, ab, confidence)
 
@@ -333,28 +349,28 @@ class VideoColorizer:
   def _anchored(self):
     return self._first_frame is not None and self._anchor_weight > 0
 
-  def _backward_flow(self, luminance):
-    """From frames of [t, h, w, 1] to those before, if anybody looks at it."""
+  def _flows(self, luminance):
+    """From frames of [t, h, w, 1] to those before, and to the anchor.
+
+    Each is [1, t, h, w, 2], or None where nobody looks at it.
+    """
     if not (self._blends or self._anchored):
-      return None
+      return None, None
     # Not of `_previous_lab`, for which the device would have to be waited for.
     greys = [self._previous_grey, *_grey(luminance)]
     self._previous_grey = greys[-1]
     pairs = itertools.pairwise(greys)
     steps = [flow.backward_flow(grey, before) for before, grey in pairs]
-    return np.stack(steps)[None]
-
-  def _anchor(self, luminance, backward_flow):
-    """The first frame and the way to it, if it is one's anchor."""
-    if not self._anchored:
-      return None
-    way = self._anchor_flow[0]
-    ways = []
-    for grey, back in zip(_grey(luminance), backward_flow[0], strict=True):
-      way = flow.flow_to_reference(grey, self._first_grey, back, way)
-      ways.append(way)
-    self._anchor_flow = way[None]
-    return Anchor(self._first_lab, np.stack(ways)[None], self._anchor_weight)
+    ways = None
+    if self._anchored:
+      way = self._anchor_flow[0]
+      ways = []
+      for grey, step in zip(greys[1:], steps, strict=True):
+        way = flow.flow_to_reference(grey, self._first_grey, step, way)
+        ways.append(way)
+      self._anchor_flow = way[None]
+      ways = np.stack(ways)[None]
+    return np.stack(steps)[None] if self._blends else None, ways
 
   def _start(self, frame_size):
     """Learns the frames' size, and so that of the frame before the first."""
@@ -553,6 +569,16 @@ def is_grey(rgb: np.ndarray) -> bool:
   return float(jnp.linalg.norm(lab[..., 1:], axis=-1).mean()) < _GREY_BELOW
 
 
+def _whole(config, name, least):
+  """A whole number of `config.use`, at least `least`, which is its default."""
+  value = config.use.get(name, least)  # Older weights have none.
+  if not (isinstance(value, int) and value >= least):
+    raise UserError(
+      f'config.use.{name}={value} must be a whole number, {least} at least'
+    )
+  return value
+
+
 def _check(rgb):
   known = rgb.dtype in (np.uint8, np.uint16)
   if not known or rgb.ndim != 3 or rgb.shape[-1] != 3:
@@ -597,29 +623,36 @@ def _shrink(size, scale, rgb):
 
 
 def _guide_frames(
-  generator: Generator, scale, variables, reference, luminance, backward_flow
+  generator: Generator,
+  scale,
+  variables,
+  reference,
+  luminance,
+  backward_flow,
+  anchor_flow,
 ):
   """Matches frames of [1 + t, h, w, 1] luminance, all but the first.
 
   It is done at a `scale`-th of their size.
 
   Returns:
-    Their guidance and, if there is a flow back, [1, t, h, w, 2], where the frame
-    before shows the same.
+    Their guidance and, for each flow, [1, t, h, w, 2] or None, where it leads to
+    the same.
   """
   apply = functools.partial(generator.apply, variables)
   small = layers.average_pool(luminance, scale)[None]
-  steady = None
-  if backward_flow is None:
+  steady = anchored = None
+  if backward_flow is None and anchor_flow is None:
     guidance = apply(small[:, 1:], reference, method='guide')
   else:
-    guidance, steady = apply(
-      small, reference, backward_flow, scale, method='guide_along'
+    guidance, steady, anchored = apply(
+      *(small, reference, backward_flow, anchor_flow, scale),
+      method='guide_along',
     )
   if scale > 1:
     size = luminance.shape[1:3]
     guidance = jax.tree.map(functools.partial(_finer, size), guidance)
-  return guidance, steady
+  return guidance, steady, anchored
 
 
 def _colorize_frames(

@@ -125,7 +125,8 @@ def make_programs(
 
   def encode_reference(params, rgb):
     apply = functools.partial(generator.apply, variables(params))
-    return apply(rgb, method='encode_reference')._asdict()
+    reference = apply(rgb, method='encode_reference')
+    return {name: getattr(reference, name) for name in ('lab', 'keys', 'ab')}
 
   def colorize(params, luminance, keys, ab, previous_lab, backward_flow=None):
     apply = functools.partial(generator.apply, variables(params))
@@ -135,7 +136,7 @@ def make_programs(
       guidance = apply(luminance, reference, method='guide')
     else:
       seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
-      guidance, steady = apply(
+      guidance, steady, _ = apply(
         seen, reference, backward_flow, method='guide_along'
       )
     ab, last_lab = colorize_clip(

@@ -41,6 +41,8 @@ class Reference(NamedTuple):
   lab: Array  # [b, h, w, 3], l centred.
   keys: Array  # [b, k, d], phi: unit length at each position.
   ab: Array  # [b, k, 2], average-pooled 4x4.
+  # [b, e, d], where keys are the d principal components of e features.
+  basis: Array | None = None
 
 
 class Guidance(NamedTuple):

@@ -141,14 +141,14 @@ class Colorizer(nn.Module):
 def _blend(ab, luminance, previous_lab, logit):
   """Mean of a frame's colours and of those that the frame before had there.
 
-  These weigh sigmoid(`logit` + 4), 0.98 at first, times exp(-d / 20) where both
+  These weigh sigmoid(`logit` + 4), 0.98 at first, times exp(-d / 10) where both
   frames' lightness differs by d, as it does where something was hidden; nothing,
   where there is no frame before. As it is a mean, errors do not grow from frame to
   frame, however long the film.
   """
   there = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
   difference = jnp.abs(luminance - previous_lab[..., :1])
-  weight = there * jnp.exp(-difference / 20.0) * nn.sigmoid(logit + 4.0)
+  weight = there * jnp.exp(-difference / 10.0) * nn.sigmoid(logit + 4.0)
   return weight * previous_lab[..., 1:] + (1.0 - weight) * ab
 
 
