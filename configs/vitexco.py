@@ -159,16 +159,15 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.use.size = (224, 384)  # Working size, a bound: aspect is kept.
   config.use.temperature = 0.01  # 0: the best match alone.
   # A reference that is a frame of the video also gives its colours along the
-  # optical flow to it: their weight in a mean, 0 to 1.
+  # optical flow to it: their weight in a mean where both look alike, 0 to 1.
   config.use.anchor = 0.0
   # Frames that are larger than the working size are matched at that, but colours
   # follow motion at up to so many times of it.
   config.use.refine = 1
-  # References are looked at at the working size and, above 1, at so many times of
-  # it too: what has come nearer is found there.
+  # References are seen at the working size and, above 1, at so many times of it too:
+  # what has come nearer is found there.
   config.use.enlarge = 1
-  # Principal components of the references' features that are compared; 0: all that
-  # there is.
+  # Principal components of the references' features that are compared; 0: all.
   config.use.components = 0
 
   if variant == 'small':

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from skimage import color as skcolor
 
+from configs.vitexco import get_config
 from vitexco_jax import colorize, film, plan, video
 from vitexco_jax.errors import UserError
 
@@ -247,6 +248,33 @@ def test_a_reference_is_looked_at_enlarged_too(tiny_weights):
   assert enlarged.bound == (128, 192)
   found = list(enlarged.colorize(_frames(2)))
   assert np.shape(found) == (2, *SIZE, 3)
+
+
+def test_all_that_small_uses_survives_a_cut(tiny_weights):
+  """Anchor, enlarged references, components and motion at a finer size."""
+  use = get_config('small').use
+  made = colorize.VideoColorizer.from_checkpoint(
+    tiny_weights,
+    {
+      'use.size': (32, 48),
+      'use.components': 8,
+      **{f'use.{name}': use[name] for name in ('anchor', 'enlarge', 'refine')},
+    },
+  )
+  frames = _moving(5)
+
+  def begin():
+    made.set_reference(frames[0], _picture(seed=9), first_frame=True)
+
+  begin()
+  assert made._reference.basis.shape[-1] == 8
+  whole = list(made.colorize(frames))
+  begin()
+  found = list(made.colorize(frames[:2]))
+  state = made.state
+  begin()
+  made.resume(state, SIZE)
+  _assert_same([*found, *made.colorize(frames[2:])], whole)
 
 
 def test_refining_stops_at_the_frames_size(tiny_weights):

@@ -168,15 +168,17 @@ def test_blend_takes_the_frame_before_where_it_looks_alike(net_and_params):
   luminance, warped, _, previous = inputs
   warped = inputs[1] = np.full_like(warped, 20.0)
   previous[..., :1] = luminance  # As if nothing moved ...
-  previous[:, :16, :, :1] += 200.0  # ... but in the upper half.
+  previous[:, :16, :, :1] += 200.0  # ... but in the upper half ...
+  previous[:, 16:, :8, :1] += 10.0  # ... and a little at the left.
   shapes = _shapes(net, inputs)
   params = params | {
     'out': jax.tree.map(lambda x: np.zeros(x.shape), shapes)['out']
   }
   ab = jax.jit(net.apply)({'params': params}, *inputs)
-  share = 1 / (1 + np.exp(-4))
-  want = share * previous[..., 1:] + (1 - share) * 20.0
-  np.testing.assert_allclose(ab[:, 16:], want[:, 16:], atol=1e-3)
+  share = np.full((1, 16, 48, 1), 1 / (1 + np.exp(-4)))
+  share[:, :, :8] /= np.e
+  want = share * previous[:, 16:, :, 1:] + (1 - share) * 20.0
+  np.testing.assert_allclose(ab[:, 16:], want, atol=1e-3)
   np.testing.assert_allclose(ab[:, :16], warped[:, :16], atol=0.05)
 
 

@@ -136,10 +136,10 @@ class VideoColorizer:
     self._components = _whole(config, 'components', 0)
     self.config = config
     generator = make_generator(config)
-    # Compiled anew for each size, the first argument left, and refinement.
     self._encode_reference = jax.jit(
-      functools.partial(_encode_reference, generator), static_argnums=0
+      functools.partial(generator.apply, method='encode_reference')
     )
+    # Compiled anew for each first argument, size or refinement.
     self._guide_frames = jax.jit(
       functools.partial(_guide_frames, generator), static_argnums=0
     )
@@ -213,18 +213,19 @@ class VideoColorizer:
       key = digest, picture.shape, size
       # The references before may have been the same.
       self._encoded[key] = known.get(key) or self._encode(size, picture)
-    encoded = competing(list(self._encoded.values()))
-    self._reference = compressed(encoded, self._components)
+    if list(self._encoded) != list(known):
+      encoded = competing(list(self._encoded.values()))
+      self._reference = compressed(encoded, self._components)
 
   def _encode(self, size, picture):
-    """A reference at the working size and, if that is set, enlarged."""
+    """A reference at the working size, which an anchor wants first, and enlarged."""
+    scales = sorted({1, self._enlarge})
+    fitted = (
+      _fitted(tuple(scale * side for side in size), 1, picture)
+      for scale in scales
+    )
     return competing(
-      [
-        self._encode_reference(
-          tuple(scale * side for side in size), self._variables, picture
-        )
-        for scale in sorted({1, self._enlarge})
-      ]
+      [self._encode_reference(self._variables, rgb) for rgb in fitted]
     )
 
   @property
@@ -361,16 +362,15 @@ class VideoColorizer:
     self._previous_grey = greys[-1]
     pairs = itertools.pairwise(greys)
     steps = [flow.backward_flow(grey, before) for before, grey in pairs]
-    ways = None
-    if self._anchored:
-      way = self._anchor_flow[0]
-      ways = []
-      for grey, step in zip(greys[1:], steps, strict=True):
-        way = flow.flow_to_reference(grey, self._first_grey, step, way)
-        ways.append(way)
-      self._anchor_flow = way[None]
-      ways = np.stack(ways)[None]
-    return np.stack(steps)[None] if self._blends else None, ways
+    backward_flow = np.stack(steps)[None] if self._blends else None
+    if not self._anchored:
+      return backward_flow, None
+    ways = [self._anchor_flow[0]]
+    for grey, step in zip(greys[1:], steps, strict=True):
+      way = flow.flow_to_reference(grey, self._first_grey, step, ways[-1])
+      ways.append(way)
+    self._anchor_flow = ways[-1][None]
+    return backward_flow, np.stack(ways[1:])[None]
 
   def _start(self, frame_size):
     """Learns the frames' size, and so that of the frame before the first."""
@@ -592,19 +592,15 @@ def _grey(luminance) -> np.ndarray:
   return np.uint8(np.round((np.clip(luminance, -50, 50) + 50.0) * 2.55))
 
 
-def _encode_reference(generator: Generator, size, variables, rgb):
-  return generator.apply(
-    variables, _fitted(size, 1, rgb), method='encode_reference'
-  )
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _lab(size, scale, rgb):
   """Lab of [H, W, 3], l centred, at a size, padded: [1, h, w, 3]."""
   return color.center(color.rgb_to_lab(_fitted(size, scale, rgb)))
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _fitted(size, scale, rgb):
+  """[H, W, 3] in [0, 1] at a size, padded: [1, h, w, 3]."""
   rgb = rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max
   rgb = sizes.pad(sizes.resize(rgb, size), scale * sizes.TOKEN)
   return jnp.clip(rgb, 0.0, 1.0)[None]
@@ -636,8 +632,8 @@ def _guide_frames(
   It is done at a `scale`-th of their size.
 
   Returns:
-    Their guidance and, for each flow, [1, t, h, w, 2] or None, where it leads to
-    the same.
+    Their guidance, and [1, t, h, w, 1] for each flow: where it leads to the same.
+    None where the flow is.
   """
   apply = functools.partial(generator.apply, variables)
   small = layers.average_pool(luminance, scale)[None]

@@ -199,11 +199,7 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
   config = colorizer.config
   stated = {
     'checkpoint': str(checkpoint),
-    'temperature': config.use.temperature,
-    'anchor': config.use.get('anchor', 0.0),
-    'refine': config.use.get('refine', 1),
-    'enlarge': config.use.get('enlarge', 1),
-    'components': config.use.get('components', 0),
+    **{name: x for name, x in config.use.items() if name != 'size'},
   }
   identity = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
   return Subject('vitexco', colour, stated, identity)

@@ -57,7 +57,7 @@ _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 _UNSURE = 0.45
 _UNSURE_FRAMES = 12  # Frames of such, one after the other, to tell of.
 _AHEAD = 16  # Frames that are decoded ahead.
-_PICTURES = 16  # References that are kept, at the working size.
+_PICTURES = 16  # References that are kept, no larger than they are seen.
 # By which the aspect of a bound reference may differ from the video's.
 _ASPECT = 0.02
 

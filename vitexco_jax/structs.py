@@ -39,9 +39,11 @@ class Reference(NamedTuple):
   """What the networks keep of a reference, paid for once."""
 
   lab: Array  # [b, h, w, 3], l centred.
-  keys: Array  # [b, k, d], phi: unit length at each position.
+  # [b, k, d], phi: at each position of unit length, or less with a `basis`.
+  keys: Array
   ab: Array  # [b, k, 2], average-pooled 4x4.
-  # [b, e, d], where keys are the d principal components of e features.
+  # [b, e, d] where keys are d principal components of e features; None: they are
+  # the features.
   basis: Array | None = None
 
 

@@ -19,6 +19,7 @@ from vitexco_jax import blocked
 from vitexco_jax.models import layers
 
 STRIDE = 4  # Of theta and phi.
+_ENTRIES = 2**24  # Of the correlation that are held at once, at most.
 
 
 class ReflectConv(nn.Module):
@@ -195,15 +196,17 @@ def match(
   backward, and accumulates in float32.
 
   Args:
-    queries: [b, q, d] unit vectors of the frame.
-    keys: [b, k, d] unit vectors of the reference.
+    queries: [b, q, d] of the frame, unit vectors or shorter.
+    keys: [b, k, d] of the reference, as those.
     reference_ab: [b, k, 2].
     temperature: of the softmax; 0 takes the best match alone.
-    block: rows of the correlation at a time.
+    block: rows of the correlation at a time; fewer where there are very many keys.
 
   Returns:
     warped_ab [b, q, 2] and confidence [b, q, 1].
   """
+  if isinstance(keys.shape[1], int):  # In jax.export it is a symbol.
+    block = max(1, min(block, _ENTRIES // keys.shape[1]))
 
   def match_one(queries, keys, reference_ab):
     # The column of ones sums the softmax's weights along with the colours.

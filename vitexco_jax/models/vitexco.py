@@ -152,15 +152,16 @@ class Generator(nn.Module):
 
     Args:
       luminance: [b, 1 + t, h, w, 1] of the frames and of the one before them.
-      reference: of each clip.
+      reference: of each clip. Of several the first comes first, at the size of its
+        `lab`.
       backward_flow: [b, t, scale*h, scale*w, 2] from each frame to the one before.
       anchor_flow: as that, to the first reference.
       scale: of the flows' grid.
 
     Returns:
-      Guidance of the t frames, and for each flow that is given `likeness` on its
-      grid: to the frame before, with a tolerance of 0.1, and to the first
-      reference, of 0.2.
+      Guidance of the t frames, and `likeness` along each flow, [b, t, scale*h,
+      scale*w, 1]: to the frame before, with a tolerance of 0.1, and to the first
+      reference, of 0.2. None where the flow is.
     """
     queries = self.encode_frames(luminance)
     guidance = self.match(queries[:, 1:], reference)
@@ -171,6 +172,7 @@ class Generator(nn.Module):
     )
     steady = anchored = None
     if backward_flow is not None:
+      # By all features: what the reference does not show has its own there.
       before, frames = queries[:, :-1], queries[:, 1:]
       steady = like(frames, before, backward_flow, tolerance=0.1)
     if anchor_flow is not None:
@@ -302,7 +304,8 @@ def competing(references: Sequence[Reference]) -> Reference:
   """Makes several references one: their positions compete to be matched.
 
   A position of the frame is matched to where its confidence is highest,
-  whichever reference that is in. `lab` stays the first one's.
+  whichever reference that is in. `lab` stays the first one's. None of them may be
+  `compressed` yet.
   """
   keys, ab = (
     jnp.concatenate([getattr(x, name) for x in references], 1)
@@ -320,7 +323,7 @@ def compressed(reference: Reference, components: int) -> Reference:
 
   Args:
     reference: as `encode_reference` gives it; several if `competing`.
-    components: how many; 0, or more than there are features: all of them.
+    components: how many; 0, or as many as there are features or more: all.
 
   Returns:
     The reference, with `basis` if anything was left out.
