@@ -51,10 +51,10 @@ _BLOCK = 240  # Frames; below the distance of key frames that x264 chooses.
 _CERTAINTY = 0.1  # Of confidence, that makes e times the share in a mix.
 _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 # Mean confidence below which a frame is not matched well. With weights/small, of 17
-# clips that it was not trained on: with their own first frame 0.57 to 0.91, with a
-# picture of something else 0.30 to 0.43; of three old films with stills that people
-# chose 0.43 to 0.66.
-_UNSURE = 0.45
+# clips that it was not trained on: with their own first frame 0.62 to 0.81, with a
+# picture of something else 0.32 to 0.45; of three old films with stills that people
+# chose 0.45 to 0.62.
+_UNSURE = 0.47
 _UNSURE_FRAMES = 12  # Frames of such, one after the other, to tell of.
 _AHEAD = 16  # Frames that are decoded ahead.
 _PICTURES = 16  # References that are kept, no larger than they are seen.
