@@ -67,13 +67,13 @@ def test_frame_by_frame_equals_the_whole(colorizer, coloured):
 def test_a_reference_that_comes_again_is_not_encoded_again(
   colorizer, monkeypatch
 ):
-  encode, seen = colorizer._encode_reference, []
+  encode, seen = colorizer._encode, []
 
-  def counted(size, variables, picture):
+  def counted(size, picture):
     seen.append(picture)
-    return encode(size, variables, picture)
+    return encode(size, picture)
 
-  monkeypatch.setattr(colorizer, '_encode_reference', counted)
+  monkeypatch.setattr(colorizer, '_encode', counted)
   one, two, three = (_picture(seed=seed) for seed in (91, 92, 93))
   frame = _frames(1)
   made = []
