@@ -75,9 +75,11 @@ def test_every_command_works(home):
 
   for name in ('first', 'draft', 'two', 'mine'):
     assert _colours(home / f'{name}.mp4').min() > 1, name
-  # Nobody has painted what the plan gives to the second shot.
+  # Nobody has painted what the plan gives to the second shot: what colour it has
+  # the random U-Net adds, more with each frame away from the picture.
   planned = _colours(home / 'planned.mp4').reshape(3, 4)
-  assert planned[1].max() < 1 < planned[[0, 2]].min()
+  assert 20 * planned[1].max() < planned[[0, 2]].min()
+  assert planned[1, 2] < 0.1
   assert video.read_image(home / 'frame_colour.png').shape == (64, 96, 3)
   for name in ('plan.jpg', 'sure.mp4'):
     assert (home / name).stat().st_size, name
