@@ -16,17 +16,17 @@ from scipy import special
 from skimage import metrics as skmetrics
 
 _CDC_STEPS = (1, 2, 4)
+MAX_PSNR = 100.0  # Else one black frame would make a clip's mean infinite.
 
 
 def psnr(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
   """Peak signal-to-noise ratio in dB over all channels, peak 255.
 
-  Infinite for equal pictures. Differences are taken in float64: those of uint8
-  wrap around, which has flattered published numbers by several dB.
+  At most 100, which equal pictures have. Differences are taken in float64: those of
+  uint8 wrap around, which has flattered published numbers by several dB.
   """
   _check(rgb, true_rgb)
-  error = np.mean((rgb.astype(np.float64) - true_rgb) ** 2)
-  return float(10 * np.log10(255**2 / error)) if error else float('inf')
+  return _decibels(np.mean((rgb.astype(np.float64) - true_rgb) ** 2))
 
 
 def psnr_wrapped(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
@@ -37,8 +37,7 @@ def psnr_wrapped(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
   Good for nothing but a comparison with tables printed by such scripts.
   """
   _check(rgb, true_rgb)
-  error = np.mean((rgb - true_rgb) ** 2)
-  return float(10 * np.log10(255**2 / error)) if error else float('inf')
+  return _decibels(np.mean((rgb - true_rgb) ** 2))
 
 
 def ssim(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
@@ -187,6 +186,12 @@ def warp_error(
   )
   error = np.square(warped[mask] - rgb_before[mask])
   return float(np.mean(error, dtype=np.float64) / 255**2)
+
+
+def _decibels(squared_error):
+  if not squared_error:
+    return MAX_PSNR
+  return min(float(10 * np.log10(255**2 / squared_error)), MAX_PSNR)
 
 
 def _lab(rgb: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ import csv
 import html
 import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +22,7 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitexco_jax import files, strips, video
+from vitexco_jax import files, metrics, strips, video
 
 TRUTH = 'truth'
 
@@ -58,12 +57,13 @@ _COLUMNS = {
   'psnr_wrapped': _Column('PSNR wrapped', 2),
 }
 _EXPLAINED = (
-  'PSNR in dB, of RGB with a peak of 255. *Not given*: without the frames that '
-  'the method was given. *Gap*: colourfulness less that of the truth. CDC less '
-  'than that of the truth means washed out. *Drift*: change of chroma against '
-  'the truth in 100 frames. *PSNR wrapped* is what scripts that subtract bytes '
-  'print, only for comparison with these. LPIPS vgg is of every tenth frame. Of '
-  'what it prints the paper does not state clips, size, reference or LPIPS net.'
+  'PSNR in dB, of RGB with a peak of 255; an equal frame counts as 100. *Not '
+  'given*: without the frames that the method was given. *Gap*: colourfulness '
+  'less that of the truth. CDC less than that of the truth means washed out. '
+  '*Drift*: change of chroma against the truth in 100 frames. *PSNR wrapped* is '
+  'what scripts that subtract bytes print, only for comparison with these. LPIPS '
+  'vgg is of every tenth frame. Of what it prints the paper does not state '
+  'clips, size, reference or LPIPS net.'
 )
 
 # Table I of the paper: PSNR, SSIM, LPIPS.
@@ -297,8 +297,9 @@ def _plot(result: Mapping[str, Any]) -> bytes:
   axes = figure.subplots()
   for method, values in result['methods'].items():
     if 'psnr' in values:
-      finite = [x if math.isfinite(x) else math.nan for x in values['psnr']]
-      axes.plot(finite, label=method, linewidth=1.4)
+      # Without frames that are equal, beside which all else would look flat.
+      shown = [x if x < metrics.MAX_PSNR else None for x in values['psnr']]
+      axes.plot(shown, label=method, linewidth=1.4)
   for frame in result['given']:
     axes.axvline(frame, color='0.7', linewidth=1, linestyle='--')
   axes.set(xlabel='frame (dashed: given)', ylabel='PSNR, dB')
