@@ -3,6 +3,7 @@
 import csv
 import json
 import types
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -417,9 +418,16 @@ def test_predictions_that_do_not_fit_are_named(folder):
     ({'protocols': ['last-frame']}, '--protocols=last-frame: known are first-'),
     ({'protocols': ['retrieved']}, '--protocols=retrieved needs --gallery'),
     ({'compared': ['sepia']}, '--baselines=sepia: known are grey, flow'),
+    (
+      {
+        'protocols': ['first-frame', 'retrieved'],
+        'gallery': Path('no_such_folder'),
+      },
+      'no_such_folder',
+    ),
   ],
 )
-def test_unknown_names_are_refused(folder, arguments, sentence):
+def test_what_cannot_be_is_refused_before_any_work(folder, arguments, sentence):
   colorizer = _Brighter()
   with pytest.raises(UserError, match=sentence):
     _evaluate(folder, colorizer, **arguments)

@@ -114,6 +114,7 @@ def evaluate(
   if 'retrieved' in protocols and gallery is None:
     raise UserError('--protocols=retrieved needs --gallery')
   found = clips.find_clips('--data', data)
+  choosers = {x: _Chooser(config, x, gallery) for x in protocols}
   files.make_folder('--output', output)
   writing = functools.partial(files.explained, '--output', output)
   size = tuple(config.use.size)
@@ -126,8 +127,7 @@ def evaluate(
     'edge_filter': False,
   }
   results = {}
-  for protocol in protocols:
-    chooser = _Chooser(config, protocol, gallery)
+  for protocol, chooser in choosers.items():
     methods = {subject.name: subject.method}
     for name in compared:
       # Flow does not reach a picture that is not of the clip.
