@@ -207,6 +207,8 @@ def _small(config):
   config.model.colorizer.residual = 'blend'
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'
+  # Held to the truth with another video's picture as well, colours go pale.
+  config.loss.l1_same_video_only = True
   # Without a pretrained ViT the matching has to be learned too: its warped
   # colours are held to the truth where the reference is of the same video.
   config.loss.weights.warped = 1.0
