@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
-  'structs errors files color sizes flow video strips blocked shots quality'
+  'structs errors files color sizes flow video strips blocked shots quality metrics'
   ' stills weight_files lpips_weights hosts pictures report mux'
   ' stablehlo_runner',
-  'models losses metrics',
+  'models losses',
   'augment records retrieval data checkpoint vit_weights log loop views'
   ' baselines clips plan film',
   'train pretrain evaluate colorize prepare export benchmark demo gallery'
