@@ -45,6 +45,13 @@ def test_equal_pictures():
   assert metrics.ssim(rgb, rgb) == 1
 
 
+def test_nearly_equal_pictures_are_not_better_than_equal_ones():
+  rgb = np.zeros((400, 400, 3), np.uint8)
+  other = rgb.copy()
+  other[0, 0, 0] = 1  # 10 log10(65025 * 480000) = 104.9.
+  assert metrics.psnr(other, rgb) == 100
+
+
 def _slow_ssim(x, y):
   """Wang et al. 2004 with 7x7 windows and sample variances."""
   x, y = np.float64(x), np.float64(y)

@@ -149,6 +149,24 @@ def test_generator_and_discriminator_leave_each_other_alone(initial):
     assert float(optax.tree.norm(tree)) == 0
 
 
+def test_l1_counts_other_videos_where_it_is_told_to(initial):
+  def l1(clips, same_video_only):
+    config = _config('l1')
+    config.loss.l1_same_video_only = same_video_only
+    terms = jax.jit(train.make_terms(config, None))
+    found, *_ = terms(
+      initial.params, initial.spectral, clips, jax.random.key(0)
+    )
+    return float(found['l1'])
+
+  clips = _clips(2)  # The second's reference is of another video.
+  same, other = (
+    l1(jax.tree.map(lambda x, i=i: x[i : i + 1], clips), False) for i in (0, 1)
+  )
+  assert l1(clips, False) == pytest.approx((same + other) / 2, rel=1e-4)
+  assert l1(clips, True) == pytest.approx(same / 2, rel=1e-4)
+
+
 class _Glass:
   """A generator that shows what it is given: `warped_ab` and `confidence` are
   the luminance to match, `ab` that to colour and that of the frame before."""
