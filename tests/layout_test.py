@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module knows those of its own and of lower floors only.
 FLOORS = (
-  'structs errors files color sizes flow video strips blocked shots quality metrics'
-  ' stills weight_files lpips_weights hosts pictures report mux'
+  'structs errors files color sizes flow video strips blocked shots quality'
+  ' metrics stills weight_files lpips_weights hosts pictures report mux'
   ' stablehlo_runner',
   'models losses',
   'augment records retrieval data checkpoint vit_weights log loop views'

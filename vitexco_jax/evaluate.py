@@ -107,7 +107,8 @@ def evaluate(
 
   Raises:
     UserError: a name is unknown; there are no clips, or one is broken or too
-      short; the predictions do not fit; the output cannot be written.
+      short; the gallery or the predictions do not fit; the output cannot be
+      written.
   """
   _check_known('--protocols', protocols, PROTOCOLS)
   _check_known('--baselines', compared, BASELINES)

@@ -22,8 +22,8 @@ MAX_PSNR = 100.0  # Else one black frame would make a clip's mean infinite.
 def psnr(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
   """Peak signal-to-noise ratio in dB over all channels, peak 255.
 
-  At most 100, which equal pictures have. Differences are taken in float64: those of
-  uint8 wrap around, which has flattered published numbers by several dB.
+  At most 100, which equal pictures have. Differences are taken in float64:
+  those of uint8 wrap around, which has flattered published numbers by several dB.
   """
   _check(rgb, true_rgb)
   return _decibels(np.mean((rgb.astype(np.float64) - true_rgb) ** 2))
