@@ -225,7 +225,7 @@ def main(argv: Sequence[str]) -> None:
 
   def colorizer():
     from vitexco_jax import checkpoint
-    from vitexco_jax.colorize import VideoColorizer, working_size
+    from vitexco_jax.inference.colorize import VideoColorizer, working_size
 
     # Of the weights' retrieval nothing depends here, and old ones have none.
     ours = {
@@ -250,19 +250,19 @@ def main(argv: Sequence[str]) -> None:
     return found
 
   if _COORDINATOR.value:
-    from vitexco_jax import hosts
+    from vitexco_jax.training import multihost
 
-    hosts.connect(_COORDINATOR.value, _HOSTS.value, _HOST.value)
+    multihost.connect(_COORDINATOR.value, _HOSTS.value, _HOST.value)
   if _MODE.value == 'train':
-    from vitexco_jax.train import train
+    from vitexco_jax.training.train import train
 
     train(config, Path(_WORKDIR.value))
   elif _MODE.value == 'pretrain':
-    from vitexco_jax.pretrain import pretrain
+    from vitexco_jax.training.pretrain import pretrain
 
     pretrain(config, _IMAGES.value, Path(_WORKDIR.value))
   elif _MODE.value == 'prepare':
-    from vitexco_jax.prepare import prepare
+    from vitexco_jax.data.prepare import prepare
 
     prepare(
       config,
@@ -272,25 +272,25 @@ def main(argv: Sequence[str]) -> None:
       _BEAM.value,
     )
   elif _MODE.value == 'gallery':
-    from vitexco_jax.gallery import build_gallery
+    from vitexco_jax.retrieval.gallery import build_gallery
 
     build_gallery(config, _IMAGES.value, Path(_GALLERY.value))
   elif _MODE.value == 'retrieve':
-    from vitexco_jax.retrieve import retrieve
+    from vitexco_jax.retrieval.retrieve import retrieve
 
     retrieve(
       config, Path(_QUERY.value), Path(_GALLERY.value), Path(_OUTPUT.value)
     )
   elif _MODE.value == 'inspect':
-    from vitexco_jax.inspect_records import inspect
+    from vitexco_jax.data.inspect import inspect
 
     inspect(config, Path(_OUTPUT.value))
   elif _MODE.value == 'export':
-    from vitexco_jax.export import export_run
+    from vitexco_jax.tools.export import export_run
 
     export_run(Path(_WORKDIR.value), Path(_OUTPUT.value))
   elif _MODE.value == 'plan':
-    from vitexco_jax.plan import plan_film
+    from vitexco_jax.inference.plan import plan_film
 
     plan_film(
       comparing(),
@@ -301,9 +301,9 @@ def main(argv: Sequence[str]) -> None:
       _path(_GALLERY.value),
     )
   elif _MODE.value == 'colorize':
-    from vitexco_jax.colorize import colorize
-    from vitexco_jax.film import Options
-    from vitexco_jax.video import Coding
+    from vitexco_jax.inference.colorize import colorize
+    from vitexco_jax.inference.film import Options
+    from vitexco_jax.media.video import Coding
 
     colorize(
       colorizer(),
@@ -324,11 +324,11 @@ def main(argv: Sequence[str]) -> None:
       config=comparing(),
     )
   elif _MODE.value == 'serve':
-    from vitexco_jax.serve import serve
+    from vitexco_jax.serving.serve import serve
 
     serve(colorizer(), comparing(), _ADDRESS.value, _UPLOAD_LIMIT.value)
   elif _MODE.value == 'evaluate':
-    from vitexco_jax import evaluate
+    from vitexco_jax.evaluation import evaluate
 
     if _PREDICTIONS.value:
       subject = evaluate.predictions(_PREDICTIONS.value)
@@ -346,11 +346,11 @@ def main(argv: Sequence[str]) -> None:
       _path(_GALLERY.value),
     )
   elif _MODE.value == 'benchmark':
-    from vitexco_jax.benchmark import benchmark
+    from vitexco_jax.tools.benchmark import benchmark
 
     benchmark(config, Path(_OUTPUT.value), _path(_GALLERY.value))
   elif _MODE.value == 'demo':
-    from vitexco_jax.demo import demo
+    from vitexco_jax.tools.demo import demo
 
     demo(colorizer(), _VIDEO.value, _OUTPUT.value)
 

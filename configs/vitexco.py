@@ -27,7 +27,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.data.frame_step = 2  # "every 2 frames"
   config.data.run_length = 64  # Frames that are judged together, at most.
   config.data.min_frames = 4  # Shorter shots are left out.
-  # What is left out as well; see vitexco_jax/quality.py. 0: nothing.
+  # What is left out as well; see vitexco_jax/media/quality.py. 0: nothing.
   config.data.quality = ml_collections.ConfigDict()
   config.data.quality.min_chroma = 1.8  # "black-and-white"
   config.data.quality.min_motion = 4.0
@@ -104,7 +104,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.loss.features = 'feature_transform'  # Or 'vgg16', as DEVC.
   config.loss.l1_same_video_only = False  # DEVC: True.
 
-  # Pretraining, which the paper leaves out; see vitexco_jax/pretrain.py.
+  # Pretraining, which the paper leaves out; see vitexco_jax/training/pretrain.py.
   config.pretrain = ml_collections.ConfigDict()
   config.pretrain.size = (224, 224)  # Of the views; ViTs are pretrained at it.
   config.pretrain.crop = (

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from documents import blocks, picture, run
 
-from vitexco_jax import video
+from vitexco_jax.media import video
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 

@@ -7,9 +7,10 @@ import optax
 import pytest
 
 from configs.vitexco import get_config
-from vitexco_jax import checkpoint, export
+from vitexco_jax import checkpoint
 from vitexco_jax.errors import UserError
-from vitexco_jax.train import TrainState
+from vitexco_jax.tools import export
+from vitexco_jax.training.train import TrainState
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update('jax_num_cpu_devices', 2)
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+_TESTS = Path(__file__).resolve().parent
+sys.path[:0] = map(str, (_TESTS.parent, _TESTS / 'support', _TESTS / 'trials'))
 
 
 @pytest.fixture(scope='module')

@@ -8,19 +8,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# From the ground up. A module knows those of its own and of lower floors only.
-FLOORS = (
-  'structs errors files color sizes flow video strips blocked shots quality'
-  ' metrics stills weight_files lpips_weights hosts pictures report mux'
-  ' stablehlo_runner',
-  'models losses',
-  'augment records retrieval data checkpoint vit_weights log loop views'
-  ' baselines clips plan film',
-  'train pretrain evaluate colorize prepare export benchmark demo gallery'
-  ' retrieve inspect_records uploads visits serve',
+# Layers of `vitexco_jax`, from the ground up: root modules and folders. A file
+# imports from its own layer and from lower layers only.
+LAYERS = (
+  'structs errors files color sizes flow',
+  'models',
+  'pretrained media',
+  'checkpoint',
+  'retrieval',
+  'data inference',
+  'training evaluation serving',
+  'tools',
 )
-FLOOR_OF = {
-  name: number for number, names in enumerate(FLOORS) for name in names.split()
+LAYER_OF = {
+  name: number for number, names in enumerate(LAYERS) for name in names.split()
 }
 SOURCES = sorted(
   [
@@ -60,19 +61,19 @@ def _modules_known(path):
         break
 
 
-def _floor(path):
+def _layer(path):
   name = path.relative_to(ROOT / 'vitexco_jax').parts[0].removesuffix('.py')
-  assert name in FLOOR_OF, f'give {name} a floor, here in FLOORS'
-  return FLOOR_OF[name]
+  assert name in LAYER_OF, f'put {name} into a folder, or into LAYERS here'
+  return LAYER_OF[name]
 
 
 @pytest.mark.parametrize('path', PACKAGE, ids=_name)
-def test_knows_lower_floors_only(path):
+def test_imports_point_downward(path):
   if path.name == '__init__.py':
     assert not list(_imports(path))  # Nothing is imported in passing.
     return
-  floor = _floor(path)
-  higher = [_name(p) for p in _modules_known(path) if _floor(p) > floor]
+  layer = _layer(path)
+  higher = [_name(p) for p in _modules_known(path) if _layer(p) > layer]
   assert not higher
 
 

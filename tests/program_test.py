@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vitexco_jax import video
+from vitexco_jax.media import video
 
 FRAMES = 24
 

@@ -7,7 +7,8 @@ import documents
 import numpy as np
 import pytest
 
-from vitexco_jax import records, video
+from vitexco_jax.data import records
+from vitexco_jax.media import video
 from vitexco_jax.models import vit
 
 COMMANDS = documents.commands('docs/reproduce.md')

@@ -31,7 +31,7 @@ def _names(*files):
 def _imports(path):
   """Top-level names of what a file imports from outside the project."""
   ours = {'vitexco_jax', 'configs', 'launch'} | {
-    path.stem for path in (ROOT / 'tests').glob('*.py')
+    path.stem for path in (ROOT / 'tests').rglob('*.py')
   }
   modules = set()
   for node in ast.walk(ast.parse(path.read_text())):
@@ -57,7 +57,7 @@ def test_lists_for_gpu_and_cpu_differ_in_jax_alone():
     ('vitexco_jax/**/*.py', []),
     ('configs/*.py', []),
     ('*.py', []),
-    ('tests/*.py', ['requirements-dev.txt']),
+    ('tests/**/*.py', ['requirements-dev.txt']),
   ],
 )
 def test_every_import_is_required(pattern, files):

@@ -8,7 +8,7 @@ import documents
 import numpy as np
 import pytest
 
-from vitexco_jax import video
+from vitexco_jax.media import video
 
 COMMANDS = documents.commands('docs/tutorial.md')
 (EDITED,) = documents.blocks('docs/tutorial.md', 'json')  # A shot of a plan.

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitexco_jax import blocked
-from vitexco_jax.models import layers
+from vitexco_jax.models import blocked, layers
 
 STRIDE = 4  # Of theta and phi.
 _ENTRIES = 2**24  # Of the correlation that are held at once, at most.

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitexco_jax import blocked
-from vitexco_jax.models import layers
+from vitexco_jax.models import blocked, layers
 
 _CHANNELS = (64, 64, 128, 256, 512, 1024)
 _ATTENTION_BLOCK = 432  # Rows of the attention at a time.

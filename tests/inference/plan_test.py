@@ -1,0 +1,306 @@
+"""Plans: shots and references found, written, edited, and refused."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from configs.vitexco import get_config
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import plan
+from vitexco_jax.inference.plan import Choice
+from vitexco_jax.media import video
+from vitexco_jax.retrieval import embedding, gallery
+
+LENGTHS = (9, 12, 7)
+
+
+def _picture(seed, size=(48, 64)):
+  rgb = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+  return cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def _embed(pictures):
+  """As grey thumbnails, centred: [b, 64] of unit length."""
+  small = [
+    cv2.resize(
+      cv2.cvtColor(
+        embedding.crop(rgb) if len(rgb) != 224 else rgb, cv2.COLOR_RGB2GRAY
+      ),
+      (8, 8),
+    )
+    for rgb in pictures
+  ]
+  flat = np.float32(small).reshape(len(small), -1)
+  flat -= flat.mean(1, keepdims=True)
+  return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory):
+  """Three shots, each a still picture."""
+  path = tmp_path_factory.mktemp('film') / 'film.mp4'
+  with video.VideoWriter(path, video.Format(48, 64, Fraction(10))) as writer:
+    for seed, length in enumerate(LENGTHS):
+      for _ in range(length):
+        writer.write(video.Frame(_picture(seed)))
+  return path
+
+
+@pytest.fixture(scope='module')
+def surveyed(film):
+  return plan.survey(film, _embed)
+
+
+@pytest.fixture
+def references(tmp_path):
+  folder = tmp_path / 'stills'
+  folder.mkdir()
+  for name, seed in {'two': 2, 'zero': 0, 'ref_00011': 1, 'other': 9}.items():
+    video.write_image(folder / f'{name}.png', _picture(seed, (96, 128)))
+  return folder
+
+
+def test_a_survey_finds_shots_and_what_they_look_like(surveyed):
+  shots = surveyed.plan.shots
+  assert [(shot.start, shot.stop) for shot in shots] == [
+    (0, 9),
+    (9, 21),
+    (21, 28),
+  ]
+  assert surveyed.plan[1:5] == (64, 48, 28, 10)
+  assert surveyed.seconds == pytest.approx([i / 10 for i in range(28)])
+  for seed, (seen, thumbnail) in enumerate(
+    zip(surveyed.embeddings, surveyed.thumbnails, strict=True)
+  ):
+    assert len(seen) == 3
+    scores = seen @ _embed([_picture(s) for s in range(3)]).T
+    assert (scores.argmax(1) == seed).all()
+    assert video.decode_image(thumbnail, '').shape == (180, 240, 3)
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 16, 17, 200, 1000])
+def test_moments_are_the_middles_of_thirds(count):
+  kept = plan._Moments()
+  for i in range(count):
+    kept.add(np.full((32, 32, 3), i % 256, np.uint8) + np.uint8(0))
+    kept._kept[-1] = (i, i) if i % kept._step == 0 else kept._kept[-1]
+  assert len(kept._kept) <= plan._KEPT
+  middles = [(2 * i + 1) * count / 6 for i in range(3)]
+  found = kept.crops()
+  assert len(found) == min(count, 3)
+  for middle, place in zip(middles, found, strict=False):
+    assert abs(place - middle) <= max(1, count / 8)
+
+
+def test_each_shot_takes_what_is_bound_to_it_or_most_similar(
+  surveyed, references
+):
+  choices = plan.list_references(references, surveyed)
+  made = plan.match(surveyed, choices, _embed)
+  names = [
+    [(Path(x.picture).name, x.frame) for x in shot.references]
+    for shot in made.shots
+  ]
+  assert names == [
+    [('zero.png', None)],
+    [('ref_00011.png', 11)],
+    [('two.png', None)],
+  ]
+  assert all(0.95 < shot.references[0].score <= 1 for shot in made.shots)
+
+
+@pytest.mark.parametrize(
+  'name, text, expected',
+  [
+    ('a.txt', 'zero.png\n\n two.png\n', [('zero', None), ('two', None)]),
+    (
+      'a.csv',
+      'file,frame\nzero.png,4\ntwo.png,\n',
+      [('zero', 4), ('two', None)],
+    ),
+    ('a.csv', 'file, time\nzero.png, 1.52\n', [('zero', 15)]),
+    ('a.csv', 'time,file\n0:00:02.1,zero.png\n', [('zero', 21)]),
+    ('a.csv', 'file,frame\nref_00011.png,3\n', [('ref_00011', 3)]),
+  ],
+)
+def test_lists_of_references(surveyed, references, name, text, expected):
+  (references / name).write_text(text)
+  found = plan.list_references(references / name, surveyed)
+  assert [(Path(x.picture).stem, x.frame) for x in found] == expected
+
+
+@pytest.mark.parametrize(
+  'text, sentence',
+  [
+    ('name,frame\nzero.png,4\n', 'needs a first line like file,frame'),
+    ('file,frame\nnone.png,4\n', r'none\.png, which does not exist'),
+    ('file,frame\nzero.png,x\n', "'x' is neither a frame"),
+    ('file,frame\nzero.png,-1\n', "'-1' is neither a frame"),
+    ('file,time\nzero.png,1:x\n', "'1:x' is neither a frame"),
+    ('file,time\nzero.png,90\n', 'nothing is shown at 90'),
+    ('file,frame\nzero.png,28\n', 'frame 28, but 28 frames are all'),
+    ('file,frame\n', 'holds no pictures'),
+  ],
+)
+def test_unfit_lists_are_refused(surveyed, references, text, sentence):
+  (references / 'a.csv').write_text(text)
+  with pytest.raises(UserError, match=sentence):
+    plan.list_references(references / 'a.csv', surveyed)
+
+
+def test_the_same_for_all_shots(surveyed):
+  made = plan.same_for_all(surveyed, ['a.png', plan.FIRST_FRAME])
+  first, second = Choice(plan.FIRST_FRAME), Choice('a.png')
+  assert [shot.references for shot in made.shots] == [
+    (first._replace(frame=0), second),
+    (first, second),
+    (first, second),
+  ]
+
+
+def test_a_plan_comes_back_as_it_was_written(tmp_path, surveyed, references):
+  made = plan.match(
+    surveyed, plan.list_references(references, surveyed), _embed
+  )
+  path = tmp_path / 'deeper' / 'plan.json'
+  path.parent.mkdir()
+  plan.write(path, made)
+  back = plan.read(path)
+  assert back._replace(video='', shots=()) == made._replace(video='', shots=())
+  for ours, theirs in zip(made.shots, back.shots, strict=True):
+    assert theirs[:2] == ours[:2]
+    for a, b in zip(ours.references, theirs.references, strict=True):
+      assert b[1:] == a[1:] and Path(b.picture).samefile(a.picture)
+  entry = json.loads(path.read_text())['shots'][0]['references'][0]
+  assert entry['picture'] == '../stills/zero.png'
+
+
+def _edit(change):
+  def apply(entries):
+    change(entries)
+    return json.dumps(entries)
+
+  return apply
+
+
+@pytest.mark.parametrize(
+  'edit, sentence',
+  [
+    (lambda x: '{"video": ', r'is no JSON: .* at line 1'),
+    (lambda x: '[]', r'json: "video" must be there, braces'),
+    (_edit(lambda x: x['video'].pop('width')), '"width" must be there, a num'),
+    (_edit(lambda x: x['video'].update(frame_rate='x')), 'frame_rate is no'),
+    (_edit(lambda x: x['video'].update(frame_rate='0')), 'frame_rate is no'),
+    (_edit(lambda x: x['shots'].pop(1)), 'shot 2 starts at frame 21, not at 9'),
+    (_edit(lambda x: x['shots'].pop()), 'last shot stops at 21, but .* 28'),
+    (_edit(lambda x: x['shots'][1].update(stop=9)), 'shot 2 must stop after'),
+    (_edit(lambda x: x['shots'][1].update(stop=True)), '"stop" must be there'),
+    (_edit(lambda x: x['shots'][0].update(references=[])), 'has no references'),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(picture='x.png')),
+      r'shot 1: there is no picture .*x\.png',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(frame=9)),
+      'shot 1 has a reference bound to frame 9, .* between 0 and 8',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(frame='3')),
+      '"frame" must be there, a number',
+    ),
+    (
+      _edit(
+        lambda x: x['shots'][1]['references'].append(
+          x['shots'][1]['references'][0]
+        )
+      ),
+      'shot 2 has two references bound to frame 11',
+    ),
+  ],
+)
+def test_a_plan_that_was_spoiled_is_refused(
+  tmp_path, surveyed, references, edit, sentence
+):
+  path = tmp_path / 'plan.json'
+  choices = plan.list_references(references, surveyed)
+  plan.write(path, plan.match(surveyed, choices, _embed))
+  path.write_text(edit(json.loads(path.read_text())))
+  with pytest.raises(UserError, match=sentence) as caught:
+    plan.read(path)
+  assert str(path) in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_the_mode_writes_prints_and_draws(
+  tmp_path, film, references, capsys, monkeypatch
+):
+  monkeypatch.setattr(embedding, 'make_embedder', lambda config: _embed)
+  monkeypatch.setattr(plan, '_ROWS', 2)
+  output = tmp_path / 'plans' / 'film.json'
+  made = plan.plan_film(None, film, (), output, references)
+  assert plan.read(output).shots[1].references[0].frame == 11
+  printed = capsys.readouterr().out
+  assert plan.table(made) in printed
+  assert '   2    9-20  0:00:00.9   1.00  ref_00011.png (frame 11)' in printed
+  sheets = sorted(output.parent.glob('*.jpg'))
+  assert [path.name for path in sheets] == ['film.jpg', 'film_2.jpg']
+  assert video.read_image(sheets[0]).shape[0] == 2 * (22 + 180) + 4
+  with pytest.raises(UserError, match='film.json exists and may have been'):
+    plan.plan_film(None, film, (), output, references)
+  with pytest.raises(UserError, match='end its name in .json'):
+    plan.plan_film(None, film, (), tmp_path / 'plan.txt', references)
+  still = tmp_path / 'still.jpg'
+  still.write_bytes(b'ours')
+  with pytest.raises(UserError, match='still.json might draw over .*still.jpg'):
+    plan.plan_film(None, film, (), still.with_suffix('.json'), references)
+  assert still.read_bytes() == b'ours'
+  still.rename(tmp_path / 'still_2.jpg')
+  with pytest.raises(UserError, match='might draw over .*still_2.jpg'):
+    plan.plan_film(None, film, (), still.with_suffix('.json'), references)
+
+
+def test_a_plan_that_cannot_be_written_leaves_no_sheets(
+  tmp_path, film, references, monkeypatch
+):
+  def fail(*_):
+    raise OSError('the disk is full')
+
+  monkeypatch.setattr(plan, 'write', fail)
+  with pytest.raises(UserError, match='disk is full'):
+    plan.plan_film(
+      None, film, [str(references / 'two.png')], tmp_path / 'film.json'
+    )
+  assert [x.name for x in tmp_path.iterdir()] == ['stills']
+
+
+def test_where_a_video_is_broken(film, surveyed, monkeypatch, capsys):
+  monkeypatch.setattr(plan, '_PLACES', 2)
+  config, pictures = None, [plan.FIRST_FRAME]
+  for damaged, lost, words in (
+    ([3, 4, 9], 2, '0:00:00.3: 2 frames could not be read, and are left out'),
+    ([14, 0, 28], 0, '0:00:00.0, 0:00:01.4 and 1 more places: see how its'),
+  ):
+    found = surveyed._replace(damaged=damaged, lost=lost)
+    monkeypatch.setattr(plan, 'survey', lambda *_, found=found: found)
+    plan.make_plan(config, film, pictures)
+    assert f'film.mp4 is broken at {words}' in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures('quick_compiler')
+def test_references_are_retrieved_from_a_gallery(tmp_path, film):
+  config = get_config('tiny')
+  config.retrieval.network = 'vit'
+  for seed in range(3):
+    (tmp_path / 'images').mkdir(exist_ok=True)
+    video.write_image(tmp_path / f'images/{seed}.png', _picture(seed))
+  gallery.build_gallery(config, str(tmp_path / 'images'), tmp_path / 'gallery')
+  made, _ = plan.make_plan(
+    config, film, [plan.AUTO], gallery=tmp_path / 'gallery'
+  )
+  assert [
+    [Path(x.picture).name for x in shot.references] for shot in made.shots
+  ] == [['0.png'], ['1.png'], ['2.png']]
+  plan.check('the plan', made)

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from vitexco_jax.media import strips
+
+
+def _plain(height, width, rgb):
+  return np.broadcast_to(np.uint8(rgb), (height, width, len(rgb)))
+
+
+def _find(strip, rgb):
+  """Bounds (top, bottom, left, right) of the pixels of one colour."""
+  ys, xs = np.nonzero((strip == np.uint8(rgb)).all(-1))
+  return ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
+
+
+def test_cells_share_a_width_and_keep_their_aspect():
+  red, green, blue = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+  strip = strips.strip(
+    [[_plain(40, 80, red), _plain(90, 30, green)], [_plain(10, 20, blue)]],
+    ['above', 'below'],
+    width=60,
+  )
+  boxes = [_find(strip, rgb) for rgb in (red, green, blue)]
+  sizes = [(bottom - top, right - left) for top, bottom, left, right in boxes]
+  assert sizes == [(30, 60), (180, 60), (30, 60)]
+  assert boxes[0][0] == boxes[1][0]  # One row.
+  assert boxes[0][3] < boxes[1][2]  # Side by side, in order.
+  assert boxes[0][2] == boxes[2][2]  # One column.
+  assert boxes[1][1] < boxes[2][0]  # The next row below the highest cell.
+
+
+def test_each_row_has_its_label_above_it():
+  white = _plain(20, 40, (255, 255, 255))
+  strip = strips.strip([[white], [white]], ['', 'truth'], width=40)
+  inked = np.nonzero((strip < 128).any((1, 2)))[0]
+  half = strip.shape[0] // 2
+  assert inked.min() > half - 10
+  assert inked.max() < half + 22
+
+
+def test_long_label_is_not_cut():
+  cell = _plain(20, 40, (255, 255, 255))
+  label = 'coloured from the first frame'
+  narrow = strips.strip([[cell]], [label], width=40)
+  wide = strips.strip([[cell]], [label], width=400)
+  assert (narrow < 128).sum() == (wide < 128).sum() > 0
+
+
+def test_grey_is_three_equal_channels():
+  strip = strips.strip([[_plain(8, 8, (77,))]], [''], width=8)
+  top, bottom, left, right = _find(strip, (77, 77, 77))
+  assert (bottom - top, right - left) == (8, 8)
+
+
+def test_refuses_floats():
+  with pytest.raises(TypeError, match='float32'):
+    strips.strip([[np.zeros((4, 4, 3), np.float32)]], ['x'])

@@ -1,0 +1,371 @@
+"""Embeddings against the networks in plain numpy; searches against sorting."""
+
+import functools
+import json
+
+import cv2
+import flax
+import jax
+import numpy as np
+import plain_vit
+import pytest
+from written_weights import write_safetensors
+
+from configs.vitexco import get_config
+from vitexco_jax import checkpoint, color
+from vitexco_jax.errors import UserError
+from vitexco_jax.models import efficientnet
+from vitexco_jax.pretrained import efficientnet_weights
+from vitexco_jax.retrieval import embedding, gallery
+
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
+
+def _config(**values):
+  """Of the tiny ViT, which compiles in a moment."""
+  config = get_config('tiny')
+  config.retrieval.network = 'vit'
+  config.update_from_flattened_dict(
+    {name.replace('__', '.'): value for name, value in values.items()}
+  )
+  return config
+
+
+def _pictures(count, size=(60, 80)):
+  rng = np.random.default_rng(0)
+  small = rng.integers(0, 256, (count, 4, 5, 3), np.uint8)
+  return np.stack([cv2.resize(rgb, size[::-1]) for rgb in small])
+
+
+@pytest.fixture(scope='module')
+def embed(quick_compiler):
+  return embedding.make_embedder(_config())
+
+
+# Embeddings
+
+
+def test_looks_at_the_middle_of_the_short_side():
+  rgb = np.zeros((256, 400, 3), np.uint8)
+  rgb[16:-16, 88:-88] = np.arange(224, dtype=np.uint8)[:, None, None]
+  seen = embedding.crop(rgb)
+  np.testing.assert_array_equal(seen, rgb[16:-16, 88:-88])
+  turned = embedding.crop(rgb.swapaxes(0, 1))
+  np.testing.assert_array_equal(turned, seen.swapaxes(0, 1))
+
+
+@pytest.mark.parametrize('size', [(32, 50), (100, 90), (600, 448)])
+def test_any_size_is_brought_to_one(size):
+  rgb = np.full((*size, 3), 77, np.uint8)
+  assert embedding.crop(rgb).shape == (224, 224, 3)
+  assert (embedding.crop(rgb) == 77).all()
+
+
+def test_only_rgb_is_taken(embed):
+  for wrong in (np.zeros((60, 80), np.uint8), np.zeros((60, 80, 3))):
+    with pytest.raises(TypeError, match='expected uint8'):
+      embed([wrong])
+
+
+def test_the_class_token_of_the_vit_in_grey(tmp_path):
+  """With weights from a file, against numpy."""
+  config = _config(train__vit_weights=str(tmp_path / 'vit.npz'))
+  rng = np.random.default_rng(0)
+  model = embedding.vit.VisionTransformer('test/16', taps=())
+  image = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), image)['params']
+  weights = {
+    name: np.float32(rng.normal(0, 0.1, leaf.shape))
+    for name, leaf in flax.traverse_util.flatten_dict(shapes, sep='/').items()
+  }
+  np.savez(config.train.vit_weights, **weights)
+  rgb = _pictures(2)
+  crops = np.stack([embedding.crop(picture) for picture in rgb])
+  grey = np.asarray(color.grey(crops), np.float64) / 255
+  _, expected = plain_vit.forward_scenic(weights, 2 * grey - 1, 'tanh', 2)
+  expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+  found = embedding.make_embedder(config)(rgb)
+  assert found.dtype == np.float32
+  np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_hybrid_is_seen_through_its_stem(tmp_path):
+  config = _config(model__stem='efficientnet_lite0', retrieval__grey=False)
+  config.use.size = (32, 48)
+  generator = checkpoint.make_generator(config)
+  params = jax.jit(generator.init)(jax.random.key(3), np.zeros((1, 32, 48, 3)))
+  checkpoint.export(tmp_path / 'hybrid', params['params'], config)
+  config.train.init = str(tmp_path / 'hybrid')
+  rgb = _pictures(2)
+  crops = np.stack([embedding.crop(picture) for picture in rgb]) / 255
+  halved = jax.tree.map(np.asarray, checkpoint.load_params(config.train.init))
+  seen = jax.jit(functools.partial(generator.apply, method='see'))
+  expected = seen({'params': halved}, crops).embedding
+  expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+  embed = embedding.make_embedder(config)
+  np.testing.assert_allclose(embed(rgb), expected, atol=1e-4)
+  assert embed.settings['stem'] == 'efficientnet_lite0'
+
+
+def test_the_pooled_features_of_efficientnet_in_colour():
+  config = _config(
+    retrieval__network='efficientnet_lite0', retrieval__grey=False
+  )
+  rgb = _pictures(1)
+  crop = embedding.crop(rgb[0])
+  expected = jax.jit(efficientnet.EfficientNetLite0().apply)(
+    {'params': efficientnet_weights.load_efficientnet_lite0()}, crop[None] / 255
+  )
+  expected /= np.linalg.norm(expected)
+  found = embedding.make_embedder(config)(rgb)
+  np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_grey_embeddings_do_not_know_colours(embed):
+  rgb = _pictures(2, (256, 300))  # Not resized, which would come before grey.
+  grey = np.asarray(color.grey(rgb))
+  np.testing.assert_allclose(embed(rgb), embed(grey), atol=0.01)
+  in_colour = embedding.make_embedder(_config(retrieval__grey=False))
+  assert np.abs(in_colour(rgb) - in_colour(grey)).max() > 0.1
+  np.testing.assert_allclose(in_colour(grey), embed(grey), atol=0.01)
+
+
+def test_embeddings_do_not_depend_on_the_batch(embed):
+  rgb = list(_pictures(70)) + list(_pictures(1, (90, 64)))
+  whole = embed(rgb)
+  assert whole.shape == (71, 32)
+  np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)
+  for i in (0, 3, 66, 70):
+    np.testing.assert_allclose(embed(rgb[i : i + 1])[0], whole[i], atol=1e-5)
+
+
+def test_untrained_is_said_and_trained_is_not(tmp_path, capsys):
+  untrained = embedding.make_embedder(_config())
+  assert 'Retrieval will be poor' in capsys.readouterr().out
+  config = get_config('tiny')
+  expected = checkpoint.abstract_params(config)
+  params = jax.tree.map(lambda leaf: np.ones(leaf.shape), expected)
+  checkpoint.export(tmp_path / 'export', params, config)
+  trained = embedding.make_embedder(
+    _config(train__init=str(tmp_path / 'export'))
+  )
+  assert not capsys.readouterr().out
+  assert trained.settings['weights'] != untrained.settings['weights']
+  assert trained.settings == untrained.settings | {
+    'weights': trained.settings['weights']
+  }
+
+
+def test_weights_are_known_whatever_file_they_come_in(tmp_path):
+  flat = {'a/b': np.ones(3), 'a/c': np.zeros(2)}
+  tree = {'a': {'c': np.zeros(2), 'b': np.ones(3)}}
+  other = {'a': {'c': np.zeros(2), 'b': np.ones(3) + 1e-6}}
+  digests = [
+    embedding._digest(x)
+    for x in (flax.traverse_util.unflatten_dict(flat, sep='/'), tree, other)
+  ]
+  assert digests[0] == digests[1] != digests[2]
+
+
+def test_an_unknown_network_and_weights_that_do_not_fit(tmp_path):
+  with pytest.raises(
+    UserError, match="network is 'resnet'; known are vit, eff"
+  ):
+    embedding.make_embedder(_config(retrieval__network='resnet'))
+  path = tmp_path / 'vit.safetensors'
+  write_safetensors(path, {'cls_token': np.zeros((1, 1, 32), np.float32)})
+  with pytest.raises(UserError, match='does not fit the ViT'):
+    embedding.make_embedder(_config(train__vit_weights=str(path)))
+
+
+# The gallery
+
+
+class _Source:
+  """Pictures that nobody looks at."""
+
+  address = '/nowhere'
+
+
+SETTINGS = {'network': 'vit', 'weights': 'abc', 'width': 8, 'grey': True}
+
+
+def _unit(count, width=8, seed=0):
+  x = np.random.default_rng(seed).normal(size=(count, width))
+  return np.float32(x / np.linalg.norm(x, axis=1, keepdims=True))
+
+
+def _write(folder, embeddings):
+  writer = gallery.Writer(folder, SETTINGS, _Source)
+  first = writer.rows
+  names = [f'd/{first + i}.jpg' for i in range(len(embeddings))]
+  writer.add(names, embeddings)
+
+
+def test_a_search_sorts_all_cosines(tmp_path):
+  embeddings, queries = _unit(300), _unit(25, seed=1)
+  _write(tmp_path, embeddings)
+  opened = embedding.Gallery.open(tmp_path)
+  assert isinstance(opened.embeddings, np.memmap) and len(opened) == 300
+  cosines = np.float64(queries) @ np.float64(embeddings).T
+  order = np.argsort(-cosines, axis=1)
+  for few in (queries, queries[:1]):
+    scores, numbers = opened.search(few, 7)
+    np.testing.assert_array_equal(numbers, order[: len(few), :7])
+    expected = np.take_along_axis(cosines[: len(few)], numbers, 1)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+  scores, numbers = opened.search(queries, 1000)
+  assert numbers.shape == (25, 300)
+  with pytest.raises(TypeError, match=r'expected queries \[q, 8\]'):
+    opened.search(_unit(2, width=9), 5)
+
+
+def test_names_by_number(tmp_path):
+  writer = gallery.Writer(tmp_path, SETTINGS, _Source)
+  names = ['a.jpg', 'Bäume/Ähre 1.jpg', 'x\r.png', 'b/\udcff.jpg', 'c']
+  writer.add(names, _unit(5))
+  opened = embedding.Gallery.open(tmp_path)
+  assert [opened.name(i) for i in range(5)] == names
+
+
+def _near(one, cosine, seed):
+  """A vector at a given cosine to another."""
+  other = _unit(1, seed=seed)[0]
+  other -= other @ one * one
+  other /= np.linalg.norm(other)
+  return np.float32(cosine * one + np.sqrt(1 - cosine**2) * other)
+
+
+def test_of_near_duplicates_the_better_one_is_kept(tmp_path):
+  a, b, c = np.eye(8, dtype=np.float32)[:3]
+  query = np.float32(0.8 * a + 0.5 * b + 0.2 * c)[None]
+  query /= np.linalg.norm(query)
+  twins = [_near(a, 0.98, seed) for seed in range(6)]
+  _write(tmp_path, np.stack([c, *twins[:3], a, *twins[3:], b]))
+  opened = embedding.Gallery.open(tmp_path)
+  scores = opened.search(query, 9)[0][0]
+  ((first, second, third),) = opened.best(query, 3, near_duplicate=0.9)
+  assert first[1] == pytest.approx(scores[0])  # Of all seven that are like a.
+  assert 1 <= first[0] <= 7
+  assert [second[0], third[0]] == [8, 0]
+  assert second[1] == pytest.approx(float(query[0] @ b), abs=1e-5)
+  # Fewer than asked for rather than the same twice.
+  assert len(opened.best(query, 5, near_duplicate=0.9)[0]) == 3
+  # 1 lets all stay, twins alike.
+  numbers = [number for number, _ in opened.best(query, 5)[0]]
+  assert numbers == opened.search(query, 5)[1][0].tolist()
+
+
+def test_best_of_each_query(tmp_path):
+  embeddings = _unit(50)
+  _write(tmp_path, embeddings)
+  best = embedding.Gallery.open(tmp_path).best(embeddings[:4], 2, 0.999)
+  assert [rows[0][0] for rows in best] == [0, 1, 2, 3]
+  assert all(len(rows) == 2 for rows in best)
+
+
+def test_rows_half_written_are_not_seen(tmp_path):
+  """As they are while another process adds to the gallery."""
+  _write(tmp_path, _unit(4))
+  whole = embedding.Gallery.open(tmp_path)
+  with open(tmp_path / 'embeddings.f32', 'ab') as file:
+    file.write(bytes(4 * 8 + 5))
+  assert len(embedding.Gallery.open(tmp_path)) == 4
+  with open(tmp_path / 'pictures.txt', 'ab') as file:
+    file.write(b'whole\nhalf')
+  assert len(embedding.Gallery.open(tmp_path)) == 5
+  assert len(whole) == 4 and whole.name(3) == 'd/3.jpg'
+
+
+def test_the_fingerprint_is_of_pictures_and_settings(tmp_path):
+  for name in ('a', 'b', 'c', 'd'):
+    _write(tmp_path / name, _unit(3))
+  _write(tmp_path / 'c', _unit(1))
+  settings = tmp_path / 'd/settings.json'
+  settings.write_text(settings.read_text().replace('abc', 'abd'))
+  prints = [
+    embedding.Gallery.open(tmp_path / name).fingerprint for name in 'abcd'
+  ]
+  assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_what_cannot_be_opened_is_said(tmp_path):
+  with pytest.raises(
+    UserError, match='no gallery: build one by --mode=gallery'
+  ):
+    embedding.Gallery.open(tmp_path / 'nowhere')
+  gallery.Writer(tmp_path / 'empty', SETTINGS, _Source)
+  with pytest.raises(UserError, match='empty holds no pictures yet'):
+    embedding.Gallery.open(tmp_path / 'empty')
+  _write(tmp_path / 'broken', _unit(3))
+  (tmp_path / 'broken/settings.json').write_text('{"width"')
+  with pytest.raises(UserError, match='broken is damaged'):
+    embedding.Gallery.open(tmp_path / 'broken')
+  with pytest.raises(UserError, match="index is 'hnsw'; known are exact, ivf"):
+    embedding.Gallery.open(tmp_path / 'broken', 'hnsw')
+
+
+def test_an_index_is_of_the_gallery_as_it_is(tmp_path):
+  embeddings = _unit(500)
+  _write(tmp_path, embeddings)
+  with pytest.raises(
+    UserError, match='has no index ivf: .*retrieval.index=ivf'
+  ):
+    embedding.Gallery.open(tmp_path, 'ivf')
+  gallery.build_index(tmp_path, embeddings)
+  opened = embedding.Gallery.open(tmp_path, 'ivf')
+  scores, numbers = opened.search(embeddings[:20], 1)
+  np.testing.assert_array_equal(numbers[:, 0], range(20))
+  np.testing.assert_allclose(scores, 1, atol=1e-5)
+  _write(tmp_path, _unit(1, seed=2))
+  with pytest.raises(UserError, match='has changed since its index ivf'):
+    embedding.Gallery.open(tmp_path, 'ivf')
+  path = tmp_path / 'ivf.index'
+  path.write_bytes(path.read_bytes()[:-100])
+  with pytest.raises(UserError, match='ivf.index is damaged: remove it'):
+    embedding.Gallery.open(tmp_path, 'ivf')
+
+
+@pytest.mark.parametrize(
+  ('changed', 'sentence'),
+  [
+    (
+      {'network': 'efficientnet_lite0'},
+      'retrieval.network=vit, not efficientn',
+    ),
+    ({'grey': False}, 'config.retrieval.grey=True, not False: set this'),
+    ({'weights': 'xyz'}, 'with other weights of vit'),
+    ({'variant': 'S/16'}, 'config.model.vit.variant=None, not S/16'),
+  ],
+)
+def test_queries_of_another_network_are_refused(tmp_path, changed, sentence):
+  _write(tmp_path, _unit(3))
+
+  class Embedder:
+    settings = SETTINGS | changed
+
+  with pytest.raises(UserError, match=sentence):
+    embedding.Gallery.open(tmp_path).check(Embedder)
+
+
+def test_gallery_and_embedder_are_opened_together(tmp_path, embed):
+  gallery.Writer(tmp_path, embed.settings, _Source).add(['a'], _unit(1, 32))
+  _, opened = embedding.open_with_embedder(_config(), tmp_path)
+  assert len(opened) == 1
+  with pytest.raises(UserError, match='has no index ivf'):
+    embedding.open_with_embedder(_config(retrieval__index='ivf'), tmp_path)
+  with pytest.raises(UserError, match='config.retrieval.grey=True, not False'):
+    embedding.open_with_embedder(_config(retrieval__grey=False), tmp_path)
+
+
+def test_a_gallery_whose_pictures_are_gone_names_the_place(tmp_path):
+  _write(tmp_path, _unit(3))
+  opened = embedding.Gallery.open(tmp_path)
+  with pytest.raises(UserError, match='lost its picture d/1.jpg .*/nowhere'):
+    opened.read(1)
+
+
+def test_settings_are_kept_for_people(tmp_path):
+  _write(tmp_path, _unit(3))
+  kept = json.loads((tmp_path / 'settings.json').read_text())
+  assert kept == SETTINGS | {'sources': [{'first': 0, 'images': '/nowhere'}]}

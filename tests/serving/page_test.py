@@ -1,0 +1,168 @@
+"""The page in a real browser, and the program that serves it, from end to end."""
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import calls
+import numpy as np
+import pytest
+from documents import picture
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+from visitors import encoded, write_film
+
+from vitexco_jax.media import video
+
+COUNT = 60  # Frames of each shot: enough to stop in their midst.
+SECONDS = 120  # To wait for anything.
+QUIET = (
+  *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
+  *('disable-background-networking', 'disable-component-update'),
+  *('disable-sync', 'disable-dev-shm-usage'),
+)
+
+
+@pytest.fixture(params=[signal.SIGTERM])
+def address(tmp_path, tiny_weights, request):
+  """Of a page, served by a program that is ended and then has left nothing."""
+  if signal.getsignal(request.param) == signal.SIG_IGN:
+    pytest.skip('the signal is ignored here, as under nohup')
+  temporary = tmp_path / 'temporary'
+  temporary.mkdir()
+  server = subprocess.Popen(
+    [
+      *(sys.executable, calls.ROOT / 'launch.py', '--mode=serve'),
+      *('--address=127.0.0.1:0', f'--checkpoint={tiny_weights}'),
+    ],
+    stdout=subprocess.PIPE,
+    text=True,
+    env=calls.environment(tmp_path, 1) | {'TMPDIR': str(temporary)},
+  )
+  with server:
+    try:
+      found = re.match(
+        r'Open (http://127\.0\.0\.1:\d+) ', server.stdout.readline()
+      )
+      yield found[1]
+      assert [*temporary.iterdir()]
+      server.send_signal(request.param)
+      assert server.wait(SECONDS) == 0
+      assert server.stdout.read() == 'All that was uploaded is removed.\n'
+      assert [*temporary.iterdir()] == []
+    finally:
+      server.kill()
+
+
+@pytest.fixture
+def browser(tmp_path, monkeypatch):
+  programs = [
+    shutil.which('chromium') or shutil.which('google-chrome'),
+    shutil.which('chromedriver'),
+  ]
+  if None in programs:
+    pytest.skip('needs Chromium and chromedriver')
+  monkeypatch.setenv(
+    'SE_OFFLINE', 'true'
+  )  # Selenium fetches and reports nothing.
+  monkeypatch.setenv('SE_AVOID_STATS', 'true')
+  options = webdriver.ChromeOptions()
+  options.binary_location = programs[0]
+  for name in QUIET:
+    options.add_argument(f'--{name}')
+  options.add_experimental_option(
+    'prefs', {'download.default_directory': str(tmp_path / 'downloads')}
+  )
+  options.set_capability('goog:loggingPrefs', {'browser': 'ALL'})
+  service = webdriver.ChromeService(programs[1])
+  with webdriver.Chrome(options, service) as browser:
+    yield browser
+
+
+@pytest.mark.parametrize(
+  'address', [signal.SIGTERM, signal.SIGHUP], indirect=True
+)
+def test_the_program_serves_and_ends(address):
+  with urllib.request.urlopen(address) as answer:
+    assert '<title>Vitexco</title>' in answer.read().decode()
+
+
+def test_a_film_is_coloured_in_a_browser(tmp_path, browser, address):
+  write_film(tmp_path / 'film.mp4', COUNT)
+  for name, seed in (('one', 1), ('<b>two', 2)):
+    (tmp_path / f'{name}.png').write_bytes(encoded(picture(seed)))
+  browser.get(address)
+
+  def find(css):
+    return browser.find_element(By.CSS_SELECTOR, css)
+
+  def find_all(css):
+    return browser.find_elements(By.CSS_SELECTOR, css)
+
+  def wait(condition):
+    return WebDriverWait(
+      browser, SECONDS, 0.05, [StaleElementReferenceException]
+    ).until(lambda _: condition())
+
+  def click(css):
+    wait(lambda: find(css).is_displayed() and find(css).is_enabled())
+    find(css).click()
+
+  find('#video').send_keys(str(tmp_path / 'one.png'))
+  wait(find('#error').is_displayed)
+  assert 'one.png is no video that is taken here' in find('#error').text
+
+  find('#video').send_keys(str(tmp_path / 'film.mp4'))
+  wait(lambda: find('#video-text').text == 'film.mp4')
+  assert not find('#error').is_displayed()
+  for number, name in enumerate(('one', '<b>two'), 1):
+    find('#references').send_keys(str(tmp_path / f'{name}.png'))
+    wait(lambda number=number: len(find_all('#pictures li')) == number)
+  assert find_all('#pictures .name')[1].text == '<b>two.png'  # As text.
+
+  click('#find')
+  wait(lambda: len(find_all('#shots li')) == 2)
+  chosen = '#shots li:nth-child(2) button[aria-pressed=true]'
+  assert [x.get_attribute('title') for x in find_all(chosen)] == ['<b>two.png']
+  click('#shots li:nth-child(2) button[title="one.png"]')
+  wait(lambda: len(find_all(chosen)) == 2)
+
+  click('#colour')
+  click('#stop')
+  wait(lambda: find('#status').text == 'Stopped; nothing of it was kept.')
+  browser.refresh()  # The visit is still there, with what was chosen.
+  wait(lambda: len(find_all(chosen)) == 2)
+  click('#colour')
+  wait(lambda: find('#status').text == 'Done.')
+
+  wait(lambda: _loaded(browser, 'before') and _loaded(browser, 'after'))
+  browser.execute_script(
+    "slider.value = 25; slider.dispatchEvent(new Event('input'))"
+  )
+  cut = browser.execute_script('return getComputedStyle(after).clipPath')
+  assert cut == 'inset(0px 0px 0px 25%)'
+  assert browser.execute_script('return result.error') is None
+
+  find('#download').click()
+  path = tmp_path / 'downloads/film_colour.mp4'
+  wait(path.exists)
+  with video.VideoReader(path) as reader:
+    coloured = [frame.rgb for frame in reader]
+  assert len(coloured) == 2 * COUNT
+  assert np.ptp(np.int16(coloured[-1]), -1).mean() > 2  # No longer grey.
+
+  click('#leave')
+  browser.switch_to.alert.accept()
+  wait(lambda: 'Drop a video here' in find('#video-text').text)
+  serious = [x for x in browser.get_log('browser') if x['level'] == 'SEVERE']
+  # Only the video that was refused.
+  assert len(serious) == 1 and '/video?name=one.png' in serious[0]['message']
+
+
+def _loaded(browser, name):
+  return browser.execute_script(f'return {name}.naturalWidth') == 96

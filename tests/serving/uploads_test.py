@@ -1,0 +1,154 @@
+"""Uploads: what is taken, and what is not believed."""
+
+import contextlib
+import io
+import struct
+import zlib
+
+import av
+import numpy as np
+import pytest
+from documents import picture, write_video
+from PIL import Image
+from visitors import COUNT, encoded, write_film
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import video
+from vitexco_jax.serving import uploads
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory):
+  """Two grey shots."""
+  path = tmp_path_factory.mktemp('film') / 'film.mp4'
+  write_film(path)
+  return path
+
+
+def test_a_playlist_opens_no_other_file(tmp_path, film):
+  """FFmpeg would follow the first, and the second where it is called .m3u8."""
+  for text in (
+    f'ffconcat version 1.0\nfile {film.name}\n',
+    f'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film}\n#EXT-X-ENDLIST\n',
+  ):
+    path = film.with_name('given')
+    path.write_text(text)
+    with pytest.raises(UserError, match='no video that is taken here'):
+      uploads.check_video(path)
+
+
+@pytest.mark.parametrize(
+  'content',
+  [b'', b'words', b'\x89PNG\r\n\x1a\n' + bytes(99), encoded(picture(1))],
+)
+def test_what_is_no_video_is_refused(tmp_path, content):
+  (tmp_path / 'given').write_bytes(content)
+  with pytest.raises(UserError, match='given is no video that is taken here'):
+    uploads.check_video(tmp_path / 'given')
+
+
+def test_a_video_has_bounds(tmp_path, film, monkeypatch):
+  monkeypatch.setattr(uploads, 'MAX_FRAMES', 2 * COUNT - 1)
+  with pytest.raises(UserError, match=f'has {2 * COUNT} frames, at most'):
+    uploads.check_video(film)
+  monkeypatch.undo()
+  monkeypatch.setattr(video, '_MAX_PIXELS', 64 * 96 - 1)
+  with pytest.raises(UserError, match='96x64 pixels: too large'):
+    uploads.check_video(film)
+  monkeypatch.undo()
+  write_video(tmp_path / 'narrow.mp4', [np.zeros((32, 256, 3), np.uint8)])
+  with pytest.raises(UserError, match='256x32 pixels: one side may be at most'):
+    uploads.check_video(tmp_path / 'narrow.mp4')
+
+
+def _header(width, height):
+  """A PNG that says it is large, and is not."""
+  data = bytearray(encoded(picture(1)))
+  data[16:24] = width.to_bytes(4) + height.to_bytes(4)
+  data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
+  return bytes(data)
+
+
+def _odd_exif():
+  """A JPEG to be turned, whose Exif says that it is 1.5 pixels wide."""
+  turned = struct.pack('<HHIHxx', 0x0112, 3, 1, 6)
+  wide = struct.pack('<HHIf', 0x0100, 11, 1, 1.5)
+  head = struct.pack('<2sHIH', b'II', 42, 8, 2)
+  file = io.BytesIO()
+  exif = b'Exif\0\0' + head + turned + wide + bytes(4)
+  Image.fromarray(picture(1)).save(file, 'JPEG', exif=exif)
+  return file.getvalue()
+
+
+@pytest.mark.parametrize(
+  'content, sentence',
+  [
+    (b'', 'no picture that is taken here'),
+    (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'no picture that is taken'),
+    (encoded(picture(1), 'GIF'), 'no picture that is taken here'),
+    (
+      encoded(picture(1))[:1000],
+      'no picture that is taken here, or is damaged',
+    ),
+    (_odd_exif(), 'no picture that is taken here, or is damaged'),
+    (_header(60_000, 60_000), 'more than 67 million pixels: make it smaller'),
+    (_header(9000, 8000), 'more than 67 million pixels: make it smaller'),
+    (
+      encoded(picture(1, (31, 40))),
+      '40x31 pixels: sides are to be 32 at least',
+    ),
+    (encoded(picture(1, (40, 161))), 'and one at most 4 times the other'),
+    (encoded(np.full((64, 96, 3), 99, np.uint8)), 'has no colour to give'),
+  ],
+)
+def test_unfit_pictures_are_refused(tmp_path, content, sentence):
+  (tmp_path / 'given').write_bytes(content)
+  with pytest.raises(UserError, match=sentence):
+    uploads.redraw(tmp_path / 'given')
+
+
+def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
+  """No larger than need be, upright, and nothing that hid in the file."""
+  monkeypatch.setattr(uploads, '_KEPT_SIDE', 120)
+  large = picture(1, (200, 240))
+  image = Image.fromarray(large)
+  exif = image.getexif()
+  exif[0x0112] = 6  # To be turned right.
+  image.save(tmp_path / 'given', 'PNG', exif=exif)
+  with open(tmp_path / 'given', 'ab') as file:
+    file.write(b'<script>')
+  drawing = uploads.redraw(tmp_path / 'given')
+  assert b'<script>' not in drawing.png
+  kept = video.decode_image(drawing.png, 'kept')
+  assert kept.shape == (120, 100, 3)
+  turned = np.rot90(large, -1)[::2, ::2]
+  assert np.abs(kept - np.float32(turned)).mean() < 12
+
+
+def test_what_grows_on_the_way_is_not_decoded(tmp_path, monkeypatch):
+  """A stream may say in its midst that frames are larger from now on."""
+  with open(tmp_path / 'given', 'wb') as joined:
+    for size in ((64, 96), (640, 960), (64, 96)):
+      path = tmp_path / 'part.ts'
+      _write_ts(path, [picture(1, size)] * 20)
+      joined.write(path.read_bytes())
+  monkeypatch.setattr(video, '_MAX_PIXELS', video._MAX_PIXELS)  # Set back.
+  video.bound_pixels(640 * 960)
+  assert len(_shapes(tmp_path / 'given')) == 60
+  video.bound_pixels(640 * 960 - 1)
+  assert 20 <= len(_shapes(tmp_path / 'given')) <= 40
+
+
+def _write_ts(path, pictures):
+  with av.open(str(path), 'w') as out:
+    stream = out.add_stream('libx264', rate=25)
+    stream.height, stream.width = pictures[0].shape[:2]
+    stream.pix_fmt = 'yuv420p'
+    for rgb in pictures:
+      out.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, 'rgb24')))
+    out.mux(stream.encode(None))
+
+
+def _shapes(path):
+  with contextlib.closing(video.VideoReader(path)) as reader:
+    return [frame.rgb.shape for frame in reader]

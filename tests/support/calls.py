@@ -1,0 +1,31 @@
+"""The program in a process of its own, on a compiler in a hurry."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = f'--config={ROOT / "configs/vitexco.py"}:tiny'
+
+
+def environment(folder, devices=2):
+  """Variables; compiled programs are kept in the folder."""
+  return os.environ | {
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_NUM_CPU_DEVICES': str(devices),
+    'JAX_COMPILATION_CACHE_DIR': str(folder / 'programs'),
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  }
+
+
+def start(home, *arguments, devices=2):
+  """Calls it in the folder `home`; its outputs are pipes."""
+  return subprocess.Popen(
+    [sys.executable, ROOT / 'launch.py', *arguments],
+    cwd=home,
+    env=environment(home, devices),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )

@@ -1,0 +1,51 @@
+"""What tests of the page upload, and what stands in for the networks."""
+
+import copy
+import io
+
+import numpy as np
+from documents import picture, write_video
+from film_test import Painter
+from PIL import Image
+
+from vitexco_jax import color
+from vitexco_jax.retrieval import embedding
+
+COUNT = 12  # Frames of each of two shots.
+
+
+class Stub(Painter):
+  """A colorizer that may wait for a signal before each frame."""
+
+  def __init__(self, may_go=None):
+    super().__init__()
+    self._may_go = may_go
+
+  def on(self, _):
+    return copy.copy(self)
+
+  def predict(self, grey):
+    for prediction in super().predict(grey):
+      if self._may_go:
+        assert self._may_go.acquire(timeout=60)
+      yield prediction
+
+
+def embed(pictures):
+  """As small pictures: [b, 64] of unit length."""
+  flat = np.float32([embedding.crop(x)[::28, ::28, 0] for x in pictures])
+  flat = flat.reshape(len(flat), -1)
+  flat -= flat.mean(1, keepdims=True)
+  return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+
+def write_film(path, count=COUNT):
+  """Two grey shots, of pictures 1 and 2."""
+  greys = [np.asarray(color.grey(picture(seed))) for seed in (1, 2)]
+  write_video(path, np.repeat(greys, count, 0))
+
+
+def encoded(rgb, kind='PNG'):
+  file = io.BytesIO()
+  Image.fromarray(rgb).save(file, kind)
+  return file.getvalue()

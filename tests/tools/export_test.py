@@ -1,0 +1,208 @@
+"""Exported programs compute what the library computes, and need it no more."""
+
+import ast
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.vitexco import get_config
+from vitexco_jax import checkpoint, flow
+from vitexco_jax.inference import colorize
+from vitexco_jax.models.vitexco import colorize_clip, competing
+from vitexco_jax.tools import export, stablehlo_runner
+
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
+
+@pytest.fixture(scope='module')
+def exported(tiny_weights, tmp_path_factory):
+  path = tmp_path_factory.mktemp('exported') / 'tiny'
+  export.export_run(tiny_weights, path)
+  return path
+
+
+@pytest.fixture(scope='module')
+def call(exported):
+  """Calls a program of the networks as its file stands on the disk."""
+  params = dict(np.load(exported / 'stablehlo/params.npz'))
+
+  def call(name, **arguments):
+    path = exported / f'stablehlo/{name}.stablehlo'
+    program = jax.jit(jax.export.deserialize(path.read_bytes()).call)
+    return program(params=params, **arguments)
+
+  return call
+
+
+def _random(*shape, seed=0):
+  return np.random.default_rng(seed).uniform(0, 1, shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+  'b, t, size, reference_size, count',
+  [(1, 3, (32, 48), (64, 32), 1), (2, 2, (48, 32), (48, 32), 2)],
+)
+def test_programs_equal_the_networks(
+  exported, call, b, t, size, reference_size, count
+):
+  generator = colorize.make_generator(checkpoint.load_config(exported))
+  params = checkpoint.load_params(exported)
+
+  def apply(*arguments, method):
+    return generator.apply({'params': params}, *arguments, method=method)
+
+  @jax.jit
+  def colorize_block(luminance, references, previous_lab, backward_flow):
+    seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
+    guidance, steady, _ = apply(
+      seen, competing(references), backward_flow, method='guide_along'
+    )
+    return colorize_clip(
+      functools.partial(apply, method='colorize_frame'),
+      luminance,
+      guidance,
+      previous_lab,
+      backward_flow=backward_flow,
+      steady=steady,
+    )
+
+  pictures = [_random(b, *reference_size, 3, seed=i) for i in range(count)]
+  luminance = 60 * _random(b, t, *size, 1, seed=8) - 30
+  previous_lab = 20 * _random(b, *size, 3, seed=9)
+  backward_flow = 4 * _random(b, t, *size, 2, seed=10) - 2
+  encode = jax.jit(functools.partial(apply, method='encode_reference'))
+  wanted = [encode(rgb) for rgb in pictures]
+  ab, last_lab = colorize_block(luminance, wanted, previous_lab, backward_flow)
+  assert np.ptp(ab) > 10
+
+  found = [call('encode_reference', rgb=rgb) for rgb in pictures]
+  for one, other in zip(found, wanted, strict=True):
+    for name in one:
+      np.testing.assert_allclose(one[name], getattr(other, name), atol=1e-3)
+  predicted = call(
+    'colorize',
+    luminance=luminance,
+    keys=np.concatenate([x['keys'] for x in found], 1),
+    ab=np.concatenate([x['ab'] for x in found], 1),
+    previous_lab=previous_lab,
+    backward_flow=backward_flow,
+  )
+  # The matching's softmax makes 100 times of what rounding leaves.
+  for found, wanted in (
+    (predicted['ab'], ab),
+    (predicted['last_lab'], last_lab),
+  ):
+    error = np.abs(found - wanted)
+    assert error.max() < 0.1 and error.mean() < 1e-3
+
+
+@pytest.mark.parametrize('moves', [True, False])
+def test_runner_equals_the_library(exported, tmp_path, moves):
+  """Upright frames that are shrunk, padded, and more than a block."""
+  rng = np.random.default_rng(0)
+  frames = rng.integers(0, 256, (9, 150, 90, 3), np.uint8)
+  reference = rng.integers(0, 256, (50, 60, 3), np.uint8)
+  colorizer = colorize.VideoColorizer.from_checkpoint(exported)
+  seen = []
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    estimate = flow.backward_flow
+
+    def note(grey, previous):
+      seen.append(estimate(grey, previous))
+      return seen[-1]
+
+    monkeypatch.setattr(flow, 'backward_flow', note)
+    expected = []
+    for rgb in frames:
+      if not (moves and expected):
+        colorizer.set_reference(reference)
+      expected += colorizer.colorize([rgb])
+
+  np.save(tmp_path / 'frames.npy', frames)
+  np.save(tmp_path / 'reference.npy', reference)
+  np.save(tmp_path / 'flow.npy', np.stack(seen))
+  names = ['frames', 'reference', 'coloured'] + ['flow'] * moves
+  subprocess.run(
+    [
+      sys.executable,
+      exported / 'stablehlo/run.py',
+      *(f'{tmp_path}/{name}.npy' for name in names),
+    ],
+    cwd=tmp_path,  # From where Vitexco is not seen.
+    env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+    check=True,
+  )
+  found = np.load(tmp_path / 'coloured.npy')
+  assert found.dtype == np.uint8
+  error = np.abs(np.int16(found) - np.int16(expected))
+  assert error.max() <= 1 and error.mean() < 0.01
+
+
+def test_runner_needs_jax_and_numpy_alone():
+  with open(stablehlo_runner.__file__) as file:
+    tree = ast.parse(file.read())
+  names = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Import):
+      names |= {alias.name.split('.')[0] for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      names.add(node.module.split('.')[0])
+  assert names - set(sys.stdlib_module_names) == {'jax', 'numpy'}
+
+
+def test_says_its_versions(exported):
+  folder = exported / 'stablehlo'
+  about = json.loads((folder / 'programs.json').read_text())
+  digest = hashlib.sha256((folder / 'params.npz').read_bytes()).hexdigest()
+  assert about['params_sha256'] == digest
+  assert about['config'] == json.loads((exported / 'config.json').read_text())
+  assert about['format'] == export.FORMAT and about['jax'] == jax.__version__
+  for name, described in about['programs'].items():
+    encoded = (folder / f'{name}.stablehlo').read_bytes()
+    program = jax.export.deserialize(encoded)
+    assert about['platforms'] == list(program.platforms) == ['cpu', 'cuda']
+    version = program.calling_convention_version
+    assert about['calling_convention'] == version
+    assert set(described) == {'takes', 'gives'}
+
+
+@pytest.mark.parametrize(
+  'name, value',
+  [
+    ('model.dtype', 'bfloat16'),
+    ('model.feature_transform.kind', 'bilinear'),
+    ('model.colorizer.residual', ''),
+    ('model.stem', 'efficientnet_lite0'),
+    ('model.vit.variant', 'Ti/8'),
+    ('use.temperature', 0.0),
+  ],
+)
+def test_every_kind_of_network_has_programs(name, value):
+  config = get_config('tiny')
+  config.update_from_flattened_dict({name: value})
+  params = flax.traverse_util.flatten_dict(
+    checkpoint.abstract_params(config), sep='/'
+  )
+  made = export.make_programs(colorize.make_generator(config), params)
+  assert list(made)[1:3] == ['encode_reference', 'colorize']
+
+
+def test_nothing_is_left_of_programs_that_fail(
+  tiny_weights, tmp_path, monkeypatch
+):
+  def fail(*_, **__):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(np, 'savez', fail)
+  with pytest.raises(export.UserError, match='made: No space left'):
+    export.export_run(tiny_weights, tmp_path / 'made')
+  assert not list(tmp_path.iterdir())

@@ -1,0 +1,577 @@
+"""Training: gradients, accumulation, devices, and what survives a stop."""
+
+import functools
+import json
+import os
+import shutil
+import signal
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from skimage import color as skcolor
+
+from configs.vitexco import get_config
+from vitexco_jax import checkpoint, color
+from vitexco_jax.data import augment
+from vitexco_jax.errors import UserError
+from vitexco_jax.pretrained import efficientnet_weights
+from vitexco_jax.structs import Clips, Guidance, Reference
+from vitexco_jax.training import train
+
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
+GENERATOR = ('vit', 'feature_transform', 'correspondence', 'colorizer')
+NAMES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
+
+
+def _config(*names):
+  """A config without chance, with the losses `names` alone."""
+  config = get_config('tiny')
+  config.augment.luminance_noise = 0.0
+  config.model.feature_transform.dropout = 0.0
+  config.model.correspondence.levels = (2,)  # Fewer layers compile sooner.
+  for name in config.loss.weights:
+    if name not in names:
+      config.loss.weights[name] = 0.0
+  return config
+
+
+def _clips(n, seed=0):
+  rng = np.random.default_rng(seed)
+  return Clips(
+    rgb=rng.integers(0, 256, (n, 2, 32, 48, 3), np.uint8),
+    reference=rng.integers(0, 256, (n, 32, 48, 3), np.uint8),
+    flow=rng.normal(size=(n, 1, 32, 48, 2)).astype(np.float32),
+    visible=rng.integers(0, 2, (n, 1, 32, 48, 1), np.uint8),
+    same_video=np.arange(n) % 2 == 0,
+    first_frame=np.arange(n) % 4 == 0,
+    backward_flow=rng.normal(size=(n, 1, 32, 48, 2)).astype(np.float32),
+  )
+
+
+@pytest.fixture(scope='module')
+def initial():
+  """A state with all groups of parameters."""
+  config = _config('adversarial')
+  optimizer = optax.MultiSteps(optax.sgd(1.0), 1)
+  return jax.jit(lambda: train.init_state(config, optimizer))()
+
+
+def _gradient(config, initial, micro_batches, devices):
+  """What SGD subtracts in one update, and the metrics of its micro-steps."""
+  optimizer = optax.MultiSteps(optax.sgd(1.0), len(micro_batches))
+  used = jax.local_devices()[:devices]
+  step = jax.pmap(
+    train.make_step(config, optimizer, train.AXIS),
+    axis_name=train.AXIS,
+    devices=used,
+  )
+  state = flax.jax_utils.replicate(initial, used, train.AXIS)
+  metrics = []
+  for clips in micro_batches:
+    clips = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), clips)
+    state, values = step(state, clips)
+    metrics.append({name: float(x[0]) for name, x in values.items()})
+  after = jax.tree.map(lambda x: x[0], state.params)
+  gradient = jax.tree.map(lambda x, y: np.asarray(x - y), initial.params, after)
+  return gradient, metrics
+
+
+def _assert_close(found, expected):
+  """To 10 %: these narrow nets magnify rounding. Parameters changed by 2e-7 of
+  their size move the gradient by 5 to 10 %; a factor would be 50 % and more."""
+  for group, tree in expected.items():
+    error = jax.tree.map(np.subtract, found[group], tree)
+    size = optax.tree.norm(tree)
+    assert optax.tree.norm(error) <= 0.1 * size, group
+
+
+def test_two_devices_equal_one(initial):
+  config = _config('l1', 'adversarial')
+  clips = _clips(4)
+  one, one_metrics = _gradient(config, initial, [clips], 1)
+  two, two_metrics = _gradient(config, initial, [clips], 2)
+  _assert_close(two, one)
+  for name in ('raw/l1', 'raw/adversarial', 'raw/discriminator', 'loss'):
+    assert two_metrics[0][name] == pytest.approx(one_metrics[0][name], rel=1e-4)
+  for group in (*GENERATOR, 'discriminator'):
+    assert one_metrics[0][f'gradient_norm/{group}'] > 0
+
+
+def test_micro_steps_equal_the_whole_batch(initial):
+  config = _config(*NAMES)
+  clips = _clips(4)
+  halves = [
+    jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], clips) for i in range(2)
+  ]
+  whole, whole_metrics = _gradient(config, initial, [clips], 1)
+  parts, parts_metrics = _gradient(config, initial, halves, 1)
+  _assert_close(parts, whole)
+  for name in NAMES:
+    values = [metrics[f'raw/{name}'] for metrics in parts_metrics]
+    assert np.mean(values) == pytest.approx(
+      whole_metrics[0][f'raw/{name}'], rel=1e-3
+    )
+    weight = config.loss.weights[name]
+    assert parts_metrics[0][f'weighted/{name}'] == pytest.approx(
+      weight * values[0]
+    )
+
+
+def test_generator_and_discriminator_leave_each_other_alone(initial):
+  terms = train.make_terms(_config(*NAMES, 'adversarial'), None)
+  clips, key = _clips(1), jax.random.key(0)
+
+  def sides(params):
+    found = terms(params, initial.spectral, clips, key)[0]
+    assert set(found) == {*NAMES, 'adversarial', 'discriminator'}
+    own = found.pop('discriminator')
+    return {'generator': sum(found.values()), 'discriminator': own}
+
+  def gradient(side):
+    return jax.grad(lambda params: sides(params)[side])
+
+  gradients = jax.jit(
+    lambda params: {
+      x: gradient(x)(params) for x in ('generator', 'discriminator')
+    }
+  )(initial.params)
+  for side, groups in gradients.items():
+    for group, tree in groups.items():
+      moved = (group == 'discriminator') == (side == 'discriminator')
+      assert (float(optax.tree.norm(tree)) > 0) == moved, (side, group)
+  # The matching sees level 2 alone and the losses look at levels 3 to 5: what
+  # they look with carries no gradient.
+  for level in (3, 4, 5):
+    tree = gradients['generator']['feature_transform'][f'level{level}']
+    assert float(optax.tree.norm(tree)) == 0
+
+
+def test_l1_counts_other_videos_where_it_is_told_to(initial):
+  def l1(clips, same_video_only):
+    config = _config('l1')
+    config.loss.l1_same_video_only = same_video_only
+    terms = jax.jit(train.make_terms(config, None))
+    found, *_ = terms(
+      initial.params, initial.spectral, clips, jax.random.key(0)
+    )
+    return float(found['l1'])
+
+  clips = _clips(2)  # The second's reference is of another video.
+  same, other = (
+    l1(jax.tree.map(lambda x, i=i: x[i : i + 1], clips), False) for i in (0, 1)
+  )
+  assert l1(clips, False) == pytest.approx((same + other) / 2, rel=1e-4)
+  assert l1(clips, True) == pytest.approx(same / 2, rel=1e-4)
+
+
+class _Glass:
+  """A generator that shows what it is given: `warped_ab` and `confidence` are
+  the luminance to match, `ab` that to colour and that of the frame before."""
+
+  blends = False
+
+  def apply(self, variables, *args, method, rngs=None):
+    return getattr(self, method)(*args)
+
+  def encode_reference(self, rgb, train):
+    return Reference(color.center(color.rgb_to_lab(rgb)), None, None)
+
+  def guide(self, luminance, reference, train):
+    return Guidance(luminance.repeat(2, -1), luminance)
+
+  def colorize_frame(self, luminance, guidance, previous_lab):
+    return jnp.concatenate([luminance, previous_lab[..., :1]], -1)
+
+
+def test_wear_is_seen_and_nothing_else_changes():
+  clips = _clips(4)
+  params = dict.fromkeys(GENERATOR)
+  degrade = functools.partial(
+    augment.degrade, blur=1.0, flicker=0.1, grain=2.0, luminance_noise=2.0
+  )
+
+  @jax.jit
+  def generate(clips, key=None):
+    return train.generate(_Glass(), params, clips, degrade, key=key)
+
+  plain, made = generate(clips), generate(clips, jax.random.key(0))
+  truth = skcolor.rgb2lab(clips.rgb) - (50, 0, 0)
+  for found in (plain.lab, made.lab):
+    np.testing.assert_allclose(found, truth, atol=2e-3)
+  np.testing.assert_array_equal(plain.ab[..., :1], plain.lab[..., :1])
+
+  seen = made.guidance.confidence
+  assert np.abs(seen - made.lab[..., :1]).mean() > 1
+  np.testing.assert_array_equal(made.ab[..., :1], seen)
+  # The frame before: the reference or nothing, then the clean one.
+  before = skcolor.rgb2lab(clips.reference)[..., :1] - 50
+  before[~clips.first_frame] = 0
+  np.testing.assert_allclose(made.ab[:, 0, ..., 1:], before, atol=2e-3)
+  np.testing.assert_array_equal(
+    made.ab[:, 1:, ..., 1:], made.lab[:, :-1, ..., :1]
+  )
+
+
+def test_a_colorizer_that_blends_sees_the_frame_before_along_the_flow():
+  """By whole pixels; the reference as first frame stays where it is."""
+  clips = _clips(4)
+  flow = np.zeros_like(clips.backward_flow)
+  flow[..., 1] = 3.0
+  glass = _Glass()
+  glass.blends = True
+  made = jax.jit(functools.partial(train.generate, glass))(
+    dict.fromkeys(GENERATOR), clips._replace(backward_flow=flow)
+  )
+  before = made.lab[:, :-1, 3:, :, :1]
+  np.testing.assert_allclose(made.ab[:, 1:, :-3, :, 1:], before, atol=1e-3)
+  reference = skcolor.rgb2lab(clips.reference)[..., :1] - 50
+  first = clips.first_frame
+  np.testing.assert_allclose(
+    made.ab[first, 0, ..., 1:], reference[first], atol=2e-3
+  )
+
+
+def test_the_step_wears_as_the_config_says(initial, monkeypatch):
+  config = _config('l1')
+  wear = {'blur': 1.0, 'flicker': 0.5, 'grain': 3.0, 'luminance_noise': 2.0}
+  config.augment.update(wear)
+  seen = []
+
+  def degrade(luminance, key, **strengths):
+    seen.append(strengths)
+    return luminance
+
+  monkeypatch.setattr(train.augment, 'degrade', degrade)
+  jax.eval_shape(
+    train.make_terms(config, None),
+    *(initial.params, {}, _clips(1), jax.random.key(0)),
+  )
+  assert seen == [wear]
+
+
+class _Feed:
+  """Made-up clips; `hook` sees and changes each batch."""
+
+  skipped = 0
+
+  def __init__(self, batch_size, hook=lambda number, clips: clips):
+    self._batch_size, self._hook = batch_size, hook
+    self._given = 0
+
+  def __next__(self):
+    self._given += 1
+    return self._hook(self._given, _clips(self._batch_size, self._given))
+
+  def get_state(self):
+    return {'batches': self._given}
+
+  def set_state(self, state):
+    self._given = state['batches']
+
+
+def _run_config():
+  config = _config('l1', 'temporal')
+  config.augment.luminance_noise = 2.0
+  config.model.feature_transform.dropout = 0.3
+  config.train.learning_rate.vit = 0.0
+  config.train.batch_size = 4
+  config.train.accumulation = 2
+  return config
+
+
+def _train(monkeypatch, workdir, *hook, init=''):
+  monkeypatch.setattr(
+    train.data, 'make_iterator', lambda config, size, *_: _Feed(size, *hook)
+  )
+  config = _run_config()
+  config.train.init = str(init)
+  train.train(config, workdir)
+
+
+def _press_ctrl_c(at):
+  """A hook that does so while the batch of this number is made."""
+
+  def press(number, clips):
+    if number == at:
+      os.kill(os.getpid(), signal.SIGINT)
+    return clips
+
+  return press
+
+
+def _rows(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  return [
+    {name: x for name, x in row.items() if not name.endswith('_per_second')}
+    for row in rows
+  ]
+
+
+@pytest.fixture(scope='module')
+def traced():
+  """One entry for each time that the step of `uninterrupted` is compiled."""
+  return []
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory, traced):
+  workdir = tmp_path_factory.mktemp('run')
+  make_step = train.make_step
+
+  def make_watched_step(*args):
+    step = make_step(*args)
+
+    def watched(state, clips):
+      traced.append(watched)
+      return step(state, clips)
+
+    return watched
+
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setattr(train, 'make_step', make_watched_step)
+    _train(monkeypatch, workdir)
+  return workdir
+
+
+def test_the_step_is_compiled_once(uninterrupted, traced):
+  assert len(traced) == 1
+
+
+def test_log_has_every_term_and_rate(uninterrupted):
+  rows = _rows(uninterrupted)
+  assert [row['update'] for row in rows] == [1, 2, 3, 4]
+  for row in rows:
+    assert set(row) == {
+      *('update', 'loss', 'skipped_samples'),
+      *(
+        f'{kind}/{x}'
+        for kind in ('raw', 'weighted')
+        for x in ('l1', 'temporal')
+      ),
+      *(f'gradient_norm/{group}' for group in GENERATOR),
+      *(f'learning_rate/{group}' for group in GENERATOR),
+    }
+    assert row['weighted/l1'] == pytest.approx(2 * row['raw/l1'])
+    assert row['loss'] == pytest.approx(
+      row['weighted/l1'] + row['weighted/temporal']
+    )
+  # Linear decay over 4 updates; both micro-steps of an update have its rate.
+  rates = [row['learning_rate/colorizer'] for row in rows]
+  np.testing.assert_allclose(rates, 2e-4 * np.array([1, 0.75, 0.5, 0.25]))
+
+
+def test_strips_board_and_config_lie_in_the_workdir(uninterrupted):
+  strips = sorted(x.name for x in (uninterrupted / 'strips').iterdir())
+  assert strips == ['000002.png', '000004.png']
+  assert list((uninterrupted / 'tensorboard').glob('events.*'))
+  config = checkpoint.load_config(uninterrupted)
+  assert config.train.accumulation == 2
+
+
+def test_frozen_vit_stays_and_the_rest_moves(initial, uninterrupted):
+  before = initial.params  # Of the same seed.
+  after = checkpoint.load_params(uninterrupted)
+  for group in GENERATOR:
+    moved = [
+      bool((x != y).any())
+      for x, y in zip(
+        jax.tree.leaves(before[group]),
+        jax.tree.leaves(after[group]),
+        strict=True,
+      )
+    ]
+    assert any(moved) == (group != 'vit')
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_happened(
+  uninterrupted, tmp_path, monkeypatch
+):
+  with pytest.raises(KeyboardInterrupt):  # In the midst of the third update.
+    _train(monkeypatch, tmp_path, _press_ctrl_c(5))
+  assert [row['update'] for row in _rows(tmp_path)] == [1, 2, 3]
+  with (tmp_path / 'metrics.jsonl').open('a') as file:
+    file.write('{"update": 4, "loss": 0}\n{"upd')  # Of a run killed later.
+  _train(monkeypatch, tmp_path)
+  assert _rows(tmp_path) == _rows(uninterrupted)
+  for x, y in zip(
+    jax.tree.leaves(checkpoint.load_params(tmp_path)),
+    jax.tree.leaves(checkpoint.load_params(uninterrupted)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(x, y)
+
+
+def test_a_run_goes_on_with_fewer_devices_and_with_more(
+  uninterrupted, tmp_path, monkeypatch
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(uninterrupted, workdir)
+  shutil.rmtree(workdir / 'checkpoints/8')  # Two updates of the four are left.
+  begun = checkpoint.load_params(workdir)
+  given = []
+
+  def watch(number, clips):
+    given.append(number)
+    return _press_ctrl_c(5)(number, clips)
+
+  (one, _) = jax.local_devices()
+  with monkeypatch.context() as alone:
+    alone.setattr(jax, 'local_devices', lambda: [one])
+    alone.setattr(jax, 'local_device_count', lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+      _train(alone, workdir, watch)
+  _train(monkeypatch, workdir, watch)
+
+  assert given == [5, 6, 7, 8]
+  found, expected = _rows(workdir), _rows(uninterrupted)
+  assert found[:2] == expected[:2]
+  assert found[2] != expected[2]  # Each device draws its own noise.
+  rates = [
+    [row['learning_rate/colorizer'] for row in rows]
+    for rows in (found, expected)
+  ]
+  assert rates[0] == rates[1]
+  # Noise and dropout turn the steps, but hardly change how far they go.
+  moved = [
+    float(optax.tree.norm(jax.tree.map(np.subtract, params, begun)))
+    for params in map(checkpoint.load_params, (workdir, uninterrupted))
+  ]
+  assert moved[0] == pytest.approx(moved[1], rel=0.2)
+
+
+def test_starts_from_the_weights_of_an_export(tmp_path, monkeypatch):
+  config = _run_config()
+  rng = np.random.default_rng(0)
+  given = jax.tree.map(
+    lambda x: rng.normal(0, 0.1, x.shape).astype(np.float16),
+    checkpoint.abstract_params(config),
+  )
+  checkpoint.export(tmp_path / 'export', given, config)
+  with pytest.raises(KeyboardInterrupt):
+    _train(
+      monkeypatch,
+      tmp_path / 'run',
+      _press_ctrl_c(2),
+      init=tmp_path / 'export',
+    )
+  found = checkpoint.load_params(tmp_path / 'run')
+  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(given), strict=True):
+    np.testing.assert_allclose(x, y, rtol=0, atol=1e-3)  # After one update.
+
+
+def test_a_stem_starts_from_its_pretrained_weights():
+  config = _config()
+  config.model.stem = 'efficientnet_lite0'
+  state = jax.eval_shape(
+    lambda: train.init_state(config, train.make_optimizer(config))
+  )
+  found = train.load_initial_weights(config, state).params['stem']
+  pretrained = efficientnet_weights.load_efficientnet_lite0()
+  assert found.keys() == pretrained.keys() - {'blocks_15', 'conv_head'}
+  for name, tree in found.items():
+    for x, y in zip(
+      jax.tree.leaves(tree), jax.tree.leaves(pretrained[name]), strict=True
+    ):
+      np.testing.assert_array_equal(x, y)
+  config.train.vit_weights = 'augreg.npz'
+  with pytest.raises(
+    UserError, match='augreg.npz are of a ViT that sees pixel'
+  ):
+    train.load_initial_weights(config, state)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
+  def spoil(number, clips):
+    if number < 6:
+      return clips
+    return clips._replace(flow=clips.flow * np.nan)
+
+  with pytest.raises(UserError, match=r'as temporal is not finite in .* 6;'):
+    _train(monkeypatch, tmp_path, spoil)
+  assert checkpoint.Checkpoints(tmp_path).latest_step() == 4
+  for x in jax.tree.leaves(checkpoint.load_params(tmp_path)):
+    assert np.isfinite(x).all()
+
+
+def test_schedule_is_constant_or_polynomial():
+  config = get_config('tiny')
+  config.train.learning_rate.colorizer = 0.5
+  config.train.updates = 10
+  for power, expected in ((0.0, [0.5, 0.5, 0.5]), (2.0, [0.5, 0.125, 0.0])):
+    config.train.schedule_power = power
+    rate = train.schedule(config, 'colorizer')
+    np.testing.assert_allclose([rate(0), rate(5), rate(10)], expected)
+
+
+def test_batch_must_fit_devices_and_micro_steps(tmp_path):
+  config = get_config('tiny')
+  config.train.batch_size = 3
+  with pytest.raises(UserError, match=r'batch_size=3 .* a multiple of 2'):
+    train.train(config, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+  (tmp_path / 'file').touch()
+  with pytest.raises(
+    UserError, match=r'write --workdir=.*run: Not a directory'
+  ):
+    _train(monkeypatch, tmp_path / 'file' / 'run')
+
+
+def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
+  config = _run_config()
+  checkpoint.write_config(tmp_path, config)
+  (tmp_path / 'checkpoints/4/state').mkdir(parents=True)
+  monkeypatch.setattr(
+    train.data, 'make_iterator', lambda config, size, *_: _Feed(size)
+  )
+  config.train.accumulation = 1
+  with pytest.raises(UserError, match=r'accumulation=1 .* was begun with 2'):
+    train.train(config, tmp_path)
+  assert checkpoint.load_config(tmp_path).train.accumulation == 2
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'least'),
+  [
+    ('accumulation', 0, 1),
+    ('checkpoint_every', 0, 1),
+    ('unroll', -1, 0),
+    ('learning_rate.colorizer', -1e-4, 0),
+  ],
+)
+def test_numbers_that_are_too_small_are_named(tmp_path, name, value, least):
+  config = get_config('tiny')
+  config.train.update_from_flattened_dict({name: value})
+  message = f'config.train.{name}={value} must be at least {least}'
+  with pytest.raises(UserError, match=message):
+    train.train(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+  'name', ['correspondence.temperature', 'discriminator.width']
+)
+def test_what_cannot_be_learned_with_is_named(tmp_path, name):
+  config = get_config('tiny')
+  config.model.update_from_flattened_dict({name: 0.0})
+  with pytest.raises(UserError, match=rf'config\.model\.{name}=0.0 must be'):
+    train.train(config, tmp_path)
+
+
+def test_augmentation_out_of_bounds_is_named(tmp_path):
+  config = get_config('tiny')
+  config.augment.grain = -1.0
+  with pytest.raises(UserError, match=r'config\.augment\.grain=-1.0 must be'):
+    train.train(config, tmp_path)
+
+
+def test_something_must_be_learned(tmp_path):
+  with pytest.raises(UserError, match='loss.weights are all 0'):
+    train.train(_config(), tmp_path)

@@ -1,0 +1,1 @@
+"""The training set: prepare, records, input pipeline, augmentation."""

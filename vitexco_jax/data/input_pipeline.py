@@ -1,0 +1,300 @@
+"""The training feed: batches of clips, without end, cut out of the records.
+
+A sample is a (run, start): `config.train.clip_length` consecutive frames of one
+run, so that every frame can be the first of a clip and no clip crosses from one
+run into another. Each epoch shuffles all samples anew. Reading, decoding and
+the random choices run in Grain, in threads of this process or in processes of
+their own; which sample and which choices come n-th depends on the seed alone,
+not on how many threads or processes there are, nor on the size of a batch.
+
+A record that cannot be read costs its samples, not the run: another sample is
+drawn in place of each, the record is named once, and `skipped` counts.
+"""
+
+import functools
+import itertools
+import operator
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import grain
+import ml_collections
+import numpy as np
+import tqdm
+
+from vitexco_jax import flow, structs
+from vitexco_jax.data import augment, records, synthetic_motion
+from vitexco_jax.errors import UserError, program
+
+ATTEMPTS = 100  # Samples drawn in place of one.
+_NEARBY = 5  # Frames away, at most, that a nearby reference is.
+
+
+class Drawn(NamedTuple):
+  """What Grain makes of a sample."""
+
+  sample: Any  # A tree of arrays.
+  broken: np.str_  # What kept another from being read, if anything did.
+
+
+class Feed:
+  """An endless iterator of batches: the trees of samples, of NumPy arrays.
+
+  Its state is how many samples it has given, on all hosts together, so that any
+  number of hosts can go on from it. Nothing is read before the first `next`.
+
+  Attributes:
+    skipped: how many samples were replaced, as they could not be read.
+  """
+
+  def __init__(
+    self,
+    samples: grain.MapDataset,
+    batch_size: int,
+    data: ml_collections.ConfigDict,
+    host: int,
+    hosts: int,
+  ):
+    """Takes what gives a `Drawn` for each sample, and whose share is wanted.
+
+    Args:
+      samples: without end.
+      batch_size: samples in a batch, of all hosts together.
+      data: its `threads` and `workers` count.
+      host: whose share of each batch it is, every `hosts`-th sample of it.
+      hosts: how many there are; they divide `batch_size`.
+    """
+    self._samples = samples
+    self._batch_size = batch_size
+    self._host, self._hosts = host, hosts
+    self._data = data
+    self.skipped = 0
+    self._named = set()
+    self.set_state({'samples': 0})
+
+  def __iter__(self) -> 'Feed':
+    return self
+
+  def __next__(self) -> Any:
+    if self._batches is None:
+      self._batches = self._read_from(self._given)
+    drawn = next(self._batches)
+    self._given += self._batch_size
+    self._report(drawn)
+    return drawn.sample
+
+  def get_state(self) -> dict[str, int]:
+    """Returns what `set_state` takes; JSON keeps it."""
+    return {'samples': self._given}
+
+  def set_state(self, state: dict[str, int]):
+    """Goes to where an iterator of the same records and seed was."""
+    self._given = state['samples']
+    self._batches = None
+
+  def _read_from(self, sample: int) -> grain.DatasetIterator:
+    # Without the flag Grain counts the endless batches in float, and overflows.
+    share = self._samples[sample + self._host :: self._hosts]
+    batches = share.batch(self._batch_size // self._hosts, drop_remainder=True)
+    workers, threads = self._data.workers, self._data.threads
+    if workers:
+      options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+      processes = grain.MultiprocessingOptions(num_workers=workers)
+      return iter(batches.to_iter_dataset(options).mp_prefetch(processes))
+    options = grain.ReadOptions(
+      num_threads=threads, prefetch_buffer_size=2 * threads
+    )
+    return iter(batches.to_iter_dataset(options))
+
+  def _report(self, drawn: Drawn):
+    """Counts the samples that were replaced; names each reason once."""
+    broken = [str(name) for name in drawn.broken if name]
+    self.skipped += len(broken)
+    for name in set(broken) - self._named:
+      tqdm.tqdm.write(f'skipped {name}', file=sys.stderr)
+    self._named.update(broken)
+
+
+def make_iterator(
+  config: ml_collections.ConfigDict,
+  batch_size: int,
+  host: int = 0,
+  hosts: int = 1,
+) -> Feed:
+  """Opens the records of `config.data` for training on `structs.Clips`.
+
+  Args:
+    config: its `data`, `augment`, `train.clip_length` and `seed` count.
+    batch_size: clips in a batch, of all hosts together.
+    host: whose share of each batch is wanted, every `hosts`-th clip of it.
+    hosts: how many there are; they divide `batch_size`.
+
+  Raises:
+    UserError: there are no records at `config.data.records`, or they do not fit
+      the config; or the seed or a number of threads is below 0.
+  """
+  check(config)
+  opened = open_records(config)
+  starts = [
+    max(0, run.frames - config.train.clip_length + 1) for run in opened.runs
+  ]
+  draw = functools.partial(
+    _draw,
+    source=opened,
+    ends=np.cumsum(starts),
+    length=config.train.clip_length,
+    retrieved_share=config.data.retrieved_share,
+    same_video_shares=(
+      config.data.first_frame_share,
+      config.data.warped_share,
+      config.data.nearby_share,
+    ),
+    flip=config.augment.flip,
+    crop=config.augment.crop,
+    backward=config.model.colorizer.residual == 'blend',
+  )
+  samples = (
+    grain.MapDataset.range(sum(starts))
+    .seed(config.seed)
+    .shuffle()
+    .random_map(draw)
+    .repeat()
+  )
+  return Feed(samples, batch_size, config.data, host, hosts)
+
+
+def check(config: ml_collections.ConfigDict):
+  """Raises UserError if the seed, a number of threads or a share is unfit."""
+  for name in ('seed', 'data.threads', 'data.workers'):
+    value = operator.attrgetter(name)(config)
+    if value < 0:
+      raise UserError(f'config.{name}={value} must be at least 0')
+  shares = [
+    config.data[f'{name}_share'] for name in ('first_frame', 'warped', 'nearby')
+  ]
+  if min(shares) < 0 or sum(shares) > 1:
+    raise UserError(
+      'config.data.first_frame_share, warped_share and nearby_share are '
+      f'{", ".join(map(str, shares))}: they must be at least 0, and together at '
+      'most 1'
+    )
+
+
+def _draw(
+  sample: int,
+  rng: np.random.Generator,
+  source: records.Records,
+  ends: np.ndarray,
+  **settings,
+) -> Drawn:
+  """Draws a clip at a sample, or at another one where that cannot be read.
+
+  Sample n lies in the first run whose `ends` is past n.
+  """
+  broken = ''
+  for _ in range(ATTEMPTS):
+    number = int(np.searchsorted(ends, sample, side='right'))
+    start = sample - (int(ends[number - 1]) if number else 0)
+    try:
+      clip = _draw_clip(source, source.runs[number], start, rng, **settings)
+      return Drawn(clip, np.str_(broken))
+    except records.BrokenRecord as error:
+      broken = broken or str(error)
+      sample = int(rng.integers(ends[-1]))
+  raise UserError(
+    f'{ATTEMPTS} samples of {source.folder} in a row cannot be read, the first '
+    f'for {broken}: copy that folder anew, or remove it and prepare again'
+  )
+
+
+def _draw_clip(
+  source: records.Records,
+  run: records.Run,
+  start: int,
+  rng: np.random.Generator,
+  length: int,
+  retrieved_share: float,
+  same_video_shares: tuple[float, float, float],
+  flip: float,
+  crop: float,
+  backward: bool,
+) -> structs.Clips:
+  """Draws the reference and the framing, and decodes what is needed."""
+  first = run.first + start
+  frames = [source.read(first + step) for step in range(length)]
+  retrieved = frames[-1].references
+  same_video = not retrieved or rng.random() >= retrieved_share
+  first_frame = False
+  if not same_video:
+    chosen = retrieved[rng.integers(len(retrieved))]
+    reference = source.read_reference(chosen).rgb()
+  else:
+    draw = np.searchsorted(np.cumsum(same_video_shares), rng.random(), 'right')
+    low, high = {
+      0: (start, start + 1),  # The first frame of the clip,
+      1: (start + length - 1, start + length),  # the last, to be warped,
+      2: (max(0, start - _NEARBY), start + length + _NEARBY),  # one nearby,
+      3: (0, run.frames),  # any.
+    }[int(draw)]
+    frame = int(rng.integers(low, min(high, run.frames)))
+    reference = source.read(run.first + frame).rgb()
+    if draw == 1:
+      reference = synthetic_motion.warp_smoothly(reference, rng)
+    first_frame = frame == start and draw != 1
+  forward, visible = zip(*[x.motion() for x in frames[:-1]], strict=True)
+  clip = structs.Clips(
+    rgb=np.stack([frame.rgb() for frame in frames]),
+    reference=reference,
+    flow=np.stack(forward),
+    visible=np.stack(visible),
+    same_video=np.bool_(same_video),
+    first_frame=np.bool_(first_frame),
+    backward_flow=np.zeros((length - 1, 0, 0, 2), np.float32),
+  )
+  clip = augment.reframe(clip, rng, flip, crop)
+  if backward:  # Estimated here as it will be where the networks are used.
+    grey = [cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in clip.rgb]
+    steps = [
+      flow.backward_flow(after, before)
+      for before, after in itertools.pairwise(grey)
+    ]
+    clip = clip._replace(backward_flow=np.stack(steps))
+  return clip
+
+
+def open_records(config: ml_collections.ConfigDict) -> records.Records:
+  """Opens `config.data.records` and checks them against the config.
+
+  Raises:
+    UserError: they are missing or broken, or of another size, or all of their
+      runs are shorter than `config.train.clip_length`.
+  """
+  folder = Path(config.data.records)
+  length = config.train.clip_length
+  named = '' if config.variant == 'paper' else f'--config=:{config.variant} '
+  prepare = (
+    f'`{program()} --mode=prepare {named}--videos=DIR '
+    f'--config.data.records={folder}`'
+  )
+  try:
+    opened = records.Records(folder)
+  except FileNotFoundError as error:
+    raise UserError(
+      f'no prepared videos at {folder} (config.data.records); prepare a folder '
+      f'of videos by {prepare}'
+    ) from error
+  if opened.size != tuple(config.data.size):
+    raise UserError(
+      f'the records at {folder} are {opened.size[0]}x{opened.size[1]}, not '
+      f'config.data.size={tuple(config.data.size)}: set this to theirs, or '
+      'prepare the videos again into another folder, config.data.records'
+    )
+  longest = max(run.frames for run in opened.runs)
+  if not 2 <= length <= longest:
+    raise UserError(
+      f'config.train.clip_length={length} must be at least 2 and at most '
+      f'{longest}, the longest run of the records at {folder}'
+    )
+  return opened

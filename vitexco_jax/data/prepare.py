@@ -1,0 +1,595 @@
+"""--mode=prepare: videos and pictures become a training set (Sec. IV).
+
+  video -> shots -> every `frame_step`-th frame -> scaled and cropped to `size`
+  -> runs of at most `run_length` frames -> those good enough -> flow and
+  visibility between neighbours -> references out of a gallery -> records
+
+A video is a file or a folder of images. With `images`, still pictures become
+runs of two frames besides, by a smooth warp whose flow is known (`stills`).
+
+A *job* is one video, or some pictures. Each is done by itself, by one of several
+processes or on another machine (Apache Beam), into a file of its own with a note
+(JSON) of what became of it; the note is written last. So the records do not
+depend on who made them, and a preparation that was stopped goes on with the jobs
+that have no note yet. When all are there the data set is put together out of
+their files (`records.write`).
+"""
+
+import collections
+import concurrent.futures
+import functools
+import hashlib
+import itertools
+import json
+import multiprocessing
+import os
+import re
+import shlex
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import jax
+import ml_collections
+import numpy as np
+import tqdm
+
+from vitexco_jax import files, flow
+from vitexco_jax.data import records, synthetic_motion
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import quality, shots
+from vitexco_jax.media.video import (
+  IMAGE_SUFFIXES,
+  VideoReader,
+  image_files,
+  read_image,
+)
+from vitexco_jax.retrieval import embedding
+
+_SETTINGS = 'settings.json'
+_IMAGES_IN_A_JOB = 256
+_LOOK_EVERY = 4  # Frames, for motion.
+
+
+class _Job(NamedTuple):
+  """What is prepared by one process at a time."""
+
+  paths: dict[str, Path]  # By name: a video, or pictures.
+  stills: bool
+  folder: Path  # Where parts go.
+  config: str  # JSON.
+  gallery: Path | None
+
+  @property
+  def part(self) -> Path:
+    """The file of its records: readable, and different for any two jobs."""
+    digest = hashlib.sha1(os.fsencode('\n'.join(self.paths))).hexdigest()[:10]
+    stem = re.sub('[^A-Za-z0-9_-]', '_', Path(next(iter(self.paths))).stem)
+    return self.folder / f'{stem[:60]}-{digest}.array_record'
+
+  @property
+  def note(self) -> Path:
+    """What became of it."""
+    return self.part.with_suffix('.json')
+
+
+class _UnusableError(Exception):
+  """A video cannot be used at all; `str(error)` is the reason."""
+
+
+class _Frame(NamedTuple):
+  """One that was read."""
+
+  shot: int
+  index: int  # In the video.
+  rgb: np.ndarray  # [h, w, 3] uint8, at the records' size.
+  measures: quality.Measures
+
+
+class _Run(NamedTuple):
+  """Frames that follow each other, ready to be written."""
+
+  video: str
+  indices: list[int]  # Of the frames in the video.
+  rgb: list[np.ndarray]
+  motion: list[tuple[np.ndarray, np.ndarray] | None]  # None for the last.
+
+
+def prepare(
+  config: ml_collections.ConfigDict,
+  videos: Path | None = None,
+  images: Path | None = None,
+  gallery: Path | None = None,
+  beam: str | None = None,
+  workers: int | None = None,
+) -> records.Records:
+  """Prepares videos and pictures for training, into `config.data.records`.
+
+  Args:
+    config: its `data` says how, `retrieval` how references are found.
+    videos: a folder, searched through and through, or a text file with the path
+      of a video on each line, from where the program runs.
+    images: a folder of pictures, searched likewise.
+    gallery: where references come from; without it there are none.
+    beam: options of an Apache Beam pipeline, such as `--runner=FlinkRunner`,
+      that does the jobs instead of this machine's processes. Its workers must
+      see all these folders under the same names.
+    workers: processes; by default one for each core.
+
+  Returns:
+    The data set, of these videos and pictures. What was prepared of others into
+    the same folder is kept, but not in it.
+
+  Raises:
+    UserError: there is nothing usable, or the folder holds records of other
+      settings, or it cannot be written.
+  """
+  folder = Path(config.data.records)
+  settings = _settings(config, gallery)
+  jobs = list(_jobs(config, videos, images, gallery))
+  try:
+    _begin(folder, settings)
+    _run_all(jobs, workers, beam)
+    contents = _gather(jobs, settings)
+    for name, reason in contents.left_out.items():
+      print(f'left out {name}: {reason}')
+    if not contents.runs:
+      raise UserError(
+        f'nothing to train on in --videos={videos}, --images={images}: all of '
+        f'{len(contents.left_out)} are left out'
+      )
+    if _is_written(folder, contents):
+      print(f'{folder} holds them all already')
+    else:
+      records.write(folder, contents)
+  except concurrent.futures.BrokenExecutor as error:
+    raise UserError(
+      'a process of the preparation was killed, perhaps for want of memory; '
+      'run again, what is prepared is kept'
+    ) from error
+  except OSError as error:
+    raise UserError(
+      f'cannot write records to {folder}: {error}; mend that and run again, '
+      'what is prepared is kept'
+    ) from error
+  made = records.Records(folder)
+  print(
+    f'{folder}: {len(made)} frames of {len(contents.videos)} videos and pictures '
+    f'in {len(made.runs)} runs, {len(contents.references)} references, '
+    f'{made.bytes / 1e6:.0f} MB; fingerprint {made.fingerprint}'
+  )
+  return made
+
+
+def _settings(
+  config: ml_collections.ConfigDict, gallery: Path | None
+) -> dict[str, Any]:
+  """What the records depend on, as JSON gives it back."""
+  data = config.data
+  if min(data.size) < 32 or any(side % 16 for side in data.size):
+    raise UserError(
+      f'config.data.size={tuple(data.size)} must be at least 32 and a multiple '
+      'of 16 on both sides'
+    )
+  if data.frame_step < 1:
+    raise UserError(
+      f'config.data.frame_step={data.frame_step} must be at least 1'
+    )
+  if not 2 <= data.min_frames <= (data.run_length + 1) // 2:
+    raise UserError(
+      f'config.data.min_frames={data.min_frames} must be at least 2 and at '
+      f'most half of config.data.run_length={data.run_length}'
+    )
+  if data.flow not in flow.METHODS:
+    raise UserError(
+      f'config.data.flow={data.flow} must be {" or ".join(flow.METHODS)}'
+    )
+  names = 'size frame_step run_length min_frames flow quality'
+  settings = {name: data[name] for name in names.split()}
+  settings['seed'] = config.seed
+  if gallery is not None:
+    opened = embedding.Gallery.open(gallery, config.retrieval.index)
+    settings['retrieval'] = config.retrieval
+    settings['gallery'] = opened.fingerprint
+  return json.loads(ml_collections.ConfigDict(settings).to_json())
+
+
+def prepare_job(job: _Job):
+  """Writes the records of a job, if anything is usable, and its note."""
+  job.part.unlink(missing_ok=True)
+  config = ml_collections.ConfigDict(json.loads(job.config))
+  make_runs = _still_runs if job.stills else _video_runs
+  note = {'runs': [], 'frames': 0, 'references': [], 'left_out': {}}
+  try:
+    with records.PartWriter(job.part) as writer:
+      for run in make_runs(job, config, note['left_out']):
+        found = _find_references(job, run.rgb)
+        note['references'] += itertools.chain(*found)
+        note['runs'].append([run.video, run.indices[0], len(run.rgb)])
+        for row in zip(run.rgb, run.indices, run.motion, found, strict=True):
+          rgb, index, motion, references = row
+          writer.write(
+            records.encode(rgb, run.video, index, motion, references)
+          )
+      note['frames'] = writer.count
+      note['references'] = list(dict.fromkeys(note['references']))
+      for number in note['references']:
+        _write_reference(job, number, config.data.size, writer)
+  except _UnusableError as error:
+    (name,) = job.paths
+    note |= {'runs': [], 'references': [], 'left_out': {name: str(error)}}
+  note['digest'] = writer.digest if note['runs'] else ''
+  note['bytes'] = _bytes(job)
+  files.write(job.note, json.dumps(note))
+
+
+def _video_runs(
+  job: _Job, config: ml_collections.ConfigDict, left_out: dict[str, str]
+) -> Iterator[_Run]:
+  """Yields what is good of a video; notes in `left_out` what is not, and why."""
+  ((name, path),) = job.paths.items()
+  refused = collections.Counter()
+  seen = 0
+  for frames in _read_runs(path, config.data):
+    seen += len(frames)
+    if len(frames) < config.data.min_frames:
+      reason = f'shots of fewer than {config.data.min_frames} frames'
+    else:
+      measures = [frame.measures for frame in frames]
+      looked_at = [frame.rgb for frame in frames[::_LOOK_EVERY]]
+      reason = quality.why_refused(measures, looked_at, config.data.quality)
+    if reason:
+      refused[reason] += len(frames)
+      continue
+    rgb = [frame.rgb for frame in frames]
+    motion = [
+      _estimate_motion(*pair, config.data.flow)
+      for pair in itertools.pairwise(rgb)
+    ]
+    yield _Run(name, [frame.index for frame in frames], rgb, [*motion, None])
+  if refused:
+    left_out[name] = ', '.join(
+      reason if count == seen else f'{reason} ({count} of {seen} frames)'
+      for reason, count in refused.items()
+    )
+
+
+def _still_runs(
+  job: _Job, config: ml_collections.ConfigDict, left_out: dict[str, str]
+) -> Iterator[_Run]:
+  """Yields a pair of frames for every picture that is good."""
+  for name, path in job.paths.items():
+    digest = hashlib.sha1(f'{config.seed} {name}'.encode()).digest()
+    rng = np.random.default_rng(list(digest))
+    try:
+      decoded = read_image(path)
+      scaled = _scale_and_crop(decoded, config.data.size)
+      measures = [quality.measure(decoded, scaled)]
+      reason = quality.why_refused(measures, [scaled], config.data.quality)
+    except UserError as error:
+      reason = _without_path(error, path)
+    if reason:
+      left_out[name] = reason
+      continue
+    pair = synthetic_motion.make_pair(decoded, config.data.size, rng)
+    yield _Run(name, [0, 0], list(pair.rgb), [(pair.flow, pair.visible), None])
+
+
+def _read_runs(
+  path: Path, data: ml_collections.ConfigDict
+) -> Iterator[list[_Frame]]:
+  """Yields every `frame_step`-th frame of a video, in runs within shots.
+
+  Raises:
+    _UnusableError: it cannot be read to its end.
+  """
+  try:
+    with VideoReader(path) as reader:
+      shots_ = itertools.groupby(_read(reader, data), lambda frame: frame.shot)
+      for _, frames in shots_:
+        yield from _split(frames, data.run_length)
+      lost = reader.lost
+  except UserError as error:
+    raise _UnusableError(_without_path(error, path)) from error
+  if lost:
+    raise _UnusableError(f'damaged or cut short ({lost} frames lost)')
+
+
+def _without_path(error: UserError, path: Path) -> str:
+  return str(error).removeprefix(str(path)).lstrip(': ')
+
+
+def _read(
+  reader: VideoReader, data: ml_collections.ConfigDict
+) -> Iterator[_Frame]:
+  """Yields every `frame_step`-th frame at the records' size."""
+  shot = 0
+  marked = shots.mark_cuts(frame.rgb for frame in reader)
+  for index, (rgb, begins_shot) in enumerate(marked):
+    shot += begins_shot
+    if index % data.frame_step:
+      continue
+    scaled = _scale_and_crop(rgb, data.size)
+    yield _Frame(shot, index, scaled, quality.measure(rgb, scaled))
+
+
+def _split(frames: Iterable[_Frame], longest: int) -> Iterator[list[_Frame]]:
+  """Splits a shot into runs of at most `longest` frames.
+
+  No run of a longer shot has less than half of that, and no more than twice
+  that is held at a time.
+  """
+  held = []
+  for frame in frames:
+    held.append(frame)
+    if len(held) == 2 * longest:
+      yield held[:longest]
+      del held[:longest]
+  parts = -(-len(held) // longest)
+  for part in range(parts):
+    first, last = (len(held) * i // parts for i in (part, part + 1))
+    yield held[first:last]
+
+
+def _scale_and_crop(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Scales to cover `size` = (height, width), crops what stands out evenly."""
+  height, width = rgb.shape[:2]
+  scale = max(size[0] / height, size[1] / width)
+  scaled = cv2.resize(
+    rgb,
+    (max(round(width * scale), size[1]), max(round(height * scale), size[0])),
+    interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+  )
+  top = (scaled.shape[0] - size[0]) // 2
+  left = (scaled.shape[1] - size[1]) // 2
+  return scaled[top : top + size[0], left : left + size[1]]
+
+
+def _estimate_motion(
+  earlier: np.ndarray, later: np.ndarray, method: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Flow and visibility, from the earlier frame to the later one."""
+  there = flow.estimate_flow(earlier, later, method)
+  back = flow.estimate_flow(later, earlier, method)
+  return there, flow.visible_mask(there, back)
+
+
+def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
+  """For each frame the numbers of the pictures that are most like it."""
+  if job.gallery is None:
+    return [[]] * len(rgb)
+  embed, gallery = _open_gallery(job.gallery, job.config)
+  settings = ml_collections.ConfigDict(json.loads(job.config)).retrieval
+  best = gallery.best(embed(rgb), settings.count, settings.near_duplicate)
+  return [[number for number, _ in pictures] for pictures in best]
+
+
+@functools.lru_cache(1)
+def _open_gallery(path: Path, config: str):
+  """Once for each process."""
+  config = ml_collections.ConfigDict(json.loads(config))
+  return embedding.open_with_embedder(config, path)
+
+
+def _write_reference(
+  job: _Job, number: int, size: tuple[int, int], writer: records.PartWriter
+):
+  _, gallery = _open_gallery(job.gallery, job.config)
+  rgb = _scale_and_crop(gallery.read(number), size)
+  writer.write(records.encode(rgb, gallery.name(number), number))
+
+
+# --- Jobs and what becomes of them ---
+
+
+def _jobs(
+  config: ml_collections.ConfigDict,
+  videos: Path | None,
+  images: Path | None,
+  gallery: Path | None,
+) -> Iterator[_Job]:
+  """All that is to be done, in an order that depends on names alone."""
+  folder = Path(config.data.records)
+  make = functools.partial(
+    _Job, folder=folder / 'parts', config=config.to_json(), gallery=gallery
+  )
+  if videos is not None:
+    for name, path in _find_videos(videos, folder).items():
+      yield make({name: path}, stills=False)
+  if images is not None:
+    found = collections.defaultdict(list)
+    for path in _files(images, folder):
+      if path.suffix.lower() in IMAGE_SUFFIXES:
+        found[path.parent].append((path.relative_to(images).as_posix(), path))
+    if not found:
+      raise UserError(f'--images={images} holds no pictures')
+    # By folders, so that a new picture does not shift those of all others.
+    for pictures in found.values():
+      for first in range(0, len(pictures), _IMAGES_IN_A_JOB):
+        some = dict(pictures[first : first + _IMAGES_IN_A_JOB])
+        yield make(some, stills=True)
+
+
+def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
+  """Names and paths, in an order that does not depend on the file system."""
+  if videos.is_file():
+    try:
+      lines = [line.strip() for line in videos.read_text().splitlines()]
+    except UnicodeDecodeError as error:
+      raise UserError(
+        f'--videos={videos} must be a folder of videos or a text file that '
+        'lists them'
+      ) from error
+    found = {line: Path(line) for line in lines if line}
+  elif videos.is_dir():
+    found = {}
+    for path in _files(videos, folder):
+      if path.suffix.lower() in IMAGE_SUFFIXES:  # A folder of frames.
+        path = path.parent
+      found[path.relative_to(videos).as_posix()] = path
+  else:
+    raise UserError(f'--videos={videos} does not exist')
+  if not found:
+    raise UserError(f'--videos={videos} holds no files')
+  return found
+
+
+def _files(root: Path, folder: Path) -> Iterator[Path]:
+  """Files below a folder, but hidden ones and those that we write."""
+  if not root.is_dir():
+    raise UserError(f'--images={root} is no folder')
+  for path in sorted(root.rglob('*')):
+    name = path.relative_to(root)
+    hidden = any(part.startswith('.') for part in name.parts)
+    ours = folder.resolve() in path.resolve().parents
+    if not hidden and not ours and path.is_file():
+      yield path
+
+
+def _begin(folder: Path, settings: dict[str, Any]):
+  """Starts a preparation, or goes on with one of the same settings."""
+  (folder / 'parts').mkdir(parents=True, exist_ok=True)
+  path = folder / _SETTINGS
+  if not path.exists():
+    files.write(path, json.dumps(settings))
+  begun = json.loads(path.read_text())
+  for name in settings.keys() | begun.keys():
+    before, now = begun.get(name), settings.get(name)
+    if before != now:
+      raise UserError(
+        f'{folder} holds records prepared with {name}={before}, not {now}; name '
+        'another folder by --config.data.records or remove that one'
+      )
+
+
+def _run_all(jobs: list[_Job], workers: int | None, beam: str | None):
+  """Does the jobs that are not done yet."""
+  total = sum(len(job.paths) for job in jobs)
+  jobs = [job for job in jobs if not _is_done(job)]
+  if beam is not None:
+    return _run_by_beam(jobs, beam)
+  left = sum(len(job.paths) for job in jobs)
+  workers = min(workers or os.cpu_count() or 1, len(jobs))
+  with tqdm.tqdm(
+    total=total, initial=total - left, unit='file', desc='prepare'
+  ) as progress:
+    if workers <= 1:
+      for job in jobs:
+        prepare_job(job)
+        progress.update(len(job.paths))
+      return
+    # Spawned, because a fork of a process that runs JAX can hang.
+    with concurrent.futures.ProcessPoolExecutor(
+      workers,
+      multiprocessing.get_context('spawn'),
+      initializer=_start_worker,
+    ) as pool:
+      futures = {pool.submit(prepare_job, job): job for job in jobs}
+      try:
+        for future in concurrent.futures.as_completed(futures):
+          future.result()
+          progress.update(len(futures[future].paths))
+      except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+
+
+def _run_by_beam(jobs: list[_Job], options: str):
+  """Does the jobs by a pipeline of Apache Beam, wherever that runs."""
+  try:
+    import apache_beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+  except ImportError as error:
+    raise UserError(
+      '--beam needs Apache Beam: `pip install -r requirements-beam.txt`, best in '
+      'an environment of its own'
+    ) from error
+  with apache_beam.Pipeline(
+    options=PipelineOptions(shlex.split(options))
+  ) as pipeline:
+    _ = (
+      pipeline
+      | 'jobs' >> apache_beam.Create(jobs)
+      | 'spread' >> apache_beam.Reshuffle()
+      | 'prepare' >> apache_beam.Map(prepare_job)
+    )
+
+
+def _start_worker():
+  cv2.setNumThreads(1)  # There is a process for every core.
+  jax.config.update('jax_platforms', 'cpu')  # They would fight for a GPU.
+  threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+  """Workers would outlive a parent that is killed, and write on."""
+  multiprocessing.parent_process().join()
+  os._exit(1)
+
+
+def _is_done(job: _Job) -> bool:
+  """Whether there is a note on these very files, and the part it speaks of."""
+  try:
+    note = json.loads(job.note.read_text())
+  except FileNotFoundError:
+    return False
+  part = not note['runs'] or job.part.exists()
+  return part and note['bytes'] == _bytes(job)
+
+
+def _gather(jobs: list[_Job], settings: dict[str, Any]) -> records.Contents:
+  """What the data set is made of, by the notes."""
+  videos, references = {}, {}  # To their places, in the order of the jobs.
+  runs, frame_parts, reference_parts, left_out = [], [], [], {}
+  digest = hashlib.sha1()
+  for job in jobs:
+    note = json.loads(job.note.read_text())
+    left_out |= note['left_out']
+    digest.update(note['digest'].encode())
+    for video, start, frames in note['runs']:
+      place = videos.setdefault(video, len(videos))
+      runs.append((place, start, frames))
+    if note['runs']:
+      frame_parts.append(records.Part(job.part, 0, note['frames']))
+    for place, number in enumerate(note['references'], note['frames']):
+      if number not in references:
+        references[number] = len(references)
+        reference_parts.append(records.Part(job.part, place, 1))
+  return records.Contents(
+    size=tuple(settings['size']),
+    settings=settings,
+    videos=list(videos),
+    runs=runs,
+    references=list(references),
+    left_out=left_out,
+    fingerprint=digest.hexdigest(),
+    frame_parts=frame_parts,
+    reference_parts=reference_parts,
+  )
+
+
+def _is_written(folder: Path, contents: records.Contents) -> bool:
+  """Whether the data set is there as it would be written."""
+  try:
+    made = records.Records(folder)
+  except (FileNotFoundError, UserError):
+    return False
+  return (made.fingerprint, made.left_out) == (
+    contents.fingerprint,
+    contents.left_out,
+  )
+
+
+def _bytes(job: _Job) -> list[int | None]:
+  """The sizes of a job's files, by which changed ones are known."""
+
+  def size(path):
+    try:
+      frames = image_files(path) if path.is_dir() else [path]
+      return sum(frame.stat().st_size for frame in frames)
+    except OSError:
+      return None
+
+  return [size(path) for path in job.paths.values()]

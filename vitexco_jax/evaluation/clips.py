@@ -1,0 +1,208 @@
+"""Clips whose colours are known, to evaluate on: on disk or in a data set.
+
+`find_clips` takes whatever holds them: a folder of clips (each a folder of frames,
+as DAVIS has them, or a video), a single clip, records of `prepare`, or a data set
+of TFDS whose examples are videos. A clip is read anew as often as it is asked for,
+a frame at a time where its storage allows.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from vitexco_jax.data import records
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import video
+
+_VIDEO_SUFFIXES = (*video.VIDEO_SUFFIXES, '.mpg', '.webm')
+_SPLITS = ('test', 'validation', 'train')  # The first that a data set has.
+
+
+class Clip:
+  """A clip; its frames are uint8 RGB [h, w, 3].
+
+  Attributes:
+    name: unlike those of the other clips.
+    fingerprint: changes with the frames, as far as names, sizes and times tell.
+  """
+
+  def __init__(
+    self,
+    name: str,
+    read: Callable[[], Iterator[np.ndarray]],
+    fingerprint: Any,
+    stems: list[str] | None = None,
+  ):
+    """Takes what yields the frames, and their files' names if there are any."""
+    self.name = name
+    self.fingerprint = fingerprint
+    self.stems = stems
+    self._read = read
+
+  def read(self) -> Iterator[np.ndarray]:
+    """Yields the frames from the first on.
+
+    Raises:
+      UserError: a frame cannot be read.
+    """
+    return self._read()
+
+  @functools.cached_property
+  def count(self) -> int:
+    """How many frames there are, by reading: a video's header may be wrong."""
+    return len(self.stems) if self.stems else sum(1 for _ in self.read())
+
+  def frames(self, *numbers: int) -> list[np.ndarray]:
+    """Some frames, by their numbers."""
+    wanted = {}
+    for number, rgb in enumerate(self.read()):
+      if number in numbers:
+        wanted[number] = rgb
+      if number >= max(numbers):
+        break
+    return [wanted[number] for number in numbers]
+
+
+def find_clips(flag: str, data: str) -> list[Clip]:
+  """Opens what holds clips.
+
+  Args:
+    flag: whose value `data` is, for errors.
+    data: a path, or the name of a data set of TFDS.
+
+  Raises:
+    UserError: there is nothing of the kind, or there are no clips in it.
+  """
+  path = Path(data)
+  if not path.exists():
+    clips = _of_data_set(flag, data)
+  elif path.is_file() or _holds_frames(path):
+    clips = [_on_disk(path)]
+  elif (path / 'dataset_info.json').exists():
+    clips = _of_data_set(flag, data)
+  else:
+    clips = _of_records(path) or [
+      _on_disk(child)
+      for child in sorted(path.iterdir())
+      if not child.name.startswith('.')
+      and (child.is_dir() or child.suffix.lower() in _VIDEO_SUFFIXES)
+    ]
+  if not clips:
+    raise UserError(
+      f'{flag}={data} has no clips: give the folder that holds one folder of '
+      'frames, or one video, for each clip'
+    )
+  return clips
+
+
+def _holds_frames(folder: Path) -> bool:
+  return any(
+    path.suffix.lower() in video.IMAGE_SUFFIXES for path in folder.iterdir()
+  )
+
+
+def _on_disk(path: Path) -> Clip:
+  """A folder of frames or a video."""
+
+  def read():
+    with video.VideoReader(path) as reader:
+      for frame in video.prefetch(reader):
+        yield frame.rgb
+      if reader.lost:
+        raise UserError(
+          f'{path} is damaged or cut short ({reader.lost} frames lost): copy it '
+          'anew or take it out'
+        )
+
+  files = video.image_files(path) if path.is_dir() else [path]
+  stems = [file.stem for file in files] if path.is_dir() else None
+  states = [(file, file.stat()) for file in files]
+  fingerprint = [[f.name, x.st_size, x.st_mtime_ns] for f, x in states]
+  return Clip(path.name, read, fingerprint, stems)
+
+
+def _of_records(folder: Path) -> list[Clip]:
+  """The runs of a training set; none if there is no such set."""
+  try:
+    opened = records.Records(folder)
+  except FileNotFoundError:
+    return []
+
+  def read(run):
+    for number in range(run.first, run.first + run.frames):
+      yield opened.read(number).rgb()
+
+  return [
+    Clip(
+      f'{run.video}@{run.first}'.replace('/', '_'),
+      functools.partial(read, run),
+      [opened.fingerprint, run.first],
+      [str(i) for i in range(run.frames)],
+    )
+    for run in opened.runs
+  ]
+
+
+def _of_data_set(flag: str, data: str) -> list[Clip]:
+  """The videos of a data set of TFDS, read without TensorFlow."""
+  try:
+    folder = Path(data)
+    builder = (
+      tfds.builder_from_directory(folder)
+      if folder.exists()
+      else tfds.builder(data)
+    )
+  except (ValueError, OSError, tfds.core.DatasetNotFoundError) as error:
+    raise UserError(
+      f'{flag}={data} is neither a folder of clips, nor a video, nor a data set '
+      'that TFDS knows'
+    ) from error
+  except ImportError as error:
+    raise UserError(
+      f'{flag}={data} cannot be opened without TensorFlow: install it, or give '
+      'its frames as folders'
+    ) from error
+  path = _video_feature(builder.info.features)
+  split = next((x for x in _SPLITS if x in builder.info.splits), None)
+  if path is None or split is None:
+    raise UserError(f'{flag}={data} is a data set without videos')
+  try:
+    examples = builder.as_data_source(split)
+  except NotImplementedError as error:
+    raise UserError(
+      f'{flag}={data} cannot be read without TensorFlow: prepare it by '
+      f'`tfds build {data} --file_format=array_record`'
+    ) from error
+
+  def read(number):
+    frames = examples[number]
+    for name in path:
+      frames = frames[name]
+    yield from np.asarray(frames)
+
+  return [
+    Clip(
+      f'{builder.name}_{split}_{number:05d}',
+      functools.partial(read, number),
+      [builder.info.full_name, number],
+    )
+    for number in range(len(examples))
+  ]
+
+
+def _video_feature(feature: Any) -> tuple[str, ...] | None:
+  """Where in an example the frames are; None where there are none."""
+  if isinstance(feature, tfds.features.Sequence) and isinstance(
+    feature.feature, tfds.features.Image
+  ):
+    return ()  # `tfds.features.Video`, which needs TensorFlow, is one too.
+  if isinstance(feature, tfds.features.FeaturesDict):
+    for name, inner in feature.items():
+      path = _video_feature(inner)
+      if path is not None:
+        return (name, *path)
+  return None

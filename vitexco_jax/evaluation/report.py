@@ -1,0 +1,357 @@
+"""What an evaluation leaves to be looked at, in its output folder.
+
+report.html     everything in one file: tables, plots, videos side by side
+report.md       the tables
+summary.json    each clip's means and the means of these
+clips.csv       each clip's means, a line for each method
+frames.csv      every frame's values
+PROTOCOL/       NAME.png, a strip of five frames; NAME.mp4, the truth and all
+                methods side by side; NAME_psnr.png, PSNR over time
+"""
+
+import base64
+import csv
+import html
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+
+from vitexco_jax import files
+from vitexco_jax.evaluation import metrics
+from vitexco_jax.media import strips, video
+
+TRUTH = 'truth'
+
+_CELL = 384  # Width of a picture in the videos, in pixels.
+_CELLS = 3  # To a row.
+_LABEL = 22  # Height of its label.
+_CRF = 24  # Of the videos, which all go into the page.
+
+
+class _Column(NamedTuple):
+  """Of the tables."""
+
+  title: str
+  decimals: int
+
+
+_COLUMNS = {
+  'psnr': _Column('PSNR', 2),
+  'psnr_not_given': _Column('not given', 2),
+  'psnr_last': _Column('last ten', 2),
+  'ssim': _Column('SSIM', 4),
+  'ssim_not_given': _Column('not given', 4),
+  'lpips_alex': _Column('LPIPS alex', 4),
+  'lpips_vgg': _Column('LPIPS vgg', 4),
+  'ciede2000': _Column('CIEDE2000', 2),
+  'ciede2000_p90': _Column('90th perc.', 2),
+  'colorfulness': _Column('colourfulness', 1),
+  'colorfulness_gap': _Column('gap', 1),
+  'cdc': _Column('CDC', 6),
+  'warp_error': _Column('warp error', 6),
+  'drift': _Column('drift', 2),
+  'psnr_wrapped': _Column('PSNR wrapped', 2),
+}
+_EXPLAINED = (
+  'PSNR in dB, of RGB with a peak of 255; an equal frame counts as 100. *Not '
+  'given*: without the frames that the method was given. *Gap*: colourfulness '
+  'less that of the truth. CDC less than that of the truth means washed out. '
+  '*Drift*: change of chroma against the truth in 100 frames. *PSNR wrapped* is '
+  'what scripts that subtract bytes print, only for comparison with these. LPIPS '
+  'vgg is of every tenth frame. Of what it prints the paper does not state '
+  'clips, size, reference or LPIPS net.'
+)
+
+# Table I of the paper: PSNR, SSIM, LPIPS.
+_PUBLISHED = {
+  'Iizuka 2016': (23.88, 0.947, 0.176),
+  'Zhang 2016': (22.57, 0.947, 0.106),
+  'Zhang 2017': (24.88, 0.949, 0.116),
+  'Su 2020': (25.65, 0.951, 0.082),
+  'Lei 2019': (25.98, 0.967, 0.172),
+  'Liu 2021': (26.34, 0.962, 0.175),
+  'DeepRemaster': (27.03, 0.964, 0.057),
+  'DEVC': (28.64, 0.972, 0.041),
+  'Vitexco': (28.88, 0.979, 0.042),
+}
+
+
+class Pictures:
+  """Draws a clip's strip and video, frame by frame; a context manager.
+
+  Both are written at the end of the `with` block, unless that ends by an
+  exception. `UserError` is raised where they cannot be.
+  """
+
+  def __init__(
+    self, output: Path, protocol: str, clip: str, methods: Sequence[str]
+  ):
+    """Takes what they show; `output` is the evaluation's."""
+    self.protocol = protocol
+    folder = output / protocol
+    self._strip, self._video = folder / f'{clip}.png', folder / f'{clip}.mp4'
+    self._labels = [TRUTH, *methods]
+    self._columns = []
+    self._writer = None
+
+  def are_written(self) -> bool:
+    """Whether an earlier evaluation left both."""
+    return self._strip.exists() and self._video.exists()
+
+  def __enter__(self):
+    return self
+
+  def add(
+    self, true_rgb: np.ndarray, coloured: Sequence[np.ndarray], in_strip: bool
+  ) -> None:
+    """Adds a frame, [h, w, 3] uint8 each, to the video and maybe the strip."""
+    pictures = [true_rgb, *coloured]
+    if in_strip:
+      self._columns.append(pictures)
+    frame = _side_by_side(pictures, self._labels)
+    if self._writer is None:
+      form = video.Format(*frame.shape[:2])
+      self._writer = video.VideoWriter(
+        self._video, form, overwrite=True, coding=video.Coding(quality=_CRF)
+      )
+    self._writer.write(video.Frame(frame))
+
+  def __exit__(self, kind, *_):
+    if self._writer is None:
+      return
+    if kind is not None:
+      self._writer.abort()
+      return
+    self._writer.close()
+    rows = list(zip(*self._columns, strict=True))
+    video.write_image(self._strip, strips.strip(rows, self._labels))
+
+
+def _side_by_side(
+  pictures: Sequence[np.ndarray], labels: Sequence[str]
+) -> np.ndarray:
+  """Sets pictures of one size in rows, each under its label; sides are even."""
+  height, width = pictures[0].shape[:2]
+  width, height = min(width, _CELL), round(height * min(1, _CELL / width))
+  width, height = width // 2 * 2, height // 2 * 2
+  per_row = min(_CELLS, len(pictures))
+  rows = -(-len(pictures) // per_row)
+  frame = np.full((rows * (height + _LABEL), per_row * width, 3), 255, np.uint8)
+  for place, (rgb, label) in enumerate(zip(pictures, labels, strict=True)):
+    top = place // per_row * (height + _LABEL)
+    left = place % per_row * width
+    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    frame[top + _LABEL :, left:][:height, :width] = small
+    cv2.putText(
+      frame,
+      label,
+      (left + 4, top + 16),
+      cv2.FONT_HERSHEY_SIMPLEX,
+      0.5,
+      (32, 32, 32),
+      1,
+      cv2.LINE_AA,
+    )
+  return frame
+
+
+def write(
+  output: Path, summary: Mapping[str, Any], results: Mapping[str, Any]
+) -> None:
+  """Writes all but what `Pictures` drew.
+
+  Args:
+    output: the evaluation's folder.
+    summary: what `evaluate.evaluate` returns.
+    results: for each protocol and clip what is kept of it: per method, values
+      of each frame.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  for protocol, clips in results.items():
+    for name, result in clips.items():
+      path = output / protocol / f'{name}_psnr.png'
+      files.write(path, _plot(result))
+  files.write(output / 'summary.json', json.dumps(summary, indent=2))
+  files.write(output / 'clips.csv', _clips_csv(summary))
+  files.write(output / 'frames.csv', _frames_csv(results))
+  files.write(output / 'report.md', markdown(summary) + '\n')
+  files.write(output / 'report.html', _page(output, summary))
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+  """The tables of all protocols in Markdown."""
+  parts = [_stated(summary['settings'])]
+  for protocol, tables in summary['protocols'].items():
+    clips = tables['clips']
+    frames = sum(row['frames'] for row in clips.values())
+    parts.append(f'## {protocol}\n\n{len(clips)} clips, {frames} frames.')
+    parts += map(_as_markdown, _tables(tables))
+  parts += ['## Published, on DAVIS', _as_markdown(_published()), _EXPLAINED]
+  return '\n\n'.join(parts)
+
+
+def _stated(settings: Mapping[str, Any]) -> str:
+  height, width = settings['working_size']
+  subject = ', '.join(
+    f'{name} {settings[name]}'
+    for name in ('checkpoint', 'predictions', 'temperature')
+    if name in settings
+  )
+  return (
+    f'Of {subject}. Input: {settings["input"]}; working size within '
+    f'{width}x{height}, output at the size of the source; no boost of '
+    'saturation, no edge filter.'
+  )
+
+
+def _tables(tables: Mapping[str, Any]) -> list[list[list[str]]]:
+  """Means by method, and each clip's PSNR."""
+  means = tables['mean']
+  used = [
+    column
+    for column in _COLUMNS
+    if any(row.get(column) is not None for row in means.values())
+  ]
+  table = [['method', *(_COLUMNS[column].title for column in used)]]
+  for method, row in means.items():
+    table.append([method, *(_number(row.get(x), x) for x in used)])
+  methods = [method for method in means if 'psnr' in means[method]]
+  by_clip = [['PSNR', 'size', 'frames', 'references', *methods]]
+  for name, row in tables['clips'].items():
+    height, width = row['size']
+    cells = (_number(row['methods'][x]['psnr'], 'psnr') for x in methods)
+    references = ', '.join(row['references'])
+    by_clip.append(
+      [name, f'{width}x{height}', str(row['frames']), references, *cells]
+    )
+  return [table, by_clip]
+
+
+def _published() -> list[list[str]]:
+  """The paper's Table I."""
+  rows = [[name, *map(str, values)] for name, values in _PUBLISHED.items()]
+  return [['as the paper prints it', 'PSNR', 'SSIM', 'LPIPS'], *rows]
+
+
+def _number(value: float | None, column: str) -> str:
+  return '' if value is None else f'{value:.{_COLUMNS[column].decimals}f}'
+
+
+def _as_markdown(table: list[list[str]]) -> str:
+  head, *rows = (f'| {" | ".join(cells)} |' for cells in table)
+  return '\n'.join([head, '|---' * len(table[0]) + '|', *rows])
+
+
+def _as_html(table: list[list[str]]) -> str:
+  head, *rows = table
+  cells = ''.join(f'<th>{html.escape(cell)}' for cell in head)
+  lines = [f'<tr>{cells}']
+  for row in rows:
+    cells = ''.join(f'<td>{html.escape(cell)}' for cell in row)
+    lines.append(f'<tr>{cells}')
+  return f'<table>{"".join(lines)}</table>'
+
+
+def _clips_csv(summary: Mapping[str, Any]) -> str:
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  writer.writerow(['protocol', 'clip', 'method', 'frames', *_COLUMNS])
+  for protocol, tables in summary['protocols'].items():
+    for clip, row in tables['clips'].items():
+      for method, values in row['methods'].items():
+        cells = [values.get(column) for column in _COLUMNS]
+        writer.writerow([protocol, clip, method, row['frames'], *cells])
+  return text.getvalue()
+
+
+def _frames_csv(results: Mapping[str, Any]) -> str:
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator='\n')
+  names = {
+    name: None
+    for clips in results.values()
+    for result in clips.values()
+    for values in result['methods'].values()
+    for name, series in values.items()
+    if isinstance(series, list)
+  }
+  writer.writerow(['protocol', 'clip', 'method', 'frame', *names])
+  for protocol, clips in results.items():
+    for clip, result in clips.items():
+      for method, values in result['methods'].items():
+        for frame in range(result['frames']):
+          cells = [values[x][frame] if x in values else None for x in names]
+          writer.writerow([protocol, clip, method, frame, *cells])
+  return text.getvalue()
+
+
+def _plot(result: Mapping[str, Any]) -> bytes:
+  """PSNR over time of each method, as PNG."""
+  figure = Figure(figsize=(7, 3), layout='constrained')
+  axes = figure.subplots()
+  for method, values in result['methods'].items():
+    if 'psnr' in values:
+      # Without frames that are equal, beside which all else would look flat.
+      shown = [x if x < metrics.MAX_PSNR else None for x in values['psnr']]
+      axes.plot(shown, label=method, linewidth=1.4)
+  for frame in result['given']:
+    axes.axvline(frame, color='0.7', linewidth=1, linestyle='--')
+  axes.set(xlabel='frame (dashed: given)', ylabel='PSNR, dB')
+  axes.grid(alpha=0.3)
+  axes.legend()
+  png = io.BytesIO()
+  figure.savefig(png, dpi=100)
+  return png.getvalue()
+
+
+def _page(output: Path, summary: Mapping[str, Any]) -> str:
+  """The report, which needs no other file."""
+  parts = []
+  for protocol, tables in summary['protocols'].items():
+    parts.append(f'<h2>{html.escape(protocol)}</h2>')
+    parts += map(_as_html, _tables(tables))
+    for name, row in tables['clips'].items():
+      folder = output / protocol
+      references = html.escape(', '.join(row['references']))
+      parts.append(
+        f'<h3>{html.escape(name)}</h3><p>References: {references}</p>'
+        '<video controls loop muted preload="metadata" src="'
+        f'{_embedded(folder / f"{name}.mp4", "video/mp4")}"></video>'
+        f'<img src="{_embedded(folder / f"{name}_psnr.png", "image/png")}">'
+      )
+  parts += ['<h2>Published, on DAVIS</h2>', _as_html(_published())]
+  explained = html.escape(_EXPLAINED.replace('*', ''))
+  return _PAGE.format(
+    stated=html.escape(_stated(summary['settings'])),
+    parts='\n'.join(parts),
+    explained=explained,
+  )
+
+
+def _embedded(path: Path, kind: str) -> str:
+  return f'data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}'
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Evaluation</title><style>
+body {{ font: 15px/1.45 sans-serif; margin: 2em; color: #222; max-width: 1400px }}
+h1 {{ font-size: 1.5em }} h2 {{ margin-top: 2em; border-bottom: 1px solid #ccc }}
+table {{ border-collapse: collapse; margin: 1em 0; font-size: .85em }}
+th, td {{ padding: .15em .6em; text-align: right; border-bottom: 1px solid #eee }}
+th {{ font-weight: normal; color: #666; vertical-align: bottom }}
+th:first-child, td:first-child {{ text-align: left }}
+video {{ max-width: 100%; display: block }}
+</style></head><body>
+<h1>Evaluation</h1><p>{stated}</p>
+{parts}
+<p>{explained}</p>
+</body></html>
+"""

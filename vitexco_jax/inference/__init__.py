@@ -1,0 +1,1 @@
+"""Coloring: the engine, whole films, plans."""

@@ -1,0 +1,1 @@
+"""Other networks and their weights: VGG16, LPIPS, loaders of foreign ViT weights."""

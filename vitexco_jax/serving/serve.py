@@ -1,0 +1,465 @@
+"""--mode=serve: a local page on which videos are coloured.
+
+Here is HTTP: who may ask what, and how large it may be. `uploads` looks at what
+comes, `visits` does the work; `page/` is what the browser gets, which asks for JSON
+and pictures:
+
+  GET    /state                    what there is and how far it is, once a second
+  PUT    /video?name=NAME          the file as the body
+  PUT    /reference?name=NAME      likewise
+  DELETE /reference/NUMBER
+  POST   /shots                    finds shots, proposes references
+  GET    /shots
+  PUT    /shots/NUMBER             {"references": [NUMBER, ...]}
+  POST   /colour, /stop, /leave
+  GET    /thumbnail/NUMBER, /reference/NUMBER, /before, /after, /result
+
+A cookie, which no script can read, says whose visit it is; there is no other way to
+a visit's files. All of them lie in one temporary folder, which goes when the
+program ends. What is refused comes back as {"error": SENTENCE}.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import fcntl
+import ipaddress
+import itertools
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from aiohttp import web
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import plan
+from vitexco_jax.media import video
+from vitexco_jax.retrieval import embedding
+from vitexco_jax.serving import sessions, uploads
+from vitexco_jax.serving.sessions import Desk, Visit
+
+_PAGE = Path(__file__).parent / 'page'
+_PREFIX = 'vitexco-page-'  # Of the temporary folder.
+_MAX_VISITS = 100
+_MAX_PICTURE = 64  # MB that a reference may have.
+_KEPT_SECONDS = 3600.0  # After a visitor was last seen and the work was done,
+_EMPTY_SECONDS = 300.0  # or if nothing came,
+_ABSENT_SECONDS = (
+  10.0  # or less where there is no room: pages ask every second.
+)
+_SWEEP_SECONDS = 30.0
+_NUMBER = r'{number:\d{1,9}}'  # In a path.
+_HEADERS = {
+  # No script or picture of elsewhere, and no page around this one.
+  'Content-Security-Policy': "default-src 'self'; frame-ancestors 'none'",
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cache-Control': 'no-store',
+}
+
+
+def serve(
+  colorizer: Any,
+  config: ml_collections.ConfigDict,
+  address: str,
+  upload_limit: int,
+) -> None:
+  """Serves the page until the program is interrupted, or its terminal closed.
+
+  Args:
+    colorizer: a `colorize.VideoColorizer`.
+    config: its `retrieval` says how references are compared with shots.
+    address: HOST:PORT to listen on; port 0 takes a free one.
+    upload_limit: MB that a video may have.
+
+  Raises:
+    UserError: the address is none, or cannot be listened on.
+  """
+  host, port = parse_address(address)
+  video.bound_pixels(uploads.MAX_PIXELS)
+  embed = embedding.make_embedder(config)
+  with temporary_folder() as folder, Desk() as desk:
+    site = Site(colorizer, embed, folder, desk, upload_limit, _is_local(host))
+    asyncio.run(_listen(site.app, host, port))
+  print('All that was uploaded is removed.')
+
+
+def parse_address(address: str) -> tuple[str, int]:
+  """Returns host and port of HOST:PORT; raises UserError."""
+  host, colon, port = address.rpartition(':')
+  if not (colon and host and port.isdecimal() and int(port) < 2**16):
+    raise UserError(
+      f'--address={address} is no HOST:PORT, as in 127.0.0.1:7860'
+    )
+  return host.strip('[]'), int(port)
+
+
+def _is_local(host: str) -> bool:
+  """Whether nothing but this machine reaches a host."""
+  try:
+    return ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    return host == 'localhost'
+
+
+async def _listen(app: web.Application, host: str, port: int) -> None:
+  runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+  await runner.setup()
+  try:
+    try:
+      await web.TCPSite(runner, host, port).start()
+    except (OSError, UnicodeError) as error:  # No name, like a..b.
+      reason = getattr(error, 'strerror', 'it is no name of a machine')
+      raise UserError(
+        f'--address={host}:{port} cannot be listened on: {reason}'
+      ) from error
+    if not _is_local(host):
+      print(f'warning: all who reach {host} can use the page', flush=True)
+    name = f'[{host}]' if ':' in host else host
+    print(
+      f'Open http://{name}:{runner.addresses[0][1]} in a browser. Ctrl-C ends it '
+      'and removes all that was uploaded.',
+      flush=True,
+    )
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+      if signal.getsignal(number) != signal.SIG_IGN:  # As nohup has it.
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await ended.wait()
+  finally:
+    await runner.cleanup()
+
+
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+  """A folder that only this user may open, and that is removed in the end.
+
+  Those that killed programs have left are removed now.
+  """
+  for path in Path(tempfile.gettempdir()).glob(f'{_PREFIX}*'):
+    # One may be in use, or of another user.
+    with contextlib.suppress(OSError), _locked(path):
+      shutil.rmtree(path)
+  with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, _locked(name):
+    yield Path(name)
+
+
+@contextlib.contextmanager
+def _locked(folder: str | Path) -> Iterator[None]:
+  handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    yield
+  finally:
+    os.close(handle)
+
+
+class Site:
+  """The page and what it asks for.
+
+  Attributes:
+    app: for aiohttp to serve.
+  """
+
+  def __init__(
+    self,
+    colorizer: Any,
+    embed: Any,
+    folder: Path,
+    desk: Desk,
+    upload_limit: int,
+    local: bool,
+  ):
+    """Makes `app`.
+
+    Args:
+      colorizer: a `colorize.VideoColorizer`.
+      embed: a `retrieval.Embedder`.
+      folder: for visits' folders.
+      desk: for their work.
+      upload_limit: MB that a video may have.
+      local: whether only names of this machine are answered to, lest a page of
+        elsewhere gives its own name this address.
+    """
+    self._colorizer, self._embed = colorizer, embed
+    self._folder, self._desk = folder, desk
+    self._upload_limit = upload_limit
+    self._local = local
+    self._visits: dict[str, Visit] = {}
+    self._numbers = itertools.count()
+    # Another program on this machine, at another port, has the same cookies.
+    self._cookie = f'visit-{secrets.token_hex(4)}'
+    self.app = web.Application(middlewares=[self._guard])
+    self.app.add_routes(
+      [
+        web.get('/', self._open_page),
+        web.get('/state', self._state),
+        web.put('/video', self._put_video),
+        web.put('/reference', self._put_reference),
+        web.get(f'/reference/{_NUMBER}', self._get_reference),
+        web.delete(f'/reference/{_NUMBER}', self._delete_reference),
+        web.post('/shots', self._find_shots),
+        web.get('/shots', self._get_shots),
+        web.put(f'/shots/{_NUMBER}', self._choose),
+        web.get(f'/thumbnail/{_NUMBER}', self._thumbnail),
+        web.post('/colour', self._colour),
+        web.get('/{which:before|after}', self._preview),
+        web.get('/result', self._result),
+        web.post('/stop', self._stop),
+        web.post('/leave', self._leave),
+        web.static('/page', _PAGE),
+      ]
+    )
+    self.app.cleanup_ctx.append(self._at_work)
+
+  async def _at_work(self, _):
+    # One upload is looked at at a time, which bounds the memory that takes.
+    self._checker = concurrent.futures.ThreadPoolExecutor(1, 'check')
+    sweeping = asyncio.create_task(self._sweep())
+    yield
+    sweeping.cancel()
+    self._checker.shutdown()
+
+  async def _sweep(self):
+    """Ends visits that nobody comes back to."""
+    while True:
+      await asyncio.sleep(_SWEEP_SECONDS)
+      self._end_old()
+
+  def _end_old(self, empty_seconds=_EMPTY_SECONDS):
+    now = time.monotonic()
+    for token, visit in list(self._visits.items()):
+      if visit.is_busy:
+        visit.seen = now
+      kept = empty_seconds if visit.is_empty else _KEPT_SECONDS
+      if now - visit.seen > kept:
+        self._visits.pop(token).leave()
+
+  @web.middleware
+  async def _guard(self, request, handler):
+    """Turns strangers away, and all errors into sentences."""
+    try:
+      self._check_source(request)
+      response = await handler(request)
+    except UserError as error:
+      response = web.json_response({'error': str(error)}, status=400)
+    except web.HTTPException as error:
+      response = web.json_response({'error': error.reason}, status=error.status)
+    except web.RequestPayloadError:
+      response = web.json_response(
+        {'error': 'what was sent came damaged: send it again'}, status=400
+      )
+    except (asyncio.CancelledError, ConnectionError):
+      raise  # The browser has gone.
+    except Exception:
+      traceback.print_exc()
+      response = web.json_response(
+        {'error': 'this failed for a reason that the terminal tells'},
+        status=500,
+      )
+    response.headers.update(_HEADERS)
+    return response
+
+  def _check_source(self, request):
+    try:
+      host = request.url.host or ''
+    except ValueError as error:
+      raise web.HTTPBadRequest(reason='Host is no host') from error
+    if self._local and not _is_local(host):
+      raise web.HTTPForbidden(reason=f'this is not {host}')
+    origin = request.headers.get('Origin')
+    if origin and origin.partition('://')[2] != request.host:
+      raise web.HTTPForbidden(reason='another page may not ask for this')
+
+  def _visit(self, request) -> Visit:
+    visit = self._visits.get(request.cookies.get(self._cookie, ''))
+    if visit is None:
+      raise web.HTTPGone(reason='this visit has ended: reload the page')
+    visit.seen = time.monotonic()
+    return visit
+
+  async def _open_page(self, request):
+    response = web.FileResponse(_PAGE / 'index.html')
+    if request.cookies.get(self._cookie) in self._visits:
+      return response
+    if len(self._visits) == _MAX_VISITS:
+      self._end_old(_ABSENT_SECONDS)
+    if len(self._visits) == _MAX_VISITS:
+      raise web.HTTPServiceUnavailable(reason='too many visitors: come later')
+    token = secrets.token_urlsafe(32)
+    self._visits[token] = Visit(self._folder / str(next(self._numbers)))
+    # Lax: who comes back by a link is not to lose the visit.
+    response.set_cookie(self._cookie, token, httponly=True, samesite='Lax')
+    return response
+
+  async def _state(self, request):
+    visit = self._visit(request)
+    job = visit.job
+    return web.json_response(
+      {
+        'limits': {
+          'video': self._upload_limit,
+          'reference': _MAX_PICTURE,
+          'references': sessions.MAX_REFERENCES,
+        },
+        'video': visit.video_name,
+        'references': [
+          {'number': number, 'name': x.name, 'frame': x.choice.frame}
+          for number, x in visit.references.items()
+        ],
+        'planned': visit.plan is not None,
+        'busy': visit.is_busy,
+        'job': job
+        and {
+          'kind': job.kind,
+          'state': job.state,
+          'stopping': job.stopping,
+          'ahead': self._desk.ahead(job),
+          'done': job.done,
+          'total': job.total,
+          'rate': job.rate,
+          'message': job.message,
+          'frame': job.preview and job.preview.number,
+        },
+        'warnings': visit.warnings,
+        'result': visit.result and visit.result_name,
+      }
+    )
+
+  async def _put_video(self, request):
+    async with self._received(request, self._upload_limit) as (visit, path):
+      await self._checked(request, uploads.check_video, path)
+      visit.set_video(path, request.query.get('name', ''))
+    return web.json_response({})
+
+  async def _put_reference(self, request):
+    async with self._received(request, _MAX_PICTURE) as (visit, path):
+      drawing = await self._checked(request, uploads.redraw, path)
+      visit.add_reference(drawing, request.query.get('name', ''))
+    return web.json_response({})
+
+  @contextlib.asynccontextmanager
+  async def _received(self, request, limit):
+    """Takes a file of at most `limit` MB in; it goes in the end unless moved."""
+    visit = self._visit(request)
+    if (request.content_length or 0) > limit * 10**6:
+      raise _too_large(limit)
+    name = uploads.shown(request.query.get('name', ''))
+    async with visit.upload:  # One at a time, lest they fill the disk.
+      path = visit.new_path()
+      try:
+        with visit.named({path: name}):
+          with video.explained('keep', path), open(path, 'wb') as file:
+            async for chunk in request.content.iter_any():
+              if file.tell() + len(chunk) > limit * 10**6:
+                raise _too_large(limit)
+              file.write(chunk)
+              visit.seen = time.monotonic()
+          yield visit, path
+      finally:
+        path.unlink(missing_ok=True)
+
+  async def _checked(self, request, check, path):
+    loop = asyncio.get_running_loop()
+    found = await loop.run_in_executor(self._checker, check, path)
+    self._visit(request)  # It may have ended meanwhile.
+    return found
+
+  async def _get_reference(self, request):
+    references = self._visit(request).references
+    number = int(request.match_info['number'])
+    if number not in references:
+      raise web.HTTPNotFound
+    return _picture(references[number].thumbnail)
+
+  async def _delete_reference(self, request):
+    self._visit(request).remove_reference(int(request.match_info['number']))
+    return web.json_response({})
+
+  async def _find_shots(self, request):
+    self._visit(request).find_shots(self._desk, self._embed)
+    return web.json_response({})
+
+  async def _get_shots(self, request):
+    visit = self._visit(request)
+    if visit.plan is None:
+      raise web.HTTPNotFound
+    rate = visit.plan.frame_rate
+    return web.json_response(
+      [
+        {
+          'start': shot.start,
+          'stop': shot.stop,
+          'from': plan.clock(shot.start / rate),
+          'scores': [choice.score for choice in scored],
+          'references': [visit.number_of(x) for x in shot.references],
+        }
+        for shot, scored in zip(visit.plan.shots, visit.scored, strict=True)
+      ]
+    )
+
+  async def _choose(self, request):
+    body = await _json(request)
+    numbers = body.get('references') if isinstance(body, dict) else None
+    if not isinstance(numbers, list) or any(
+      type(x) is not int for x in numbers
+    ):
+      raise UserError('{"references": [NUMBER, ...]} is wanted')
+    self._visit(request).choose(int(request.match_info['number']), numbers)
+    return web.json_response({})
+
+  async def _thumbnail(self, request):
+    visit = self._visit(request)
+    number = int(request.match_info['number'])
+    if visit.plan is None or number >= len(visit.plan.shots):
+      raise web.HTTPNotFound
+    return _picture(visit.thumbnail(number))
+
+  async def _colour(self, request):
+    self._visit(request).colour(self._desk, self._colorizer)
+    return web.json_response({})
+
+  async def _preview(self, request):
+    job = self._visit(request).job
+    if job is None or job.preview is None:
+      raise web.HTTPNotFound
+    return _picture(getattr(job.preview, request.match_info['which']))
+
+  async def _result(self, request):
+    visit = self._visit(request)
+    if visit.result is None:
+      raise web.HTTPNotFound
+    return web.FileResponse(visit.result)
+
+  async def _stop(self, request):
+    self._visit(request).stop()
+    return web.json_response({})
+
+  async def _leave(self, request):
+    self._visit(request)
+    self._visits.pop(request.cookies[self._cookie]).leave()
+    return web.json_response({})
+
+
+def _picture(data: bytes) -> web.Response:
+  return web.Response(body=data, content_type='image/jpeg')
+
+
+def _too_large(limit: int) -> UserError:
+  return UserError(f'the file is too large: {limit} MB are taken')
+
+
+async def _json(request: web.Request) -> Any:
+  try:
+    return await request.json()
+  # No JSON; an encoding that nobody knows; brackets in brackets in brackets.
+  except (ValueError, LookupError, RecursionError) as error:
+    raise UserError('the body is no JSON') from error

@@ -1,0 +1,1 @@
+"""Benchmark, demo, export."""

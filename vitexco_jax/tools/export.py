@@ -1,0 +1,187 @@
+"""A run's parameters and config as a folder to hand on.
+
+  OUTPUT/config.json, params/    to colour with by --checkpoint, or train from
+  OUTPUT/stablehlo/              the same network as programs that need no Vitexco
+
+The programs are StableHLO, as `jax.export` writes it, for the CPU and for CUDA,
+for any number and size of pictures. They take named arguments, among them the
+parameters, so that these are stored once:
+
+  rgb_to_lab(rgb) -> lab
+  encode_reference(params, rgb) -> {lab, keys, ab}
+  colorize(params, luminance, keys, ab, previous_lab[, backward_flow])
+    -> {ab, last_lab}
+  lab_to_rgb(lab) -> rgb
+
+`stablehlo/run.py`, which is `stablehlo_runner.py`, colours frames by them, and
+`stablehlo/programs.json` tells what they take and of which versions they are.
+"""
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from vitexco_jax import checkpoint, color, files
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference.colorize import make_generator
+from vitexco_jax.models.vitexco import Generator, colorize_clip
+from vitexco_jax.structs import Reference
+from vitexco_jax.tools import stablehlo_runner
+
+# To be raised when a program takes or gives something else than before.
+FORMAT = 1
+PLATFORMS = ('cpu', 'cuda')
+
+
+def export_run(workdir: Path, output: Path) -> None:
+  """Writes the newest checkpoint's generator, as float16, with its config.
+
+  Args:
+    workdir: of a run; an export will do too.
+    output: a folder that does not exist yet.
+
+  Raises:
+    UserError: there is no whole checkpoint, or `output` exists or cannot be
+      written.
+  """
+  if output.exists():
+    raise UserError(f'--output={output} exists: name a folder that does not')
+  params = checkpoint.load_params(workdir)
+  config = checkpoint.load_config(workdir)
+  with files.explained('--output', output), files.new_folder(output) as folder:
+    checkpoint.export(folder, params, config)
+    write_programs(folder / 'stablehlo', params, config)
+  print(f'Wrote {output}; colour with --checkpoint={output}')
+
+
+def write_programs(
+  folder: Path, params: Mapping[str, Any], config: ml_collections.ConfigDict
+) -> None:
+  """Writes the programs, `params.npz`, `programs.json` and `run.py`.
+
+  Args:
+    folder: that does not exist yet.
+    params: the generator's.
+    config: the run's.
+
+  Raises:
+    OSError: they cannot be written.
+  """
+  folder.mkdir()
+  params = flax.traverse_util.flatten_dict(checkpoint.rounded(params), sep='/')
+  np.savez(folder / 'params.npz', **params)
+  described = {}
+  for name, program in make_programs(make_generator(config), params).items():
+    (folder / f'{name}.stablehlo').write_bytes(program.serialize())
+    _, takes = program.in_tree.unflatten(map(str, program.in_avals))
+    gives = program.out_tree.unflatten(map(str, program.out_avals))
+    if 'params' in takes:
+      takes['params'] = 'params.npz'
+    described[name] = {'takes': takes, 'gives': gives}
+  about = {
+    'format': FORMAT,
+    'jax': jax.__version__,
+    'calling_convention': program.calling_convention_version,
+    'platforms': PLATFORMS,
+    'params_sha256': hashlib.sha256(
+      (folder / 'params.npz').read_bytes()
+    ).hexdigest(),
+    'programs': described,
+    'config': config.to_dict(),
+  }
+  files.write(folder / 'programs.json', json.dumps(about, indent=2) + '\n')
+  shutil.copyfile(stablehlo_runner.__file__, folder / 'run.py')
+
+
+def make_programs(
+  generator: Generator, params: Mapping[str, Any]
+) -> dict[str, jax.export.Exported]:
+  """Traces what the module's docstring lists, for symbolic sizes.
+
+  In what each takes, b is a batch of clips, each with a reference of its own, t
+  frames, k the positions of the references. Sides are multiples of 16, two at
+  least; floats are float32, the parameters as they are given.
+
+  Args:
+    generator: the networks.
+    params: its parameters, or their shapes, by names with slashes.
+
+  Returns:
+    By name.
+  """
+
+  def variables(params):
+    params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
+    return {'params': flax.traverse_util.unflatten_dict(params, sep='/')}
+
+  def encode_reference(params, rgb):
+    apply = functools.partial(generator.apply, variables(params))
+    reference = apply(rgb, method='encode_reference')
+    return {name: getattr(reference, name) for name in ('lab', 'keys', 'ab')}
+
+  def colorize(params, luminance, keys, ab, previous_lab, backward_flow=None):
+    apply = functools.partial(generator.apply, variables(params))
+    reference = Reference(None, keys, ab)
+    steady = None
+    if backward_flow is None:
+      guidance = apply(luminance, reference, method='guide')
+    else:
+      seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
+      guidance, steady, _ = apply(
+        seen, reference, backward_flow, method='guide_along'
+      )
+    ab, last_lab = colorize_clip(
+      functools.partial(apply, method='colorize_frame'),
+      luminance,
+      guidance,
+      previous_lab,
+      backward_flow=backward_flow,
+      steady=steady,
+    )
+    return {'ab': ab, 'last_lab': last_lab}
+
+  motion = {}
+  if generator.blends:
+    motion['backward_flow'] = 'b,t,16*h,16*w,2'
+  weights = {'params': dict(params)}
+  encoded = _export(encode_reference, weights, rgb='b,16*h,16*w,3')
+  reference = encoded.out_tree.unflatten(encoded.out_avals)
+  return {
+    'rgb_to_lab': _export(color.rgb_to_lab, rgb='b,h,w,3'),
+    'encode_reference': encoded,
+    'colorize': _export(
+      colorize,
+      weights,
+      luminance='b,t,16*h,16*w,1',
+      keys=f'b,k,{reference["keys"].shape[-1]}',
+      ab='b,k,2',
+      previous_lab='b,16*h,16*w,3',
+      **motion,
+    ),
+    'lab_to_rgb': _export(color.lab_to_rgb, lab='b,h,w,3'),
+  }
+
+
+def _export(
+  function: Callable, given: Mapping[str, Any] | None = None, **shapes: str
+) -> jax.export.Exported:
+  """Exports a function of named arguments: `given`, and float32 of `shapes`."""
+  scope = jax.export.SymbolicScope(['h >= 2', 'w >= 2'])
+  arguments = {
+    name: jax.ShapeDtypeStruct(
+      jax.export.symbolic_shape(shape, scope=scope), jnp.float32
+    )
+    for name, shape in shapes.items()
+  }
+  exporter = jax.export.export(jax.jit(function), platforms=PLATFORMS)
+  return exporter(**(given or {}), **arguments)

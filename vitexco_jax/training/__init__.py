@@ -1,0 +1,1 @@
+"""Training: the loop, the losses, pretraining, logs, multihost."""

@@ -1,0 +1,239 @@
+"""The six losses of Sec. III-D, as pure functions of arrays.
+
+Each is a mean, a float32 scalar without its weight; the weights multiply in the
+training step alone. `n` is the batch, clips and their frames flattened into
+one. `ab` and `lab` are in Lab's own units (a and b about [-110, 110]), whether l
+is centred makes no difference here. `features` are tuples, finest level first.
+
+All but the adversarial loss are means over samples, so that the average over
+devices, or over accumulated steps, of equal batches is the loss of the whole.
+The adversarial loss compares each sample with the mean of the others and takes
+an `axis_name` for that.
+
+Everything is finite, also the gradients, on flat pictures.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from vitexco_jax.flow import warp
+from vitexco_jax.models import blocked
+
+_BANDWIDTH = 0.1  # h of Eq. 5.
+_CONTEXTUAL_EPSILON = 1e-5  # epsilon of Eq. 5.
+_CONTEXTUAL_WEIGHTS = (2.0, 4.0, 8.0)  # Of strides 4, 8, 16 (DEVC).
+_COLOR_SCALE = 10.0  # Squared Lab distance at which a neighbour weighs 1/e.
+
+
+def l1(
+  ab: jax.Array, true_ab: jax.Array, sample_weight: jax.Array | None = None
+) -> jax.Array:
+  """Mean absolute error of the colours, Sec. III-D.1.
+
+  Args:
+    ab: [n, h, w, 2], the prediction.
+    true_ab: [n, h, w, 2].
+    sample_weight: [n] or None, a factor on each sample's error; zeros leave
+      samples out. The mean is still over all n, as in DEVC: dividing by the
+      number left in would make it depend on how a batch is split.
+
+  Returns:
+    A scalar.
+  """
+  error = jnp.abs(_float32(ab) - _float32(true_ab)).mean((1, 2, 3))
+  if sample_weight is not None:
+    error = error * _float32(sample_weight)
+  return error.mean()
+
+
+def adversarial_generator(
+  real_scores: jax.Array, fake_scores: jax.Array, axis_name: str | None = None
+) -> jax.Array:
+  """Relativistic average least squares, Eq. 3 with DEVC's half.
+
+    1/2 [E (D(real) - E D(fake) + 1)^2 + E (D(fake) - E D(real) - 1)^2]
+
+  Args:
+    real_scores: [n], the discriminator's of true pairs of frames.
+    fake_scores: [n], of predicted ones.
+    axis_name: of the devices that share the batch; the inner E are over all of
+      them. The outer E are over this device's samples: average loss and
+      gradients over the devices, like those of the other losses.
+
+  Returns:
+    A scalar.
+  """
+  return _relativistic(real_scores, fake_scores, 1.0, axis_name)
+
+
+def adversarial_discriminator(
+  real_scores: jax.Array, fake_scores: jax.Array, axis_name: str | None = None
+) -> jax.Array:
+  """The discriminator's side of `adversarial_generator`, same arguments.
+
+  1/2 [E (D(real) - E D(fake) - 1)^2 + E (D(fake) - E D(real) + 1)^2]
+  """
+  return _relativistic(real_scores, fake_scores, -1.0, axis_name)
+
+
+def _relativistic(real_scores, fake_scores, margin, axis_name):
+  real, fake = _float32(real_scores), _float32(fake_scores)
+  mean_real, mean_fake = real.mean(), fake.mean()
+  if axis_name is not None:
+    mean_real, mean_fake = jax.lax.pmean((mean_real, mean_fake), axis_name)
+  return 0.5 * (
+    jnp.mean((real - mean_fake + margin) ** 2)
+    + jnp.mean((fake - mean_real - margin) ** 2)
+  )
+
+
+def perceptual(features: jax.Array, true_features: jax.Array) -> jax.Array:
+  """Mean squared difference of the deepest features, Eq. 4.
+
+  Args:
+    features: [n, h/16, w/16, c], of the predicted picture.
+    true_features: [n, h/16, w/16, c], of the true one; carry no gradient.
+
+  Returns:
+    A scalar.
+  """
+  true_features = jax.lax.stop_gradient(_float32(true_features))
+  return jnp.mean((_float32(features) - true_features) ** 2)
+
+
+def contextual(
+  features: Sequence[jax.Array],
+  reference_features: Sequence[jax.Array],
+  block: int = 432,
+) -> jax.Array:
+  """How well the prediction's features are found in the reference, Eq. 5.
+
+  The three levels weigh 2, 4 and 8, the deepest most; the finest is taken after
+  2x2 average pooling (DEVC).
+
+  Args:
+    features: of strides 4, 8 and 16, each [n, h/s, w/s, c], of the prediction.
+    reference_features: of the same strides and channels, of the reference,
+      which may have another size; they carry no gradient.
+    block: positions of the prediction at a time; the matrix of all positions
+      against all is never held whole, neither going backward.
+
+  Returns:
+    A scalar.
+  """
+  loss = 0.0
+  levels = zip(features, reference_features, _CONTEXTUAL_WEIGHTS, strict=True)
+  for level, (x, reference, weight) in enumerate(levels):
+    x = _float32(x)
+    reference = jax.lax.stop_gradient(_float32(reference))
+    if level == 0:
+      x, reference = _pool2x2(x), _pool2x2(reference)
+    n, _, _, c = x.shape
+    x, reference = x.reshape(n, -1, c), reference.reshape(n, -1, c)
+    loss_one = jax.vmap(lambda x, y: _contextual_level(x, y, block))
+    loss += weight * loss_one(x, reference).mean()
+  return loss
+
+
+def _contextual_level(x, reference, block):
+  """One level of one picture: x [q, c] and reference [k, c] to a scalar.
+
+  With both centred on the reference's mean and at unit length,
+
+    d = 1 - cosine,    d~ = d / (min_k d + epsilon),
+    A = softmax_k((1 - d~) / h),    loss = -log mean_q max_k A.
+
+  The largest A of a row is where d is smallest, and there the softmax's own
+  numerator cancels:  max_k A = 1 / sum_k exp(-(d - min_k d) / ((min_k d +
+  epsilon) h)).  No exponent is above 0 and one is 0, so the sum lies in [1, k]:
+  nothing overflows, however large d~, and the logarithm is of at least 1/k.
+  """
+  center = reference.mean(0)
+  x, reference = _unit(x - center), _unit(reference - center)
+
+  def best_affinity(x):
+    cosine = jnp.matmul(x, reference.T, precision=jax.lax.Precision.HIGHEST)
+    # Rounding lifts the cosine of equal vectors above 1.
+    distance = jnp.maximum(1.0 - cosine, 0.0)
+    nearest = distance.min(-1, keepdims=True)
+    scale = (nearest + _CONTEXTUAL_EPSILON) * _BANDWIDTH
+    return 1.0 / jnp.exp((nearest - distance) / scale).sum(-1)
+
+  return -jnp.log(blocked.map_rows(best_affinity, x, block).mean())
+
+
+def temporal(
+  ab: jax.Array, previous_ab: jax.Array, flow: jax.Array, visible: jax.Array
+) -> jax.Array:
+  """Change of colour along the motion between two frames, after Eq. 6.
+
+    mean_x visible(x) (ab(x + flow(x)) - previous_ab(x))^2
+
+  The flow leads forward, so the frame is brought back to the previous frame's
+  grid, which is the grid of flow and visibility. (Eq. 6 prints it the other way
+  round.)
+
+  Args:
+    ab: [n, h, w, 2], predicted for frame t.
+    previous_ab: [n, h, w, 2], predicted for frame t-1.
+    flow: [n, h, w, 2], (dx, dy) in pixels from t-1 to t.
+    visible: [n, h, w, 1], 1 where the flow can be trusted, else 0.
+
+  Returns:
+    A scalar, the mean over all pixels, hidden ones counting as 0.
+  """
+  error = (warp(_float32(ab), flow) - _float32(previous_ab)) ** 2
+  return jnp.mean(error * _float32(visible))
+
+
+def smoothness(ab: jax.Array, true_lab: jax.Array) -> jax.Array:
+  """Equal colours for neighbours that are alike in truth, after Eq. 7.
+
+    mean_i (ab_i - sum_j w_ij ab_j)^2,
+    w_ij = softmax_j(-|true_lab_j - true_lab_i|^2 / 10)
+
+  j runs over the 3x3 neighbourhood of i, i included; what lies outside of the
+  picture has no weight. (Eq. 7 lacks the square.)
+
+  Args:
+    ab: [n, h, w, 2], the prediction.
+    true_lab: [n, h, w, 3]; carries no gradient.
+
+  Returns:
+    A scalar.
+  """
+  ab = _float32(ab)
+  true_lab = jax.lax.stop_gradient(_float32(true_lab))
+  _, h, w, _ = ab.shape
+  border = ((0, 0), (1, 1), (1, 1), (0, 0))
+  padded_ab = jnp.pad(ab, border)
+  # Infinitely far from any colour: weight 0.
+  padded_lab = jnp.pad(true_lab, border, constant_values=jnp.inf)
+  weighted, total = 0.0, 0.0
+  for dy in range(3):
+    for dx in range(3):
+      at = (slice(None), slice(dy, dy + h), slice(dx, dx + w))
+      distance = jnp.sum((padded_lab[at] - true_lab) ** 2, -1, keepdims=True)
+      # The centre's is exp(0), the largest: no need to shift the exponents.
+      weight = jnp.exp(-distance / _COLOR_SCALE)
+      weighted += weight * padded_ab[at]
+      total += weight
+  return jnp.mean((ab - weighted / total) ** 2)
+
+
+def _float32(x: jax.Array) -> jax.Array:
+  return jnp.asarray(x, jnp.float32)
+
+
+def _pool2x2(x: jax.Array) -> jax.Array:
+  """Averages 2x2 cells: [n, h, w, c] to [n, h//2, w//2, c], odd rims cut."""
+  n, h, w, c = x.shape
+  x = x[:, : h // 2 * 2, : w // 2 * 2]
+  return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  """Unit vectors along the channels; zero stays zero, finite gradients."""
+  return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + 1e-8)
