@@ -1,10 +1,11 @@
 """Writing to disk: whole or not at all, and what is said where it fails."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vitexco_jax.errors import UserError
@@ -34,6 +35,20 @@ def sync(path: Path) -> None:
       os.fsync(handle)
     finally:
       os.close(handle)
+
+
+def sha256(path: Path) -> str:
+  """Hash of a file's content, as `sha256sum` prints it."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def sha256_of_all(paths: Iterable[Path]) -> str:
+  """Hash of the names and contents of files, in their order."""
+  lines = hashlib.sha256()
+  for path in paths:
+    lines.update(f'{sha256(path)}  '.encode() + os.fsencode(path.name) + b'\n')
+  return lines.hexdigest()
 
 
 @contextlib.contextmanager

@@ -373,8 +373,8 @@ def test_a_kill_while_outputs_move_loses_nothing(
   assert sorted(x.name for x in (tmp_path / 'two').iterdir()) == sorted(names)
 
 
-def test_an_output_that_was_removed_before_it_was_told_whole(
-  tmp_path, source, red, monkeypatch
+def test_an_output_that_is_gone_is_put_together_again(
+  tmp_path, source, red, monkeypatch, capsys
 ):
   def stop(*_):
     raise KeyboardInterrupt
@@ -385,12 +385,10 @@ def test_an_output_that_was_removed_before_it_was_told_whole(
     with pytest.raises(KeyboardInterrupt):
       _run(source, red, output)
   output.unlink()
-  with pytest.raises(UserError, match='out.mkv is whole, but it is gone'):
-    _run(source, red, output)
-  assert sorted(x.name for x in tmp_path.iterdir()) == [
-    '.out.mkv.whole',
-    'out.mkv.part',
-  ]
+  steps, _ = _run(source, red, output)
+  assert not steps and len(_found(output)) == COUNT
+  assert 'out.mkv is gone: the outputs are put' in capsys.readouterr().err
+  assert [x.name for x in tmp_path.iterdir()] == ['out.mkv']
 
 
 def test_outputs_on_other_file_systems(tmp_path, source, red, monkeypatch):

@@ -6,13 +6,15 @@ Beside the output OUTPUT it keeps a folder until the film is whole:
   OUTPUT.part/
     settings.json    what the result depends on; other settings are refused
     output/0000240.mkv    the coded frames of the block that begins with frame 240
-    0000240.npy      what the next block starts from, until that is there too
-    0000240.json     its time stamps and confidences; here when all else is
+    0000240.npy      what the next block starts from
+    0000240.json     its time stamps and confidences, and checksums of the others;
+                     here when all else is; see `journal`
 
-The same command goes on with the first block that is not there, and the result is
-the same, byte for byte: blocks are the same whether or not it was stopped between
-them, and coding begins anew in each. When all outputs are whole, beside their
-places, a file .OUTPUT.whole says so; from then on they only have to be moved.
+The same command colors the blocks that are not there, that are damaged, or that
+were made from something else, and the result is the same, byte for byte: blocks are
+the same whether or not it was stopped between them, and coding begins anew in each.
+When all outputs are whole, beside their places, a file .OUTPUT.whole says so; from
+then on they only have to be moved.
 
 A shot starts afresh. Where references are bound to frames of it, it falls into
 *stretches* between them. Before a stretch with a bound reference behind it is
@@ -25,14 +27,12 @@ confident.
 import collections
 import concurrent.futures
 import contextlib
-import fcntl
 import functools
-import hashlib
 import itertools
-import json
 import os
 import queue
 import shutil
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -42,9 +42,11 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
 from vitexco_jax import files, sizes
 from vitexco_jax.errors import UserError
+from vitexco_jax.inference import journal
 from vitexco_jax.inference.plan import FIRST_FRAME, Choice, Plan, Shot, clock
 from vitexco_jax.media import mux, video
 
@@ -59,6 +61,7 @@ _UNSURE = 0.47
 _UNSURE_FRAMES = 12  # Frames of such, one after the other, to tell of.
 _AHEAD = 16  # Frames that are decoded ahead.
 _PICTURES = 16  # References that are kept, no larger than they are seen.
+_SOURCE = 'SHA-256 of the video'  # Its name among the settings.
 # By which the aspect of a bound reference may differ from the video's.
 _ASPECT = 0.02
 
@@ -98,6 +101,12 @@ class Options(NamedTuple):
     for path in outputs[1:]:
       video.Coding().check(path)
 
+  def items(self) -> list[tuple[str, Any]]:
+    """Flags and values of everything that changes an output."""
+    coding = self.coding._replace(bits=self.coding.depth)
+    own = ((k, v) for k, v in self._asdict().items() if k != 'coding')
+    return [*coding._asdict().items(), *own]
+
   def outputs(self, output: Path) -> list[Path]:
     """All that is written, the coloured film first."""
     return [output, *filter(None, (self.compare, self.confidence))]
@@ -112,10 +121,28 @@ class Stretch(NamedTuple):
   after: Choice | None  # Bound to `stop`; colours go backwards from it.
   others: tuple[Choice, ...]  # Bound to nothing.
 
+  @property
+  def carried(self) -> bool:
+    """Whether colors go forwards, each frame's from the frame before."""
+    return self.before is not None or self.after is None
+
 
 class _Block(NamedTuple):
+  """Frames that are coded together."""
+
   start: int
   stop: int
+  key: str  # Hash of everything that they are computed from.
+
+  @property
+  def name(self) -> str:
+    """Of its entry in the journal."""
+    return f'{self.start:07d}'
+
+  @property
+  def state(self) -> str:
+    """The file of what the next block starts from."""
+    return f'{self.name}.npy'
 
 
 class _Track(NamedTuple):
@@ -127,9 +154,9 @@ class _Track(NamedTuple):
   coding: video.Coding
   columns: int = 1  # Frames side by side.
 
-  def segment(self, part: Path, block: _Block) -> Path:
+  def segment(self, block: _Block) -> str:
     suffix = {'video': '.mkv', 'folder': '', 'image': self.target.suffix}
-    return part / self.name / f'{block.start:07d}{suffix[self.kind]}'
+    return f'{self.name}/{block.name}{suffix[self.kind]}'
 
 
 def count_steps(plan: Plan) -> int:
@@ -154,9 +181,11 @@ def check_free(output: Path, overwrite: bool, options: Options) -> None:
   A run that was killed while it moved its outputs may go on with them.
   """
   targets = options.outputs(output)
-  whole = _whole_file(output)
-  begun = json.loads(whole.read_text())['outputs'] if whole.exists() else []
-  if begun != _absolute(targets):
+  try:
+    whole = journal.read_record(_whole_file(output))
+  except journal.DamagedError:
+    whole = None
+  if whole is None or [*whole['outputs']] != _absolute(targets):
     for target in targets:
       video.check_free(target, overwrite)
 
@@ -178,11 +207,6 @@ def _stretches(shot: Shot) -> Iterator[Stretch]:
   edges = sorted({shot.start, *bound, shot.stop})
   for start, stop in itertools.pairwise(edges):
     yield Stretch(start, stop, bound.get(start), bound.get(stop), others)
-
-
-def _blocks(stretch: Stretch) -> Iterator[_Block]:
-  for start in range(stretch.start, stretch.stop, _BLOCK):
-    yield _Block(start, min(start + _BLOCK, stretch.stop))
 
 
 _DEFAULT_OPTIONS = Options()
@@ -228,7 +252,7 @@ class Film:
     self._plan = plan
     self._done = 0
     self._lock = threading.Lock()  # Of that.
-    self._options = options
+    self._options, self._overwrite = options, overwrite
     with video.VideoReader(video_path) as reader:
       self._format, self._source_kind = reader.format, reader.kind
     form = self._format
@@ -259,24 +283,21 @@ class Film:
         missing = mux.left_out(video_path, track.target)
         self.left_out += [f'{track.target.name}: {name}' for name in missing]
     self.confidences = np.full(plan.frames, np.nan, np.float32)
-    self._part = part_folder(output)
+    tracks = [track.name for track in self._tracks]
+    self._journal = journal.Journal(part_folder(output), tracks)
     self._whole = _whole_file(output)
-    self._outputs = {'outputs': _absolute(options.outputs(output))}
+    self._facts = {}  # Of the blocks that are done, by `_Block`.
+    self._pictures_sha256 = _pictures_sha256(plan)
     self._settings = {
-      '--video': f'{video_path.name} of {_bytes(video_path)} bytes',
+      _SOURCE: _source_sha256(video_path),
       'weights': colorizers[0].fingerprint,
-      **{
-        f'--config.use.{name}': str(value)
-        for name, value in colorizers[0].config.use.items()
-      },
-      '--codec': options.coding.codec,
-      '--bits': options.coding.depth,
-      '--quality': options.coding.quality,
-      '--saturation': options.saturation,
-      '--smoothing': options.smoothing,
-      '--compare': options.compare and options.compare.name,
-      '--confidence': options.confidence and options.confidence.name,
-      **_described(plan),
+      **_as_flags('config.use.', colorizers[0].config.use.items()),
+      **_as_flags('', options.items()),
+    }
+    self._identity = {
+      '--video': video_path.name,
+      **self._settings,
+      **self._described_shots(),
     }
 
   def run(self) -> Iterator[Step]:
@@ -289,8 +310,13 @@ class Film:
       UserError: an earlier run was begun with other settings, the video cannot
         be read, or the output cannot be written.
     """
-    with self._begun():
-      if not self._whole.exists():
+    for track in self._tracks:
+      with video.explained('write', track.target):
+        track.target.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with self._journal.opened():
+      if not self._is_whole():
+        self._check_settings()
+        self._examine()
         yield from self._color()
         self._finish()
       self._move()
@@ -365,51 +391,83 @@ class Film:
       if stop - start >= _UNSURE_FRAMES:
         yield start, stop
 
-  @contextlib.contextmanager
-  def _begun(self) -> Iterator[None]:
-    """Makes the folder, or goes on with it."""
-    for track in self._tracks:
-      with video.explained('write', track.target):
-        track.target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with video.explained('write', self._part):
-      fresh = not self._part.exists()
-      self._part.mkdir(parents=True, exist_ok=True)
-      with _locked(self._part):
-        try:
-          self._check_settings()
-          yield
-        except BaseException:
-          # A mistake of the first minute leaves nothing behind.
-          done = itertools.chain(
-            self._part.glob('[0-9]*.json'), self._part.glob('*.backwards.npy')
-          )
-          if fresh and not any(done):
-            shutil.rmtree(self._part)
-          raise
-
-  def _check_settings(self):
-    place, path = self._part, self._part / 'settings.json'
-    settings = self._settings
-    if self._whole.exists():
-      place = path = self._whole
-      settings = settings | self._outputs
-    if not path.exists():
-      files.write(path, json.dumps(settings, indent=2))
+  def _check_settings(self) -> None:
+    """Compares what an earlier run was begun with."""
+    place = self._journal.folder
+    path = place / 'settings.json'
+    try:
+      begun = journal.read_record(path)
+    except journal.DamagedError as error:
+      _warn(f'{error}: only what fits to the settings of now is kept')
+      begun = None
+    if begun is not None and begun[_SOURCE] == self._identity[_SOURCE]:
+      _check_same(place, begun, self._identity)
       return
-    begun = json.loads(path.read_text())
-    for name in {**begun, **settings}:
-      theirs, ours = begun.get(name), settings.get(name)
-      if theirs != ours:
-        raise UserError(
-          f'{place} was begun with {name} {theirs}, which now is {ours}: '
-          'set it back, or remove that to begin anew'
-        )
+    if begun is not None:
+      if begun['--video'] != self._identity['--video']:
+        _check_same(place, begun, self._identity)
+      _warn(
+        f'{place} was begun with another content of {self._path}: it is '
+        'colored from the start'
+      )
+    journal.write_record(path, self._identity)
+
+  def _is_whole(self) -> bool:
+    """Whether an earlier run has completed all outputs, and they still are."""
+    try:
+      record = journal.read_record(self._whole)
+      if record is None:
+        return False
+      outputs = _absolute(track.target for track in self._tracks)
+      _check_same(
+        self._whole,
+        record['settings'] | {'outputs': [*record['outputs']]},
+        self._identity | {'outputs': outputs},
+      )
+      for track in self._tracks:
+        partial = video.partial_path(track.target)
+        if partial.exists():
+          measured = record['outputs'][str(track.target.absolute())]
+          journal.verify(partial, measured)
+        elif not track.target.exists():
+          raise journal.DamagedError(f'{track.target} is gone')
+      return True
+    except journal.DamagedError as error:
+      _warn(f'{error}: the outputs are put together again')
+    video.remove(self._whole)
+    # Some of them may be in their places already.
+    check_free(self._tracks[0].target, self._overwrite, self._options)
+    return False
+
+  def _examine(self) -> None:
+    """Finds the blocks that an earlier run has colored."""
+    damaged = {}
+    for stretch in self._all_stretches():
+      wanted = False  # What the block after starts from.
+      for block in reversed(self._blocks(stretch)):
+        names = [track.segment(block) for track in self._tracks]
+        if wanted and stretch.carried:
+          names.append(block.state)
+        facts = None
+        try:
+          facts = self._journal.read(block.name, block.key, names)
+        except journal.DamagedError as error:
+          damaged[block] = error
+        wanted = facts is None
+        if facts is not None:
+          self._note(block, facts)
+    for run in _runs(sorted(damaged)):
+      more = ', and so on' if len(run) > 1 else ''
+      _warn(
+        f'frames {run[0].start} to {run[-1].stop - 1} are colored again: '
+        f'{damaged[run[0]]}{more}'
+      )
 
   def _writer(self, track: _Track, block: _Block) -> video.VideoWriter:
     form = self._format
     # The true time stamps come in when all is put together.
     return video.VideoWriter(
-      track.segment(self._part, block),
+      self._journal.path(track.segment(block)),
       form._replace(width=form.width * track.columns, time_base=None),
       overwrite=True,
       coding=track.coding,
@@ -436,69 +494,107 @@ class Film:
     """Makes the outputs whole, each beside its place."""
     blocks = [
       block
-      for shot in self._plan.shots
-      for stretch in _stretches(shot)
-      for block in _blocks(stretch)
+      for stretch in self._all_stretches()
+      for block in self._blocks(stretch)
     ]
     with contextlib.ExitStack() as undo:
+      measured = {}
       for index, track in enumerate(self._tracks):
-        segments = [track.segment(self._part, block) for block in blocks]
         whole = video.partial_path(track.target)
         undo.callback(video.remove, whole)
         with video.explained('write', track.target):
           if track.kind == 'video':
-            self._join(index, track, blocks, segments, whole)
+            self._join(index, track, blocks, whole)
           else:
-            _gather(segments, whole)
+            self._gather(track, blocks, whole)
           files.sync(whole)
+          measured[str(track.target.absolute())] = journal.measure(whole)
       with video.explained('write', self._whole):
-        settings = self._settings | self._outputs
-        files.write(self._whole, json.dumps(settings, indent=2))
-        files.sync(self._whole)
+        journal.write_record(
+          self._whole, {'settings': self._identity, 'outputs': measured}
+        )
       undo.pop_all()
 
   def _move(self) -> None:
     """Puts outputs that are whole in their places, from wherever it stopped."""
     for track in self._tracks:
-      if not (
-        video.partial_path(track.target).exists() or track.target.exists()
-      ):
-        raise UserError(
-          f'{self._whole} says that {track.target} is whole, but it is gone: remove '
-          f'the former and {self._part} to begin anew'
-        )
       with video.explained('write', track.target):
         video.move(video.partial_path(track.target), track.target)
-    shutil.rmtree(self._part)
+    self._journal.remove()
     self._whole.unlink()
 
-  def _join(self, index, track, blocks, segments, path):
-    facts = [self._facts(block) for block in blocks]
+  def _join(self, index, track, blocks, path):
+    facts = [self._facts[block] for block in blocks]
     form = self._format
     mux.join(
       [
-        mux.Segment(segment, fact['pts'], fact['delay'][index])
-        for segment, fact in zip(segments, facts, strict=True)
+        mux.Segment(
+          self._journal.folder / track.segment(block),
+          fact['pts'],
+          fact['delay'][index],
+        )
+        for block, fact in zip(blocks, facts, strict=True)
       ],
       form._replace(width=form.width * track.columns),
       self._path if self._source_kind == 'video' else None,
       path,
     )
 
-  def _note(self, block: _Block, confidences: list[float]):
-    self.confidences[block.start : block.stop] = confidences
+  def _gather(self, track, blocks, path):
+    """Gives images that lie in folders, or one, a second place in `path`."""
+    video.remove(path)  # Of a run that was killed.
+    segments = [self._journal.folder / track.segment(block) for block in blocks]
+    if track.kind == 'image':
+      _link(segments[0], path)
+      return
+    path.mkdir()
+    for block, segment in zip(blocks, segments, strict=True):
+      images = [*segment.iterdir()]
+      if len(images) != block.stop - block.start:
+        raise UserError(
+          f'{segment} has {len(images)} frames instead of '
+          f'{block.stop - block.start}: run the same command again'
+        )
+      for image in images:
+        _link(image, path / image.name)
 
-  def _facts(self, block: _Block) -> dict[str, Any]:
-    return json.loads(self._file(block, '.json').read_text())
+  def _note(self, block: _Block, facts: dict[str, Any]):
+    self._facts[block] = facts
+    self.confidences[block.start : block.stop] = facts['confidence']
 
-  def _is_done(self, block: _Block) -> bool:
-    return self._file(block, '.json').exists()
+  def _all_stretches(self) -> Iterator[Stretch]:
+    return itertools.chain.from_iterable(map(_stretches, self._plan.shots))
 
-  def _file(self, block: _Block, suffix: str) -> Path:
-    return self._part / f'{block.start:07d}{suffix}'
+  def _blocks(self, stretch: Stretch) -> list[_Block]:
+    edges = [*range(stretch.start, stretch.stop, _BLOCK), stretch.stop]
+    return [
+      _Block(start, stop, self._key(stretch, start, stop))
+      for start, stop in itertools.pairwise(edges)
+    ]
 
-  def _backward_file(self, stretch: Stretch) -> Path:
-    return self._part / f'{stretch.start:07d}.backwards.npy'
+  def _key(self, stretch: Stretch, *which: Any) -> str:
+    """A hash of everything that a part of a stretch is computed from."""
+    bound = (
+      x and self._pictures_sha256[x.picture]
+      for x in (stretch.before, stretch.after)
+    )
+    others = [self._pictures_sha256[x.picture] for x in stretch.others]
+    frames = stretch.start, stretch.stop, *which
+    return journal.digest([self._settings, frames, *bound, others])
+
+  def _described_shots(self) -> dict[str, str]:
+    """The plan as settings, a line for each shot."""
+
+    def named(choice):
+      digest = self._pictures_sha256[choice.picture]
+      frame = '' if choice.frame is None else f' at {choice.frame}'
+      return f'{Path(choice.picture).name} {digest[:8]}{frame}'
+
+    return {
+      f'shot {number}': f'{shot.start}-{shot.stop - 1}: '
+      + ', '.join(map(named, shot.references))
+      for number, shot in enumerate(self._plan.shots, 1)
+    }
 
 
 class _Worker:
@@ -522,32 +618,30 @@ class _Worker:
 
   def color(self, stretch: Stretch) -> Iterator[Step]:
     """Colours the blocks of a stretch that are not done."""
-    blocks = list(_blocks(stretch))
-    done = list(itertools.takewhile(self._film._is_done, blocks))
-    todo = blocks[len(done) :]
-    for block in done:
-      self._film._note(block, self._film._facts(block)['confidence'])
+    film = self._film
+    blocks = film._blocks(stretch)
+    todo = [block for block in blocks if block not in film._facts]
     if not todo:
-      self._film._count(_steps(stretch))
+      film._count(_steps(stretch))
       return
     kept = None
     if stretch.after is not None:
       yield from self._color_backwards(stretch)
-      kept = np.load(self._film._backward_file(stretch), mmap_mode='r')
-    if stretch.before is not None or kept is None:
-      self._set_references(stretch.before, stretch.others)
-      if done:
-        self._colorizer.resume(
-          np.load(self._film._file(done[-1], '.npy')), self._film._size
-        )
-    self._film._count(todo[0].start - stretch.start)
-    frames = self._source.frames(todo[0].start, stretch.stop)
-    for block in todo:
-      yield from self._color_block(block, stretch, frames, kept)
-      for earlier in done[-1:]:  # Only the last one's state is gone on from.
-        self._film._file(earlier, '.npy').unlink(missing_ok=True)
-      done.append(block)
-    self._film._backward_file(stretch).unlink(missing_ok=True)
+      path = film._journal.folder / _backwards(stretch)
+      kept = np.load(path, mmap_mode='r')
+    film._count(sum(x.stop - x.start for x in blocks if x not in todo))
+    for run in _runs(todo):
+      if stretch.carried:
+        self._set_references(stretch.before, stretch.others)
+      if stretch.carried and run[0] != blocks[0]:
+        previous = blocks[blocks.index(run[0]) - 1]
+        state = np.load(film._journal.folder / previous.state)
+        self._colorizer.resume(state, film._size)
+      frames = self._source.frames(run[0].start, run[-1].stop)
+      for block in run:
+        yield from self._color_block(block, stretch, frames, kept)
+    if kept is not None:
+      film._journal.path(_backwards(stretch))  # Needed no more.
 
   def _set_references(self, bound: Choice | None, others: Sequence[Choice]):
     choices = others if bound is None else (bound, *others)
@@ -556,8 +650,17 @@ class _Worker:
 
   def _color_backwards(self, stretch: Stretch) -> Iterator[Step]:
     """Keeps the colours that come back from the reference behind a stretch."""
-    path = self._film._backward_file(stretch)
-    if path.exists():  # Of an earlier run.
+    name = _backwards(stretch)
+    entry, key = Path(name).stem, self._film._key(stretch, 'backwards')
+    try:
+      found = self._film._journal.read(entry, key, [name])
+    except journal.DamagedError as error:
+      _warn(
+        f'frames {stretch.start} to {stretch.stop - 1} are matched again: '
+        f'{error}'
+      )
+      found = None
+    if found is not None:  # Of an earlier run.
       self._film._count(stretch.stop - stretch.start + 1)
       return
     height, width = sizes.within(
@@ -565,7 +668,7 @@ class _Worker:
     )
     count = stretch.stop - stretch.start
     # Decoding goes forwards only.
-    small_path = path.with_suffix('.small')
+    small_path = self._film._journal.path(f'{entry}.small')
     small = _on_disk(small_path, np.uint8, (count + 1, height, width, 3))
     for i, frame in enumerate(
       self._ahead.frames(stretch.start, stretch.stop + 1)
@@ -573,8 +676,8 @@ class _Worker:
       small[i] = cv2.resize(
         frame.rgb, (width, height), interpolation=cv2.INTER_AREA
       )
-    partial = path.with_suffix('.partial')
-    kept = _on_disk(partial, np.float16, (count, height, width, 3))
+    path = self._film._journal.path(name)
+    kept = _on_disk(path, np.float16, (count, height, width, 3))
     self._set_references(stretch.after, stretch.others)
     number = stretch.stop
     for block in self._colorizer.predict(small[::-1]):
@@ -587,7 +690,7 @@ class _Worker:
         yield Step(done, number, rgb, None, confidence)
         number -= 1
     kept.flush()
-    partial.rename(path)
+    self._film._journal.write(entry, key, [name], {})
     small_path.unlink()
 
   def _color_block(self, block, stretch, frames, kept):
@@ -599,8 +702,8 @@ class _Worker:
         waiting.append(frame)
         yield frame.rgb
 
-    carried = stretch.before is not None or kept is None
-    predictions = (self._colorizer.predict if carried else _without)(grey())
+    predict = self._colorizer.predict if stretch.carried else _without
+    predictions = predict(grey())
     if kept is not None:
       predictions = _mixed(predictions, stretch, block.start, kept)
     with contextlib.ExitStack() as stack:
@@ -626,18 +729,16 @@ class _Worker:
           f'has {self._film._plan.frames}: make another plan'
         )
     facts = {'pts': stamps, 'confidence': confidences, 'delay': []}
-    for track in self._film._tracks:
-      segment = track.segment(self._film._part, block)
-      files.sync(segment)
+    log = self._film._journal
+    names = [track.segment(block) for track in self._film._tracks]
+    for track, name in zip(self._film._tracks, names, strict=True):
       is_video = track.kind == 'video'
-      facts['delay'].append(mux.delay(segment) if is_video else 0)
-    if carried and block.stop < stretch.stop:
-      with open(self._film._file(block, '.npy'), 'wb') as file:
-        np.save(file, self._colorizer.state)
-      files.sync(self._film._file(block, '.npy'))
-    files.write(self._film._file(block, '.json'), json.dumps(facts))
-    files.sync(self._film._file(block, '.json'))
-    self._film._note(block, confidences)
+      facts['delay'].append(mux.delay(log.folder / name) if is_video else 0)
+    if stretch.carried and block.stop < stretch.stop:
+      np.save(log.path(block.state), self._colorizer.state)
+      names.append(block.state)
+    log.write(block.name, block.key, names, facts)
+    self._film._note(block, facts)
 
   def _joined(
     self, predictions: Iterable[Any]
@@ -681,17 +782,6 @@ class _Worker:
         f"video's {width}x{height}: crop it, or do not bind it to a frame"
       )
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-
-
-def _gather(segments: Sequence[Path], whole: Path) -> None:
-  """Gives pictures that lie in folders, or one, a second place in `whole`."""
-  video.remove(whole)  # Of a run that was killed.
-  if not segments[0].is_dir():
-    _link(segments[0], whole)
-    return
-  whole.mkdir()
-  for path in itertools.chain.from_iterable(x.iterdir() for x in segments):
-    _link(path, whole / path.name)
 
 
 def _link(path: Path, place: Path) -> None:
@@ -804,40 +894,63 @@ class _Source:
     self._reader.close()
 
 
-def _described(plan: Plan) -> dict[str, str]:
-  """A plan as settings, a line for each shot."""
-  digests = {FIRST_FRAME: ''}
+def _runs(blocks: Iterable[_Block]) -> list[list[_Block]]:
+  """Groups blocks that follow one another."""
+  runs = []
+  for block in blocks:
+    if runs and runs[-1][-1].stop == block.start:
+      runs[-1].append(block)
+    else:
+      runs.append([block])
+  return runs
 
-  def named(choice):
-    if choice.picture not in digests:
-      with video.explained('read', choice.picture):
-        content = Path(choice.picture).read_bytes()
-      digests[choice.picture] = ' ' + hashlib.sha256(content).hexdigest()[:8]
-    frame = '' if choice.frame is None else f' at {choice.frame}'
-    return Path(choice.picture).name + digests[choice.picture] + frame
 
+def _backwards(stretch: Stretch) -> str:
+  """The file of the colors that come back through a stretch."""
+  return f'{stretch.start:07d}.backwards.npy'
+
+
+def _pictures_sha256(plan: Plan) -> dict[str, str]:
+  """Hashes of the references' files, by their paths."""
+  hashes = {FIRST_FRAME: ''}  # A part of the video, which has its own hash.
+  for picture in {x.picture for y in plan.shots for x in y.references}:
+    if picture not in hashes:
+      with video.explained('read', picture):
+        hashes[picture] = files.sha256(Path(picture))
+  return hashes
+
+
+def _source_sha256(path: Path) -> str:
+  """Hash of a video or of all images of a folder.
+
+  All of it is read: 800 MB a second and more, which decoding never reaches.
+  """
+  with video.explained('read', path):
+    if path.is_dir():
+      return files.sha256_of_all(video.image_files(path))
+    return files.sha256(path)
+
+
+def _as_flags(prefix: str, settings: Iterable[tuple[str, Any]]):
+  """Settings by the flags that set them; of a path the name alone counts."""
   return {
-    f'shot {number}': f'{shot.start}-{shot.stop - 1}: '
-    + ', '.join(map(named, shot.references))
-    for number, shot in enumerate(plan.shots, 1)
+    f'--{prefix}{name}': value.name if isinstance(value, Path) else str(value)
+    for name, value in settings
   }
 
 
-def _bytes(path: Path) -> int:
-  paths: Iterable[Path] = video.image_files(path) if path.is_dir() else [path]
-  return sum(path.stat().st_size for path in paths)
+def _check_same(place: Path, begun: dict[str, Any], now: dict[str, Any]):
+  """Raises UserError where the settings of an earlier run were others."""
+  for name in {**begun, **now}:
+    theirs, ours = begun.get(name), now.get(name)
+    if name == '--video' and begun[_SOURCE] == now[_SOURCE]:
+      continue  # Renamed.
+    if theirs != ours:
+      raise UserError(
+        f'{place} was begun with {name} {theirs}, which now is {ours}: '
+        'set it back, or remove that to begin anew'
+      )
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-  """Keeps a second run out of a folder."""
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    yield
-  except BlockingIOError as error:
-    raise UserError(
-      f'{folder} is at work in another run: wait, or name another output'
-    ) from error
-  finally:
-    os.close(handle)
+def _warn(sentence: str) -> None:
+  tqdm.tqdm.write(f'warning: {sentence}', file=sys.stderr)

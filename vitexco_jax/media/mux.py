@@ -53,10 +53,21 @@ def delay(path: Path) -> int:
   return max(place - rank for place, rank in enumerate(ranks))
 
 
-def _ranked(path: Path) -> Iterator[tuple[int, av.Packet]]:
-  """Yields packets, as they are stored, with the places where they are shown."""
+def _ranked(
+  path: Path, frames: int | None = None
+) -> Iterator[tuple[int, av.Packet]]:
+  """Yields packets, as they are stored, with the places where they are shown.
+
+  Raises:
+    UserError: it has another number of `frames` than it should.
+  """
   # Read twice: without loss, a block of large frames would not fit into memory.
   shown = sorted(packet.pts for packet in _packets(path))
+  if frames not in (None, len(shown)):
+    raise UserError(
+      f'{path} has {len(shown)} frames instead of {frames}: run the same command '
+      'again'
+    )
   ranks = {pts: rank for rank, pts in enumerate(shown)}
   for packet in _packets(path):
     yield ranks[packet.pts], packet
@@ -118,7 +129,8 @@ def join(
     target: the file; its suffix tells the container.
 
   Raises:
-    UserError: it cannot be written, or the source not be read.
+    UserError: it cannot be written, the source not be read, or a segment does
+      not have as many frames as time stamps.
   """
   with video.explained('write', target), contextlib.ExitStack() as stack:
     suffix = target.suffix.lower()
@@ -214,7 +226,7 @@ def _pictures(segments, form, tick, template, stream):
   due = itertools.chain(early, stamps)  # When packets are to be decoded.
   first = 0
   for segment in segments:
-    for rank, packet in _ranked(segment.path):
+    for rank, packet in _ranked(segment.path, len(segment.pts)):
       rank += first
       for part in adapt.filter(packet) if adapt else [packet]:
         part.pts, part.dts = stamps[rank], next(due)

@@ -998,7 +998,7 @@ def partial_path(path: Path) -> Path:
 
 def remove(path: Path) -> None:
   """Removes a file, or a folder with all in it, if it is there."""
-  if path.is_dir():
+  if path.is_dir() and not path.is_symlink():
     shutil.rmtree(path)
   else:
     path.unlink(missing_ok=True)

@@ -1,0 +1,172 @@
+"""Entries of the `.part` folder: what is damaged is never handed out."""
+
+import json
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import journal
+
+FACTS = {'pts': [0, 40, 80], 'confidence': [0.5, 0.25, 0.125]}
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """A journal with one entry: a file, a folder of files, an array."""
+  part = journal.Journal(tmp_path / 'out.part', ['output'])
+  with part.opened():
+    for name in ('output/0000000/a.png', 'output/0000000/b.png', '0000000.mkv'):
+      path = part.path(name)
+      path.parent.mkdir(parents=True, exist_ok=True)
+      path.write_bytes(name.encode() * 9)
+    np.save(part.path('0000000.npy'), np.arange(6.0))
+    part.write('0000000', 'key', NAMES, FACTS)
+  return part
+
+
+NAMES = ['output/0000000', '0000000.mkv', '0000000.npy']
+
+
+def test_an_entry_is_read_as_it_was_written(folder):
+  with folder.opened():
+    assert folder.read('0000000', 'key', NAMES) == FACTS
+    assert folder.read('0000000', 'another key', NAMES) is None
+    assert folder.read('0000004', 'key', NAMES) is None
+    assert folder.read('0000000', 'key', ['0000004.npy']) is None
+
+
+def truncate(path):
+  path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path):
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 1
+  path.write_bytes(content)
+
+
+def extend(path):
+  path.write_bytes(path.read_bytes() + b'\0')
+
+
+def empty(path):
+  path.write_bytes(b'')
+
+
+def become_folder(path):
+  path.unlink()
+  path.mkdir()
+
+
+def become_pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+def become_broken_link(path):
+  path.unlink()
+  path.symlink_to('nowhere')
+
+
+DAMAGES = [
+  *(truncate, flip, extend, empty),
+  *(become_folder, become_pipe, become_broken_link),
+]
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+@pytest.mark.parametrize(
+  'name',
+  ['output/0000000/b.png', '0000000.mkv', '0000000.npy', '0000000.json'],
+)
+def test_a_damaged_file_is_named(folder, name, damage):
+  damage(folder.folder / name)
+  with pytest.raises(journal.DamagedError, match=name.removesuffix('/b.png')):
+    folder.read('0000000', 'key', NAMES)
+  with folder.opened():  # What is in the way of a new file is removed.
+    for part in NAMES[1:]:
+      folder.path(part).write_bytes(b'new')
+    folder.write('0000000', 'key', NAMES[1:], FACTS)
+    assert folder.read('0000000', 'key', NAMES[1:]) == FACTS
+
+
+def test_missing_and_additional_files_are_noticed(folder):
+  (folder.folder / 'output/0000000/c.png').write_bytes(b'')
+  with pytest.raises(journal.DamagedError, match='output/0000000 is damaged'):
+    folder.read('0000000', 'key', NAMES)
+  (folder.folder / '0000000.mkv').unlink()
+  with pytest.raises(journal.DamagedError, match=r'0000000.mkv is missing'):
+    folder.read('0000000', 'key', NAMES[1:])
+  assert folder.read('0000000', 'key', ['0000000.npy']) == FACTS
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    *('', 'null', '[]', '7', '"text"', '{}', '{"sha256": 7}', 'NaN'),
+    *('[' * 100_000, '9' * 100_000, '\ufeff{}', '{"facts": NaN, "sha256": ""}'),
+  ],
+)
+def test_a_record_that_is_none_is_damaged(folder, text):
+  path = folder.folder / '0000000.json'
+  path.write_text(text)
+  with pytest.raises(journal.DamagedError, match='0000000.json is damaged'):
+    folder.read('0000000', 'key', NAMES)
+
+
+def test_a_record_with_other_facts_is_damaged(folder):
+  path = folder.folder / '0000000.json'
+  for change in ({'pts': [0, 40]}, {'pts': ['x']}, {'pts': [float('nan')]}):
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {'facts': FACTS | change}))
+    with pytest.raises(journal.DamagedError, match='0000000.json is damaged'):
+      folder.read('0000000', 'key', NAMES)
+
+
+def test_a_huge_record_is_not_read(folder):
+  with open(folder.folder / '0000000.json', 'r+b') as file:
+    file.truncate(2**40)  # With holes, which take no room.
+  with pytest.raises(journal.DamagedError, match='0000000.json is damaged'):
+    folder.read('0000000', 'key', NAMES)
+
+
+def test_a_new_folder_is_removed_if_nothing_came_of_it(tmp_path, folder):
+  for part, left in ((journal.Journal(tmp_path / 'new'), 0), (folder, 1)):
+    with pytest.raises(KeyError), part.opened():
+      raise KeyError
+    assert part.folder.exists() == left
+
+
+def _try_to_open(part, queue):
+  try:
+    with part.opened():
+      queue.put('opened')
+  except UserError as error:
+    queue.put(str(error))
+
+
+def test_another_process_is_kept_out(folder):
+  context = multiprocessing.get_context('fork')
+  queue = context.SimpleQueue()
+  with folder.opened():
+    process = context.Process(target=_try_to_open, args=(folder, queue))
+    process.start()
+    assert 'out.part is at work in another run' in queue.get()
+    process.join()
+
+
+def test_a_folder_that_was_removed_and_made_again_is_not_locked(
+  folder, monkeypatch
+):
+  flock = journal.fcntl.flock
+
+  def late(handle, how):  # The other run ends just before.
+    folder.remove()
+    flock(handle, how)
+
+  monkeypatch.setattr(journal.fcntl, 'flock', late)
+  with pytest.raises(UserError, match='another run'), folder.opened():
+    pass

@@ -1,0 +1,228 @@
+"""Finished pieces of an unfinished output, with checksums, in one folder.
+
+An *entry* is a record NAME.json about files of the folder. It has
+
+  key      a hash of everything that the files were computed from
+  files    for each file or folder of frames: [bytes, SHA-256]
+  facts    what else the caller wants to know about them
+
+and a checksum of itself. It is written after its files are on the disk. A reader
+gets an entry only if key and checksums match. So nothing is used that belongs to
+another film or to other settings, or that a crash or a bad disk has damaged.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from vitexco_jax import files
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import video
+
+_MAX_RECORD = 2**26  # Bytes. A plan of 2,000 shots has about 2**20.
+
+
+class DamagedError(Exception):
+  """A file is not as it was written; the message names it and says how."""
+
+
+def digest(content: Any) -> str:
+  """SHA-256 of what JSON can hold."""
+  text = json.dumps(content, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_record(path: Path, content: dict[str, Any]) -> None:
+  """Writes JSON with a checksum; returns when it is on the disk."""
+  record = content | {'sha256': digest(content)}
+  files.write(path, json.dumps(record, indent=2))
+  files.sync(path)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+  """Returns what `write_record` has written, or None if nothing is there.
+
+  Raises:
+    DamagedError: it was changed since.
+  """
+  if not os.path.lexists(path):
+    return None
+  try:
+    if _size(path) > _MAX_RECORD:
+      raise DamagedError(f'{path} is damaged')
+    record = json.loads(path.read_bytes())
+    checksum = record.pop('sha256')
+    if checksum == digest(record):
+      return record
+  except OSError as error:
+    raise DamagedError(f'cannot read {path}: {error.strerror}') from error
+  except (ValueError, RecursionError, AttributeError, TypeError, LookupError):
+    pass  # Not JSON, or not an object with a checksum.
+  raise DamagedError(f'{path} is damaged')
+
+
+def measure(path: Path) -> list[int | str]:
+  """Returns [bytes, SHA-256] of a file or of a folder of files.
+
+  Raises:
+    DamagedError: it is neither.
+  """
+  size = _size(path)
+  if path.is_dir():
+    return [size, files.sha256_of_all(_members(path))]
+  return [size, files.sha256(path)]
+
+
+def verify(path: Path, measured: list[int | str]) -> None:
+  """Raises DamagedError unless a file or folder is as it was measured."""
+  try:
+    size = _size(path)
+    if size != measured[0]:
+      raise DamagedError(f'{path} has {size} bytes instead of {measured[0]}')
+    if measure(path) != measured:
+      raise DamagedError(f'{path} is damaged')
+  except FileNotFoundError as error:
+    raise DamagedError(f'{path} is missing') from error
+  except OSError as error:
+    raise DamagedError(f'cannot read {path}: {error.strerror}') from error
+
+
+class Journal:
+  """The folder. File names are relative to it.
+
+  Attributes:
+    folder: its path.
+  """
+
+  def __init__(self, folder: Path, subfolders: Iterable[str] = ()):
+    """Writes nothing yet.
+
+    Args:
+      folder: its path.
+      subfolders: names of folders in it that may hold files of entries.
+    """
+    self.folder = folder
+    self._subfolders = frozenset(subfolders)
+
+  @contextlib.contextmanager
+  def opened(self) -> Iterator[None]:
+    """Creates the folder if there is none, and keeps other processes out.
+
+    If the body fails before there is an entry, a new folder is removed.
+
+    Raises:
+      UserError: another process uses it, or it cannot be written.
+    """
+    with video.explained('write', self.folder):
+      fresh = not self.folder.exists()
+      self.folder.mkdir(parents=True, exist_ok=True)
+      with self._locked():
+        try:
+          self._tidy()
+          yield
+        except BaseException:
+          entries = self.folder.glob('[0-9]*.json')
+          if fresh and not any(entries):
+            self.remove()
+          raise
+
+  def path(self, name: str) -> Path:
+    """Where to write a file; what is there is removed."""
+    path = self.folder / name
+    video.remove(path)
+    return path
+
+  def write(
+    self, name: str, key: str, names: Iterable[str], facts: dict[str, Any]
+  ) -> None:
+    """Writes an entry about files that are complete.
+
+    Args:
+      name: of the entry.
+      key: see above.
+      names: of files, or of folders of files.
+      facts: what JSON can hold.
+    """
+    measured = {}
+    for one in names:
+      path = self.folder / one
+      files.sync(path)
+      measured[one] = measure(path)
+    content = {'key': key, 'files': measured, 'facts': facts}
+    write_record(self.folder / f'{name}.json', content)
+
+  def read(
+    self, name: str, key: str, names: Iterable[str]
+  ) -> dict[str, Any] | None:
+    """Returns the facts of an entry after a check of its files.
+
+    Args:
+      name: of the entry.
+      key: see above.
+      names: of the files to check.
+
+    Returns:
+      None: there is no entry, or its key is another.
+
+    Raises:
+      DamagedError: the entry or one of the files is damaged.
+    """
+    record = read_record(self.folder / f'{name}.json')
+    if record is None or record['key'] != key:
+      return None
+    for one in names:
+      if one not in record['files']:
+        return None
+      verify(self.folder / one, record['files'][one])
+    return record['facts']
+
+  def remove(self) -> None:
+    """Removes the folder with everything in it."""
+    shutil.rmtree(self.folder)
+
+  def _tidy(self) -> None:
+    """Removes what stands in the way of files and folders to be written."""
+    for path in self.folder.iterdir():
+      is_folder = path.name in self._subfolders
+      if not (path.is_dir() if is_folder else path.is_file()):
+        video.remove(path)
+
+  @contextlib.contextmanager
+  def _locked(self) -> Iterator[None]:
+    handle = os.open(self.folder, os.O_RDONLY)
+    try:
+      try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = os.path.samestat(os.fstat(handle), os.stat(self.folder))
+      except (BlockingIOError, FileNotFoundError):
+        locked = False  # The folder may be gone: the other run has finished.
+      if not locked:
+        raise UserError(
+          f'{self.folder} is at work in another run: wait, or name another '
+          'output'
+        )
+      yield
+    finally:
+      os.close(handle)
+
+
+def _members(path: Path) -> list[Path]:
+  return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def _size(path: Path) -> int:
+  """Bytes of a file or a folder of files; DamagedError if it is neither."""
+  total = 0
+  for member in _members(path):
+    status = member.stat()
+    if not stat.S_ISREG(status.st_mode):
+      raise DamagedError(f'{member} is not a file')
+    total += status.st_size
+  return total
