@@ -18,8 +18,7 @@ ARG REQUIREMENTS=requirements-cpu.txt
 WORKDIR /opt/vitexco
 # What changes seldom comes first and is kept when only the code is new.
 COPY requirements*.txt ./
-RUN pip install --no-cache-dir --requirement "$REQUIREMENTS" \
-    && pip install --no-cache-dir --no-deps --requirement requirements-nodeps.txt
+RUN pip install --no-cache-dir --requirement "$REQUIREMENTS"
 COPY . .
 RUN pip install --no-cache-dir --no-deps .
 

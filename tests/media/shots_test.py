@@ -1,15 +1,11 @@
 """Cuts are found where they are, and nowhere else."""
 
 import itertools
-import runpy
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from vitexco_jax.errors import UserError
 from vitexco_jax.media import shots
 
 
@@ -84,20 +80,3 @@ def test_holds_a_few_frames_only():
 def test_size_does_not_matter():
   frames = _scene(0, 6, size=(360, 640)) + _scene(1, 6, size=(360, 640))
   assert _cuts(frames) == [6]
-
-
-def test_says_how_to_install_what_finds_cuts(monkeypatch):
-  for name in [x for x in sys.modules if x.startswith('scenedetect')]:
-    monkeypatch.setitem(sys.modules, name, None)
-  with pytest.raises(UserError, match='pip install --no-deps .scenedetect'):
-    runpy.run_path(shots.__file__)
-
-
-def test_that_install_is_the_one_of_the_list():
-  root = Path(shots.__file__).parents[2]
-  (line,) = [
-    x
-    for x in (root / 'requirements-nodeps.txt').read_text().splitlines()
-    if x.startswith('scenedetect')
-  ]
-  assert line in Path(shots.__file__).read_text()

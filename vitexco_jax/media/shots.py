@@ -17,17 +17,7 @@ from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
-
-from vitexco_jax.errors import UserError
-
-try:
-  from scenedetect.common import FrameTimecode
-  from scenedetect.detectors import AdaptiveDetector
-except ModuleNotFoundError as error:
-  raise UserError(
-    'cuts are found by the package scenedetect, which is not installed: run '
-    "`pip install --no-deps 'scenedetect>=0.7.2,<0.8'`"
-  ) from error
+from scenedetect.detectors import AdaptiveDetector
 
 _WIDTH = 160  # Of the pictures that are compared, at most.
 _AHEAD = 2  # Frames after a cut that have to be seen, and before it.
@@ -55,11 +45,10 @@ def mark_cuts(
     luma_only=True,
   )
   cuts = set()
-  times = itertools.count()
+  counted = itertools.count()
 
   def compare(small):
-    time = FrameTimecode(next(times), fps=25.0)
-    cuts.update(cut.frame_num for cut in detector.process_frame(time, small))
+    cuts.update(detector.process_frame(next(counted), small))
 
   # Before the first frame and after the last one the video runs backwards, so
   # that what surrounds them differs as frames of this video do.
