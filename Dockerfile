@@ -11,6 +11,10 @@
 #
 # and with GPUs `docker run --gpus=all ... vitexco:cuda ...`.
 
+#
+# The image contains x264 and x265 (GPL), which come with PyAV: before you pass it on,
+# read "In a container" in BUILD.md.
+
 FROM python:3.13-slim
 
 ARG REQUIREMENTS=requirements-cpu.txt

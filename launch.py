@@ -1,4 +1,4 @@
-"""Vitexco's door: one mode a call.
+"""Vitexco colorizes gray videos by reference pictures. One mode per call:
 
   python launch.py --config=configs/vitexco.py            trains
   python launch.py --mode=gallery --images=DIR --gallery=OUT
@@ -15,6 +15,9 @@
   python launch.py --mode=benchmark --output=OUT [--gallery=DIR]
   python launch.py --mode=demo --video=IN --output=DIR
 
+The mode may also come first: `python launch.py colorize --video=IN ...`. --version
+prints the version, and -h, --help or no argument at all this text.
+
 Any value of the config can be set from here: --config.train.batch_size=8. The
 modes that use weights take the config that lies beside these, and what is set;
 export takes that of the run, unchanged. Installed, this is the command `vitexco`.
@@ -23,6 +26,7 @@ export takes that of the run, unchanged. Installed, this is the command `vitexco
 import ast
 import difflib
 import os
+import re
 import runpy
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -32,10 +36,11 @@ from typing import Any
 import ml_collections
 from absl import app, flags, logging
 
+import vitexco_jax
+from vitexco_jax import files, terminal
 from vitexco_jax.errors import UserError
 
-_HERE = Path(__file__).resolve().parent
-_PAPER = str(_HERE / 'configs/vitexco.py')
+_PAPER = str(files.shipped('configs/vitexco.py'))
 
 # Flags that a mode needs, and those that it understands beside them.
 _MODES = {
@@ -93,7 +98,7 @@ _HOST = flags.DEFINE_integer(
 )
 _CHECKPOINT = flags.DEFINE_string(
   'checkpoint',
-  str(_HERE / 'weights/small'),
+  str(files.shipped('weights/small')),
   'Weights to use: an export, or the workdir of a run.',
 )
 _VIDEOS = flags.DEFINE_string(
@@ -515,6 +520,7 @@ def _no_flag(argument: str) -> str:
   if not argument.startswith('-'):
     return (
       f'{argument!r} is no flag: every argument is of the form --NAME=VALUE'
+      ', but for the mode, which may come first' + _nearest(argument, _MODES)
     )
   name = argument.lstrip('-').partition('=')[0]
   ours = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)]
@@ -531,18 +537,29 @@ def _nearest(
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses the plain flags; what is left over goes to `main`."""
+  program, *arguments = argv
+  if arguments and arguments[0] in _MODES:
+    if any(re.match('--?mode(=|$)', x) for x in arguments[1:]):
+      raise UserError(
+        f'{arguments[0]} and --mode exclude one another: give one'
+      )
+    arguments[0] = f'--mode={arguments[0]}'
   try:
-    return flags.FLAGS(argv, known_only=True)
+    return flags.FLAGS([program, *arguments], known_only=True)
   except flags.Error as error:
     raise UserError(str(error)) from error
 
 
 def run() -> None:
-  """Runs `main`; what the user can mend is said in one sentence, status 1."""
-  # Where --help looks, when `vitexco` was called and not this file.
-  sys.modules['__main__'].__doc__ = __doc__
-  for flag in flags.FLAGS.get_key_flags_for_module(__name__):
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+  """Runs `main`; errors that the user can fix end it with one sentence."""
+  terminal.prepare()
+  arguments = sys.argv[1:]
+  if not arguments or any(re.match('-h$|--?help', x) for x in arguments):
+    print(f'{__doc__}\nFlags:\n{flags.FLAGS.module_help(__name__)}')
+    return
+  if '--version' in arguments:
+    print(f'vitexco {vitexco_jax.__version__}')
+    return
   try:
     app.run(main, flags_parser=_parse_flags)
   except UserError as error:

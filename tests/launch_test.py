@@ -8,6 +8,7 @@ import pytest
 from absl import flags
 
 import launch
+import vitexco_jax
 from vitexco_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,6 +101,9 @@ def test_overrides(arguments, name, value):
     ),
     (['--mode=foo'], 'known are train, gallery, retrieve, prepare, inspect'),
     (['extra'], "'extra' is no flag"),
+    (['colorise', '--video=x'], 'may come first; did you mean colorize?'),
+    (['plan', '--mode=colorize'], 'plan and --mode exclude one another'),
+    (['colorize', '--video=x'], '--mode=colorize needs --output'),
     (['--overwrite=maybe'], 'Non-boolean'),
     (['--mode=prepare'], '--mode=prepare needs --videos, --images or both'),
     (['--mode=gallery', '--images=x'], '--mode=gallery needs --gallery'),
@@ -178,11 +182,38 @@ def test_a_mistake_ends_with_status_1_and_no_traceback():
   )
 
 
-def test_help_names_modes_and_flags():
-  done = _call('--helpshort')
+@pytest.mark.parametrize(
+  'arguments', [(), ('-h',), ('--help',), ('--helpshort',), ('train', '--help')]
+)
+def test_help_names_modes_and_flags(arguments):
+  done = _call(*arguments)
+  assert done.returncode == 0 and not done.stderr
   assert '--mode=prepare --videos=DIR' in done.stdout
   assert '--reference' in done.stdout
-  assert not done.stderr
+
+
+def test_version():
+  done = _call('--version')
+  assert (done.returncode, done.stdout) == (
+    0,
+    f'vitexco {vitexco_jax.__version__}\n',
+  )
+
+
+@pytest.mark.parametrize('mode', launch._MODES)
+def test_a_mode_may_come_first(mode):
+  launch._parse_flags(['launch.py', mode])
+  assert flags.FLAGS.mode == mode
+
+
+def test_what_fails_without_a_stderr_still_fails():
+  done = subprocess.run(
+    [
+      *('bash', '-c', '"$0" "$1" --mode=foo 2>&-'),
+      *(sys.executable, ROOT / 'launch.py'),
+    ]
+  )
+  assert done.returncode == 1
 
 
 def test_mistakes_are_found_before_anything_heavy_is_imported():

@@ -1,13 +1,21 @@
 """The wheel that pip makes: it holds all that `vitexco` needs, and it works."""
 
 import email
-import os
+import site
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
+import calls
+import cv2
+import numpy as np
 import pytest
+
+import vitexco_jax
+from vitexco_jax.media import video
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,23 +34,34 @@ def wheel(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def installed(wheel, tmp_path_factory):
+def command(wheel, tmp_path_factory):
+  """`vitexco`, installed by pip into an environment of its own.
+
+  What the wheel requires is not installed again: a `.pth` file lends it from
+  the environment of the tests.
+  """
   folder = tmp_path_factory.mktemp('installed')
-  with zipfile.ZipFile(wheel) as archive:
-    archive.extractall(folder)
-  return folder
-
-
-def _vitexco(installed, cwd, *arguments):
-  """Calls the command as pip's script does."""
-  return subprocess.run(
+  venv.create(folder, with_pip=False)
+  variables = {'base': str(folder), 'platbase': str(folder)}
+  packages = Path(sysconfig.get_path('purelib', 'venv', variables))
+  lent = '\n'.join(site.getsitepackages())
+  (packages / 'lent.pth').write_text(f'{lent}\n')
+  subprocess.run(
     [
-      *(sys.executable, '-c'),
-      'from vitexco_jax.launch import run; run()',
-      *arguments,
+      *(sys.executable, '-m', 'pip', '--python', folder / 'bin/python'),
+      *('install', '--quiet', '--no-index', '--no-deps', wheel),
     ],
-    cwd=cwd,
-    env=os.environ | {'PYTHONPATH': str(installed), 'JAX_PLATFORMS': 'cpu'},
+    check=True,
+    capture_output=True,
+  )
+  return folder / 'bin/vitexco'
+
+
+def _call(command, home, *arguments):
+  return subprocess.run(
+    [command, *arguments],
+    cwd=home,
+    env=calls.environment(home, devices=1),
     capture_output=True,
     text=True,
   )
@@ -53,7 +72,7 @@ def test_holds_the_package_and_nothing_else(wheel):
     names = set(archive.namelist())
   ours = {
     path.relative_to(ROOT).as_posix()
-    for pattern in ('**/*.py', 'page/*')
+    for pattern in ('**/*.py', '**/page/*')
     for path in ROOT.glob(f'vitexco_jax/{pattern}')
   }
   weights = {
@@ -66,33 +85,70 @@ def test_holds_the_package_and_nothing_else(wheel):
   assert found == ours | weights | door
 
 
-def test_names_the_command_and_what_it_needs(installed):
-  (info,) = installed.glob('*.dist-info')
-  commands = (info / 'entry_points.txt').read_text().split('\n')
-  assert 'vitexco = vitexco_jax.launch:run' in commands
-  needed = email.message_from_string((info / 'METADATA').read_text())
-  listed = [x for x in needed.get_all('Requires-Dist') if 'extra' not in x]
+def test_declares_what_it_needs(wheel):
+  with zipfile.ZipFile(wheel) as archive:
+    (metadata,) = [x for x in archive.namelist() if x.endswith('/METADATA')]
+    found = email.message_from_bytes(archive.read(metadata))
+  listed = [x for x in found.get_all('Requires-Dist') if 'extra' not in x]
   lines = (ROOT / 'requirements-cpu.txt').read_text().splitlines()
   assert len(listed) == len([x for x in lines if x[0] != '#'])
-  assert needed.get_all('Provides-Extra') == ['cuda']
+  assert found.get_all('Provides-Extra') == ['cuda']
+  assert found['Version'] == vitexco_jax.__version__
 
 
-def test_finds_its_own_config_and_weights(installed, tmp_path):
-  done = _vitexco(installed, tmp_path, '--config=:tiny')
+def test_says_its_version_and_its_flags(command, tmp_path):
+  assert _call(command, tmp_path, '--version').stdout == (
+    f'vitexco {vitexco_jax.__version__}\n'
+  )
+  text = _call(command, tmp_path).stdout
+  assert 'One mode per call' in text and '--checkpoint: ' in text
+
+
+def test_finds_its_own_config(command, tmp_path):
+  done = _call(command, tmp_path, '--config=:tiny')
   assert done.returncode == 1
   assert done.stderr.startswith('error: no prepared videos at data/records_tin')
-  done = _vitexco(
-    installed,
-    tmp_path,
-    '--mode=colorize',
-    '--video=nowhere.mp4',
-    '--reference=first-frame',
-    '--output=out.mp4',
+
+
+def test_colorizes_a_film_and_an_image(command, tmp_path):
+  """In another folder, with the weights that it brings."""
+  noise = np.random.default_rng(0).uniform(0, 255, (2, 6, 8, 3))
+  scenes = [cv2.resize(np.uint8(x), (96, 64)) for x in noise]
+  video.write_image(tmp_path / 'picture.png', scenes[0])
+  with video.VideoWriter(tmp_path / 'film.mp4', video.Format(64, 96)) as writer:
+    for i in range(8):
+      writer.write(video.Frame(np.roll(scenes[i // 4], i, 1)))
+  for name in ('film.mp4', 'picture.png'):
+    done = _call(
+      command,
+      tmp_path,
+      'colorize',
+      f'--video={name}',
+      '--reference=picture.png',
+      f'--output=color_{name}',
+      '--working-size=32x48',
+    )
+    assert done.returncode == 0, done.stderr
+    with video.VideoReader(tmp_path / f'color_{name}') as reader:
+      frames = [frame.rgb for frame in reader]
+    assert len(frames) == (8 if name == 'film.mp4' else 1)
+    assert np.ptp(frames[0], -1).max() > 20  # Not gray.
+
+
+def test_python_loads_the_weights_that_it_brings(command, tmp_path):
+  code = (
+    'from vitexco_jax.inference.colorize import VideoColorizer\n'
+    'import vitexco_jax\n'
+    'print(vitexco_jax.__file__)\n'
+    'print(VideoColorizer.from_checkpoint().config.variant)'
   )
-  assert done.returncode == 1  # Once the weights are read.
-  assert done.stderr == 'error: nowhere.mp4 does not exist\n'
-
-
-def test_its_help_lists_the_flags(installed, tmp_path):
-  out = _vitexco(installed, tmp_path, '--help').stdout
-  assert 'one mode a call' in out and '--checkpoint: ' in out
+  done = subprocess.run(
+    [command.with_name('python'), '-c', code],
+    cwd=tmp_path,
+    env=calls.environment(tmp_path, devices=1),
+    capture_output=True,
+    text=True,
+  )
+  path, variant = done.stdout.split()
+  assert Path(path).is_relative_to(command.parent.parent)
+  assert variant == 'small'

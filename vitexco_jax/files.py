@@ -1,4 +1,4 @@
-"""Writing to disk: whole or not at all, and what is said where it fails."""
+"""Files: written whole or not at all, and read without trust in them."""
 
 import contextlib
 import hashlib
@@ -9,6 +9,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vitexco_jax.errors import UserError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(name: str) -> Path:
+  """A file or folder that comes with the program, such as `weights/small`.
+
+  Installed, it is inside the package; in a checkout it is next to it.
+  """
+  inside = _PACKAGE / name
+  return inside if inside.exists() else _PACKAGE.parent / name
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:

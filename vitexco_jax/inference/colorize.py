@@ -35,7 +35,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax import checkpoint, color, flow, sizes
+from vitexco_jax import checkpoint, color, files, flow, sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import film, plan
 from vitexco_jax.inference.plan import FIRST_FRAME
@@ -146,12 +146,14 @@ class VideoColorizer:
 
   @classmethod
   def from_checkpoint(
-    cls, path: str | Path, overrides: Mapping[str, Any] | None = None
+    cls,
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
   ) -> 'VideoColorizer':
     """Loads an export, or the newest checkpoint of a work directory.
 
     Args:
-      path: the folder.
+      path: the folder; None: the weights that come with the program.
       overrides: values to change in its config, such as `{'use.size': (112,
         192)}`.
 
@@ -159,6 +161,7 @@ class VideoColorizer:
       UserError: missing, partial, of another architecture, or without a setting
         that `overrides` names.
     """
+    path = files.shipped('weights/small') if path is None else path
     params = checkpoint.load_params(path)
     config = checkpoint.load_config(path)
     if overrides:
