@@ -1,5 +1,6 @@
 """video: colours, time stamps and shapes kept; bad input told, nothing lost."""
 
+import io
 import itertools
 import struct
 import threading
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import video
+from vitexco_jax.media import mux, video
 from vitexco_jax.media.video import Format, Frame, VideoReader, VideoWriter
 
 HEIGHT, WIDTH = 48, 64
@@ -874,3 +875,53 @@ def test_a_whole_pass_from_video_to_video(tmp_path):
   for a, b in zip(before, after, strict=True):
     assert np.abs(a.rgb.astype(int) + b.rgb - 255).mean() < 3
     assert b.pts * reader.format.time_base == Fraction(a.pts, 1000)
+
+
+def _many_streams(path, count, side=64):
+  """A video with a few silent soundtracks, or with pictures of a size."""
+  with av.open(str(path), 'w') as out:
+    pictures = out.add_stream('mpeg4', rate=25, width=side, height=side)
+    pictures.pix_fmt = 'yuv420p'
+    sounds = [out.add_stream('mp2', rate=48_000) for _ in range(count - 1)]
+    gray = np.zeros((side, side), np.uint8)
+    out.mux(pictures.encode(av.VideoFrame.from_ndarray(gray, 'gray')))
+    out.mux(pictures.encode(None))
+    for sound in sounds:
+      silence = np.zeros((1, 2 * 1152), np.int16)
+      frame = av.AudioFrame.from_ndarray(silence, 's16', 'stereo')
+      frame.sample_rate, frame.pts = 48_000, 0
+      out.mux(sound.encode(frame))
+      out.mux(sound.encode(None))
+
+
+@pytest.mark.parametrize('suffix', ['.mkv', '.mov', '.ts'])
+def test_a_file_has_only_so_many_streams(tmp_path, suffix, monkeypatch):
+  monkeypatch.setattr(video, '_bounds', video.Bounds(streams=3))
+  for count in (3, 4):
+    _many_streams(tmp_path / f'{count}{suffix}', count)
+  with video.VideoReader(tmp_path / f'3{suffix}') as reader:
+    assert len([*reader]) == 1
+  with pytest.raises(UserError, match='has more than 3 streams'):
+    video.VideoReader(tmp_path / f'4{suffix}')
+  with pytest.raises(UserError, match='has more than 3 streams'):
+    mux.left_out(tmp_path / f'4{suffix}', tmp_path / 'out.mkv')
+
+
+def test_a_frame_that_is_too_large_is_not_decoded_to_open_a_file(
+  tmp_path, monkeypatch
+):
+  """Its head may say that it is small."""
+  path = tmp_path / 'film.mov'
+  with av.open(str(path), 'w') as out:
+    stream = out.add_stream('png', rate=25, width=64, height=64)
+    stream.pix_fmt = 'rgb24'
+    out.start_encoding()
+    large = Image.fromarray(np.zeros((640, 640, 3), np.uint8))
+    file = io.BytesIO()
+    large.save(file, 'PNG')
+    packet = av.Packet(file.getvalue())
+    packet.stream, packet.pts, packet.dts = stream, 0, 0
+    out.mux(packet)
+  assert video.open_input(path).streams.video[0].width == 640
+  monkeypatch.setattr(video, '_bounds', video.Bounds(pixels=640 * 640 - 1))
+  assert video.open_input(path).streams.video[0].width == 0

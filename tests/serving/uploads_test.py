@@ -52,7 +52,7 @@ def test_a_video_has_bounds(tmp_path, film, monkeypatch):
   with pytest.raises(UserError, match=f'has {2 * COUNT} frames, at most'):
     uploads.check_video(film)
   monkeypatch.undo()
-  monkeypatch.setattr(video, '_MAX_PIXELS', 64 * 96 - 1)
+  monkeypatch.setattr(video, '_bounds', video.Bounds(pixels=64 * 96 - 1))
   with pytest.raises(UserError, match='96x64 pixels: too large'):
     uploads.check_video(film)
   monkeypatch.undo()
@@ -132,10 +132,10 @@ def test_what_grows_on_the_way_is_not_decoded(tmp_path, monkeypatch):
       path = tmp_path / 'part.ts'
       _write_ts(path, [picture(1, size)] * 20)
       joined.write(path.read_bytes())
-  monkeypatch.setattr(video, '_MAX_PIXELS', video._MAX_PIXELS)  # Set back.
-  video.bound_pixels(640 * 960)
+  monkeypatch.setattr(video, '_bounds', None)  # Set back.
+  video.bound(video.Bounds(pixels=640 * 960))
   assert len(_shapes(tmp_path / 'given')) == 60
-  video.bound_pixels(640 * 960 - 1)
+  video.bound(video.Bounds(pixels=640 * 960 - 1))
   assert 20 <= len(_shapes(tmp_path / 'given')) <= 40
 
 

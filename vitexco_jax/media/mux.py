@@ -95,7 +95,7 @@ def left_out(source: Path, target: Path) -> list[str]:
   """
   missing = []
   with (
-    av.open(f'file:{source}', metadata_errors='ignore') as container,
+    video.open_input(source) as container,
     av.open(io.BytesIO(), 'w', format=_FORMATS[target.suffix.lower()]) as out,
   ):
     for stream in _others(container):
@@ -156,9 +156,7 @@ def join(
       stream.codec_context.codec_tag = 'hvc1'  # Players by Apple ask for it.
     packets = [_pictures(segments, form, tick, template, stream)]
     if source is not None:
-      other = stack.enter_context(
-        av.open(f'file:{source}', metadata_errors='ignore')
-      )
+      other = stack.enter_context(video.open_input(source))
       copies = {}
       for one in _others(other):
         with contextlib.suppress(ValueError):  # `left_out` told of it.

@@ -68,8 +68,7 @@ DEFAULT_FRAME_RATE = Fraction(25)  # Of pictures without a clock.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 _MIN_SIDE = 32  # The network halves a picture several times.
-_MAX_SIDE = 16_384  # H.264 ends here ...
-_MAX_PIXELS = 2**27  # ... and memory about here; `bound_pixels` changes it.
+_MAX_SIDE = 16_384  # H.264 ends here.
 
 # FFmpeg's fast conversion darkens by about one level and repeats each chroma
 # sample; this one is unbiased, and costs 3 ms a frame of 720p.
@@ -231,13 +230,62 @@ class Coding(NamedTuple):
     return self.depth > 8
 
 
-def bound_pixels(count: int) -> None:
-  """Sets how many pixels a picture may have, in this process from now on.
+class Bounds(NamedTuple):
+  """What this process opens; the rest is refused."""
 
-  For a process that reads what strangers send.
+  pixels: int = 2**27  # Of a picture; memory ends about there.
+  streams: int = 128  # Of a media file; attached fonts count.
+  threads: int = 0  # That decode a video; 0: one for each core.
+  formats: str | None = None  # FFmpeg's names, with commas; None: all.
+  codecs: str | None = None  # Decoders, likewise.
+
+
+_bounds = Bounds()
+
+
+def bound(bounds: Bounds) -> None:
+  """Sets what this process opens from now on."""
+  global _bounds
+  _bounds = bounds
+
+
+def open_input(path: str | os.PathLike) -> av.container.InputContainer:
+  """Opens a media file within the bounds of this process.
+
+  FFmpeg decodes a little of every stream while it opens a file, so the bounds
+  must be set before that. `decoding_options` sets them for what comes later.
+
+  Raises:
+    UserError: The file has too many streams.
+    av.FFmpegError: It cannot be opened.
   """
-  global _MAX_PIXELS
-  _MAX_PIXELS = count
+  sentence = (
+    f'{path} has more than {_bounds.streams} streams, or its head asks for '
+    'more memory than there is'
+  )
+  options = decoding_options() | {'max_streams': str(_bounds.streams + 1)}
+  if _bounds.formats is not None:
+    options['format_whitelist'] = _bounds.formats
+    options['protocol_whitelist'] = 'file'
+  try:
+    # "file:", as a:b.mp4 would be taken for protocol a.
+    container = av.open(
+      f'file:{path}', metadata_errors='ignore', options=options
+    )
+  except av.MemoryError as error:
+    raise UserError(sentence) from error
+  if len(container.streams) > _bounds.streams:
+    container.close()
+    raise UserError(sentence)
+  return container
+
+
+def decoding_options() -> dict[str, str]:
+  """FFmpeg's options by which a decoder keeps the bounds of this process."""
+  options = {'max_pixels': str(_bounds.pixels)}
+  if _bounds.codecs is not None:
+    options['codec_whitelist'] = _bounds.codecs
+  return options
 
 
 def prefetch(iterable: Iterable, size: int = 4) -> Iterator:
@@ -494,8 +542,7 @@ class VideoReader:
     if not self.path.stat().st_size:
       raise UserError(f'{self.path} is empty: 0 bytes')
     try:
-      # "file:", as a:b.mp4 would be taken for protocol a.
-      container = av.open(f'file:{self.path}', metadata_errors='ignore')
+      container = open_input(self.path)
     except av.FFmpegError as error:
       broken = av.InvalidDataError, av.EOFError
       if not isinstance(error, broken) and error.errno != errno.EIO:
@@ -514,8 +561,9 @@ class VideoReader:
     if stream.width:  # Some files tell only with the first frame.
       _check_size(self.path, stream.height, stream.width)
     stream.thread_type = 'AUTO'
+    stream.codec_context.thread_count = _bounds.threads
     # A stream may grow on the way; what is too large then is not decoded.
-    stream.codec_context.options = {'max_pixels': str(_MAX_PIXELS)}
+    stream.codec_context.options = decoding_options()
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_FRAME_RATE
     self.num_frames = stream.frames or round(_seconds(stream) * rate) or None
 
@@ -865,10 +913,10 @@ def _check_size(path, height, width):
       f'{path} is {width}x{height} pixels: '
       f'too small, {_MIN_SIDE} are needed on either side'
     )
-  if max(height, width) > _MAX_SIDE or height * width > _MAX_PIXELS:
+  if max(height, width) > _MAX_SIDE or height * width > _bounds.pixels:
     raise UserError(
       f'{path} is {width}x{height} pixels: too large, at most '
-      f'{_MAX_SIDE} a side and {_MAX_PIXELS // 10**6} million in all will do'
+      f'{_MAX_SIDE} a side and {_bounds.pixels // 10**6} million in all will do'
     )
 
 

@@ -84,7 +84,7 @@ def serve(
     UserError: the address is none, or cannot be listened on.
   """
   host, port = parse_address(address)
-  video.bound_pixels(uploads.MAX_PIXELS)
+  video.bound(video.Bounds(pixels=uploads.MAX_PIXELS))
   embed = embedding.make_embedder(config)
   with temporary_folder() as folder, Desk() as desk:
     site = Site(colorizer, embed, folder, desk, upload_limit, _is_local(host))

@@ -21,7 +21,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference.colorize import is_grey
 from vitexco_jax.media import video
 
-MAX_PIXELS = 4096 * 2304  # Of a frame; `video.bound_pixels` has to be told.
+MAX_PIXELS = 4096 * 2304  # Of a frame; `video.bound` has to be told.
 MAX_FRAMES = 200_000  # Of a video: two hours and more.
 
 _MAX_ASPECT = 4
