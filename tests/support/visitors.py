@@ -5,7 +5,7 @@ import io
 
 import numpy as np
 from documents import picture, write_video
-from film_test import Painter
+from painter import Painter
 from PIL import Image
 
 from vitexco_jax import color

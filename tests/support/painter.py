@@ -1,0 +1,49 @@
+"""A stand-in for a `VideoColorizer`."""
+
+import types
+
+import numpy as np
+from skimage import color as skcolor
+
+from vitexco_jax import sizes
+from vitexco_jax.inference.colorize import Prediction
+
+SIZE = (48, 64)  # Of the frames after which it resumes.
+
+
+class Painter:
+  """Stands in for a `VideoColorizer`: one colour, which fades from frame to frame.
+
+  A picture's colour comes with its mean a; b counts the frames from the start, or
+  from the reference's own frame.
+  """
+
+  fingerprint = 'painter'
+
+  def __init__(self, confidences=None, size=(24, 32)):
+    self.config = types.SimpleNamespace(use={'size': size})
+    self.config.use = types.SimpleNamespace(
+      size=size, items=lambda: [('size', size)]
+    )
+    self.bound = size
+    self._confidences = confidences or {}
+    self.references = []
+
+  def set_reference(self, *rgb, first_frame=False):
+    self._a = float(np.mean([skcolor.rgb2lab(x)[..., 1].mean() for x in rgb]))
+    self._frame_size = None
+    self.state = np.full((1, 1, 1, 3), -1.0 if first_frame else 4.0, np.float32)
+    self.references.append((len(rgb), first_frame))
+
+  def resume(self, state, frame_size):
+    assert frame_size == SIZE
+    self.state = state
+
+  def predict(self, frames):
+    for rgb in frames:
+      b = self.state[0, 0, 0, 2] + 1
+      self.state = np.full((1, 1, 1, 3), b, np.float32)
+      h, w = sizes.within(rgb.shape[:2], self.config.use.size)
+      ab = np.broadcast_to(np.float32([self._a, b]), (1, h, w, 2))
+      sure = self._confidences.get(round(self._a), 0.8)
+      yield Prediction(rgb[None], ab, np.full((1, h, w, 1), sure, np.float32))
