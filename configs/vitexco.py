@@ -2,7 +2,8 @@
 
   python launch.py --config=configs/vitexco.py                 the paper's size
   python launch.py --config=configs/vitexco.py:small           for CPUs; ships
-  python launch.py --config=configs/vitexco.py:tiny            for tests
+  python launch.py --config=configs/vitexco.py:tiny            :small, for tests
+  python launch.py --config=configs/vitexco.py:paper_tiny      paper's, for tests
 
 Every value stands here once, in pipeline order. "Sec." is a section of the
 paper; what the paper leaves open is taken from the work it builds on, Deep
@@ -15,7 +16,7 @@ import ml_collections
 
 
 def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
-  """Returns the config of a variant: `paper`, `small` or `tiny`."""
+  """Returns the config of a variant: one of `_VARIANTS`."""
   config = ml_collections.ConfigDict()
   config.variant = variant
   config.seed = 0
@@ -170,15 +171,12 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # Principal components of the references' features that are compared; 0: all.
   config.use.components = 0
 
-  if variant == 'small':
-    _small(config)
-  elif variant == 'tiny':
-    _tiny(config)
-  elif variant != 'paper':
+  if variant not in _VARIANTS:
     raise ValueError(
       f'unknown variant {variant!r} of configs/vitexco.py: '
-      'paper, small and tiny are known'
+      f'{", ".join(_VARIANTS)} are known'
     )
+  _VARIANTS[variant](config)
   return config.lock()
 
 
@@ -229,13 +227,30 @@ def _small(config):
 
 
 def _tiny(config):
-  """The whole program in seconds; its pictures mean nothing."""
+  """`:small` in seconds; its pictures mean nothing."""
   _small(config)
+  _narrow(config)
   config.data.records = 'data/records_tiny'
+  config.model.stem = ''
+  config.loss.features = 'feature_transform'
+  config.train.batch_size = 2
+
+
+def _paper_tiny(config):
+  """The paper's structure in seconds; its pictures mean nothing.
+
+  As the paper's, its ViT is frozen: give it weights by
+  --config.train.vit_weights.
+  """
+  _narrow(config)
+  config.data.records = 'data/records_paper_tiny'
+
+
+def _narrow(config):
+  """Sizes and lengths of a test; leaves the structure as it is."""
   config.data.size = (32, 48)
   config.data.run_length = 8
   config.data.threads = 1
-  config.model.stem = ''
   config.model.vit.variant = 'test/16'
   config.model.vit.taps = (1, 1, 2, 2, 2)
   config.model.feature_transform.width = 1 / 16
@@ -243,14 +258,12 @@ def _tiny(config):
   config.model.correspondence.block = 40
   config.model.colorizer.width = 1 / 16
   config.model.discriminator.width = 1 / 16
-  config.loss.features = 'feature_transform'
   config.pretrain.size = (32, 48)
   config.pretrain.updates = 4
   config.pretrain.batch_size = 2
   config.pretrain.log_every = 1
   config.pretrain.checkpoint_every = 2
   config.train.updates = 4
-  config.train.batch_size = 2
   config.train.log_every = 1
   config.train.strip_every = 2
   config.train.checkpoint_every = 2
@@ -258,3 +271,11 @@ def _tiny(config):
   config.use.refine = 1
   config.use.enlarge = 1
   config.use.components = 0
+
+
+_VARIANTS = {
+  'paper': lambda config: None,
+  'small': _small,
+  'tiny': _tiny,
+  'paper_tiny': _paper_tiny,
+}

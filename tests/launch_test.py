@@ -92,7 +92,7 @@ def test_overrides(arguments, name, value):
     (['--config.use.size=(64,'], 'is no tuple like (224,384)'),
     (['--config.train.updates', '5'], 'write --config.train.updates=VALUE'),
     (['--config=nope.py'], 'cannot read nope.py (No such file or directory)'),
-    ([f'--config={CONFIG}:smal'], 'paper, small and tiny are known'),
+    ([f'--config={CONFIG}:smal'], 'paper, small, tiny, paper_tiny are known'),
     ([f'--config={ROOT / "README.md"}'], 'no Python file with a get_config()'),
     (['--moode=x'], 'there is no flag --moode; did you mean --mode?'),
     (

@@ -1,4 +1,7 @@
-"""The whole program as a user calls it, tiny, on a real decoded clip."""
+"""The whole program as a user calls it, tiny, on a real decoded clip.
+
+With the paper's structure; tutorial_test.py does the like with that of `:small`.
+"""
 
 import json
 import time
@@ -7,6 +10,7 @@ import calls
 import cv2
 import numpy as np
 import pytest
+import tiny_weights
 
 from vitexco_jax.media import video
 
@@ -28,6 +32,7 @@ def home(tmp_path_factory):
       cv2.circle(rgb, (10 + 3 * i, 20), 12, (220, 60, 40), -1)
       cv2.rectangle(rgb, (80 - 2 * i, 40), (95 - 2 * i, 58), (60, 200, 80), -1)
       writer.write(video.Frame(rgb))
+  tiny_weights.write_vit(path / 'Ti_16.npz')
   return path
 
 
@@ -50,8 +55,10 @@ def _refused(home, *arguments):
   return sentence
 
 
+VIT = '--config.train.vit_weights=Ti_16.npz'
 TRAIN = (
-  calls.TINY,
+  calls.PAPER_TINY,
+  VIT,
   '--config.train.updates=40',
   '--config.train.checkpoint_every=10',
   '--config.train.strip_every=20',
@@ -60,7 +67,7 @@ TRAIN = (
 
 @pytest.fixture(scope='module')
 def prepared(home):
-  _call(home, '--mode=prepare', calls.TINY, '--videos=clips')
+  _call(home, '--mode=prepare', calls.PAPER_TINY, VIT, '--videos=clips')
   return home
 
 
@@ -89,7 +96,7 @@ def _rows(workdir):
 def test_training_logs_all_losses(trained):
   rows = _rows(trained / 'whole')
   assert [row['update'] for row in rows] == list(range(1, 41))
-  names = 'l1 adversarial perceptual contextual temporal smoothness warped'
+  names = 'l1 adversarial perceptual contextual temporal smoothness'
   for name in (*names.split(), 'discriminator'):
     values = [row[f'raw/{name}'] for row in rows]
     assert np.isfinite(values).all() and len(set(values)) > 1, name
@@ -148,7 +155,6 @@ def test_a_plan_is_made_and_followed(exported):
     '--references=stills',
     '--output=plan.json',
     '--checkpoint=weights/mine',
-    '--config.retrieval.network=vit',
   )
   assert 'ref_00003.png (frame 3)' in out and (exported / 'plan.jpg').exists()
   _call(
@@ -185,7 +191,7 @@ def test_evaluates_the_clips(exported):
 
 
 def test_training_without_data_names_the_command(home):
-  message = _refused(home, calls.TINY, '--config.data.records=nowhere')
+  message = _refused(home, calls.PAPER_TINY, '--config.data.records=nowhere')
   assert '--mode=prepare' in message and 'nowhere' in message
 
 
@@ -194,7 +200,7 @@ def test_nothing_usable_to_prepare(home):
   (home / 'texts/notes.txt').write_text('no video')
   message = _refused(
     home,
-    *('--mode=prepare', calls.TINY),
+    *('--mode=prepare', calls.PAPER_TINY),
     *('--videos=texts', '--config.data.records=none'),
   )
   assert '--videos=texts' in message

@@ -4,25 +4,13 @@ import re
 
 import cv2
 import documents
-import numpy as np
 import pytest
+import tiny_weights
 
 from vitexco_jax.data import records
 from vitexco_jax.media import video
-from vitexco_jax.models import vit
 
 COMMANDS = documents.commands('docs/reproduce.md')
-
-
-def _write_vit(path):
-  """Weights of a small ViT under AugReg's names."""
-  import jax
-  from flax import traverse_util
-
-  made = vit.VisionTransformer('test/16', (1, 1, 2, 2, 2)).init(
-    jax.random.key(0), np.zeros((1, 224, 224, 3), np.float32)
-  )
-  np.savez(path, **traverse_util.flatten_dict(made['params'], sep='/'))
 
 
 @pytest.fixture(scope='module')
@@ -45,9 +33,9 @@ def home(tmp_path_factory):
     clip.mkdir(parents=True)
     for index, rgb in enumerate(documents.frames(30 + number, 2)):
       video.write_image(clip / f'{index:05d}.jpg', rgb)
-  _write_vit(home / 'weights/Ti_16.npz')
+  tiny_weights.write_vit(home / 'weights/Ti_16.npz')
   (home / 'launch.py').symlink_to(documents.ROOT / 'launch.py')
-  documents.write_config(home, "config.retrieval.network = 'vit'")
+  documents.write_config(home, 'paper_tiny')
   return home
 
 
@@ -55,7 +43,7 @@ def test_every_command_works(home):
   for text in COMMANDS:
     documents.run(text, home)
   assert '\n'.join(COMMANDS).count('python launch.py') == 7
-  made = records.Records(home / 'data/records_tiny')
+  made = records.Records(home / 'data/records_paper_tiny')
   assert {x.video for x in made.runs} == {
     'hollywood2/a.avi',
     'pixabay/first.mp4',

@@ -34,7 +34,7 @@ def home(tmp_path_factory, tiny_weights):
   # A copy, so that what lies beside it is taken by default.
   shutil.copyfile(documents.ROOT / 'launch.py', home / 'launch.py')
   shutil.copytree(tiny_weights, home / 'weights/small')
-  documents.write_config(home)
+  documents.write_config(home, 'tiny')
   return home
 
 

@@ -161,8 +161,9 @@ def test_backward_flow_leads_to_where_things_were(config, runs):
   assert np.mean(moved) < np.mean(stayed) / 2
 
 
-def test_there_is_no_backward_flow_where_nobody_looks(config):
-  config.model.colorizer.residual = 'warped'
+@pytest.mark.parametrize('residual', ['', 'warped'])
+def test_there_is_no_backward_flow_where_nobody_looks(config, residual):
+  config.model.colorizer.update({'residual': residual, 'width': 1 / 16})
   (sample,) = _samples(input_pipeline.make_iterator(config, 1), 1)
   assert sample.backward_flow.shape == (_CLIP - 1, 0, 0, 2)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = f'--config={ROOT / "configs/vitexco.py"}:tiny'
+PAPER_TINY = f'--config={ROOT / "configs/vitexco.py"}:paper_tiny'
 
 
 def environment(folder, devices=2):

@@ -16,10 +16,9 @@ MINIATURE = """
 import runpy
 
 def get_config(variant=None):
-  config = runpy.run_path({path!r})['get_config']('tiny')
+  config = runpy.run_path({path!r})['get_config']({variant!r})
   config.data.min_frames = 2
   config.retrieval.near_duplicate = 2.0  # All are alike here.
-  {more}
   return config
 """
 
@@ -36,12 +35,12 @@ def commands(path):
   return [x for x in blocks(path) if not x.startswith('make setup')]
 
 
-def write_config(home, more=''):
-  """Writes configs/vitexco.py, all variants of which are the tiny one."""
+def write_config(home, variant):
+  """Writes configs/vitexco.py, all variants of which are a tiny one."""
   (home / 'configs').mkdir()
   path = str(ROOT / 'configs/vitexco.py')
   (home / 'configs/vitexco.py').write_text(
-    MINIATURE.format(path=path, more=more)
+    MINIATURE.format(path=path, variant=variant)
   )
 
 

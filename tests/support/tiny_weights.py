@@ -2,9 +2,11 @@
 
 import jax
 import numpy as np
+from flax import traverse_util
 
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint
+from vitexco_jax.models import vit
 
 
 def write(path):
@@ -19,3 +21,11 @@ def write(path):
   out = params['colorizer']['out']
   out['kernel'], out['bias'] = 0.05 * out['kernel'], 0.1 * out['bias']
   checkpoint.export(path, params, config)
+
+
+def write_vit(path):
+  """Writes weights for the ViT of both tiny variants under AugReg's names."""
+  model = vit.VisionTransformer('test/16', taps=(1,))
+  image = np.zeros((1, 32, 32, 3), np.float32)
+  params = model.init(jax.random.key(1), image)['params']
+  np.savez(path, **traverse_util.flatten_dict(params, sep='/'))

@@ -25,6 +25,7 @@ import numpy as np
 import tqdm
 
 from vitexco_jax import flow, structs
+from vitexco_jax.checkpoint import make_generator
 from vitexco_jax.data import augment, records, synthetic_motion
 from vitexco_jax.errors import UserError, program
 
@@ -126,7 +127,7 @@ def make_iterator(
   """Opens the records of `config.data` for training on `structs.Clips`.
 
   Args:
-    config: its `data`, `augment`, `train.clip_length` and `seed` count.
+    config: its `data`, `augment`, `model`, `train.clip_length` and `seed` count.
     batch_size: clips in a batch, of all hosts together.
     host: whose share of each batch is wanted, every `hosts`-th clip of it.
     hosts: how many there are; they divide `batch_size`.
@@ -153,7 +154,7 @@ def make_iterator(
     ),
     flip=config.augment.flip,
     crop=config.augment.crop,
-    backward=config.model.colorizer.residual == 'blend',
+    backward=make_generator(config).blends,
   )
   samples = (
     grain.MapDataset.range(sum(starts))

@@ -154,7 +154,7 @@ def _parts(
       for size in ((224, 384), (480, 864), (544, 960)):
         yield part(network, config, size, dtype, _GPU_BLOCK)
       yield part(training, config, dtype)
-  if config.variant != 'tiny':
+  if 'tiny' not in config.variant:
     yield part(metrics_speed)
     yield part(retrieval_speed)
 

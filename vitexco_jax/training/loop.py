@@ -239,4 +239,7 @@ def _empty(abstract):
 
 def _shard(batch: Any, devices: int) -> Any:
   """Splits the batch: [b, ...] to [devices, b / devices, ...]."""
-  return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
+  # A -1 for the share would be undefined where a field is empty.
+  return jax.tree.map(
+    lambda x: x.reshape(devices, len(x) // devices, *x.shape[1:]), batch
+  )
