@@ -449,7 +449,7 @@ def test_16_bit_image_is_rounded(tmp_path):
 
 def test_alpha_of_an_image_is_dropped(tmp_path):
   rgb = _blocks()
-  alpha = np.zeros((HEIGHT, WIDTH), np.uint8)
+  alpha = np.ones((HEIGHT, WIDTH), np.uint8)
   path = str(tmp_path / 'a.png')
   cv2.imwrite(path, np.dstack([rgb[..., ::-1], alpha]))
   np.testing.assert_array_equal(video.read_image(path), rgb)

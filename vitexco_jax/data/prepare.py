@@ -426,7 +426,8 @@ def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
   elif videos.is_dir():
     found = {}
     for path in _files(videos, folder):
-      if path.suffix.lower() in IMAGE_SUFFIXES:  # A folder of frames.
+      suffix = path.suffix.lower()
+      if suffix in IMAGE_SUFFIXES and suffix != '.gif':  # A folder of frames.
         path = path.parent
       found[path.relative_to(videos).as_posix()] = path
   else:

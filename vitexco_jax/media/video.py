@@ -56,9 +56,11 @@ from PIL import Image
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
+from vitexco_jax.media import animations, color_profiles, image_kinds
 
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi')  # That we write.
-IMAGE_SUFFIXES = (
+IMAGE_SUFFIXES = image_kinds.SUFFIXES  # That we read.
+WRITTEN_SUFFIXES = (  # Of images.
   *('.png', '.jpg', '.jpeg', '.tif', '.tiff'),
   *('.webp', '.bmp', '.ppm'),
 )
@@ -319,11 +321,11 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
   ]
 
   def natural(path):
-    parts = re.split('([0-9]+)', path.name)
+    parts = re.split('([0-9]+)', path.name.casefold())
     parts[1::2] = map(int, parts[1::2])
-    return parts
+    return parts, path.name  # For 1.png and 01.png, a.png and A.png.
 
-  return sorted(sorted(files), key=natural)  # 1.png and 01.png: as written.
+  return sorted(files, key=natural)
 
 
 def read_image(path: str | os.PathLike, deep: bool = False) -> np.ndarray:
@@ -343,25 +345,26 @@ def decode_image(
   """Returns what an image file holds; `path` is its name in an error."""
   if not data:
     raise UserError(f'{path} is empty: 0 bytes')
-  bgr = None
-  if not _is_broken_png(data):
-    # Not cv2.imread, which takes only some paths on some systems.
-    with contextlib.suppress(cv2.error):
-      bgr = cv2.imdecode(
-        np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+  image_kinds.refuse_unreadable(data, path)
+  image = image_kinds.open_header(data)
+  if image is not None:
+    _check_size(path, image.height, image.width)
+    count = len(animations.frame_numbers(image))
+    if count > 1:
+      raise UserError(
+        f'{path} holds {count} frames, not one picture: save the one that you '
+        'want as PNG (as --video, all of them are read)'
       )
-  if bgr is None:
+  rgb = None
+  if not _is_broken_png(data):
+    with image_kinds.quiet(), contextlib.suppress(*image_kinds.BROKEN):
+      rgb = image_kinds.decode(data, image)
+  if rgb is None:
     raise UserError(f'{path} is not an image, or is damaged or cut short')
-  if bgr.dtype == np.uint16 and not deep:
-    bgr = cv2.convertScaleAbs(bgr, alpha=1 / 257)
-  elif bgr.dtype == np.uint8 and deep:
-    bgr = bgr * np.uint16(257)
-  elif bgr.dtype not in (np.uint8, np.uint16):
-    raise UserError(
-      f'{path} holds {bgr.dtype} values: save it with 8 or 16 bits a channel'
-    )
-  _check_size(path, *bgr.shape[:2])
-  return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+  _check_size(path, *rgb.shape[:2])
+  if image is not None:
+    rgb = color_profiles.to_srgb(rgb, image, data, path)
+  return image_kinds.with_bits(rgb, deep, path)
 
 
 def write_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
@@ -371,10 +374,10 @@ def write_image(path: str | os.PathLike, rgb: np.ndarray) -> None:
     UserError: The path cannot be written, or its suffix is of no image format.
   """
   path = Path(path)
-  if path.suffix.lower() not in IMAGE_SUFFIXES:
+  if path.suffix.lower() not in WRITTEN_SUFFIXES:
     raise UserError(
       f'{path} cannot be written: end its name in one of '
-      f'{" ".join(IMAGE_SUFFIXES)}'
+      f'{" ".join(WRITTEN_SUFFIXES)}'
     )
   _check_rgb(rgb)
   data = encode_image(path.suffix, rgb)
@@ -419,7 +422,7 @@ def rising(stamps: Iterable[int], ratio: Fraction) -> Iterator[int]:
 
 
 class VideoReader:
-  """Iterates over the frames of a video file, a folder of images or an image.
+  """Iterates over the frames of a video, a folder of images or an image file.
 
   A context manager, and an iterator that can be run through once. Time stamps
   rise from frame to frame: the file's own, or, where these are missing or fall
@@ -428,7 +431,8 @@ class VideoReader:
 
   Attributes:
     path: Where it reads from.
-    kind: 'video', 'folder' or 'image'.
+    kind: 'video', 'folder', 'image', or 'animation', an image file of several
+      frames.
     format: Size, frame rate, time base and what else a writer must know.
     num_frames: How many frames there should be, as far as the file tells, else
       None; exact for folders and images.
@@ -498,11 +502,44 @@ class VideoReader:
     elif not self.path.exists():
       raise UserError(f'{self.path} does not exist')
     elif self.path.suffix.lower() in IMAGE_SUFFIXES:
-      self.kind = 'image'
-      self._open_images([self.path])
+      self._open_image_file()
     else:
       self.kind = 'video'
       self._open_video()
+
+  def _open_image_file(self):
+    data = self.path.read_bytes()
+    image = image_kinds.open_header(data)
+    if image is None or len(animations.frame_numbers(image)) == 1:
+      self.kind = 'image'
+      self._open_images([self.path])
+      return
+    self.kind = 'animation'
+    _check_size(self.path, image.height, image.width)
+    animation = animations.Animation(data, image, self.path)
+    self.num_frames = animation.count
+    rate = DEFAULT_FRAME_RATE
+    tick, stamps = 1 / rate, range(animation.count)
+    if animation.stamps is not None:
+      tick, stamps = Fraction(1, 1000), animation.stamps[:-1]
+      rate = len(stamps) / (animation.stamps[-1] * tick)
+    if len(stamps) < animation.count:
+      self.lost = animation.count - len(stamps)
+      self.damaged.append(len(stamps))
+    height, width = animation.read(0).shape[:2]
+    self.format = Format(height, width, rate, tick)
+    self._coded = ((animation, *pair) for pair in enumerate(stamps))
+    self._convert = self._convert_page
+
+  def _convert_page(self, animation, index, stamp):
+    size = self.format.height, self.format.width
+    rgb = animation.read(index, self._deep)
+    if rgb.shape[:2] != size:
+      raise UserError(
+        f'{self.path}: frame {index} is {rgb.shape[1]}x{rgb.shape[0]} pixels, '
+        f'the first {size[1]}x{size[0]}: frames must be of one size'
+      )
+    return Frame(rgb, stamp)
 
   def _open_images(self, files):
     if not files:
@@ -687,7 +724,7 @@ class VideoWriter:
 
   Which one, the path says: a suffix of `VIDEO_SUFFIXES` means a video with the
   frames' time stamps as exact as the container can say them (.mkv counts
-  milliseconds, .avi frames), a suffix of `IMAGE_SUFFIXES` one image, no suffix
+  milliseconds, .avi frames), a suffix of `WRITTEN_SUFFIXES` one image, no suffix
   or an existing folder a folder.
 
   Encoding happens in a thread of its own. The output grows beside its target,
@@ -1006,7 +1043,7 @@ def output_kind(path: str | os.PathLike) -> str:
     return 'folder'
   if suffix in VIDEO_SUFFIXES:
     return 'video'
-  if suffix in IMAGE_SUFFIXES:
+  if suffix in WRITTEN_SUFFIXES:
     return 'image'
   raise UserError(
     f'{path} cannot be written: end its name in {" ".join(VIDEO_SUFFIXES)} '
@@ -1031,7 +1068,7 @@ def check_free(path: Path, overwrite: bool) -> None:
       f'{path} is not empty: pass --overwrite or name another folder'
     )
   for other in contents:  # A slip of the pen must not delete a home folder.
-    if other.is_dir() or other.suffix.lower() not in IMAGE_SUFFIXES:
+    if other.is_dir() or other.suffix.lower() not in WRITTEN_SUFFIXES:
       raise UserError(
         f'{path} holds more than images ({other.name}) and is not replaced: '
         'name another folder'

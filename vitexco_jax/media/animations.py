@@ -1,0 +1,128 @@
+"""Image files of several frames: animated WebP, PNG, GIF and AVIF, and TIFF.
+
+Animations say how long each frame is shown. The pages of a TIFF file do not;
+they are frames like the files of a folder. Smaller copies of a picture, which
+TIFF files may have, and a still that stands for an animated PNG are not frames.
+"""
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import color_profiles, image_kinds
+
+_FORMATS = ('AVIF', 'GIF', 'PNG', 'TIFF', 'WEBP')
+_SUBFILE = 254  # The tag of TIFF that says what a page is:
+_COPY = 0b101  # a smaller copy or a mask, if one of these bits is set.
+_BRIEF = 10  # Milliseconds: what is to be shown no longer than this is
+_DEFAULT = 100  # shown for so long by browsers.
+
+
+def frame_numbers(image: Image.Image) -> Sequence[int]:
+  """Returns the numbers, by Pillow, of the frames that an image file claims.
+
+  The chain of a TIFF file's pages may break; the number where it does is last.
+  """
+  if image.format not in _FORMATS:
+    return range(1)
+  with image_kinds.quiet():
+    if image.format == 'TIFF':
+      return _page_numbers(image)
+    first = 1 if image.info.get('default_image') else 0
+    return range(first, max(image.n_frames, first + 1))
+
+
+def _page_numbers(image: Image.Image) -> list[int]:
+  numbers = []
+  number = 0
+  try:
+    while True:
+      image.seek(number)
+      if not image.tag_v2.get(_SUBFILE, 0) & _COPY:
+        numbers.append(number)
+      number += 1
+  except EOFError:
+    pass
+  except image_kinds.BROKEN:
+    numbers.append(number)
+  image.seek(0)
+  return numbers or [0]
+
+
+class Animation:
+  """The frames of an image file that has several.
+
+  Attributes:
+    count: How many there should be.
+    stamps: When each that can be decoded begins, in milliseconds, and when the
+      last one ends; None for the pages of TIFF.
+  """
+
+  def __init__(self, data: bytes, image: Image.Image, path: str | os.PathLike):
+    """Looks through a file.
+
+    Args:
+      data: its bytes.
+      image: the same, opened by Pillow.
+      path: its name in an error.
+
+    Raises:
+      UserError: not one frame can be decoded.
+    """
+    self._data, self._image, self._path = data, image, path
+    self._numbers = frame_numbers(image)
+    self.count = len(self._numbers)
+    self.stamps = None if image.format == 'TIFF' else self._find_stamps()
+
+  def read(self, index: int, deep: bool = False) -> np.ndarray:
+    """Returns a frame, [h, w, 3] uint8 (deep: uint16) RGB.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    number = self._numbers[index]
+    try:
+      with image_kinds.quiet():
+        self._image.seek(number)
+        if self._image.format == 'TIFF':
+          rgb = self._read_page(number)
+        else:
+          rgb = np.array(self._image.convert('RGB'))
+    except image_kinds.BROKEN as error:
+      raise UserError(
+        f'{self._path}: frame {index} is damaged or cut short'
+      ) from error
+    rgb = color_profiles.to_srgb(rgb, self._image, self._data, self._path)
+    return image_kinds.with_bits(rgb, deep, self._path)
+
+  def _read_page(self, number: int) -> np.ndarray:
+    """Decodes a page by OpenCV, as Pillow has no color of 16 bits."""
+    read, pages = cv2.imdecodemulti(
+      np.frombuffer(self._data, np.uint8),
+      cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH,
+      range=(number, number + 1),
+    )
+    if not read:
+      raise ValueError
+    return cv2.cvtColor(pages[0], cv2.COLOR_BGR2RGB)
+
+  def _find_stamps(self) -> list[int]:
+    stamps = [0]
+    for number in self._numbers:
+      try:
+        with image_kinds.quiet():
+          self._image.seek(number)
+          self._image.load()  # Some formats tell the duration no earlier.
+      except image_kinds.BROKEN:
+        break
+      shown = self._image.info.get('duration', 0)
+      stamps.append(stamps[-1] + round(shown if shown > _BRIEF else _DEFAULT))
+    if len(stamps) == 1:
+      raise UserError(
+        f'{self._path}: not one frame can be decoded; it is damaged or cut short'
+      )
+    return stamps
