@@ -37,6 +37,77 @@ def test_round_trip():
   np.testing.assert_allclose(back, rgb, atol=1e-4)
 
 
+def _random_lab():
+  """Any lightness, also close to black and white, with colors mostly outside."""
+  rng = np.random.default_rng(0)
+  lightness = np.concatenate(
+    [rng.uniform(*span, 4000) for span in ((0, 100), (0, 8), (94, 100))]
+  )
+  return np.stack([lightness, *rng.normal(0, 40, (2, 12_000))], -1)
+
+
+def test_faded_colors_keep_lightness_and_hue():
+  lab = _random_lab()
+  rgb = np.asarray(color.fade_to_rgb(jnp.asarray(lab, jnp.float32)), float)
+  assert rgb.min() >= 0 and rgb.max() <= 1
+  found = skcolor.rgb2lab(rgb)
+  np.testing.assert_allclose(found[:, 0], lab[:, 0], atol=2e-3)
+  chroma, before = (np.linalg.norm(x[:, 1:], axis=1) for x in (found, lab))
+  assert (chroma <= before + 0.05).all()
+  cosine = (found[:, 1:] * lab[:, 1:]).sum(-1) / np.maximum(
+    chroma * before, 1e-6
+  )
+  angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))[chroma > 2]
+  assert np.median(angle) < 0.1 and np.percentile(angle, 99) < 5
+
+
+def test_colors_fade_no_further_than_rgb_asks():
+  lab = _random_lab()
+  rgb = np.asarray(color.fade_to_rgb(jnp.asarray(lab, jnp.float32)), float)
+
+  def fits(scale):
+    # scikit-image clips, so colors outside do not come back the same.
+    scaled = lab * np.stack([np.ones_like(scale), scale, scale], -1)
+    valid = (lab[:, 0] + 16) / 116 - scaled[:, 2] / 200 > 1e-4
+    scaled[~valid] = 0  # skimage warns of a negative z.
+    back = skcolor.rgb2lab(skcolor.lab2rgb(scaled))
+    return valid & (np.abs(back - scaled).max(-1) < 0.01)
+
+  low, high = np.zeros(len(lab)), np.ones(len(lab))
+  for _ in range(14):
+    middle = (low + high) / 2
+    inside = fits(middle)
+    low, high = np.where(inside, middle, low), np.where(inside, high, middle)
+  largest = low * np.linalg.norm(lab[:, 1:], axis=1)
+  chroma = np.linalg.norm(skcolor.rgb2lab(rgb)[:, 1:], axis=1)
+  assert abs(np.mean(chroma - largest)) < 0.2
+  assert np.percentile(largest - chroma, 99) < 1.5
+
+
+def test_colors_within_rgb_do_not_fade():
+  rgb = _cube(17)
+  lab = jnp.asarray(skcolor.rgb2lab(rgb), jnp.float32)
+  np.testing.assert_allclose(color.fade_to_rgb(lab), rgb, atol=2e-3)
+
+
+@pytest.mark.parametrize('top', [255, 1023, 65535])
+def test_gray_fades_to_equal_channels_of_its_own_level(top):
+  levels = np.arange(0, top + 1, max(1, top // 1000), np.int64)
+  levels = np.append(levels, top)
+  rgb = np.repeat(levels[:, None] / top, 3, -1).astype(np.float32)
+  lab = color.rgb_to_lab(jnp.asarray(rgb)) * jnp.array([1.0, 0, 0])
+  found = np.round(np.float64(color.fade_to_rgb(lab)) * top)
+  assert np.ptp(found, axis=1).max() == 0
+  assert np.abs(found[:, 0] - levels).max() <= max(1, top // 65535)
+
+
+def test_black_and_white_stay_under_any_color():
+  ab = jnp.asarray(np.random.default_rng(0).normal(0, 60, (1000, 2)))
+  for lightness, value in (-0.1, 0), (0, 0), (100, 1), (100.1, 1):
+    lab = jnp.concatenate([jnp.full((1000, 1), lightness), ab], -1)
+    np.testing.assert_allclose(color.fade_to_rgb(lab), value, atol=1e-4)
+
+
 @pytest.mark.parametrize('value', [0.0, 0.04045, 0.5, 1.0])
 def test_gradients_are_finite_on_the_grey_axis(value):
   rgb = jnp.full((4, 3), value)

@@ -38,7 +38,7 @@ def pad(image: jax.Array, multiple: int = TOKEN) -> jax.Array:
 
 
 def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
-  """Gives a frame predicted colours and keeps its L.
+  """Gives a frame predicted colors and keeps its L; see `color.fade_to_rgb`.
 
   Args:
     rgb: [H, W, 3] uint8 or uint16, of which L alone is looked at.
@@ -49,8 +49,10 @@ def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
   """
   ab = jax.image.resize(ab, (*rgb.shape[:2], 2), 'cubic')
   lab = jnp.concatenate([color.uint8_to_lab(rgb)[..., :1], ab], -1)
+  # On a CPU, XLA would compute L again for each of its many uses.
+  lab = jax.lax.optimization_barrier(lab)
   top = jnp.iinfo(rgb.dtype).max
-  return jnp.round(color.lab_to_rgb(lab) * top).astype(rgb.dtype)
+  return jnp.round(color.fade_to_rgb(lab) * top).astype(rgb.dtype)
 
 
 @jax.jit

@@ -168,7 +168,7 @@ def make_programs(
       previous_lab='b,16*h,16*w,3',
       **motion,
     ),
-    'lab_to_rgb': _export(color.lab_to_rgb, lab='b,h,w,3'),
+    'lab_to_rgb': _export(color.fade_to_rgb, lab='b,h,w,3'),
   }
 
 

@@ -440,7 +440,7 @@ def draw_strip(
 
   def paint(ab):
     lab = np.concatenate([made.lab[..., :1], ab], -1)
-    rgb = color.lab_to_rgb(color.uncenter(jnp.asarray(lab)))
+    rgb = color.fade_to_rgb(color.uncenter(jnp.asarray(lab)))
     return np.asarray(jnp.round(rgb * 255), np.uint8)
 
   confidence = np.clip(made.guidance.confidence, 0, 1).repeat(3, -1) * 255
