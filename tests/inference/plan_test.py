@@ -152,6 +152,42 @@ def test_unfit_lists_are_refused(surveyed, references, text, sentence):
     plan.list_references(references / 'a.csv', surveyed)
 
 
+@pytest.mark.parametrize(
+  'frames, picture, expected',
+  [
+    ('00001 00002 00003', 'ref_00003', 2),
+    ('00001 00002 00003', '00002', 1),
+    ('a_0100 a_0101 a_0102', 'ref_101', 1),
+    ('a_0100 a_0101 a_0102', 'a_0102', 2),
+    ('s2_e7 s2_e8', 'ref_8', 1),
+    ('ref_00007 ref_00008', 'ref_00008', 1),
+    ('one three two', 'ref_00002', 2),  # Without numbers they are counted.
+    ('one three two', 'three', 1),
+    ('00001 00002', 'garden', None),
+  ],
+)
+def test_a_picture_binds_to_the_file_of_its_name_or_number(
+  tmp_path, surveyed, frames, picture, expected
+):
+  for folder in ('film', 'one'):
+    (tmp_path / folder).mkdir()
+  for name in frames.split():
+    video.write_image(tmp_path / f'film/{name}.png', _picture(0))
+  video.write_image(tmp_path / f'one/{picture}.jpg', _picture(0))
+  made = surveyed.plan._replace(video=str(tmp_path / 'film'))
+  surveyed = surveyed._replace(plan=made)
+  (choice,) = plan.list_references(tmp_path / 'one', surveyed)
+  assert choice.frame == expected
+
+
+def test_a_number_of_no_file_or_several_is_refused(tmp_path):
+  files = [tmp_path / name for name in ('a1.png', 'b1.png', 'b2.png')]
+  with pytest.raises(UserError, match='ref_0: no frame is numbered 0 in'):
+    plan.named_frame('ref_0', files)
+  with pytest.raises(UserError, match='ref_1: several frames are numbered 1'):
+    plan.named_frame('ref_1', files)
+
+
 def test_the_same_for_all_shots(surveyed):
   made = plan.same_for_all(surveyed, ['a.png', plan.FIRST_FRAME])
   first, second = Choice(plan.FIRST_FRAME), Choice('a.png')

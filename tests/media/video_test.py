@@ -508,6 +508,14 @@ def test_frames_of_a_folder_come_in_natural_order(tmp_path):
   assert (reader.kind, reader.num_frames) == ('folder', 4)
 
 
+def test_case_does_not_matter_to_the_order(tmp_path):
+  names = ['a1.png', 'B2.png', 'b02.PNG', 'b3.png', 'B10.png', 'C.png', 'c.png']
+  for name in names[::-1]:
+    (tmp_path / name).touch()
+  found = [path.name for path in video.image_files(tmp_path)]
+  assert found == ['a1.png', 'B2.png', 'b02.PNG', *names[3:]]
+
+
 def test_a_folder_of_mixed_sizes_is_refused_at_once(tmp_path):
   for index, size in enumerate([(32, 40), (32, 40), (32, 48)]):
     video.write_image(tmp_path / f'{index}.png', np.zeros((*size, 3), np.uint8))

@@ -207,8 +207,8 @@ def list_references(source: Path, surveyed: Survey) -> list[Choice]:
   Args:
     source: a folder of pictures; a text file that names one a line; or a CSV with
       the column `file` and the columns `frame` or `time` (seconds or h:mm:ss) for
-      those that are bound. A picture called ref_00123.png is bound to frame 123.
-      Paths are relative to the file's folder.
+      those that are bound. Names bind, too; see `named_frame`. Paths are relative
+      to the file's folder.
     surveyed: of the video, which tells what is shown when.
 
   Raises:
@@ -225,13 +225,15 @@ def list_references(source: Path, surveyed: Survey) -> list[Choice]:
       raise UserError(f'{flag} cannot be read: {reason}') from error
   if not listed:
     raise UserError(f'{flag} holds no pictures')
+  video_path = Path(surveyed.plan.video)
+  sequence = video.image_files(video_path) if video_path.is_dir() else ()
   choices = []
   for path, frame, time in listed:
     if not path.is_file():
       raise UserError(f'{flag} names {path}, which does not exist')
     bound = _frame_of(f'{flag}, {path.name}', frame, time, surveyed)
     if bound is None:
-      bound = named_frame(path.stem)
+      bound = named_frame(path.stem, sequence)
     frames = surveyed.plan.frames
     if bound is not None and bound >= frames:
       raise UserError(
@@ -242,10 +244,39 @@ def list_references(source: Path, surveyed: Survey) -> list[Choice]:
   return choices
 
 
-def named_frame(stem: str) -> int | None:
-  """The frame that a picture is by its name, as in ref_00123; else None."""
+def named_frame(stem: str, sequence: Sequence[Path] = ()) -> int | None:
+  """Reads from a picture's name which frame of a video it is.
+
+  Args:
+    stem: the name without its suffix. A picture named like a frame's file is that
+      frame. One named like ref_00123 is the frame of that number: in a folder the
+      file with this number at its end, in a video counted from 0.
+    sequence: the video's files, if it is a folder of frames.
+
+  Returns:
+    The frame, counted from 0; None: the name says none.
+
+  Raises:
+    UserError: no file, or more than one, has that number.
+  """
+  stems = [path.stem for path in sequence]
+  if stem in stems:
+    return stems.index(stem)
   named = _BOUND.fullmatch(stem)
-  return int(named[1]) if named else None
+  if named is None:
+    return None
+  number = int(named[1])
+  digits = [re.findall(r'[0-9]+', stem) for stem in stems]
+  if not stems or not all(digits):
+    return number
+  frames = [i for i, groups in enumerate(digits) if int(groups[-1]) == number]
+  if len(frames) != 1:
+    count = 'several frames are' if frames else 'no frame is'
+    raise UserError(
+      f'{stem}: {count} numbered {number} in {sequence[0].parent}; name the '
+      'picture exactly like its frame'
+    )
+  return frames[0]
 
 
 def _read_list(flag: str, source: Path) -> Iterator[tuple[Path, str, str]]:
