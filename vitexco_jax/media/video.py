@@ -56,7 +56,7 @@ from PIL import Image
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import animations, color_profiles, image_kinds
+from vitexco_jax.media import animations, color_profiles, cut_files, image_kinds
 
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi')  # That we write.
 IMAGE_SUFFIXES = image_kinds.SUFFIXES  # That we read.
@@ -584,6 +584,12 @@ class VideoReader:
       broken = av.InvalidDataError, av.EOFError
       if not isinstance(error, broken) and error.errno != errno.EIO:
         raise
+      with open(self.path, 'rb') as file:
+        if file.read(8)[4:] == b'ftyp':
+          raise UserError(
+            f'{self.path} is cut short or damaged: the index that an MP4 or MOV '
+            'file often has at its end is missing, so no frame can be found'
+          ) from error
       raise UserError(
         f'{self.path} is not a video, or is damaged or cut short at its head'
       ) from error
@@ -675,7 +681,10 @@ class VideoReader:
       if missing * rate > 3:
         errors += 1
         self.damaged.append(count)
-    if errors:
+    cut = cut_files.is_cut(self.path, container.format.name)
+    if cut and count not in self.damaged:
+      self.damaged.append(count)
+    if errors or cut:
       self.lost = max((self.num_frames or 0) - count, errors)
 
   def _stamped(self, pictures, late):
