@@ -532,6 +532,7 @@ class Film:
           self._journal.folder / track.segment(block),
           fact['pts'],
           fact['delay'][index],
+          fact['end'],
         )
         for block, fact in zip(blocks, facts, strict=True)
       ],
@@ -721,6 +722,7 @@ class _Worker:
           writer.write(named._replace(rgb=picture))
         mean = float(confidence.mean())
         stamps.append(frame.pts)
+        end = frame.pts + (frame.duration or self._film._format.ticks)
         confidences.append(round(mean, 4))
         yield Step(self._film._count(1), number, frame.rgb, rgb, mean)
       if len(stamps) < block.stop - block.start:
@@ -728,7 +730,7 @@ class _Worker:
           f'the video ends at frame {block.start + len(stamps)}, but its plan '
           f'has {self._film._plan.frames}: make another plan'
         )
-    facts = {'pts': stamps, 'confidence': confidences, 'delay': []}
+    facts = {'pts': stamps, 'end': end, 'confidence': confidences, 'delay': []}
     log = self._film._journal
     names = [track.segment(block) for track in self._film._tracks]
     for track, name in zip(self._film._tracks, names, strict=True):

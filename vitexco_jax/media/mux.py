@@ -8,10 +8,7 @@ What a container writes of itself (time code and chapter tracks) it writes anew.
 
 import contextlib
 import heapq
-import io
-import itertools
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -20,18 +17,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import video
-
-# By the muxers of FFmpeg, which know .m4v as "ipod" and take little there.
-_FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
-_FORMATS |= {'.avi': 'avi'}
-
-# Of one container, or of what it holds now.
-_OWN_TAGS = re.compile(
-  r'(major_brand|minor_version|compatible_brands|encoder|vendor_id|rotate|BPS.*'
-  r'|DURATION.*|NUMBER_OF_.*|_STATISTICS_.*|creation_time|handler_name|duration)',
-  re.IGNORECASE,
-)
+from vitexco_jax.media import remux, video
 
 
 class Segment(NamedTuple):
@@ -40,6 +26,7 @@ class Segment(NamedTuple):
   path: Path  # Of a file with one stream of coded video.
   pts: Sequence[int]  # Of its frames, rising, in ticks of the whole.
   delay: int  # See `delay`.
+  end: int | None = None  # When its last frame ends; None: one frame after it.
 
 
 def delay(path: Path) -> int:
@@ -80,36 +67,33 @@ def _packets(path: Path) -> Iterator[av.Packet]:
         yield packet
 
 
-def left_out(source: Path, target: Path) -> list[str]:
-  """Tells what of a source a container does not take.
+def left_out(source: Path, target: Path, sound: bool = True) -> list[str]:
+  """Lists what will be missing from a copy, after trying to make one.
 
   Args:
     source: a video file.
-    target: whose suffix tells the container.
+    target: the output, whose suffix determines the container.
+    sound: whether to copy sound.
 
   Returns:
     What will be missing, in words.
 
   Raises:
-    UserError: sound would be missing, which nobody wants.
+    UserError: the source cannot be read, or sound would be missing that another
+      container can hold.
   """
-  missing = []
-  with (
-    video.open_input(source) as container,
-    av.open(io.BytesIO(), 'w', format=_FORMATS[target.suffix.lower()]) as out,
-  ):
-    for stream in _others(container):
-      try:
-        _add(out, stream)
-      except ValueError as error:
-        name = stream.codec_context.name if stream.codec_context else 'unknown'
-        if stream.type == 'audio':
-          raise UserError(
-            f'{target} cannot hold the sound of {source} ({name}): name the '
-            'output .mkv or .mov'
-          ) from error
-        missing.append(f'{stream.type} ({name})')
-    if out.format.name == 'avi' and container.chapters():
+  with video.explained('read', source):
+    findings = remux.examine(source, target.suffix, sound)
+  missing = list(findings.missing)
+  for words, suffixes in findings.unfit:
+    if suffixes:
+      raise UserError(
+        f'{target} cannot hold the sound of {source}, {words}: name the output '
+        f'{" or ".join(suffixes)}, or leave the sound out with --audio=none'
+      )
+    missing.append(words)
+  with video.open_input(source, thorough=True) as container:
+    if target.suffix.lower() == '.avi' and container.chapters():
       missing.append('chapters')
   return missing
 
@@ -119,14 +103,18 @@ def join(
   form: video.Format,
   source: Path | None,
   target: Path,
+  sound: bool = True,
 ) -> None:
   """Writes a video file, replacing what is there.
+
+  The output begins at zero: with its picture or its sound, whichever is first.
 
   Args:
     segments: in their order, coded alike, each beginning with a key frame.
     form: of the whole; its `time_base` is that of the time stamps.
     source: what the rest is copied from; None: nothing.
     target: the file; its suffix tells the container.
+    sound: whether sound is part of the rest.
 
   Raises:
     UserError: it cannot be written, the source not be read, or a segment does
@@ -139,7 +127,7 @@ def join(
       av.open(
         f'file:{target}',
         'w',
-        format=_FORMATS[suffix],
+        format=remux.FORMATS[suffix],
         container_options={
           # The same from the same: no random numbers, no dates.
           'fflags': '+bitexact',
@@ -154,74 +142,60 @@ def join(
     stream.codec_context.framerate = form.frame_rate
     if template.name == 'hevc' and suffix != '.mkv':
       stream.codec_context.codec_tag = 'hvc1'  # Players by Apple ask for it.
-    packets = [_pictures(segments, form, tick, template, stream)]
+    origin = segments[0].pts[0] * (form.time_base or 1 / form.frame_rate)
+    copies = None
     if source is not None:
-      other = stack.enter_context(video.open_input(source))
-      copies = {}
-      for one in _others(other):
-        with contextlib.suppress(ValueError):  # `left_out` told of it.
-          copies[one.index] = _add(out, one)
-      out.metadata.update(_kept(other.metadata))
-      out.set_chapters(other.chapters())
+      other = stack.enter_context(video.open_input(source, thorough=True))
+      findings = remux.examine(source, suffix, sound)
+      if findings.start is not None:
+        origin = min(origin, findings.start)
+      copies = remux.Copies(other, out, findings)
+      out.metadata.update(remux.kept_tags(other.metadata))
+      out.set_chapters(list(_moved(other.chapters(), origin)))
       first = video.main_stream(other)
-      stream.metadata.update(_kept(first.metadata))
+      stream.metadata.update(remux.kept_tags(first.metadata))
       stream.disposition = first.disposition
-      packets.append(_copied(other, copies))
     out.start_encoding()
+    packets = [_pictures(segments, form, tick, template, stream, origin)]
+    if copies is not None:
+      packets.append(copies.packets(origin))
     for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
       out.mux_one(packet)
 
 
-def _others(
-  container: av.container.InputContainer,
-) -> Iterator[av.stream.Stream]:
-  """Streams to be copied."""
-  for stream in container.streams:
-    cover = stream.disposition & av.stream.Disposition.attached_pic
-    if stream.type in ('audio', 'subtitle', 'attachment') or cover:
-      yield stream
+def _moved(chapters: list[dict], origin: Fraction) -> Iterator[dict]:
+  """Yields chapters as they are when second `origin` becomes zero."""
+  for chapter in chapters:
+    shift = round(origin / chapter['time_base'])
+    start = max(0, chapter['start'] - shift)
+    end = chapter['end'] - shift
+    if end > start:
+      yield {**chapter, 'start': start, 'end': end}
 
 
-def _add(out, stream):
-  """Adds a stream like that of another file; ValueError if it does not fit."""
-  if stream.type == 'attachment':
-    if out.format.name != 'matroska':
-      raise ValueError('only Matroska has attachments')
-    copy = out.add_attachment(
-      stream.name or 'attachment',
-      stream.mimetype or 'application/octet-stream',
-      stream.data,
-    )
-  else:
-    if stream.codec_context is None:
-      raise ValueError('unknown to this FFmpeg')
-    copy = out.add_stream_from_template(stream, opaque=True)
-  copy.metadata.update(_kept(stream.metadata))
-  copy.disposition = stream.disposition
-  return copy
-
-
-def _kept(tags: dict[str, str]) -> dict[str, str]:
-  return {
-    name: text for name, text in tags.items() if not _OWN_TAGS.fullmatch(name)
-  }
-
-
-def _pictures(segments, form, tick, template, stream):
+def _pictures(segments, form, tick, template, stream, origin):
   """Yields packets of the segments with the second that they are due at."""
+  base = form.time_base or 1 / form.frame_rate
   ahead = max(segment.delay for segment in segments)
   adapt = None
   if stream.container.format.name == 'avi' and template.name == 'h264':
     adapt = BitStreamFilterContext('h264_mp4toannexb', template)
   stamps = list(
     video.rising(
-      itertools.chain.from_iterable(segment.pts for segment in segments),
-      (form.time_base or 1 / form.frame_rate) / tick,
+      (pts - origin / base for segment in segments for pts in segment.pts),
+      base / tick,
     )
   )
   step = max(1, round(1 / (form.frame_rate * tick)))
+  end = segments[-1].end
+  if end is None:
+    end = stamps[-1] + step
+  else:
+    end = max(stamps[-1] + 1, round((end * base - origin) / tick))
   early = [stamps[0] - i * step for i in range(ahead, 0, -1)]
-  due = itertools.chain(early, stamps)  # When packets are to be decoded.
+  # When packets are to be decoded.
+  order = [*early, *stamps][: len(stamps)]
+  due = iter(order)
   first = 0
   for segment in segments:
     for rank, packet in _ranked(segment.path, len(segment.pts)):
@@ -229,27 +203,11 @@ def _pictures(segments, form, tick, template, stream):
       for part in adapt.filter(packet) if adapt else [packet]:
         part.pts, part.dts = stamps[rank], next(due)
         part.time_base = tick
-        after = stamps[rank + 1] if rank + 1 < len(stamps) else None
-        part.duration = step if after is None else after - stamps[rank]
+        after = stamps[rank + 1] if rank + 1 < len(stamps) else end
+        part.duration = after - stamps[rank]
+        if part.dts == order[-1]:
+          # In MP4 the sum of durations, in coding order, is that of the video.
+          part.duration = end - stamps[0] - (order[-1] - order[0])
         part.stream = stream
         yield part.dts * tick, part
     first += len(segment.pts)
-
-
-def _copied(
-  container: av.container.InputContainer, copies: dict[int, av.stream.Stream]
-) -> Iterable[tuple[Fraction, av.Packet]]:
-  """Yields the packets of a source, up to where it breaks, with their second."""
-  if not copies:
-    return
-  due = Fraction(0)
-  with contextlib.suppress(av.FFmpegError):
-    for packet in container.demux(*(container.streams[i] for i in copies)):
-      if not packet.size:
-        continue
-      if packet.dts is None:
-        packet.dts = packet.pts
-      if packet.dts is not None:
-        due = max(due, packet.dts * packet.time_base)
-      packet.stream = copies[packet.stream_index]
-      yield due, packet

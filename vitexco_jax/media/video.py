@@ -57,6 +57,7 @@ from PIL import Image
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import animations, color_profiles, cut_files, image_kinds
+from vitexco_jax.media.timeline import Timeline
 
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi')  # That we write.
 IMAGE_SUFFIXES = image_kinds.SUFFIXES  # That we read.
@@ -80,6 +81,10 @@ _SCALING = (
   | Interpolation.FULL_CHR_H_INT
   | Interpolation.FULL_CHR_H_INP
 )
+# By default FFmpeg searches 5 MB and 5 s for streams. It searches that far only where
+# a file does not list its streams.
+_PROBE = {'probesize': str(2**27), 'analyzeduration': str(600 * 10**6)}
+_LONGEST = 60  # Seconds that the last frame may be shown.
 _WHITE = 255 << 8  # Of 16 bits, to FFmpeg, where YCbCr is of limited range.
 _UNKNOWN_TAGS = (0, 2, 3)  # Reserved, unspecified, reserved.
 
@@ -155,6 +160,7 @@ class Frame(NamedTuple):
   rgb: np.ndarray  # [h, w, 3] uint8, or uint16 where that was asked for.
   pts: int | None = None  # Time stamp, in ticks; None: one frame later.
   name: str | None = None  # The file's, of a folder's frame.
+  duration: int | None = None  # In ticks; None: until the next, or one frame.
 
 
 class Format(NamedTuple):
@@ -251,11 +257,17 @@ def bound(bounds: Bounds) -> None:
   _bounds = bounds
 
 
-def open_input(path: str | os.PathLike) -> av.container.InputContainer:
+def open_input(
+  path: str | os.PathLike, thorough: bool = False
+) -> av.container.InputContainer:
   """Opens a media file within the bounds of this process.
 
   FFmpeg decodes a little of every stream while it opens a file, so the bounds
   must be set before that. `decoding_options` sets them for what comes later.
+
+  Args:
+    path: The file.
+    thorough: Whether to search further for sound that begins late.
 
   Raises:
     UserError: The file has too many streams.
@@ -266,6 +278,8 @@ def open_input(path: str | os.PathLike) -> av.container.InputContainer:
     'more memory than there is'
   )
   options = decoding_options() | {'max_streams': str(_bounds.streams + 1)}
+  if thorough:
+    options |= _PROBE
   if _bounds.formats is not None:
     options['format_whitelist'] = _bounds.formats
     options['protocol_whitelist'] = 'file'
@@ -412,7 +426,7 @@ def container_options(suffix: str, tick: Fraction) -> dict[str, str]:
   return {'movie_timescale': str(tick.denominator)}
 
 
-def rising(stamps: Iterable[int], ratio: Fraction) -> Iterator[int]:
+def rising(stamps: Iterable[int | Fraction], ratio: Fraction) -> Iterator[int]:
   """Scales time stamps to coarser ticks, lest two frames fall together."""
   previous = None
   for stamp in stamps:
@@ -642,6 +656,7 @@ class VideoReader:
     """Yields FFmpeg's frames up to the end or the break; notes damage."""
     container, stream = self._container, self._stream
     packets = container.demux()
+    timeline = Timeline(container)
     errors = count = 0
     end = None  # Of all streams together, in seconds.
     while True:
@@ -657,6 +672,7 @@ class VideoReader:
         if packet.pts is not None:
           stop = (packet.pts + (packet.duration or 0)) * packet.time_base
           end = stop if end is None else max(end, stop)
+        timeline.correct(packet)
         if packet.stream is not stream:
           continue
         if self._first_dts is None:
@@ -688,19 +704,33 @@ class VideoReader:
       self.lost = max((self.num_frames or 0) - count, errors)
 
   def _stamped(self, pictures, late):
-    """Yields FFmpeg's frames with time stamps that rise."""
-    pts = None
+    """Yields FFmpeg's frames with time stamps that rise, and durations."""
+    before = pts = None
     for picture in pictures:
       stamp = None if picture.pts is None else picture.pts - late
       if pts is None:
         pts = stamp or 0
-      elif stamp is None or stamp < pts:
-        pts += self.format.ticks
       else:
-        pts = max(stamp, pts + 1)
-      yield picture, pts
+        last = pts
+        if stamp is None or stamp < pts:
+          pts += self.format.ticks
+        else:
+          pts = max(stamp, pts + 1)
+        yield before, last, pts - last
+      before = picture
+    yield before, pts, self._last_duration(before, pts)
 
-  def _convert_picture(self, picture, pts):
+  def _last_duration(self, picture, pts):
+    """Returns how many ticks the last frame is shown."""
+    stream = self._stream
+    if 'mp4' in self._container.format.name and not self.damaged:
+      # It stores the duration of the frame that was coded last.
+      rest = (stream.start_time or 0) + (stream.duration or 0) - pts
+      if 0 < rest * self.format.time_base < _LONGEST:
+        return rest
+    return picture.duration or self.format.ticks
+
+  def _convert_picture(self, picture, pts, duration):
     transposed, flips = self._orientation
     height, width = self.format.height, self.format.width
     if transposed:
@@ -722,7 +752,7 @@ class VideoReader:
       rgb = cv2.transpose(rgb)
     if flips is not None:
       rgb = cv2.flip(rgb, flips)
-    return Frame(np.ascontiguousarray(rgb), pts)
+    return Frame(np.ascontiguousarray(rgb), pts, duration=duration)
 
 
 _DEFAULT_CODING = Coding()
@@ -826,7 +856,7 @@ class VideoWriter:
         raise UserError(f'{self.path} is not written: there was no frame')
       with explained('write', self.path):
         if self._container is not None:
-          self._container.mux(self._stream.encode(None))
+          self._mux(self._stream.encode(None), last=True)
           self._container.close()
         move(self._partial, self.path)
     finally:
@@ -860,6 +890,9 @@ class VideoWriter:
     self._ratio = (form.time_base or 1 / form.frame_rate) / self._tick
     self._previous = -form.ticks  # Time stamp of the frame before, as it came,
     self._stamp = -1  # and as it was written.
+    self._durations = {}  # Of frames in the encoder, by their time stamps.
+    self._end = 0  # Of the frames that were encoded.
+    self._first_dts = None
     self._shift = None
     self._reformatter = VideoReformatter()
     self._container = av.open(
@@ -919,7 +952,7 @@ class VideoWriter:
       pts = self._previous + self._format.ticks
     self._previous = pts
     if self._shift is None:
-      self._shift = max(0, -pts)  # Players skip what is before time zero.
+      self._shift = -pts  # The output begins at zero.
     stamp = round((pts + self._shift) * self._ratio)
     self._stamp = max(stamp, self._stamp + 1)
     rgb = np.ascontiguousarray(frame.rgb)
@@ -934,7 +967,20 @@ class VideoWriter:
     picture = self._reformatter.reformat(picture, **target)
     picture.pts = self._stamp
     picture.time_base = self._tick
-    self._container.mux(self._stream.encode(picture))
+    ticks = frame.duration or self._format.ticks
+    self._durations[self._stamp] = max(1, round(ticks * self._ratio))
+    self._mux(self._stream.encode(picture))
+
+  def _mux(self, packets, last=False):
+    for packet in packets:
+      if self._first_dts is None:
+        self._first_dts = packet.dts
+      self._end = max(self._end, packet.pts + self._durations[packet.pts])
+      packet.duration = self._durations.pop(packet.pts)
+    if last and packets:
+      # In MP4 the sum of durations, in coding order, is that of the video.
+      packets[-1].duration = self._end - (packets[-1].dts - self._first_dts)
+    self._container.mux(packets)
 
 
 @contextlib.contextmanager
@@ -943,7 +989,8 @@ def explained(verb: str, path: str | os.PathLike) -> Iterator[None]:
   try:
     yield
   except (av.FFmpegError, OSError) as error:
-    reason = error.strerror or error
+    log = getattr(error, 'log', None)  # FFmpeg's own words.
+    reason = log[2].strip() if log else error.strerror or error
     raise UserError(f'cannot {verb} {path}: {reason}') from error
 
 

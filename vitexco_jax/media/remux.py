@@ -1,0 +1,389 @@
+"""Copying the sound, subtitles and other streams of a video file.
+
+`examine` copies all packets once to nowhere, into a container of the wanted kind,
+without decoding the pictures. What would fail at the end of a long run fails here:
+the result says which streams the container takes, how, and what will be missing.
+`Copies` then copies the same packets next to the new pictures.
+
+Packets are repaired on the way. Clocks that restart are joined (see `timeline`),
+sound that overlaps is dropped, and equal time stamps are set apart. Uncompressed
+sound that a container cannot hold, as on DVDs and Blu-rays, is converted to PCM
+that it can hold, without loss.
+"""
+
+import contextlib
+import functools
+import os
+import re
+from collections.abc import Callable, Collection, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+
+from vitexco_jax.media import video
+from vitexco_jax.media.timeline import Timeline
+
+# FFmpeg's names; it knows .m4v as "ipod", which takes fewer codecs.
+FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
+FORMATS |= {'.avi': 'avi'}
+
+_PCM = {  # By the format of decoded samples; 24 bits are decoded to s32.
+  **{'u8': 'pcm_s16le', 's16': 'pcm_s16le', 's32': 'pcm_s24le'},
+  **{'flt': 'pcm_f32le', 'dbl': 'pcm_f64le'},
+}
+_OVERLAP = Fraction(1, 50)  # Seconds that a packet of sound may come too early.
+
+# Tags that describe the old container or its contents.
+_OWN_TAGS = re.compile(
+  r'(major_brand|minor_version|compatible_brands|encoder|vendor_id|rotate|BPS.*'
+  r'|DURATION.*|NUMBER_OF_.*|_STATISTICS_.*|creation_time|handler_name|duration)',
+  re.IGNORECASE,
+)
+
+
+class Track(NamedTuple):
+  """How a stream goes into a container."""
+
+  index: int  # Of the stream in the source.
+  encoder: str | None  # For sound that is converted; None: packets are copied.
+  refused: frozenset[int]  # Numbers of packets that the container refuses.
+
+
+class Findings(NamedTuple):
+  """What `examine` found."""
+
+  tracks: tuple[Track, ...]
+  missing: tuple[str, ...]  # What will be missing, in words.
+  # Sound that the container cannot hold, in words, with suffixes of those that can.
+  unfit: tuple[tuple[str, tuple[str, ...]], ...]
+  start: (
+    Fraction | None
+  )  # When the sound begins, in seconds; None: there is none.
+
+
+def kept_tags(tags: dict[str, str]) -> dict[str, str]:
+  """Returns the tags that are still true of a copy."""
+  return {
+    name: text for name, text in tags.items() if not _OWN_TAGS.fullmatch(name)
+  }
+
+
+def explained(call: Callable, *args: Any) -> Any:
+  """Calls FFmpeg; where it refuses, calls again for the reason that it logs."""
+  try:
+    return call(*args)
+  except av.FFmpegError:
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+      with av.logging.Capture():
+        return call(*args)
+    finally:
+      av.logging.set_level(level)
+
+
+def examine(source: Path, suffix: str, sound: bool = True) -> Findings:
+  """Tries to copy everything in a file but its pictures; writes nothing.
+
+  Args:
+    source: a video file.
+    suffix: of the output, which determines the container.
+    sound: whether to copy sound.
+
+  Raises:
+    av.FFmpegError, OSError: the file cannot be read.
+  """
+  stat = os.stat(source)
+  state = stat.st_size, stat.st_mtime_ns
+  return _examine(source.absolute(), suffix.lower(), sound, state)
+
+
+@functools.lru_cache(16)  # Called before the work, and again at its end.
+def _examine(
+  source: Path, suffix: str, sound: bool, _: tuple[int, int]
+) -> Findings:
+  trials, missing, unfit = {}, [], []
+  with video.open_input(source, thorough=True) as container:
+    for stream in _others(container, sound):
+      try:
+        trials[stream.index] = _Trial(stream, suffix)
+      except (ValueError, av.FFmpegError) as error:
+        words = _name(stream) + _because(error)
+        if stream.type != 'audio':
+          missing.append(words)
+        else:
+          unfit.append((words, tuple(_fitting(stream))))
+    for packet in _packets(container, trials):
+      trials[packet.stream_index].take(packet)
+    tracks = [trial.finish() for trial in trials.values()]
+    missing += (text for trial in trials.values() for text in trial.missing)
+    starts = [
+      trial.start
+      for trial in trials.values()
+      if trial.stream.type == 'audio' and trial.start is not None
+    ]
+    start = min(starts, default=None)
+    if suffix == '.avi' and start is not None:
+      missing += _offset(video.main_stream(container), start)
+  return Findings(
+    tuple(filter(None, tracks)), tuple(missing), tuple(unfit), start
+  )
+
+
+class Copies:
+  """The streams of a source that are copied into an output container."""
+
+  def __init__(
+    self,
+    source: av.container.InputContainer,
+    out: av.container.OutputContainer,
+    findings: Findings,
+  ):
+    """Adds the streams to `out`.
+
+    Args:
+      source: from `video.open_input`.
+      out: the output, with its pictures; nothing is written yet.
+      findings: for this source and container.
+    """
+    self._source = source
+    self._copies = {}
+    for track in findings.tracks:
+      stream = source.streams[track.index]
+      self._copies[track.index] = _Copy(out, stream, track.encoder)
+    self._refused = {track.index: track.refused for track in findings.tracks}
+
+  def packets(self, origin: Fraction) -> Iterator[tuple[Fraction, av.Packet]]:
+    """Yields packets for the output with the second at which they are due.
+
+    Args:
+      origin: second of the source that becomes zero.
+    """
+    numbers = dict.fromkeys(self._copies, 0)
+    for packet in _packets(self._source, self._copies):
+      index = packet.stream_index
+      number = numbers[index]
+      numbers[index] += 1
+      if number not in self._refused[index]:
+        for part in self._copies[index].convert(packet, origin):
+          yield part.dts * part.time_base, part
+
+
+def _others(
+  container: av.container.InputContainer, sound: bool
+) -> Iterator[av.stream.Stream]:
+  """Yields the streams to copy."""
+  for stream in container.streams:
+    cover = stream.disposition & av.stream.Disposition.attached_pic
+    kept = stream.type in ('subtitle', 'attachment') or cover
+    if kept or (sound and stream.type == 'audio'):
+      yield stream
+
+
+def _packets(
+  container: av.container.InputContainer, indices: Collection[int]
+) -> Iterator[av.Packet]:
+  """Yields the packets of some streams, up to the end or to where it breaks."""
+  if not indices:
+    return
+  timeline = Timeline(container)
+  with contextlib.suppress(av.FFmpegError):
+    for packet in container.demux():
+      if packet.size:
+        timeline.correct(packet)
+        if packet.stream_index in indices:
+          yield packet
+
+
+def _name(stream: av.stream.Stream) -> str:
+  codec = stream.codec_context.name if stream.codec_context else 'unknown'
+  return f'{stream.type} ({codec})'
+
+
+def _because(error: Exception) -> str:
+  """Returns FFmpeg's own reason, if it gives one."""
+  if getattr(error, 'log', None):
+    return f': {error.log[2].strip()}'
+  return ''
+
+
+def _fitting(stream: av.stream.Stream) -> Iterator[str]:
+  """Yields the suffixes of containers that can hold a stream."""
+  for suffix in ('.mkv', '.mov', '.mp4', '.avi'):
+    with contextlib.suppress(ValueError, av.FFmpegError):
+      _Trial(stream, suffix).finish()
+      yield suffix
+
+
+def _offset(picture: av.stream.Stream, start: Fraction) -> Iterator[str]:
+  """Says by how much sound and pictures will be apart in an AVI."""
+  first = (picture.start_time or 0) * picture.time_base
+  if abs(start - first) > 1 / (picture.average_rate or 25):
+    apart = abs(float(start - first))
+    yield f'the {apart:.2f} s between the beginnings of sound and picture'
+
+
+class _Trial:
+  """Copies one stream into a container that goes nowhere."""
+
+  def __init__(self, stream: av.stream.Stream, suffix: str):
+    """Raises ValueError or FFmpegError if the container refuses the stream."""
+    self.stream = stream
+    self.start = None  # Of the stream, in seconds.
+    if stream.start_time is not None:
+      self.start = stream.start_time * stream.time_base
+    self.missing = []  # In words.
+    self._origin = Fraction(stream.container.start_time or 0, av.time_base)
+    self._count = 0
+    self._reasons = {}  # Why packets were refused, by their numbers.
+    self._suffix = suffix
+    try:
+      self._begin(None)
+    except (ValueError, av.FFmpegError):
+      encoder = _pcm_encoder(stream)
+      if encoder is None:
+        raise
+      self._begin(encoder)
+
+  def _begin(self, encoder):
+    self._encoder = encoder
+    self._out = av.open(f'file:{os.devnull}', 'w', format=FORMATS[self._suffix])
+    self._copy = _Copy(self._out, self.stream, encoder)
+    explained(self._out.start_encoding)
+
+  def take(self, packet: av.Packet) -> None:
+    number, self._count = self._count, self._count + 1
+    if self.start is None and packet.pts is not None:
+      self.start = packet.pts * packet.time_base
+    try:
+      for part in self._copy.convert(packet, self._origin):
+        explained(self._out.mux_one, part)
+    except av.FFmpegError as error:
+      self._reasons[number] = _because(error)
+
+  def finish(self) -> Track | None:
+    """Returns how the stream is copied; None if it cannot be."""
+    name = _name(self.stream)
+    refused = len(self._reasons)
+    try:
+      if refused and refused == self._count:
+        raise ValueError
+      explained(self._out.close)
+    except (ValueError, av.FFmpegError) as error:
+      reason = next(iter(self._reasons.values()), _because(error))
+      self.missing.append(name + reason)
+      self.start = None
+      return None
+    if refused:
+      reason = next(iter(self._reasons.values()))
+      self.missing.append(
+        f'{refused} packets of {self._count} of {name}{reason}'
+      )
+    if self._copy.overlap >= _OVERLAP:
+      self.missing.append(
+        f'{float(self._copy.overlap):.2f} s of {name} that overlap with others'
+      )
+    return Track(self.stream.index, self._encoder, frozenset(self._reasons))
+
+
+def _pcm_encoder(stream: av.stream.Stream) -> str | None:
+  """Returns the PCM that holds a stream of uncompressed sound without loss."""
+  context = stream.codec_context
+  if stream.type != 'audio' or not context or not context.format:
+    return None
+  if not context.name.startswith('pcm_') and context.name != 's302m':
+    return None
+  if context.name.startswith('pcm_s32'):
+    return 'pcm_s32le'
+  return _PCM.get(context.format.packed.name)
+
+
+class _Copy:
+  """A stream of the output that is copied from one of the source."""
+
+  def __init__(
+    self,
+    out: av.container.OutputContainer,
+    stream: av.stream.Stream,
+    encoder: str | None,
+  ):
+    """Adds the stream to `out`; ValueError if it cannot hold it."""
+    self._is_sound = stream.type == 'audio'
+    self._encoder = encoder
+    self._last = (
+      None  # Time stamp of the packet before, in ticks of the output.
+    )
+    self._next = 0  # Time stamp of a packet that has none.
+    self.overlap = Fraction(0)  # Seconds of sound that were dropped.
+    if encoder is not None:
+      context = stream.codec_context
+      self._target = out.add_stream(
+        encoder, rate=context.sample_rate, layout=context.layout
+      )
+    elif stream.type == 'attachment':
+      self._target = _attach(out, stream)
+    elif stream.codec_context is None:
+      raise ValueError('unknown to this FFmpeg')
+    else:
+      self._target = out.add_stream_from_template(stream, opaque=True)
+    self._target.metadata.update(kept_tags(stream.metadata))
+    self._target.disposition = stream.disposition
+
+  def convert(self, packet: av.Packet, origin: Fraction) -> Iterator[av.Packet]:
+    """Yields what goes into the output for a packet of the source.
+
+    Raises:
+      av.FFmpegError: sound that is to be converted cannot be decoded.
+    """
+    tick = self._target.time_base
+    length = (packet.duration or 0) * packet.time_base
+    place = self._place(packet, origin, tick, length)
+    if place is None:
+      self.overlap += length
+      return
+    if self._encoder is None:
+      yield self._placed(packet, place, round(length / tick))
+      return
+    done = Fraction(0)
+    for frame in packet.decode():
+      frame.pts = None
+      seconds = Fraction(frame.samples, frame.sample_rate)
+      for part in self._target.encode(frame):
+        at = place + round(done / tick)
+        yield self._placed(part, at, round(seconds / tick))
+      done += seconds
+
+  def _place(self, packet, origin, tick, length) -> int | None:
+    """Returns where a packet goes, in ticks; None if it comes too late."""
+    stamp = packet.dts if packet.pts is None else packet.pts
+    if stamp is None:
+      return self._next
+    place = round((stamp * packet.time_base - origin) / tick)
+    if not self._is_sound:
+      place = max(0, place)
+    if self._last is None or place > self._last:
+      return place
+    late = (self._last - place) * tick
+    if self._is_sound and late > max(_OVERLAP, length):
+      return None
+    return self._last + 1
+
+  def _placed(self, packet, place, length):
+    packet.pts = packet.dts = self._last = place
+    packet.duration = length
+    self._next = place + max(1, length)
+    packet.time_base = self._target.time_base
+    packet.stream = self._target
+    return packet
+
+
+def _attach(out, stream):
+  if out.format.name != 'matroska':
+    raise ValueError('only Matroska has attachments')
+  return out.add_attachment(
+    stream.name or 'attachment',
+    stream.mimetype or 'application/octet-stream',
+    stream.data,
+  )
