@@ -43,6 +43,7 @@ def test_animations_are_read_with_their_timing(tmp_path, suffix):
   assert reader.format.time_base == Fraction(1, 1000)
   assert reader.format.frame_rate == Fraction(5000, 990)
   assert [frame.pts for frame in frames] == STAMPS
+  assert frames[-1].duration == 500
   np.testing.assert_allclose(_levels(frames), range(0, 200, 40), atol=2)
   with video.VideoReader(path) as reader:
     reader.skip(3)

@@ -21,8 +21,9 @@ Video is stored as YCbCr. It is read with the matrix and range that the file
 names. Where it names no matrix we take BT.709 for high definition (from 1280
 wide or 577 high) and BT.601 below, as players do; where it names no range,
 FFmpeg's guess: limited for YCbCr, full for grey. Subsampled chroma is taken to
-lie midway between its pixels. Transfer function and primaries are not converted
-but handed on to the output, and so is the matrix where the file names one.
+lie midway between its pixels. HDR and wide colors are converted to BT.709. Other
+transfer functions and primaries are not converted but handed on to the output,
+and so is the matrix where the file names one.
 """
 
 import collections
@@ -56,7 +57,13 @@ from PIL import Image
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import animations, color_profiles, cut_files, image_kinds
+from vitexco_jax.media import (
+  animations,
+  color_profiles,
+  cut_files,
+  image_kinds,
+  tone_mapping,
+)
 from vitexco_jax.media.timeline import Timeline
 
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi')  # That we write.
@@ -87,6 +94,7 @@ _PROBE = {'probesize': str(2**27), 'analyzeduration': str(600 * 10**6)}
 _LONGEST = 60  # Seconds that the last frame may be shown.
 _WHITE = 255 << 8  # Of 16 bits, to FFmpeg, where YCbCr is of limited range.
 _UNKNOWN_TAGS = (0, 2, 3)  # Reserved, unspecified, reserved.
+_ICTCP = (14, 15)  # Matrices: ICtCp, and its relative of Dolby Vision.
 
 _MATRICES = {  # Of the tags; two of them are the same.
   1: Colorspace.ITU709,
@@ -533,19 +541,20 @@ class VideoReader:
     animation = animations.Animation(data, image, self.path)
     self.num_frames = animation.count
     rate = DEFAULT_FRAME_RATE
-    tick, stamps = 1 / rate, range(animation.count)
+    tick, stamps = 1 / rate, range(animation.count + 1)
     if animation.stamps is not None:
-      tick, stamps = Fraction(1, 1000), animation.stamps[:-1]
-      rate = len(stamps) / (animation.stamps[-1] * tick)
-    if len(stamps) < animation.count:
-      self.lost = animation.count - len(stamps)
-      self.damaged.append(len(stamps))
+      tick, stamps = Fraction(1, 1000), animation.stamps
+      rate = (len(stamps) - 1) / (stamps[-1] * tick)
+    if len(stamps) <= animation.count:
+      self.lost = animation.count + 1 - len(stamps)
+      self.damaged.append(len(stamps) - 1)
     height, width = animation.read(0).shape[:2]
     self.format = Format(height, width, rate, tick)
-    self._coded = ((animation, *pair) for pair in enumerate(stamps))
+    spans = enumerate(itertools.pairwise(stamps))
+    self._coded = ((animation, index, *span) for index, span in spans)
     self._convert = self._convert_page
 
-  def _convert_page(self, animation, index, stamp):
+  def _convert_page(self, animation, index, start, end):
     size = self.format.height, self.format.width
     rgb = animation.read(index, self._deep)
     if rgb.shape[:2] != size:
@@ -553,7 +562,7 @@ class VideoReader:
         f'{self.path}: frame {index} is {rgb.shape[1]}x{rgb.shape[0]} pixels, '
         f'the first {size[1]}x{size[0]}: frames must be of one size'
       )
-    return Frame(rgb, stamp)
+    return Frame(rgb, start, duration=end - start)
 
   def _open_images(self, files):
     if not files:
@@ -638,19 +647,39 @@ class VideoReader:
       height, width, aspect = width, height, 1 / aspect
     _check_size(self.path, height, width)
     self.format = Format(height, width, rate, stream.time_base, aspect)
-    if first.color_primaries not in _UNKNOWN_TAGS:
-      self.format = self.format._replace(primaries=first.color_primaries)
-    if first.color_trc not in _UNKNOWN_TAGS:
-      self.format = self.format._replace(transfer=first.color_trc)
-    if int(first.colorspace) in _MATRICES:
-      self.format = self.format._replace(matrix=int(first.colorspace))
-    self._reformatter = VideoReformatter()
+    self._read_colors(first)
     # AVI stores no time stamps; FFmpeg guesses them a frame or two late.
     late = 0
     if container.format.name == 'avi' and first.pts is not None:
       late = first.pts - self._first_dts
     self._coded = self._stamped(itertools.chain([first], pictures), late)
     self._convert = self._convert_picture
+
+  def _read_colors(self, first):
+    """Prepares for the color space of the first frame, and names the output's.
+
+    HDR and wide colors are converted to the default of `Format`, BT.709.
+    """
+    if first.colorspace in _ICTCP:
+      raise UserError(
+        f'{self.path} is HDR video whose colors are ICtCp, as in Dolby Vision, '
+        'which cannot be read: convert it to HDR10 or SDR first'
+      )
+    self._pixels = 'rgb48le' if self._deep else 'rgb24'
+    self._tone_mapper = None
+    self._reformatter = VideoReformatter()
+    if tone_mapping.is_needed(first):
+      size = self.format.width, self.format.height
+      if self._orientation[0]:
+        size = size[::-1]
+      self._tone_mapper = tone_mapping.ToneMapper(*size, self._pixels)
+      return
+    if first.color_primaries not in _UNKNOWN_TAGS:
+      self.format = self.format._replace(primaries=first.color_primaries)
+    if first.color_trc not in _UNKNOWN_TAGS:
+      self.format = self.format._replace(transfer=first.color_trc)
+    if int(first.colorspace) in _MATRICES:
+      self.format = self.format._replace(matrix=int(first.colorspace))
 
   def _decode(self):
     """Yields FFmpeg's frames up to the end or the break; notes damage."""
@@ -731,28 +760,34 @@ class VideoReader:
     return picture.duration or self.format.ticks
 
   def _convert_picture(self, picture, pts, duration):
+    if self._tone_mapper is None:
+      rgb = self._scale(picture)
+    else:
+      rgb = self._tone_mapper.convert(picture).to_ndarray()
     transposed, flips = self._orientation
-    height, width = self.format.height, self.format.width
-    if transposed:
-      height, width = width, height
-    if picture.colorspace in _UNKNOWN_TAGS and not picture.format.is_rgb:
-      large = picture.width >= 1280 or picture.height > 576
-      picture.colorspace = Colorspace.ITU709 if large else Colorspace.ITU601
-    # A stream may change its size on the way: players scale, so do we.
-    rgb = self._reformatter.reformat(
-      picture,
-      width,
-      height,
-      'rgb48le' if self._deep else 'rgb24',
-      interpolation=_SCALING,
-    ).to_ndarray()
-    if self._deep:
-      rgb = cv2.addWeighted(rgb, 65535 / _white(picture), rgb, 0, 0)
     if transposed:
       rgb = cv2.transpose(rgb)
     if flips is not None:
       rgb = cv2.flip(rgb, flips)
     return Frame(np.ascontiguousarray(rgb), pts, duration=duration)
+
+  def _scale(self, picture):
+    """RGB of the format's size, not yet turned.
+
+    A stream may change its size on the way: players scale, so do we.
+    """
+    height, width = self.format.height, self.format.width
+    if self._orientation[0]:
+      height, width = width, height
+    if picture.colorspace in _UNKNOWN_TAGS and not picture.format.is_rgb:
+      large = picture.width >= 1280 or picture.height > 576
+      picture.colorspace = Colorspace.ITU709 if large else Colorspace.ITU601
+    rgb = self._reformatter.reformat(
+      picture, width, height, self._pixels, interpolation=_SCALING
+    ).to_ndarray()
+    if self._deep:
+      rgb = cv2.addWeighted(rgb, 65535 / _white(picture), rgb, 0, 0)
+    return rgb
 
 
 _DEFAULT_CODING = Coding()
