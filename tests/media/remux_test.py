@@ -283,6 +283,29 @@ def test_what_cannot_be_copied_is_told_with_the_reason(tmp_path):
   assert not _copied(source, tmp_path / 'out.avi', sound=False)
 
 
+def test_a_second_video_track_is_named_and_a_cover_is_none(tmp_path):
+  source = tmp_path / 'in.mp4'
+  with av.open(str(source), 'w') as out:
+    tracks = [
+      out.add_stream(codec, rate=25, width=96, height=64, pix_fmt=pixels)
+      for codec, pixels in (
+        ('mpeg4', 'yuv420p'),
+        ('libx264', 'yuv420p'),
+        ('mjpeg', 'yuvj420p'),
+      )
+    ]
+    tracks[2].disposition = av.stream.Disposition.attached_pic
+    gray = np.full((64, 96, 3), 128, np.uint8)
+    for track in tracks:
+      for _ in range(1 if track is tracks[2] else 3):
+        out.mux(track.encode(av.VideoFrame.from_ndarray(gray, 'rgb24')))
+      out.mux(track.encode(None))
+  named = ['video track 1 (h264, 96x64)']
+  with video.VideoReader(source) as reader:
+    assert reader.other_tracks == named
+  assert mux.left_out(source, tmp_path / 'out.mp4') == named
+
+
 def test_packets_that_a_container_refuses(tmp_path, monkeypatch):
   source = _save(tmp_path / 'in.mkv', 25, 'libx264', sounds=['mp2'])
   explained = remux.explained

@@ -279,9 +279,10 @@ class Film:
           f'{track.target} is one image but {video_path} has {plan.frames} '
           'frames: name a video or a folder'
         )
+      missing = reader.other_tracks
       if track.kind == self._source_kind == 'video':
         missing = mux.left_out(video_path, track.target)
-        self.left_out += [f'{track.target.name}: {name}' for name in missing]
+      self.left_out += [f'{track.target.name}: {name}' for name in missing]
     self.confidences = np.full(plan.frames, np.nan, np.float32)
     tracks = [track.name for track in self._tracks]
     self._journal = journal.Journal(part_folder(output), tracks)

@@ -93,6 +93,7 @@ def left_out(source: Path, target: Path, sound: bool = True) -> list[str]:
       )
     missing.append(words)
   with video.open_input(source, thorough=True) as container:
+    missing += video.other_tracks(container)
     if target.suffix.lower() == '.avi' and container.chapters():
       missing.append('chapters')
   return missing

@@ -411,13 +411,31 @@ def main_stream(
   container: av.container.InputContainer,
 ) -> av.video.stream.VideoStream | None:
   """The stream that a file is watched for, or None; a cover is none."""
-  streams = [
+  streams = _video_tracks(container)
+  best = container.streams.best('video')
+  return best if best in streams else next(iter(streams), None)
+
+
+def other_tracks(container: av.container.InputContainer) -> list[str]:
+  """Names the video tracks that are not read, each in words."""
+  main = main_stream(container)
+  names = []
+  for stream in _video_tracks(container):
+    if stream != main:
+      coder = stream.codec_context
+      kind = (
+        f'{coder.name}, {coder.width}x{coder.height}' if coder else 'unknown'
+      )
+      names.append(f'video track {stream.index} ({kind})')
+  return names
+
+
+def _video_tracks(container):
+  return [
     stream
     for stream in container.streams.video
     if not stream.disposition & av.stream.Disposition.attached_pic
   ]
-  best = container.streams.best('video')
-  return best if best in streams else next(iter(streams), None)
 
 
 def container_tick(suffix: str, form: Format) -> Fraction:
@@ -462,6 +480,7 @@ class VideoReader:
       file counts its frames); known when the frames have run out.
     damaged: Numbers of frames that are shown damaged or that others are missing
       about, as far as FFmpeg notices; likewise.
+    other_tracks: Video tracks that are not read, in words.
   """
 
   def __init__(self, path: str | os.PathLike, deep: bool = False):
@@ -478,6 +497,7 @@ class VideoReader:
     self.path = Path(path)
     self.lost = 0
     self.damaged = []
+    self.other_tracks = []
     self._deep = deep
     self._lock = Lock()  # Closing waits for a frame in the making.
     self._container = None
@@ -624,6 +644,7 @@ class VideoReader:
       raise UserError(f'{self.path} holds no video (sound alone, perhaps)')
     if stream.codec_context is None:
       raise UserError(f'{self.path} is coded in a way unknown to this FFmpeg')
+    self.other_tracks = other_tracks(container)
     if stream.width:  # Some files tell only with the first frame.
       _check_size(self.path, stream.height, stream.width)
     stream.thread_type = 'AUTO'
