@@ -1,0 +1,311 @@
+"""Benchmarks of the networks: matching, inference, video, training.
+
+Weights and inputs are random: speed does not depend on them.
+"""
+
+import contextlib
+import functools
+import io
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from vitexco_jax import checkpoint
+from vitexco_jax.inference.colorize import VideoColorizer, colorize
+from vitexco_jax.media import video
+from vitexco_jax.models.correspondence import match
+from vitexco_jax.models.vitexco import colorize_clip
+from vitexco_jax.structs import Clips, Reference
+from vitexco_jax.tools import timing
+from vitexco_jax.tools.timing import Row
+from vitexco_jax.training import train
+
+_DEVC_LEVELS = (2, 3, 4, 5)
+
+
+def matching(
+  config: ml_collections.ConfigDict,
+  positions: int = 5184,
+  large: int = 20_736,
+  channels: int = 256,
+) -> list[Row]:
+  """The blocked matching against the direct formula.
+
+  Args:
+    config: for its block and temperature.
+    positions: of frame and reference, for the times.
+    large: the same for the memory; this is compiled but not run.
+    channels: of a position.
+
+  Returns:
+    Times of both formulas and their ratio; working memory beside arguments and
+    results.
+  """
+  settings = config.model.correspondence
+
+  def blocked(queries, keys, ab):
+    return match(queries, keys, ab, settings.temperature, settings.block)
+
+  def direct(queries, keys, ab):
+    highest = jax.lax.Precision.HIGHEST
+    correlation = jnp.einsum('bqd,bkd->bqk', queries, keys, precision=highest)
+    weights = jax.nn.softmax(correlation / settings.temperature, -1)
+    warped_ab = jnp.matmul(weights, ab, precision=highest)
+    return warped_ab, correlation.max(-1, keepdims=True)
+
+  def gradients(function):
+    def total(*arrays):
+      return sum(x.sum() for x in function(*arrays))
+
+    return jax.grad(total, (0, 1, 2))
+
+  rng = np.random.default_rng(0)
+
+  def vectors():
+    x = rng.normal(size=(1, positions, channels))
+    x /= np.linalg.norm(x, axis=-1, keepdims=True)
+    return jnp.asarray(x, jnp.float32)
+
+  arrays = vectors(), vectors(), jnp.ones((1, positions, 2))
+  rows = []
+  for what, change in (('forward', lambda f: f), ('and gradient', gradients)):
+    name = f'matching {positions} positions, {what}'
+    theirs, ours = timing.times(
+      [
+        functools.partial(jax.jit(change(direct)), *arrays),
+        functools.partial(jax.jit(change(blocked)), *arrays),
+      ]
+    )
+    ratio = statistics.median(ours) / statistics.median(theirs)
+    rows += [
+      Row(f'{name}, direct', *timing.median(theirs, 'ms')),
+      Row(f'{name}, blocked', *timing.median(ours, 'ms')),
+      Row(f'{name}, blocked / direct', ratio, '', len(ours)),
+    ]
+  shapes = [
+    jax.ShapeDtypeStruct((1, large, d), jnp.float32)
+    for d in (channels, channels, 2)
+  ]
+  for what, change in (('forward', lambda f: f), ('and gradient', gradients)):
+    for name, function in (('direct', direct), ('blocked', blocked)):
+      compiled = jax.jit(change(function)).lower(*shapes).compile()
+      extra = compiled.memory_analysis().temp_size_in_bytes
+      name = f'matching {large} positions, {what}, {name}, memory'
+      rows.append(Row(name, extra / 1e6, 'MB'))
+  return rows
+
+
+def network(
+  config: ml_collections.ConfigDict,
+  size: tuple[int, int],
+  dtype: str = 'float32',
+  block: int = 1,
+) -> list[Row]:
+  """The networks on frames that are there already, the reference encoded.
+
+  Args:
+    config: of the networks; DEVC's four levels are put in, to compare with it.
+    size: of the frames.
+    dtype: of the networks.
+    block: frames at a time.
+
+  Returns:
+    Speed, peak memory and, on a known GPU, the share of its peak.
+  """
+  config = config.copy_and_resolve_references()
+  config.model.dtype = dtype
+  config.model.correspondence.levels = _DEVC_LEVELS
+  apply = checkpoint.make_generator(config).apply
+  variables = {'params': _made_up(config)}
+
+  def colorize_block(
+    variables: Any,
+    luminance: jax.Array,
+    reference: Reference,
+    previous_lab: jax.Array,
+  ):
+    guidance = apply(variables, luminance, reference, method='guide')
+    return colorize_clip(
+      functools.partial(apply, variables, method='colorize_frame'),
+      luminance,
+      guidance,
+      previous_lab,
+    )
+
+  rng = np.random.default_rng(0)
+  rgb = jnp.asarray(rng.uniform(size=(1, *size, 3)), jnp.float32)
+  luminance = rng.uniform(-50, 50, (1, block, *size, 1))
+  encode = jax.jit(functools.partial(apply, method='encode_reference'))
+  arguments = (
+    variables,
+    jnp.asarray(luminance, jnp.float32),
+    encode(variables, rgb),
+    jnp.zeros((1, *size, 3)),
+  )
+  (times,) = timing.times(
+    [functools.partial(jax.jit(colorize_block), *arguments)], at_most=20
+  )
+  seconds = [x / block for x in times]
+  name = f'network {size[0]}x{size[1]} {dtype}'
+  flops = timing.count_flops(colorize_block, *arguments) / block
+  return [
+    Row(f'{name}, frame', *timing.median(seconds, 's')),
+    Row(f'{name}, speed', *timing.median([1 / x for x in seconds], 'frames/s')),
+    Row(f'{name}, peak memory', timing.peak_memory() / 1e6, 'MB'),
+    *timing.share_of_peak(name, flops, seconds, dtype),
+  ]
+
+
+def video_speed(
+  config: ml_collections.ConfigDict,
+  frames: int = 48,
+  size: tuple[int, int] = (360, 640),
+) -> list[Row]:
+  """Colours a file end to end, decoding and encoding included.
+
+  Args:
+    config: of the colorizer, whose programs are compiled beforehand.
+    frames: of the video.
+    size: of the frames.
+
+  Returns:
+    Speed.
+  """
+  times = []
+  with _coloured_video(config, frames, size) as run:
+    run()
+    for _ in range(3):
+      start = time.perf_counter()
+      run()
+      times.append(time.perf_counter() - start)
+  h, w = config.use.size
+  name = f'colorize {size[0]}x{size[1]} video, working size {h}x{w}'
+  speed = [frames / x for x in times]
+  return [Row(f'{name}, speed', *timing.median(speed, 'frames/s'))]
+
+
+def video_memory(
+  config: ml_collections.ConfigDict,
+  frames: int,
+  size: tuple[int, int] = (64, 96),
+) -> list[Row]:
+  """Colours a file of many small frames, for the peak memory."""
+  config = config.copy_and_resolve_references()
+  config.use.size = (32, 48)
+  with _coloured_video(config, frames, size) as run:
+    run()
+  name = f'colorize video of {frames} frames, peak memory'
+  return [Row(name, timing.resident_peak() / 1e6, 'MB')]
+
+
+@contextlib.contextmanager
+def _coloured_video(
+  config: ml_collections.ConfigDict, frames: int, size: tuple[int, int]
+) -> Iterator[Callable[[], None]]:
+  """Makes up a video; yields what colours it."""
+  rng = np.random.default_rng(0)
+  picture = rng.uniform(0, 255, (size[0] // 8, size[1] // 8, 3))
+  picture = jax.image.resize(picture, (*size, 3), 'cubic')
+  picture = np.asarray(jnp.clip(picture, 0, 255), np.uint8)
+  with tempfile.TemporaryDirectory() as folder:
+    source, reference = Path(folder, 'in.mp4'), Path(folder, 'reference.png')
+    video.write_image(reference, picture)
+    with video.VideoWriter(source, video.Format(*size)) as writer:
+      for i in range(frames):
+        writer.write(video.Frame(np.roll(picture, (2 * i, 3 * i), (0, 1))))
+    colorizer = VideoColorizer(_made_up(config), config)
+
+    def run():
+      with contextlib.redirect_stderr(io.StringIO()):  # Progress bars.
+        colorize(
+          colorizer,
+          source,
+          [str(reference)],
+          Path(folder, 'out.mp4'),
+          overwrite=True,
+        )
+
+    yield run
+
+
+def training(
+  config: ml_collections.ConfigDict, dtype: str = 'float32'
+) -> list[Row]:
+  """Updates of both networks on all devices, without the data feed.
+
+  Args:
+    config: of the training.
+    dtype: of the networks.
+
+  Returns:
+    Time, peak memory and, on a known GPU, the share of its peak.
+  """
+  config = config.copy_and_resolve_references()
+  config.model.dtype = dtype
+  devices = jax.local_device_count()
+  batch, accumulation = config.train.batch_size, config.train.accumulation
+  optimizer = train.make_optimizer(config)
+  state = jax.jit(functools.partial(train.init_state, config, optimizer))()
+  state = flax.jax_utils.replicate(state, axis_name=train.AXIS)
+  share = train.micro_batch_size(config, devices) // devices
+  clips = _made_up_clips(config, share)
+  clips = flax.jax_utils.replicate(clips, axis_name=train.AXIS)
+  step = train.make_step(config, optimizer, train.AXIS)
+  flops = (
+    timing.count_flops(jax.pmap(step, train.AXIS), state, clips) * accumulation
+  )
+  step = jax.pmap(step, train.AXIS, donate_argnums=0)
+
+  def update():
+    nonlocal state
+    for _ in range(accumulation):
+      state, metrics = step(state, clips)
+    return metrics
+
+  (times,) = timing.times([update])
+  h, w = config.data.size
+  name = f'training {h}x{w} {dtype}, batch {batch}'
+  return [
+    Row(f'{name}, update', *timing.median(times, 'ms')),
+    Row(
+      f'{name}, speed', *timing.median([batch / x for x in times], 'samples/s')
+    ),
+    Row(f'{name}, peak memory', timing.peak_memory() / 1e6, 'MB'),
+    *timing.share_of_peak(name, flops, times, dtype),
+  ]
+
+
+def _made_up_clips(config: ml_collections.ConfigDict, batch: int) -> Clips:
+  t, size = config.train.clip_length, config.data.size
+  rng = np.random.default_rng(0)
+  rgb = rng.integers(0, 256, (batch, t + 1, *size, 3), np.uint8)
+  return Clips(
+    rgb=rgb[:, 1:],
+    reference=rgb[:, 0],
+    flow=np.ones((batch, t - 1, *size, 2), np.float32),
+    visible=np.ones((batch, t - 1, *size, 1), np.uint8),
+    same_video=np.ones(batch, bool),
+    first_frame=np.zeros(batch, bool),
+    backward_flow=np.ones((batch, t - 1, *size, 2), np.float32),
+  )
+
+
+def _made_up(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Parameters of about the size that the layers start with."""
+  rng = np.random.default_rng(0)
+
+  def draw(leaf):
+    reach = 1 / math.sqrt(max(1, math.prod(leaf.shape[:-1])))
+    return jnp.asarray(rng.uniform(-reach, reach, leaf.shape), jnp.float32)
+
+  return jax.tree.map(draw, checkpoint.abstract_params(config))
