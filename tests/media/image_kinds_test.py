@@ -130,3 +130,13 @@ def test_pictures_are_closed_to_other_plugins(tmp_path):
   (tmp_path / 'a.png').write_bytes(data.getvalue())
   with pytest.raises(UserError, match='is not an image'):
     video.read_image(tmp_path / 'a.png')
+
+
+def test_a_scan_that_claims_too_many_pixels_is_not_decoded(tmp_path):
+  data = bytearray(
+    _encoded('dpx', av.VideoFrame.from_ndarray(_ramp(), 'rgb24'))
+  )
+  data[772:780] = b'\0\0\x7f\0' * 2  # Width and height.
+  (tmp_path / 'a.dpx').write_bytes(data + bytes(10_000))
+  with pytest.raises(UserError, match=r'a\.dpx is not an image'):
+    video.read_image(tmp_path / 'a.dpx')

@@ -389,8 +389,11 @@ def test_of_a_broken_picture_libraries_say_nothing(
 
 def test_a_large_png_is_not_called_broken(tmp_path, monkeypatch):
   video.write_image(tmp_path / 'a.png', _blocks())
-  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 99)
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', HEIGHT * WIDTH - 1)
   np.testing.assert_array_equal(video.read_image(tmp_path / 'a.png'), _blocks())
+  monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 99)
+  with pytest.raises(UserError, match=r'a\.png has more than .* too large'):
+    video.read_image(tmp_path / 'a.png')
 
 
 def _sound(path):

@@ -15,34 +15,34 @@ from PIL import Image
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import color_profiles, image_kinds
 
-_FORMATS = ('AVIF', 'GIF', 'PNG', 'TIFF', 'WEBP')
 _SUBFILE = 254  # The tag of TIFF that says what a page is:
 _COPY = 0b101  # a smaller copy or a mask, if one of these bits is set.
 _BRIEF = 10  # Milliseconds: what is to be shown no longer than this is
 _DEFAULT = 100  # shown for so long by browsers.
 
 
+@image_kinds.quiet()
 def frame_numbers(image: Image.Image) -> Sequence[int]:
   """Returns the numbers, by Pillow, of the frames that an image file claims.
 
-  The chain of a TIFF file's pages may break; the number where it does is last.
+  GIF and TIFF are chains; where one breaks, that number is the last.
   """
-  if image.format not in _FORMATS:
+  if image.format in ('GIF', 'TIFF'):
+    return _chained(image)
+  if image.format not in ('AVIF', 'PNG', 'WEBP'):
     return range(1)
-  with image_kinds.quiet():
-    if image.format == 'TIFF':
-      return _page_numbers(image)
-    first = 1 if image.info.get('default_image') else 0
-    return range(first, max(image.n_frames, first + 1))
+  first = 1 if image.info.get('default_image') else 0
+  return range(first, max(image.n_frames, first + 1))
 
 
-def _page_numbers(image: Image.Image) -> list[int]:
+def _chained(image: Image.Image) -> list[int]:
   numbers = []
   number = 0
   try:
     while True:
       image.seek(number)
-      if not image.tag_v2.get(_SUBFILE, 0) & _COPY:
+      tags = image.tag_v2 if image.format == 'TIFF' else {}
+      if not tags.get(_SUBFILE, 0) & _COPY:
         numbers.append(number)
       number += 1
   except EOFError:

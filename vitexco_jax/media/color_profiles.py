@@ -6,6 +6,7 @@ or by Exif's color space, which cameras set for Adobe RGB. The first of these
 that is there counts; a picture without any is sRGB.
 """
 
+import contextlib
 import functools
 import io
 import re
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
 from vitexco_jax.errors import UserError
+from vitexco_jax.media import image_kinds
 
 _MODES = {'RGB': 'RGB', 'GRAY': 'L', 'CMYK': 'CMYK', 'Lab': 'LAB'}
 _SAME = 2  # Levels of 255 by which profiles of sRGB differ from one another.
@@ -53,6 +55,7 @@ class _Profile(NamedTuple):
     return np.array(self.transform.apply(image))
 
 
+@image_kinds.quiet()
 def to_srgb(
   rgb: np.ndarray, image: Image.Image, data: bytes, path: object
 ) -> np.ndarray:
@@ -213,7 +216,9 @@ def _to_xyz(primaries: _Primaries) -> np.ndarray:
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
   """Whether a camera says so, by the rule DCF or by a common extension."""
-  exif = image.getexif()
-  space = exif.get_ifd(0x8769).get(0xA001)
-  interoperability = exif.get_ifd(0xA005).get(1)
-  return space == 2 or (space == 65535 and interoperability == 'R03')
+  with contextlib.suppress(*image_kinds.BROKEN):
+    exif = image.getexif()
+    space = exif.get_ifd(0x8769).get(0xA001)
+    index = exif.get_ifd(0xA005).get(1)
+    return space == 2 or (space == 65535 and index == 'R03')
+  return False

@@ -6,6 +6,7 @@ FFmpeg decodes the frames of film scanners. What none of them reads is named.
 
 import contextlib
 import io
+import logging
 import os
 import struct
 import warnings
@@ -28,6 +29,9 @@ SUFFIXES = (
   *('.heic', '.heif', '.jxl', '.psd', *_RAW),
 )
 
+# What it has to say of a broken picture, `video` says.
+logging.getLogger('PIL').setLevel(logging.CRITICAL)
+
 # Pillow could open more, some of it by starting other programs.
 _PILLOW = (
   *('AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000'),
@@ -41,8 +45,8 @@ _DEMUXERS = {  # FFmpeg's, by the first bytes.
 # What libraries raise if a file is damaged.
 BROKEN = (
   *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError),
-  *(ArithmeticError, struct.error, Image.DecompressionBombError),
-  *(av.FFmpegError, cv2.error),
+  *(ArithmeticError, RuntimeError, struct.error),
+  *(Image.DecompressionBombError, av.FFmpegError, cv2.error),
 )
 _SIGNATURES = {
   b'\xff\x0a': 'a JPEG XL picture',
@@ -69,13 +73,6 @@ def refuse_unreadable(data: bytes, path: str | os.PathLike) -> None:
     )
 
 
-def open_header(data: bytes) -> Image.Image | None:
-  """Opens an image by Pillow, without decoding it; None: Pillow cannot."""
-  with quiet(), contextlib.suppress(*BROKEN):
-    return Image.open(io.BytesIO(data), formats=_PILLOW)
-  return None
-
-
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
   """Keeps back what Pillow prints of large images and damaged ones."""
@@ -84,7 +81,28 @@ def quiet() -> Iterator[None]:
     yield
 
 
-def decode(data: bytes, image: Image.Image | None) -> np.ndarray | None:
+@quiet()
+def open_header(data: bytes, path: str | os.PathLike) -> Image.Image | None:
+  """Opens an image by Pillow, without decoding it; None: Pillow cannot.
+
+  Raises:
+    UserError: it is larger than Pillow allows; `path` is its name there.
+  """
+  try:
+    return Image.open(io.BytesIO(data), formats=_PILLOW)
+  except Image.DecompressionBombError as error:
+    millions = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+    raise UserError(
+      f'{path} has more than {millions} million pixels, which is too large'
+    ) from error
+  except BROKEN:
+    return None
+
+
+@quiet()
+def decode(
+  data: bytes, image: Image.Image | None, bounds: dict[str, str]
+) -> np.ndarray | None:
   """Decodes an image.
 
   Where it is fully transparent its color is not seen, and replaced by gray.
@@ -93,15 +111,18 @@ def decode(data: bytes, image: Image.Image | None) -> np.ndarray | None:
   Args:
     data: the file's bytes.
     image: the same, as `open_header` gives it.
+    bounds: FFmpeg's options that keep its decoders within bounds.
 
   Returns:
     [h, w, 3] RGB, upright, in the type and color space of the file; None if it
     is no image or damaged. That may also raise one of `BROKEN`.
   """
   if data[:4] in _DEMUXERS:
-    return _decode_scan(data)
+    return _decode_scan(data, bounds)
   if image is not None and image.format == 'AVIF':  # OpenCV does not turn it.
     return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+  if image is not None and image.mode in ('CMYK', 'LAB'):
+    image.load()  # `color_profiles` will convert it; here it fails if damaged.
   # Not cv2.imread, which takes only some paths on some systems.
   bgr = cv2.imdecode(
     np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
@@ -118,13 +139,14 @@ def decode(data: bytes, image: Image.Image | None) -> np.ndarray | None:
   return rgb
 
 
-def _decode_scan(data: bytes) -> np.ndarray:
+def _decode_scan(data: bytes, bounds: dict[str, str]) -> np.ndarray:
   """Decodes DPX, as it is stored, or OpenEXR, whose linear light becomes sRGB."""
   demuxer = _DEMUXERS[data[:4]]
-  with av.open(io.BytesIO(data), format=demuxer) as container:
+  with av.open(io.BytesIO(data), format=demuxer, options=bounds) as container:
+    codec = container.streams.video[0].codec_context
+    codec.options = dict(bounds)
     if demuxer == 'exr_pipe':
-      codec = container.streams.video[0].codec_context
-      codec.options = {'apply_trc': 'iec61966_2_1'}
+      codec.options |= {'apply_trc': 'iec61966_2_1'}
     picture = next(container.decode(video=0))
     shallow = picture.format.components[0].bits == 8
     return picture.to_ndarray(format='rgb24' if shallow else 'rgb48le')

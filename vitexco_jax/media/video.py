@@ -35,7 +35,6 @@ import itertools
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -368,7 +367,7 @@ def decode_image(
   if not data:
     raise UserError(f'{path} is empty: 0 bytes')
   image_kinds.refuse_unreadable(data, path)
-  image = image_kinds.open_header(data)
+  image = image_kinds.open_header(data, path)
   if image is not None:
     _check_size(path, image.height, image.width)
     count = len(animations.frame_numbers(image))
@@ -379,8 +378,8 @@ def decode_image(
       )
   rgb = None
   if not _is_broken_png(data):
-    with image_kinds.quiet(), contextlib.suppress(*image_kinds.BROKEN):
-      rgb = image_kinds.decode(data, image)
+    with contextlib.suppress(*image_kinds.BROKEN):
+      rgb = image_kinds.decode(data, image, decoding_options())
   if rgb is None:
     raise UserError(f'{path} is not an image, or is damaged or cut short')
   _check_size(path, *rgb.shape[:2])
@@ -551,7 +550,7 @@ class VideoReader:
 
   def _open_image_file(self):
     data = self.path.read_bytes()
-    image = image_kinds.open_header(data)
+    image = image_kinds.open_header(data, self.path)
     if image is None or len(animations.frame_numbers(image)) == 1:
       self.kind = 'image'
       self._open_images([self.path])
@@ -1073,26 +1072,21 @@ def _is_broken_png(data):
   """Whether an image is a PNG whose checksums say that it was damaged."""
   if not data.startswith(b'\x89PNG'):
     return False
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # Of large images.
+  with image_kinds.quiet():
     try:
       Image.open(io.BytesIO(data)).verify()
-    except Image.DecompressionBombError:
-      return False  # We have our own bounds.
-    except (OSError, SyntaxError, ValueError):
+    except image_kinds.BROKEN:
       return True
   return False
 
 
 def _header_size(path):
   """Returns (height, width) without decoding, or None where that fails."""
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')  # Of large images; we have our own bounds.
-    try:
-      with Image.open(path) as image:
-        return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-      return None  # Reading the whole will tell what is wrong.
+  try:
+    with image_kinds.quiet(), Image.open(path) as image:
+      return image.height, image.width
+  except image_kinds.BROKEN:
+    return None  # Reading the whole will tell what is wrong.
 
 
 def _mixed_sizes(path, size, first_path, first_size):
