@@ -19,6 +19,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import film, plan
 from vitexco_jax.inference.plan import Choice, Plan, Shot
 from vitexco_jax.media import mux, video
+from vitexco_jax.media.borders import Borders
 
 COUNT = 23
 
@@ -236,6 +237,55 @@ def test_an_avi_has_frames_in_their_turn(tmp_path, red):
     stamps = [packet.dts for packet in container.demux(video=0) if packet.size]
     assert stamps == list(range(COUNT))
   assert mux.delay(tmp_path / 'out.avi') == 0
+
+
+def _boxed(rgb, box):
+  """A frame with noisy dark borders, as it comes from a scan."""
+  frame = np.random.default_rng(0).integers(0, 9, rgb.shape, np.uint8)
+  box.crop(frame)[:] = box.crop(rgb)
+  return frame
+
+
+@pytest.mark.parametrize('references', ['bound', 'cropped', 'free'])
+def test_borders_stay_as_they_are(tmp_path, references):
+  box, inner_size = Borders(6, 4, 8, 12), (38, 44)
+  source, output = tmp_path / 'in.mkv', tmp_path / 'out.mkv'
+  frames = [_boxed(_grey(i), box) for i in range(COUNT)]
+  form = video.Format(*SIZE)
+  with video.VideoWriter(source, form, coding=video.Coding('ffv1')) as writer:
+    for rgb in frames:
+      writer.write(video.Frame(rgb))
+  red = _tint(20, inner_size if references == 'cropped' else (384, 512))
+  if references == 'bound':  # What is outside is not looked at.
+    big = box.scaled(8)
+    red = _boxed(red, big)
+  picture = tmp_path / 'red.png'
+  video.write_image(picture, red)
+  bound = [Choice(str(picture))]
+  if references != 'free':
+    bound = [Choice(str(picture), frame=i) for i in (0, 12)]
+  made = _plan(source, Shot(0, COUNT, tuple(bound), box))
+  painter = Painter(size=(19, 22), frame_size=inner_size)
+  options = _lossless(confidence=tmp_path / 'sure')
+  for stop in (7 if references == 'free' else 20, None):
+    _, job = _run(source, made, output, stop, painter=painter, options=options)
+  assert painter.sizes <= {inner_size, (19, 22)}
+  for frame, found in zip(frames, _found(output), strict=True):
+    kept = np.array(found)
+    box.crop(kept)[:] = box.crop(frame)
+    np.testing.assert_array_equal(kept, frame)
+    assert _ab(box.crop(found))[0] == pytest.approx(20, abs=1)
+  sure = _found(tmp_path / 'sure')[0]
+  assert box.crop(sure).min() > 0 and sure.sum() == box.crop(sure).sum()
+
+
+def test_other_borders_are_another_result(tmp_path, source, still):
+  shot = Shot(0, COUNT, (still('red'),))
+  output = tmp_path / 'out.mkv'
+  _run(source, _plan(source, shot), output, stop=6)
+  other = _plan(source, shot._replace(borders=Borders(4, 4)))
+  with pytest.raises(UserError, match=r'was begun with shot 1 .*within'):
+    _run(source, other, output)
 
 
 @pytest.mark.parametrize('name', ['out.mp4', 'out.mkv', 'frames'])

@@ -13,6 +13,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import plan
 from vitexco_jax.inference.plan import Choice
 from vitexco_jax.media import video
+from vitexco_jax.media.borders import NONE, Borders
 from vitexco_jax.retrieval import embedding, gallery
 
 LENGTHS = (9, 12, 7)
@@ -82,15 +83,67 @@ def test_a_survey_finds_shots_and_what_they_look_like(surveyed):
     assert video.decode_image(thumbnail, '').shape == (180, 240, 3)
 
 
+def test_borders_are_found_for_each_shot_and_not_compared(tmp_path):
+  path = tmp_path / 'film.mkv'
+  form, coding = video.Format(68, 64, Fraction(10)), video.Coding('ffv1')
+  with video.VideoWriter(path, form, coding=coding) as writer:
+    for seed, length in enumerate(LENGTHS):
+      bar = 10 if seed != 2 else 0
+      rgb = np.zeros((68, 64, 3), np.uint8)
+      rgb[bar : 68 - bar] = _picture(seed, (68 - 2 * bar, 64))
+      for _ in range(length):
+        writer.write(video.Frame(rgb))
+  surveyed = plan.survey(path, _embed)
+  found = [shot.borders for shot in surveyed.plan.shots]
+  assert found == [Borders(10, 10), Borders(10, 10), NONE]
+  expected = _embed([_picture(0)])
+  assert (surveyed.embeddings[0] @ expected.T > 0.999).all()
+
+  # A reference with borders of its own is compared without them.
+  boxed = np.full((96, 64, 3), 255, np.uint8)
+  boxed[24:72] = _picture(1)
+  video.write_image(tmp_path / 'boxed.png', boxed)
+  choices = [Choice(str(tmp_path / 'boxed.png'))]
+  scored = plan.scores(surveyed, choices, _embed)
+  assert scored[1][0].score > 0.999
+
+  made = plan.same_for_all(surveyed, [str(tmp_path / 'boxed.png')])
+  plan.write(tmp_path / 'plan.json', made)
+  assert plan.read(tmp_path / 'plan.json').shots == made.shots
+
+
+@pytest.mark.parametrize(
+  'widths, message',
+  [
+    ([1, 2, 3], 'must be four numbers'),
+    ([1, 2, 3, -4], 'must be four numbers'),
+    ([True, 2, 3, 4], 'must be four numbers'),
+    ('none', 'must be there, a list'),
+    ([10, 10, 0, 0], 'shot 1 has borders that leave 64x28 pixels of 64x48'),
+    ([10**30, 0, 0, 0], 'shot 1 has borders that leave'),
+  ],
+)
+def test_borders_that_cannot_be_are_refused(
+  tmp_path, surveyed, references, widths, message
+):
+  made = plan.same_for_all(surveyed, [str(references / 'two.png')])
+  path = tmp_path / 'plan.json'
+  plan.write(path, made)
+  entries = json.loads(path.read_text())
+  entries['shots'][0]['borders'] = widths
+  path.write_text(json.dumps(entries))
+  with pytest.raises(UserError, match=message):
+    plan.read(path)
+
+
 @pytest.mark.parametrize('count', [1, 2, 3, 16, 17, 200, 1000])
 def test_moments_are_the_middles_of_thirds(count):
   kept = plan._Moments()
   for i in range(count):
-    kept.add(np.full((32, 32, 3), i % 256, np.uint8) + np.uint8(0))
-    kept._kept[-1] = (i, i) if i % kept._step == 0 else kept._kept[-1]
+    kept.add(np.full((32, 32, 3), (i // 256, i % 256, 0), np.uint8))
   assert len(kept._kept) <= plan._KEPT
   middles = [(2 * i + 1) * count / 6 for i in range(3)]
-  found = kept.crops()
+  found = [256 * int(x[0, 0, 0]) + int(x[0, 0, 1]) for x in kept.crops(NONE)]
   assert len(found) == min(count, 3)
   for middle, place in zip(middles, found, strict=False):
     assert abs(place - middle) <= max(1, count / 8)

@@ -8,7 +8,7 @@ from skimage import color as skcolor
 from vitexco_jax import sizes
 from vitexco_jax.inference.colorize import Prediction
 
-SIZE = (48, 64)  # Of the frames after which it resumes.
+SIZE = (48, 64)  # Of the frames after which it resumes, unless told.
 
 
 class Painter:
@@ -20,14 +20,16 @@ class Painter:
 
   fingerprint = 'painter'
 
-  def __init__(self, confidences=None, size=(24, 32)):
+  def __init__(self, confidences=None, size=(24, 32), frame_size=SIZE):
     self.config = types.SimpleNamespace(use={'size': size})
     self.config.use = types.SimpleNamespace(
       size=size, items=lambda: [('size', size)]
     )
     self.bound = size
+    self._inner_size = frame_size
     self._confidences = confidences or {}
     self.references = []
+    self.sizes = set()  # Of the frames that it saw.
 
   def set_reference(self, *rgb, first_frame=False):
     self._a = float(np.mean([skcolor.rgb2lab(x)[..., 1].mean() for x in rgb]))
@@ -36,11 +38,12 @@ class Painter:
     self.references.append((len(rgb), first_frame))
 
   def resume(self, state, frame_size):
-    assert frame_size == SIZE
+    assert frame_size == self._inner_size
     self.state = state
 
   def predict(self, frames):
     for rgb in frames:
+      self.sizes.add(rgb.shape[:2])
       b = self.state[0, 0, 0, 2] + 1
       self.state = np.full((1, 1, 1, 3), b, np.float32)
       h, w = sizes.within(rgb.shape[:2], self.config.use.size)

@@ -48,7 +48,8 @@ from vitexco_jax import files, sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
 from vitexco_jax.inference.plan import FIRST_FRAME, Choice, Plan, Shot, clock
-from vitexco_jax.media import mux, video
+from vitexco_jax.media import borders, mux, video
+from vitexco_jax.media.borders import Borders
 
 _BLOCK = 240  # Frames; below the distance of key frames that x264 chooses.
 _CERTAINTY = 0.1  # Of confidence, that makes e times the share in a mix.
@@ -120,6 +121,7 @@ class Stretch(NamedTuple):
   before: Choice | None  # Bound to `start`; colours go forwards from it.
   after: Choice | None  # Bound to `stop`; colours go backwards from it.
   others: tuple[Choice, ...]  # Bound to nothing.
+  borders: Borders  # Stay as they are.
 
   @property
   def carried(self) -> bool:
@@ -206,7 +208,9 @@ def _stretches(shot: Shot) -> Iterator[Stretch]:
   others = tuple(x for x in shot.references if x.frame is None)
   edges = sorted({shot.start, *bound, shot.stop})
   for start, stop in itertools.pairwise(edges):
-    yield Stretch(start, stop, bound.get(start), bound.get(stop), others)
+    yield Stretch(
+      start, stop, bound.get(start), bound.get(stop), others, shot.borders
+    )
 
 
 _DEFAULT_OPTIONS = Options()
@@ -476,17 +480,22 @@ class Film:
     )
 
   def _pictures(
-    self, grey: np.ndarray, rgb: np.ndarray, confidence: np.ndarray
+    self,
+    grey: np.ndarray,
+    rgb: np.ndarray,
+    confidence: np.ndarray,
+    inner: Borders,
   ) -> Iterator[np.ndarray]:
-    """Yields what goes into each output."""
+    """Yields what goes into each output; `inner` as of the shot."""
     yield rgb
     if self._options.compare is not None:
       yield np.concatenate([shallow(grey), shallow(rgb)], 1)
     if self._options.confidence is not None:
-      height, width = self._size
-      shade = cv2.resize(
+      shade = np.zeros(self._size, np.uint8)
+      within = inner.crop(shade)
+      within[:] = cv2.resize(
         np.uint8(255 * np.clip(confidence[..., 0], 0, 1)),
-        (width, height),
+        within.shape[::-1],
         interpolation=cv2.INTER_LINEAR,
       )
       yield np.repeat(shade[..., None], 3, -1)
@@ -582,7 +591,9 @@ class Film:
     )
     others = [self._pictures_sha256[x.picture] for x in stretch.others]
     frames = stretch.start, stretch.stop, *which
-    return journal.digest([self._settings, frames, *bound, others])
+    return journal.digest(
+      [self._settings, frames, stretch.borders, *bound, others]
+    )
 
   def _described_shots(self) -> dict[str, str]:
     """The plan as settings, a line for each shot."""
@@ -595,6 +606,7 @@ class Film:
     return {
       f'shot {number}': f'{shot.start}-{shot.stop - 1}: '
       + ', '.join(map(named, shot.references))
+      + (f' within {[*shot.borders]}' if any(shot.borders) else '')
       for number, shot in enumerate(self._plan.shots, 1)
     }
 
@@ -634,20 +646,20 @@ class _Worker:
     film._count(sum(x.stop - x.start for x in blocks if x not in todo))
     for run in _runs(todo):
       if stretch.carried:
-        self._set_references(stretch.before, stretch.others)
+        self._set_references(stretch, stretch.before)
       if stretch.carried and run[0] != blocks[0]:
         previous = blocks[blocks.index(run[0]) - 1]
         state = np.load(film._journal.folder / previous.state)
-        self._colorizer.resume(state, film._size)
+        self._colorizer.resume(state, stretch.borders.size(*film._size))
       frames = self._source.frames(run[0].start, run[-1].stop)
       for block in run:
         yield from self._color_block(block, stretch, frames, kept)
     if kept is not None:
       film._journal.path(_backwards(stretch))  # Needed no more.
 
-  def _set_references(self, bound: Choice | None, others: Sequence[Choice]):
-    choices = others if bound is None else (bound, *others)
-    pictures = map(self._picture, choices)
+  def _set_references(self, stretch: Stretch, bound: Choice | None):
+    choices = stretch.others if bound is None else (bound, *stretch.others)
+    pictures = (self._picture(choice, stretch.borders) for choice in choices)
     self._colorizer.set_reference(*pictures, first_frame=bound is not None)
 
   def _color_backwards(self, stretch: Stretch) -> Iterator[Step]:
@@ -665,8 +677,9 @@ class _Worker:
     if found is not None:  # Of an earlier run.
       self._film._count(stretch.stop - stretch.start + 1)
       return
+    inner_size = stretch.borders.size(*self._film._size)
     height, width = sizes.within(
-      self._film._size, tuple(self._colorizer.config.use.size)
+      inner_size, tuple(self._colorizer.config.use.size)
     )
     count = stretch.stop - stretch.start
     # Decoding goes forwards only.
@@ -676,11 +689,13 @@ class _Worker:
       self._ahead.frames(stretch.start, stretch.stop + 1)
     ):
       small[i] = cv2.resize(
-        frame.rgb, (width, height), interpolation=cv2.INTER_AREA
+        stretch.borders.crop(frame.rgb),
+        (width, height),
+        interpolation=cv2.INTER_AREA,
       )
     path = self._film._journal.path(name)
     kept = _on_disk(path, np.float16, (count, height, width, 3))
-    self._set_references(stretch.after, stretch.others)
+    self._set_references(stretch, stretch.after)
     number = stretch.stop
     for block in self._colorizer.predict(small[::-1]):
       predicted = np.concatenate([block.ab, block.confidence], -1)
@@ -702,7 +717,7 @@ class _Worker:
     def grey():
       for frame in itertools.islice(frames, block.stop - block.start):
         waiting.append(frame)
-        yield frame.rgb
+        yield stretch.borders.crop(frame.rgb)
 
     predict = self._colorizer.predict if stretch.carried else _without
     predictions = predict(grey())
@@ -713,12 +728,16 @@ class _Worker:
         stack.enter_context(self._film._writer(track, block))
         for track in self._film._tracks
       ]
-      for rgb, confidence in self._joined(predictions):
+      for inner, confidence in self._joined(predictions):
         frame = waiting.popleft()
         number = block.start + len(stamps)
+        rgb = frame.rgb.copy()
+        stretch.borders.crop(rgb)[:] = inner
         # Files of a folder keep their names.
         named = video.Frame(rgb, None, frame.name or f'{number:06d}')
-        pictures = self._film._pictures(frame.rgb, rgb, confidence)
+        pictures = self._film._pictures(
+          frame.rgb, rgb, confidence, stretch.borders
+        )
         for writer, picture in zip(writers, pictures, strict=True):
           writer.write(named._replace(rgb=picture))
         mean = float(confidence.mean())
@@ -762,29 +781,44 @@ class _Worker:
       ready = coloured, confidence
     yield from zip(*map(np.asarray, ready), strict=True)
 
-  def _read_picture(self, choice: Choice) -> np.ndarray:
-    """Reads a reference, no larger than the networks see it."""
+  def _read_picture(self, choice: Choice, inner: Borders) -> np.ndarray:
+    """Reads a reference of a shot, no larger than the networks see it.
+
+    The borders of one that is bound are those of its shot.
+    """
     if choice.picture == FIRST_FRAME:
       with video.VideoReader(self._film._path) as reader:
         rgb = next(reader).rgb
     else:
       rgb = video.read_image(choice.picture)
-    if choice.frame is not None:
-      rgb = self._fitted(rgb, choice)
+    if choice.frame is None:
+      rgb = borders.without(rgb)
+    else:
+      rgb = self._fitted(rgb, choice, inner)
     height, width = sizes.within(rgb.shape[:2], self._colorizer.bound)
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
 
-  def _fitted(self, rgb: np.ndarray, choice: Choice) -> np.ndarray:
-    """Brings a picture that is a frame to the size of frames."""
-    height, width = self._film._size
-    aspect = rgb.shape[1] / rgb.shape[0] * height / width
-    if abs(aspect - 1) > _ASPECT:
-      raise UserError(
-        f'{choice.picture} is to be frame {choice.frame} but has '
-        f'{rgb.shape[1]}x{rgb.shape[0]} pixels, another shape than the '
-        f"video's {width}x{height}: crop it, or do not bind it to a frame"
-      )
-    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+  def _fitted(
+    self, rgb: np.ndarray, choice: Choice, inner: Borders
+  ) -> np.ndarray:
+    """Brings a picture that is a frame, or what is within its borders, to size."""
+    size = self._film._size
+    inner_size = inner.size(*size)
+    if _same_shape(rgb.shape, size):
+      rgb = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
+      return inner.crop(rgb)
+    if _same_shape(rgb.shape, inner_size):
+      return cv2.resize(rgb, inner_size[::-1], interpolation=cv2.INTER_AREA)
+    raise UserError(
+      f'{choice.picture} is to be frame {choice.frame} but has '
+      f'{rgb.shape[1]}x{rgb.shape[0]} pixels, another shape than the '
+      f"video's {size[1]}x{size[0]}: crop it, or do not bind it to a frame"
+    )
+
+
+def _same_shape(size: Sequence[int], other: Sequence[int]) -> bool:
+  """Whether two (height, width, ...) have about the same aspect."""
+  return abs(size[1] / size[0] * other[0] / other[1] - 1) <= _ASPECT
 
 
 def _link(path: Path, place: Path) -> None:

@@ -16,6 +16,9 @@ from the one that matches it best. A reference with a `frame` is *bound*: it is
 that frame of the shot in colour, which spreads from there both ways. `first-frame`
 for a picture means the video's own first frame. Scores are for the reader.
 
+A shot with black or white borders has `"borders": [top, bottom, left, right]`, in
+pixels. They stay as they are; only the picture within them is matched and colored.
+
 `survey` runs through the video once; `match`, `retrieve` and `same_for_all` choose
 the references; `read` and `write` are the file.
 """
@@ -41,7 +44,8 @@ import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import shots, strips, video
+from vitexco_jax.media import borders, shots, strips, video
+from vitexco_jax.media.borders import Borders
 from vitexco_jax.retrieval import embedding
 
 FIRST_FRAME = 'first-frame'
@@ -49,6 +53,7 @@ AUTO = 'auto'
 
 _MOMENTS = 3  # Of a shot, that are compared with references.
 _KEPT = 16  # Frames of a shot that are kept to choose them from, at most.
+_SHORT_SIDE = 512  # Pixels, that they are shrunk to: twice what networks see.
 _THUMBNAIL = 240  # Width, in pixels.
 _ROWS = 60  # Shots on a contact sheet.
 _PLACE = 1.0  # Seconds from one damage to the next, to be another place.
@@ -73,6 +78,7 @@ class Shot(NamedTuple):
   start: int
   stop: int
   references: tuple[Choice, ...]
+  borders: Borders = borders.NONE  # Stay as they are.
 
 
 class Plan(NamedTuple):
@@ -116,13 +122,16 @@ def survey(
   with video.VideoReader(video_path) as reader:
     times = []
     frames = _noting(video.prefetch(reader), times)
+    size = reader.format.height, reader.format.width
     starts, moments = [0], _Moments()
-    embeddings, thumbnails = [], []
+    embeddings, thumbnails, evidence = [], [], []
 
     def end_shot():
+      evidence.append(moments.borders.evidence())
       # Pictures of all shots would fill the memory.
       if embed:
-        embeddings.append(embed(moments.crops()))
+        (box,) = borders.agreed(evidence[-1:], size)
+        embeddings.append(embed(moments.crops(box)))
       thumbnails.append(video.encode_image('.jpg', moments.thumbnail()))
 
     for count, (rgb, begins) in enumerate(shots.mark_cuts(frames)):
@@ -143,7 +152,12 @@ def survey(
     form.height,
     total,
     form.frame_rate,
-    tuple(Shot(*pair, ()) for pair in zip(starts, ends, strict=True)),
+    tuple(
+      Shot(start, stop, (), box)
+      for start, stop, box in zip(
+        starts, ends, borders.agreed(evidence, size), strict=True
+      )
+    ),
   )
   tick = float(form.time_base or 1 / form.frame_rate)
   return Survey(
@@ -168,23 +182,22 @@ class _Moments:
   """A few frames of a shot, evenly spread, however long it gets."""
 
   def __init__(self):
-    self._kept = []  # Crops with thumbnails.
+    self.borders = borders.Finder()
+    self._kept = []
     self._step = 1
     self._count = 0
 
   def add(self, rgb: np.ndarray):
+    self.borders.add(rgb)
     if self._count % self._step == 0:
-      height = round(rgb.shape[0] * _THUMBNAIL / rgb.shape[1])
-      small = cv2.resize(
-        rgb, (_THUMBNAIL, max(1, height)), interpolation=cv2.INTER_AREA
-      )
-      self._kept.append((embedding.crop(rgb), small))
+      self._scale = min(1.0, _SHORT_SIDE / min(rgb.shape[:2]))
+      self._kept.append(_scaled(rgb, self._scale))
       if len(self._kept) > _KEPT:
         self._kept = self._kept[::2]
         self._step *= 2
     self._count += 1
 
-  def _chosen(self) -> list[tuple[np.ndarray, np.ndarray]]:
+  def _chosen(self) -> list[np.ndarray]:
     """From the middle of each third."""
     last = len(self._kept) - 1
     places = {
@@ -193,12 +206,21 @@ class _Moments:
     }
     return [self._kept[place] for place in sorted(places)]
 
-  def crops(self) -> list[np.ndarray]:
-    return [crop for crop, _ in self._chosen()]
+  def crops(self, box: Borders) -> list[np.ndarray]:
+    """What the networks look at: nothing of the borders, given in pixels."""
+    box = box.scaled(self._scale)
+    return [embedding.crop(box.crop(rgb)) for rgb in self._chosen()]
 
   def thumbnail(self) -> np.ndarray:
     chosen = self._chosen()
-    return chosen[len(chosen) // 2][1]
+    rgb = chosen[len(chosen) // 2]
+    return _scaled(rgb, _THUMBNAIL / rgb.shape[1])
+
+
+def _scaled(rgb: np.ndarray, scale: float) -> np.ndarray:
+  """A picture at a scale, at least a pixel high."""
+  height, width = (max(1, round(scale * side)) for side in rgb.shape[:2])
+  return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def list_references(source: Path, surveyed: Survey) -> list[Choice]:
@@ -378,7 +400,7 @@ def scores(
     UserError: a picture cannot be read.
   """
   embeddings = np.concatenate(
-    [embed([video.read_image(choice.picture)]) for choice in choices]
+    [embed([borders.without(video.read_image(x.picture))]) for x in choices]
   )
   made = []
   for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
@@ -454,16 +476,19 @@ def write(path: Path, plan: Plan) -> None:
     'frames': plan.frames,
     'frame_rate': str(plan.frame_rate),
   }
+
+  def described_shot(shot):
+    entry = {
+      'start': shot.start,
+      'stop': shot.stop,
+      'references': [described(choice) for choice in shot.references],
+    }
+    if shot.borders != borders.NONE:
+      entry['borders'] = list(shot.borders)
+    return entry
+
   lines = [
-    json.dumps(
-      {
-        'start': shot.start,
-        'stop': shot.stop,
-        'references': [described(choice) for choice in shot.references],
-      },
-      ensure_ascii=False,
-    )
-    for shot in plan.shots
+    json.dumps(described_shot(shot), ensure_ascii=False) for shot in plan.shots
   ]
   body = ',\n    '.join(lines)  # A line for each shot is easy to edit.
   facts = json.dumps(facts, ensure_ascii=False)
@@ -532,7 +557,19 @@ def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
       frame = _field(where, reference, 'frame', int)
     choices.append(Choice(picture, reference.get('score'), frame))
   start, stop = (_field(where, entry, name, int) for name in ('start', 'stop'))
-  return Shot(start, stop, tuple(choices))
+  return Shot(start, stop, tuple(choices), _read_borders(where, entry))
+
+
+def _read_borders(where: str, entry: dict[str, Any]) -> Borders:
+  if 'borders' not in entry:
+    return borders.NONE
+  widths = _field(where, entry, 'borders', list)
+  if len(widths) != 4 or not all(type(x) is int and x >= 0 for x in widths):
+    raise UserError(
+      f'{where}: "borders" must be four numbers of pixels: [top, bottom, left, '
+      'right]'
+    )
+  return Borders(*widths)
 
 
 def check(where: str, plan: Plan) -> None:
@@ -556,6 +593,13 @@ def check(where: str, plan: Plan) -> None:
     if shot.stop <= shot.start:
       raise UserError(f'{name} must stop after it starts, at {shot.start}')
     expected = shot.stop
+    left = shot.borders.size(plan.height, plan.width)
+    if min(left) < borders.MIN_PICTURE and shot.borders != borders.NONE:
+      raise UserError(
+        f'{name} has borders that leave {left[1]}x{left[0]} pixels of '
+        f'{plan.width}x{plan.height}: at least {borders.MIN_PICTURE} must '
+        'remain on either side'
+      )
     if not shot.references:
       raise UserError(f'{name} has no references: name one picture at least')
     bound = [x.frame for x in shot.references if x.frame is not None]
