@@ -10,7 +10,6 @@
 #       --mode=colorize --video=grey.mp4 --reference=picture.jpg --output=colour.mp4
 #
 # and with GPUs `docker run --gpus=all ... vitexco:cuda ...`.
-
 #
 # The image contains x264 and x265 (GPL), which come with PyAV: before you pass it on,
 # read "In a container" in BUILD.md.
