@@ -8,6 +8,8 @@ either; `load_config` is how every mode learns of which shape the networks are.
 
 import contextlib
 import json
+import os
+import runpy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import Generator
 
 _CONFIG = 'config.json'
+_CONFIG_BYTES = 2**20
+# Later versions have more values, for which older configs have defaults.
+_NEEDED = ('variant', 'data.size', 'use.size', 'use.temperature')
 _DTYPES = ('float32', 'bfloat16')
 # Of several hosts the first reads and writes by itself: Orbax would have it wait
 # for the others at every turn.
@@ -147,18 +152,62 @@ def write_config(folder: Path, config: ml_collections.ConfigDict):
 
 
 def load_config(path: Path) -> ml_collections.ConfigDict:
-  """Reads the config of an export or a work directory."""
+  """Reads the config of an export or a work directory.
+
+  Raises:
+    UserError: there is none, or a value is missing or of another type than in
+      the config of this version.
+  """
   path = Path(path)
-  if not path.exists():
+  if not os.path.exists(path):
     raise UserError(f'there is no checkpoint {path}')
   try:
-    config = json.loads((path / _CONFIG).read_text())
-  except (OSError, ValueError) as error:
+    values = files.read_json(path / _CONFIG, _CONFIG_BYTES)
+  except UserError as error:
     raise UserError(
-      f'{path} is no whole checkpoint: it has no readable {_CONFIG}; name an '
-      'export or the --workdir of a run'
+      f'{path} is no whole checkpoint: {error}; name an export or the '
+      '--workdir of a run'
     ) from error
-  return ml_collections.ConfigDict(config).lock()
+  get_config = runpy.run_path(files.shipped('configs/vitexco.py'))['get_config']
+  where = f'{path / _CONFIG}:'
+  _check_types(where, values, get_config().to_dict())
+  try:
+    config = ml_collections.ConfigDict(values).lock()
+  except Exception as error:  # Of names that it cannot hold, and of deep ones.
+    raise UserError(f'{where} is not a config: {_line(error)}') from error
+  there = flax.traverse_util.flatten_dict(values, sep='.')
+  missing = [name for name in _NEEDED if name not in there]
+  if missing:
+    raise UserError(f'{where} there is no {missing[0]}')
+  return config
+
+
+def _check_types(
+  where: str, values: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
+  """Raises UserError where a value differs in type from what is expected.
+
+  Names that only one of the two has are of another version.
+  """
+  for name in values.keys() & expected.keys():
+    value, like = values[name], expected[name]
+    inside = f'{where} {name}'
+    if isinstance(like, Mapping) and isinstance(value, Mapping):
+      _check_types(inside, value, like)
+    elif not _is_like(value, like):
+      raise UserError(f'{inside} must be like {json.dumps(like)}')
+
+
+def _is_like(value: Any, like: Any) -> bool:
+  """Whether a value of JSON can stand for one of a config."""
+  if isinstance(like, tuple):
+    typed = isinstance(value, list) and all(_is_like(x, like[0]) for x in value)
+    if len(like) == 2:  # A size, (height, width).
+      return typed and len(value) == 2 and min(value) > 0
+    return typed
+  if isinstance(like, float):
+    return type(value) in (int, float)
+  return type(value) is type(like)
 
 
 def export(
@@ -207,9 +256,11 @@ def load_params(path: Path) -> dict[str, Any]:
   config = load_config(path)
   try:
     expected = abstract_params(config)
-  except (AttributeError, KeyError, TypeError) as error:
+  except UserError as error:
+    raise UserError(f'{path / _CONFIG}: {error}') from error
+  except Exception as error:  # Flax and JAX raise anything for odd settings.
     raise UserError(
-      f'{path / _CONFIG} is not a config of this version: {error}'
+      f'{path / _CONFIG} is not a config of this version: {_line(error)}'
     ) from error
   folder = path / 'params'
   if not folder.is_dir():
@@ -220,22 +271,55 @@ def load_params(path: Path) -> dict[str, Any]:
       )
     folder = path / 'checkpoints' / str(step) / 'state'
   try:
-    with _make_reader() as checkpointer:
-      tree = _saved_shapes(checkpointer, folder)
-      tree = checkpointer.restore(
-        folder,
-        restore_args=jax.tree.map(
-          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree
-        ),
-      )
+    params = _restore(folder, expected, str(path))
+  except UserError:
+    raise
   except Exception as error:  # Orbax raises what its storage layers raise.
     raise UserError(
       f'the checkpoint {folder} is partial or broken: copy it anew'
     ) from error
-  params = dict(tree.get('params', tree))
-  params.pop('discriminator', None)
-  check_params(params, expected, str(path))
   return jax.tree.map(lambda x: np.asarray(x, np.float32), params)
+
+
+def _restore(folder: Path, expected: Any, source: str) -> Any:
+  """Reads the generator's parameters once their names and shapes are right."""
+  for parent, _, names in os.walk(folder):
+    for name in names:
+      files.check_regular(Path(parent, name))
+  with _make_reader() as checkpointer:
+    saved = _saved_shapes(checkpointer, folder)
+    inside = saved.get('params')  # Of a run; an export has nothing else.
+    found = dict(saved if inside is None else inside)
+    found.pop('discriminator', None)
+    check_params(found, expected, source)
+    for array in jax.tree.leaves(found):
+      _check_stored(array)
+    wanted = found if inside is None else {'params': found}
+    restored = checkpointer.restore(
+      folder,
+      args=ocp.args.PyTreeRestore(
+        item=wanted,
+        restore_args=jax.tree.map(
+          lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted
+        ),
+        partial_restore=True,
+      ),
+    )
+  return restored if inside is None else restored['params']
+
+
+def _check_stored(array: ocp.metadata.ArrayMetadata) -> None:
+  """Raises ValueError if reading an array would take more than its shape."""
+  if not jax.numpy.issubdtype(array.dtype, np.floating):
+    raise ValueError(f'{array.name} is of {array.dtype}')
+  chunk = array.storage.chunk_shape if array.storage else array.shape
+  if any(c > max(1, s) for c, s in zip(chunk, array.shape, strict=True)):
+    raise ValueError(f'{array.name} is stored in chunks of {chunk}')
+
+
+def _line(error: Exception) -> str:
+  """The first line of what an error says."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _make_reader() -> ocp.Checkpointer:

@@ -2,15 +2,21 @@
 
 import contextlib
 import hashlib
+import json
+import math
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from vitexco_jax.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
+_TEXT_BYTES = 2**24  # A plan of 100,000 shots has less.
+_DIGITS = 18  # Of a whole number, which then fits into 64 bits.
 
 
 def shipped(name: str) -> Path:
@@ -36,6 +42,115 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
+
+
+def check_regular(path: Path) -> None:
+  """Checks that a file can be read to its end: no folder, pipe, or device.
+
+  Raises:
+    UserError: it is one of these, or does not exist.
+  """
+  try:
+    mode = os.stat(path).st_mode
+  except (OSError, ValueError) as error:  # Of names that cannot be.
+    reason = getattr(error, 'strerror', None) or 'this cannot be a file name'
+    raise UserError(f'cannot read {path}: {reason}') from error
+  if stat.S_ISDIR(mode):
+    raise UserError(f'cannot read {path}: it is a folder, not a file')
+  if not stat.S_ISREG(mode):
+    raise UserError(
+      f'cannot read {path}: it is a pipe or a device; save it as a file first'
+    )
+
+
+def read_text(path: Path, limit: int = _TEXT_BYTES) -> str:
+  """Reads a text file of any origin.
+
+  Args:
+    path: a file in UTF-8, with or without a byte order mark.
+    limit: its size in bytes, at most.
+
+  Raises:
+    UserError: it is missing, too large, or not such a file.
+  """
+  check_regular(path)
+  try:
+    with open(path, 'rb') as file:
+      data = file.read(limit + 1)
+  except OSError as error:
+    raise UserError(f'cannot read {path}: {error.strerror or error}') from error
+  if len(data) > limit:
+    raise UserError(
+      f'cannot read {path}: it has more than {limit >> 20} MB, too much for a '
+      'file of its kind'
+    )
+  try:
+    text = data.decode('utf-8-sig')
+    if '\0' in text:
+      raise ValueError
+  except ValueError as error:
+    raise UserError(
+      f'cannot read {path}: it is no text file in UTF-8'
+    ) from error
+  return text
+
+
+def read_json(path: Path, limit: int = _TEXT_BYTES) -> dict[str, Any]:
+  """Reads a JSON object of any origin.
+
+  Args:
+    path: a text file, see `read_text`.
+    limit: its size in bytes, at most.
+
+  Returns:
+    Its fields. Numbers are finite, and whole ones fit into 64 bits.
+
+  Raises:
+    UserError: it cannot be read, or is something else.
+  """
+  text = read_text(path, limit)
+  try:
+    found = json.loads(
+      text,
+      parse_int=_parse_int,
+      parse_float=_parse_float,
+      parse_constant=_parse_float,
+      object_pairs_hook=_unique,
+    )
+  except json.JSONDecodeError as error:
+    raise UserError(
+      f'{path} is no JSON: {error.msg} at line {error.lineno}, '
+      f'column {error.colno}'
+    ) from error
+  except RecursionError as error:
+    raise UserError(f'{path} is nested too deeply') from error
+  except ValueError as error:
+    raise UserError(f'{path} cannot be used: {error}') from error
+  if not isinstance(found, dict):
+    raise UserError(f'{path} must be a JSON object, in braces')
+  return found
+
+
+def _parse_int(text: str) -> int:
+  if len(text.lstrip('-')) > _DIGITS:
+    raise ValueError(f'the number {text[:_DIGITS]}... is too long')
+  return int(text)
+
+
+def _parse_float(text: str) -> float:
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError(f'{text[:_DIGITS]} is no number')
+  return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+  found = dict(pairs)
+  if len(found) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f'"{twice[:80]}" is given twice')
+  return found
 
 
 def sync(path: Path) -> None:

@@ -280,7 +280,7 @@ def _edit(change):
   'edit, sentence',
   [
     (lambda x: '{"video": ', r'is no JSON: .* at line 1'),
-    (lambda x: '[]', r'json: "video" must be there, braces'),
+    (lambda x: '[]', r'must be a JSON object, in braces'),
     (_edit(lambda x: x['video'].pop('width')), '"width" must be there, a num'),
     (_edit(lambda x: x['video'].update(frame_rate='x')), 'frame_rate is no'),
     (_edit(lambda x: x['video'].update(frame_rate='0')), 'frame_rate is no'),

@@ -29,10 +29,11 @@ import csv
 import datetime
 import itertools
 import json
+import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -242,16 +243,15 @@ def list_references(source: Path, surveyed: Survey) -> list[Choice]:
   else:
     try:
       listed = list(_read_list(flag, source))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-      reason = getattr(error, 'strerror', None) or 'is no text file'
-      raise UserError(f'{flag} cannot be read: {reason}') from error
+    except csv.Error as error:
+      raise UserError(f'{flag} is no CSV: {error}') from error
   if not listed:
     raise UserError(f'{flag} holds no pictures')
   video_path = Path(surveyed.plan.video)
   sequence = video.image_files(video_path) if video_path.is_dir() else ()
   choices = []
   for path, frame, time in listed:
-    if not path.is_file():
+    if not os.path.isfile(path):
       raise UserError(f'{flag} names {path}, which does not exist')
     bound = _frame_of(f'{flag}, {path.name}', frame, time, surveyed)
     if bound is None:
@@ -303,22 +303,31 @@ def named_frame(stem: str, sequence: Sequence[Path] = ()) -> int | None:
 
 def _read_list(flag: str, source: Path) -> Iterator[tuple[Path, str, str]]:
   """Yields path, frame and time of a list's lines."""
-  with open(source, newline='', encoding='utf-8-sig') as file:
-    if source.suffix.lower() != '.csv':
-      for line in map(str.strip, file):
-        if line:
-          yield source.parent / line, '', ''
-      return
-    rows = csv.DictReader(file, skipinitialspace=True)
-    if not {'file'} <= set(rows.fieldnames or ()) <= {'file', 'frame', 'time'}:
-      raise UserError(f'{flag} needs a first line like file,frame or file,time')
-    for row in rows:
-      if row['file']:
-        yield (
-          source.parent / row['file'],
-          row.get('frame') or '',
-          row.get('time') or '',
-        )
+  lines = files.read_text(source).splitlines()
+  if source.suffix.lower() != '.csv':
+    for line in map(str.strip, lines):
+      if line:
+        yield source.parent / line, '', ''
+    return
+  rows = csv.DictReader(lines, skipinitialspace=True, restval='')
+  names = rows.fieldnames or ()
+  if not {'file'} <= set(names) <= {'file', 'frame', 'time'} or len(
+    names
+  ) != len(set(names)):
+    raise UserError(f'{flag} needs a first line like file,frame or file,time')
+  for row in rows:
+    where = f'{flag}, line {rows.line_num}'
+    if None in row:
+      raise UserError(
+        f'{where} has more than {len(names)} values: put names that contain a '
+        'comma into quotes'
+      )
+    frame, time = row.get('frame', ''), row.get('time', '')
+    if not row['file']:
+      raise UserError(f'{where} names no file')
+    if frame and time:
+      raise UserError(f'{where} has both a frame and a time: leave out one')
+    yield source.parent / row['file'], frame, time
 
 
 def _frame_of(
@@ -327,15 +336,16 @@ def _frame_of(
   """Reads what a picture is bound to."""
   try:
     if frame:
-      number = int(frame)
-      if number < 0:
+      if not re.fullmatch(r'\d{1,18}', frame, re.ASCII):
         raise ValueError
-      return number
+      return int(frame)
     if not time:
       return None
     seconds = 0.0
     for part in time.split(':'):
       seconds = 60 * seconds + float(part)
+    if not math.isfinite(seconds):
+      raise ValueError
   except ValueError as error:
     raise UserError(
       f'{where}: {frame or time!r} is neither a frame (123) nor a time (83.4 or '
@@ -502,21 +512,16 @@ def read(path: Path) -> Plan:
     UserError: it cannot be read, does not have the form of a plan, leaves out
       frames, or names a picture that does not exist.
   """
-  try:
-    entries = json.loads(path.read_text(encoding='utf-8-sig'))
-  except (OSError, UnicodeDecodeError) as error:
-    reason = getattr(error, 'strerror', None) or 'it is no text file'
-    raise UserError(f'cannot read the plan {path}: {reason}') from error
-  except json.JSONDecodeError as error:
-    raise UserError(
-      f'{path} is no JSON: {error.msg} at line {error.lineno}, '
-      f'column {error.colno}'
-    ) from error
+  entries = files.read_json(path)
   facts = _field(f'{path}', entries, 'video', dict)
   where = f'{path}, video'
   try:
-    rate = Fraction(_field(where, facts, 'frame_rate', str))
-    if rate <= 0:
+    text = _field(where, facts, 'frame_rate', str)
+    # Fraction would compute all digits of 1e999999999.
+    if not re.fullmatch(r'\d{1,10}([/.]\d{1,10})?', text, re.ASCII):
+      raise ValueError
+    rate = Fraction(text)
+    if not rate:
       raise ValueError
   except (ValueError, ZeroDivisionError) as error:
     raise UserError(
@@ -541,9 +546,24 @@ def read(path: Path) -> Plan:
 def _field(where: str, entry: Any, name: str, kind: type) -> Any:
   value = entry.get(name) if isinstance(entry, dict) else None
   if not isinstance(value, kind) or isinstance(value, bool):
-    words = {dict: 'braces', list: 'a list', str: 'a text', int: 'a number'}
+    words = {
+      dict: 'braces',
+      list: 'a list',
+      str: 'a text',
+      int: 'a number',
+      int | float: 'a number',
+    }
     raise UserError(f'{where}: "{name}" must be there, {words[kind]}')
   return value
+
+
+def _check_names(where: str, entry: Any, names: Collection[str]) -> None:
+  """Misspelled fields would be passed over."""
+  unknown = sorted(entry.keys() - names) if isinstance(entry, dict) else ()
+  if unknown:
+    raise UserError(
+      f'{where}: there is no "{unknown[0]}"; known are {", ".join(names)}'
+    )
 
 
 def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
@@ -552,10 +572,14 @@ def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
     picture = _field(where, reference, 'picture', str)
     if picture != FIRST_FRAME:
       picture = os.fspath(folder / picture)
-    frame = reference.get('frame')
+    _check_names(where, reference, Choice._fields)
+    frame, score = reference.get('frame'), reference.get('score')
     if frame is not None:
       frame = _field(where, reference, 'frame', int)
-    choices.append(Choice(picture, reference.get('score'), frame))
+    if score is not None:
+      score = _field(where, reference, 'score', int | float)
+    choices.append(Choice(picture, score, frame))
+  _check_names(where, entry, Shot._fields)
   start, stop = (_field(where, entry, name, int) for name in ('start', 'stop'))
   return Shot(start, stop, tuple(choices), _read_borders(where, entry))
 
@@ -603,18 +627,20 @@ def check(where: str, plan: Plan) -> None:
     if not shot.references:
       raise UserError(f'{name} has no references: name one picture at least')
     bound = [x.frame for x in shot.references if x.frame is not None]
+    seen = set()
     for frame in bound:
       if not shot.start <= frame < shot.stop:
         raise UserError(
           f'{name} has a reference bound to frame {frame}, which is not between '
           f'{shot.start} and {shot.stop - 1}'
         )
-      if bound.count(frame) > 1:
+      if frame in seen:
         raise UserError(f'{name} has two references bound to frame {frame}')
+      seen.add(frame)
     for choice in shot.references:
       if choice.picture == FIRST_FRAME and choice.frame:
         raise UserError(f'{name}: first-frame can be bound to frame 0 only')
-      if choice.picture != FIRST_FRAME and not Path(choice.picture).is_file():
+      if choice.picture != FIRST_FRAME and not os.path.isfile(choice.picture):
         raise UserError(f'{name}: there is no picture {choice.picture}')
   if expected != plan.frames:
     raise UserError(
