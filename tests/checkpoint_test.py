@@ -1,9 +1,13 @@
 """Checkpoints and exports: what comes back, and what is refused."""
 
+import json
+import os
+
 import flax
 import jax
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from configs.vitexco import get_config
@@ -214,6 +218,85 @@ def test_another_architecture_lists_what_differs(tmp_path, config, params):
 def test_a_long_list_of_differences_is_cut(config, params):
   with pytest.raises(UserError, match=r'; and \d+ more$'):
     checkpoint.check_params({'vit': params['vit']}, params, 'it')
+
+
+def test_shapes_are_checked_before_anything_is_read(
+  tmp_path, monkeypatch, config, params
+):
+  flat = flax.traverse_util.flatten_dict(params, sep='/')
+  flat['colorizer/out/bias'] = np.zeros(2**20, np.float32)
+  other = flax.traverse_util.unflatten_dict(flat, sep='/')
+  checkpoint.export(tmp_path / 'made', other, config)
+  monkeypatch.setattr(checkpoint.ocp.Checkpointer, 'restore', None)
+  with pytest.raises(UserError, match=r'out/bias is \(1048576,\) instead of'):
+    checkpoint.load_params(tmp_path / 'made')
+
+
+def test_chunks_and_types_that_a_shape_does_not_need_are_refused():
+  def array(dtype, chunk):
+    storage = ocp.metadata.StorageMetadata(chunk, None)
+    return ocp.metadata.ArrayMetadata('a', None, (2, 3), None, dtype, storage)
+
+  checkpoint._check_stored(array(np.dtype('float16'), (2, 3)))
+  for wrong in (
+    array(np.dtype('float16'), (2, 10**9)),
+    array(np.dtype('int8'), (2, 3)),
+    array(np.dtype('U1000'), (2, 3)),
+  ):
+    with pytest.raises(ValueError, match='a is '):
+      checkpoint._check_stored(wrong)
+
+
+def test_a_pipe_in_an_export_is_not_waited_for(tmp_path, config, params):
+  checkpoint.export(tmp_path / 'made', params, config)
+  (tmp_path / 'made/params/manifest.ocdbt').unlink()
+  os.mkfifo(tmp_path / 'made/params/manifest.ocdbt')
+  with pytest.raises(UserError, match='manifest.ocdbt: it is a pipe'):
+    checkpoint.load_params(tmp_path / 'made')
+
+
+@pytest.mark.parametrize(
+  'name, value, sentence',
+  [
+    ('model', [1], 'config.json: model must be like {'),
+    ('use', None, 'config.json: use must be like {'),
+    ('use.size', 'wide', r'use size must be like \['),
+    ('use.size', [64], r'use size must be like \['),
+    ('use.size', [64, -96], r'use size must be like \['),
+    ('use.size', [64, '96'], r'use size must be like \['),
+    ('use.temperature', '0.02', 'use temperature must be like 0.0'),
+    ('use.refine', 1.5, 'use refine must be like 1'),
+    ('use.enlarge', True, 'use enlarge must be like 1'),
+    ('model.vit.taps', [1, [1], 2, 2, 2], 'vit taps must be like'),
+    ('model.vit.taps', {}, 'vit taps must be like'),
+    ('model.vit.variant', 3, 'vit variant must be like "'),
+    ('model.vit.variant', 'x/16', r'config.json: config.model.vit.variant is'),
+    ('model.colorizer.width', 1e300, 'is not a config of this version: '),
+    ('model.colorizer.more', 1, 'is not a config of this version: '),
+    ('data.size', [10**12, 10**12], 'is not a config of this version: '),
+    ('__class__', 1, 'is not a config: '),
+  ],
+)
+def test_configs_that_no_version_wrote_are_refused(
+  tmp_path, config, name, value, sentence
+):
+  flat = flax.traverse_util.flatten_dict(config.to_dict(), sep='.')
+  flat = {x: y for x, y in flat.items() if not x.startswith(f'{name}.')}
+  values = flax.traverse_util.unflatten_dict(flat | {name: value}, sep='.')
+  (tmp_path / 'config.json').write_text(json.dumps(values))
+  with pytest.raises(UserError, match=sentence) as caught:
+    checkpoint.load_params(tmp_path)
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['variant', 'data', 'use.size', 'model'])
+def test_configs_without_a_value_that_counts(tmp_path, config, name):
+  flat = flax.traverse_util.flatten_dict(config.to_dict(), sep='.')
+  flat = {x: y for x, y in flat.items() if not f'{x}.'.startswith(f'{name}.')}
+  values = flax.traverse_util.unflatten_dict(flat, sep='.')
+  (tmp_path / 'config.json').write_text(json.dumps(values))
+  with pytest.raises(UserError, match=r'config.json.*' + name):
+    checkpoint.load_params(tmp_path)
 
 
 @pytest.mark.parametrize(

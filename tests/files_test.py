@@ -1,4 +1,4 @@
-"""Writing: whole or not at all, what is tried before, and what is said."""
+"""Files: written whole or not at all, and read without trust in them."""
 
 import errno
 import os
@@ -46,3 +46,62 @@ def test_a_full_disk_is_said(tmp_path):
     files.explained('--workdir', tmp_path),
   ):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize('name', ['weights/small', 'configs/vitexco.py'])
+def test_what_comes_with_the_program_is_there(name):
+  assert files.shipped(name).exists()
+
+
+@pytest.mark.parametrize(
+  'content',
+  [b'{"a": [1, 2.5, "\xc3\xbc"]}', b'\xef\xbb\xbf{"a": [1, 2.5, "\xc3\xbc"]}'],
+)
+def test_json_is_read_with_and_without_a_mark(tmp_path, content):
+  (tmp_path / 'a.json').write_bytes(content)
+  assert files.read_json(tmp_path / 'a.json') == {'a': [1, 2.5, '\u00fc']}
+
+
+@pytest.mark.parametrize(
+  'content, sentence',
+  [
+    (b'', 'a.json is no JSON: .* line 1'),
+    (b'{"a": 1', 'a.json is no JSON: .* line 1'),
+    (b'[1]', 'must be a JSON object, in braces'),
+    (b'null', 'must be a JSON object, in braces'),
+    (b'{"a": NaN}', 'a.json cannot be used: NaN is no number'),
+    (b'{"a": -Infinity}', '-Infinity is no number'),
+    (b'{"a": 1e999}', '1e999 is no number'),
+    (b'{"a": ' + b'9' * 20 + b'}', 'the number 999999999999999999... is too'),
+    (b'{"a": -' + b'9' * 5000 + b'}', 'is too long'),
+    (b'{"a": 1, "b": 2, "a": 3}', '"a" is given twice'),
+    (b'[' * 100_000, 'is nested too deeply'),
+    (b'{"a":' * 100_000, 'is nested too deeply'),
+    (b'{"a": "\xfc"}', 'is no text file in UTF-8'),
+    ('{"a": 1}'.encode('utf-16'), 'is no text file in UTF-8'),
+    ('{"a": 1}'.encode('utf-16-le'), 'is no text file in UTF-8'),
+    (b'{"a": "\0"}', 'is no text file in UTF-8'),
+    (b'{"a": "' + b'x' * 2**20 + b'"}', 'has more than 1 MB'),
+  ],
+)
+def test_json_that_cannot_be_used(tmp_path, content, sentence):
+  (tmp_path / 'a.json').write_bytes(content)
+  with pytest.raises(UserError, match=sentence) as caught:
+    files.read_json(tmp_path / 'a.json', 2**20)
+  assert '\n' not in str(caught.value)
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+  os.mkfifo(tmp_path / 'pipe')
+  os.symlink('loop', tmp_path / 'loop')
+  for name, sentence in (
+    (tmp_path / 'pipe', 'is a pipe or a device'),
+    ('/dev/zero', 'is a pipe or a device'),
+    (tmp_path, 'is a folder'),
+    (tmp_path / 'none', 'No such file'),
+    (tmp_path / 'loop', 'cannot read .*loop: '),
+    (tmp_path / ('x' * 300), 'name too long'),
+    (tmp_path / 'a\0b', 'cannot be a file name'),
+  ):
+    with pytest.raises(UserError, match=sentence):
+      files.read_text(name)

@@ -1,7 +1,9 @@
 """Weight files, and what is refused of them."""
 
+import os
 import pickle
 import struct
+import zipfile
 
 import jax.numpy as jnp
 import numpy as np
@@ -225,8 +227,8 @@ def test_a_training_checkpoint_is_told_from_a_state_dict(tmp_path):
 def test_missing_files_folders_and_unknown_formats_are_named(tmp_path):
   (tmp_path / 'folder.pth').mkdir()
   for name, message in (
-    ('none.npz', 'none.npz cannot be opened: No such file'),
-    ('folder.pth', 'folder.pth cannot be opened: Is a directory'),
+    ('none.npz', 'cannot read .*none.npz: No such file'),
+    ('folder.pth', 'cannot read .*folder.pth: it is a folder'),
     (
       'v.onnx',
       'v.onnx is of no known format: .*.npz, .safetensors, .pth, .bin',
@@ -234,3 +236,65 @@ def test_missing_files_folders_and_unknown_formats_are_named(tmp_path):
   ):
     with pytest.raises(UserError, match=message):
       weight_files.read(tmp_path / name)
+
+
+@pytest.mark.parametrize('name', ['v.npz', 'v.pth'])
+def test_archives_that_would_fill_the_memory_are_refused(tmp_path, name):
+  with zipfile.ZipFile(tmp_path / name, 'w', zipfile.ZIP_DEFLATED) as archive:
+    archive.writestr('a/data.pkl', state_dict({}))
+    archive.writestr('a/data/0', bytes(2**23))
+  with pytest.raises(UserError, match='would unpack to far more'):
+    weight_files.read(tmp_path / name)
+
+
+def test_arrays_that_claim_more_than_there_is_are_refused(tmp_path):
+  header = (
+    b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}"
+  )
+  with zipfile.ZipFile(tmp_path / 'v.npz', 'w') as archive:
+    size = struct.pack('<H', len(header))
+    archive.writestr('a.npy', b'\x93NUMPY\x01\x00' + size + header)
+  with pytest.raises(UserError, match='v.npz is damaged'):
+    weight_files.read(tmp_path / 'v.npz')
+
+
+def test_tensors_share_the_storage_that_they_view(tmp_path):
+  """A small file that names one storage a thousand times stays small."""
+  view = tensor(storage('0', FLOAT, 4), 0, (4,), (1,))
+  pickled = state_dict({f'x{i}': view for i in range(1000)})
+  write_archive(tmp_path / 'v.pth', pickled, {'0': bytes(16)})
+  entries = weight_files.read(tmp_path / 'v.pth').values()
+  assert len({x.__array_interface__['data'][0] for x in entries}) == 1
+
+
+def test_old_storages_together_are_no_larger_than_their_file(tmp_path):
+  stored = {
+    f'x{i}': tensor(storage(str(i), FLOAT, 100, b'N'), 0, (1,), (1,))
+    for i in range(20)
+  }
+  write_row(tmp_path / 'v.pth', state_dict(stored), [], [bytes(300)])
+  with pytest.raises(UserError, match='larger than the file'):
+    weight_files.read(tmp_path / 'v.pth')
+
+
+def test_tuples_in_tuples_without_end_are_refused(tmp_path):
+  """Their hash would end the process."""
+  deep = b'\x80\x02}N' + b'\x85' * 1_000_000 + b'Ns.'
+  write_archive(tmp_path / 'v.pth', deep, {})
+  with pytest.raises(UserError, match='more parts than weights'):
+    weight_files.read(tmp_path / 'v.pth')
+
+
+@pytest.mark.parametrize('suffix', ['npz', 'safetensors', 'pth', 'bin'])
+def test_a_pipe_is_refused(tmp_path, suffix):
+  os.mkfifo(tmp_path / f'v.{suffix}')
+  with pytest.raises(UserError, match='is a pipe or a device'):
+    weight_files.read(tmp_path / f'v.{suffix}')
+
+
+def test_a_header_that_is_nested_too_deeply_is_refused(tmp_path):
+  header = b'[' * 100_000
+  path = tmp_path / 'v.safetensors'
+  path.write_bytes(struct.pack('<Q', len(header)) + header)
+  with pytest.raises(UserError, match='v.safetensors is damaged'):
+    weight_files.read(path)

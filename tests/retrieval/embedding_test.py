@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 
 import cv2
 import flax
@@ -16,7 +17,7 @@ from vitexco_jax import checkpoint, color
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import efficientnet
 from vitexco_jax.pretrained import efficientnet_weights
-from vitexco_jax.retrieval import embedding, gallery
+from vitexco_jax.retrieval import embedding, faiss_files, gallery
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
@@ -185,6 +186,7 @@ class _Source:
   """Pictures that nobody looks at."""
 
   address = '/nowhere'
+  key = str
 
 
 SETTINGS = {'network': 'vit', 'weights': 'abc', 'width': 8, 'grey': True}
@@ -324,6 +326,131 @@ def test_an_index_is_of_the_gallery_as_it_is(tmp_path):
   path.write_bytes(path.read_bytes()[:-100])
   with pytest.raises(UserError, match='ivf.index is damaged: remove it'):
     embedding.Gallery.open(tmp_path, 'ivf')
+
+
+def _patch(offset, value):
+  def patch(path):
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 8] = value.to_bytes(8, 'little')
+    path.write_bytes(data)
+
+  return patch
+
+
+def _pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    _patch(0, 0),  # Of another kind.
+    _patch(8, 2**40),  # Rows,
+    _patch(37, 2**40),  # lists,
+    _patch(37, 0),
+    _patch(37, 16),
+    _patch(61, 2**40),  # centers,
+    _patch(90, 2**40),  # their numbers,
+    _patch(98 + 4 * 8 * 8, 2**40),  # direct map,
+    _patch(98 + 4 * 8 * 8 + 13, 2**40),  # lists again,
+    _patch(98 + 4 * 8 * 8 + 33, 2**40),  # sizes
+    _patch(98 + 4 * 8 * 8 + 41, 2**63),  # and a size.
+    lambda path: path.write_bytes(path.read_bytes() + b'x'),
+    lambda path: path.write_bytes(path.read_bytes()[:60]),
+    lambda path: path.write_bytes(b''),
+    _pipe,
+  ],
+)
+def test_an_index_that_claims_other_sizes_is_not_read(
+  tmp_path, monkeypatch, damage
+):
+  embeddings = _unit(400)
+  _write(tmp_path, embeddings)
+  assert gallery.build_index(tmp_path, embeddings).lists == 8
+  assert embedding.Gallery.open(tmp_path, 'ivf')
+  damage(tmp_path / 'ivf.index')
+  monkeypatch.setattr(faiss_files.faiss, 'read_index', None)
+  with pytest.raises(
+    UserError, match=r'ivf\.index( is damaged|: it is a pipe)'
+  ):
+    embedding.Gallery.open(tmp_path, 'ivf')
+
+
+def test_an_index_of_few_lists_that_are_filled_is_read(tmp_path):
+  """FAISS writes the sizes of such lists in another way."""
+  embeddings = np.repeat(_unit(2), 400, 0)
+  _write(tmp_path, embeddings)
+  gallery.build_index(tmp_path, embeddings)
+  assert b'ilar' in (tmp_path / 'ivf.index').read_bytes()
+  assert b'sprs' in (tmp_path / 'ivf.index').read_bytes()
+  opened = embedding.Gallery.open(tmp_path, 'ivf')
+  assert opened.search(embeddings[:1], 1)[0] == pytest.approx(1)
+
+
+def test_numbers_of_pictures_that_are_not_there_are_refused(tmp_path):
+  embeddings = _unit(400)
+  _write(tmp_path, embeddings)
+  gallery.build_index(tmp_path, embeddings)
+  path = tmp_path / 'ivf.index'
+  data = path.read_bytes()
+  path.write_bytes(data[:-3200] + b'\x7f' * 3200)  # Some numbers, not all.
+  opened = embedding.Gallery.open(tmp_path, 'ivf')
+  with pytest.raises(UserError, match='is damaged: build it again'):
+    opened.search(embeddings, 1)
+  embeddings[:] = np.nan
+  embeddings.tofile(tmp_path / 'embeddings.f32')
+  with pytest.raises(UserError, match='is damaged: build it again'):
+    embedding.Gallery.open(tmp_path).search(_unit(1), 1)
+
+
+@pytest.mark.parametrize(
+  'changed',
+  [
+    {'width': 0},
+    {'width': -8},
+    {'width': 10**9},
+    {'width': '8'},
+    {'width': [8]},
+    {'width': True},
+    {'weights': None},
+    {'network': ['vit']},
+    {'sources': {}},
+    {'sources': []},
+    {'sources': ['here']},
+    {'sources': [{'first': 1, 'images': 'x'}]},
+    {'sources': [{'first': 0, 'images': 'x'}] * 2},
+    {'sources': [{'first': 0, 'images': 3}]},
+    {'sources': [{'first': '0', 'images': 'x'}]},
+  ],
+)
+def test_settings_that_no_gallery_has_are_refused(tmp_path, changed):
+  _write(tmp_path, _unit(3))
+  path = tmp_path / 'settings.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+  (name,) = changed
+  with pytest.raises(UserError, match=f'is damaged: {name} in .*settings.json'):
+    embedding.Gallery.open(tmp_path)
+  with pytest.raises(UserError, match=f'is damaged: {name} in .*settings.json'):
+    gallery.Writer(tmp_path, SETTINGS, _Source)
+
+
+@pytest.mark.parametrize('name', ['pictures.txt', 'embeddings.f32'])
+def test_a_pipe_in_a_gallery_is_not_waited_for(tmp_path, name):
+  _write(tmp_path, _unit(3))
+  _pipe(tmp_path / name)
+  with pytest.raises(UserError, match=f'{name}: it is a pipe'):
+    embedding.Gallery.open(tmp_path)
+  with pytest.raises(UserError, match=f'{name}: it is a pipe'):
+    gallery.Writer(tmp_path, SETTINGS, _Source)
+
+
+@pytest.mark.parametrize('line', ['{', '[]', '{}', '[' * 10**5, '\0'])
+def test_a_damaged_list_of_what_was_left_out(tmp_path, line):
+  _write(tmp_path, _unit(3))
+  (tmp_path / 'left_out.jsonl').write_text(f'{line}\n')
+  with pytest.raises(UserError, match=r'left_out.jsonl is damaged at line 1'):
+    gallery.Writer(tmp_path, SETTINGS, _Source).not_done(['a'])
 
 
 @pytest.mark.parametrize(

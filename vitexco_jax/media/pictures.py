@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.media.video import IMAGE_SUFFIXES
 
@@ -30,10 +31,10 @@ class Folder:
     return sorted(self._walk(self._root))
 
   def _walk(self, folder: Path) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
       folders[:] = [name for name in folders if not name.startswith('.')]
       below = Path(parent).relative_to(self._root)
-      for name in files:
+      for name in names:
         if os.path.splitext(name)[
           1
         ].lower() in IMAGE_SUFFIXES and not name.startswith('.'):
@@ -45,6 +46,7 @@ class Folder:
   def load(self, name: str) -> tuple[str, bytes]:
     """Returns name and content; raises UserError if it cannot be read."""
     path = self._root / name
+    files.check_regular(path)
     try:
       return name, path.read_bytes()
     except OSError as error:

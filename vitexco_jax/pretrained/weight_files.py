@@ -10,10 +10,12 @@ dict needs and refuses every other.
 """
 
 import collections
+import functools
 import io
 import json
 import math
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -22,9 +24,12 @@ from typing import Any, BinaryIO
 import jax.numpy as jnp
 import numpy as np
 
+from vitexco_jax import files
 from vitexco_jax.errors import UserError
 
 Entries = dict[str, np.ndarray]
+_EXPANSION = 8  # From packed to unpacked, at most.
+_TUPLES = 20_000  # Of a state dict: four for each tensor.
 
 
 def read(path: Path) -> Entries:
@@ -44,6 +49,7 @@ def read(path: Path) -> Entries:
       f'{path} is of no known format: give a file that ends in '
       + ', '.join(readers)
     )
+  files.check_regular(path)
   try:
     return readers[path.suffix](path)
   except UserError:
@@ -60,8 +66,8 @@ def read(path: Path) -> Entries:
 
 
 def _read_npz(path: Path) -> Entries:
-  with zipfile.ZipFile(path):  # np.load takes any other file for a pickle.
-    pass
+  with zipfile.ZipFile(path) as archive:  # Anything else may be a pickle.
+    _check_expansion(archive)
   with np.load(path, allow_pickle=False) as archive:
     return {name: archive[name] for name in archive.files}
 
@@ -106,16 +112,28 @@ def _read_torch(path: Path) -> Entries:
 def _read_torch_archive(file: BinaryIO) -> Any:
   """Reads a pickle that names storages, each a file beside it in the zip."""
   with zipfile.ZipFile(file) as archive:
+    _check_expansion(archive)
     (pickled,) = [
       name for name in archive.namelist() if name.endswith('/data.pkl')
     ]
     folder = pickled.split('/')[0]
 
+    @functools.lru_cache(None)  # Many tensors may be views of one.
     def storage(key, dtype, _):
       return np.frombuffer(archive.read(f'{folder}/data/{key}'), dtype)
 
     with archive.open(pickled) as stream:
-      return _TorchUnpickler(stream, file.name, storage).load()
+      return _unpickle(stream, file.name, storage)
+
+
+def _check_expansion(archive: zipfile.ZipFile) -> None:
+  """Raises ValueError for an archive that would fill the memory.
+
+  Weights are noise, which can hardly be compressed.
+  """
+  packed = sum(entry.compress_size for entry in archive.infolist())
+  if sum(x.file_size for x in archive.infolist()) > _EXPANSION * packed + 2**20:
+    raise ValueError('it would unpack to far more than weights do')
 
 
 # What the row begins with: a pickle of torch's magic number.
@@ -135,12 +153,15 @@ def _read_old_torch(file: BinaryIO) -> Any:
   storages = {}
 
   def storage(key, dtype, count):
-    if not 0 <= count * dtype.itemsize <= size:
-      raise ValueError('a storage is larger than the file')
-    return storages.setdefault(key, np.zeros(count, dtype))
+    if key not in storages:
+      room = size - sum(values.nbytes for values in storages.values())
+      if not 0 <= count * dtype.itemsize <= room:
+        raise ValueError('a storage is larger than the file')
+      storages[key] = np.zeros(count, dtype)
+    return storages[key]
 
   def load():
-    return _TorchUnpickler(file, file.name, storage).load()
+    return _unpickle(file, file.name, storage)
 
   load()  # The version of the protocol,
   load()  # and sizes of C's types.
@@ -152,6 +173,23 @@ def _read_old_torch(file: BinaryIO) -> Any:
     if count != len(values) or read != values.nbytes:
       raise ValueError('a storage is shorter or longer than it says')
   return entries
+
+
+_Storage = Callable[[str, np.dtype, int], np.ndarray]  # Key, dtype, size.
+
+
+def _unpickle(stream: BinaryIO, name: str, storage: _Storage) -> Any:
+  """Loads one pickle, once it is clear that Python can hold it.
+
+  Python computes the hash of a tuple with one call inside another: hundreds of
+  thousands of tuples in one another would end the process.
+  """
+  start = stream.tell()
+  opcodes = (opcode.name for opcode, _, _ in pickletools.genops(stream))
+  if sum('TUPLE' in x or x == 'FROZENSET' for x in opcodes) > _TUPLES:
+    raise ValueError('it has more parts than weights do')
+  stream.seek(start)
+  return _TorchUnpickler(stream, name, storage).load()
 
 
 class _TorchUnpickler(pickle.Unpickler):
@@ -170,12 +208,7 @@ class _TorchUnpickler(pickle.Unpickler):
     'LongStorage': 'int64',  # How many batches a BatchNorm has seen.
   }
 
-  def __init__(
-    self,
-    stream: BinaryIO,
-    name: str,
-    storage: Callable[[str, np.dtype, int], np.ndarray],
-  ):
+  def __init__(self, stream: BinaryIO, name: str, storage: _Storage):
     """Takes the file's name and what finds a storage by key, dtype and size."""
     super().__init__(stream)
     self._name = name

@@ -30,12 +30,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import checkpoint, color
+from vitexco_jax import checkpoint, color, files
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures, video
 from vitexco_jax.models import efficientnet, vit
 from vitexco_jax.pretrained import efficientnet_weights
 from vitexco_jax.pretrained.vit_weights import load_vit_weights
+from vitexco_jax.retrieval import faiss_files
 
 INDEXES = ('exact', 'ivf')
 
@@ -238,6 +239,7 @@ EMBEDDINGS = 'embeddings.f32'
 NAMES = 'pictures.txt'
 LEFT_OUT = 'left_out.jsonl'
 IVF = 'ivf.index'
+FILES = SETTINGS, EMBEDDINGS, NAMES, LEFT_OUT, IVF
 
 # Where a setting comes from.
 _VALUES = {
@@ -257,6 +259,8 @@ class Gallery:
 
   def __init__(self, folder: Path, settings: dict[str, Any]):
     """Takes the folder and the content of its `settings.json`; see `open`."""
+    for name in (EMBEDDINGS, NAMES):
+      files.check_regular(folder / name)
     self._folder = folder
     self._settings = settings
     width = settings['width']
@@ -285,16 +289,12 @@ class Gallery:
     """
     folder = Path(folder)
     check_index(index)
-    try:
-      settings = json.loads((folder / SETTINGS).read_text())
-      gallery = cls(folder, settings)
-    except FileNotFoundError as error:
+    if not os.path.exists(folder / SETTINGS):
       raise UserError(
         f'{folder} holds no gallery: build one by --mode=gallery --images=DIR '
         f'--gallery={folder}'
-      ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      raise UserError(f'the gallery {folder} is damaged: {error}') from error
+      )
+    gallery = cls(folder, read_settings(folder))
     if index == 'ivf':
       gallery._open_index()
     return gallery
@@ -375,10 +375,17 @@ class Gallery:
       )
     count = min(count, len(self))
     if self._index is not None:
-      return self._index.search(queries, count)
-    return faiss.knn(
-      queries, self.embeddings, count, faiss.METRIC_INNER_PRODUCT
-    )
+      scores, numbers = self._index.search(queries, count)
+    else:
+      scores, numbers = faiss.knn(
+        queries, self.embeddings, count, faiss.METRIC_INNER_PRODUCT
+      )
+    # Rows that are no numbers are never found, and an index may hold anything.
+    if np.any(numbers[:, 0] < 0) or np.any(numbers >= len(self)):
+      raise UserError(
+        f'the gallery {self._folder} is damaged: build it again in another folder'
+      )
+    return scores, numbers
 
   def best(
     self, queries: np.ndarray, count: int = 5, near_duplicate: float = 1.0
@@ -426,14 +433,57 @@ class Gallery:
     if not path.exists():
       raise UserError(f'the gallery {self._folder} has no index ivf: {build}')
     try:
-      self._index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
+      width = self._settings['width']
+      self._index = faiss_files.read_index(path, width)
+    except (RuntimeError, ValueError, OSError) as error:
       raise UserError(f'{path} is damaged: remove it, and {build}') from error
     if self._index.ntotal != len(self):
       raise UserError(
         f'the gallery {self._folder} has changed since its index ivf was built: '
         + build
       )
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+  """Reads what a gallery notes of itself, `settings.json`.
+
+  Raises:
+    UserError: it cannot be read, or a value is missing or of another type.
+  """
+  try:
+    settings = files.read_json(folder / SETTINGS)
+  except UserError as error:
+    raise UserError(f'the gallery {folder} is damaged: {error}') from error
+  kinds = {
+    'network': str,
+    'weights': str,
+    'width': int,
+    'grey': bool,
+    'sources': list,
+  }
+  wrong = [x for x, kind in kinds.items() if type(settings.get(x)) is not kind]
+  if not wrong and not 0 < settings['width'] < 2**16:
+    wrong = ['width']
+  if not wrong and not _are_sources(settings['sources']):
+    wrong = ['sources']
+  if wrong:
+    raise UserError(
+      f'the gallery {folder} is damaged: {wrong[0]} in {folder / SETTINGS}'
+    )
+  return settings
+
+
+def _are_sources(entries: list[Any]) -> bool:
+  """Whether they tell for each row of a gallery where its picture is."""
+  firsts = [-1]
+  for entry in entries:
+    if not isinstance(entry, dict) or not isinstance(entry.get('images'), str):
+      return False
+    first = entry.get('first')
+    if type(first) is not int or first <= firsts[-1]:
+      return False
+    firsts.append(first)
+  return firsts[1:2] == [0]
 
 
 def open_with_embedder(
@@ -469,7 +519,7 @@ def check_settings(
         f'the gallery {folder} was embedded with {value}={theirs}, not {ours}: '
         'set this, or name another gallery'
       )
-  if kept['weights'] != settings['weights']:
+  if any(kept[name] != settings[name] for name in ('weights', 'width')):
     raise UserError(
       f'the gallery {folder} was embedded with other weights of '
       f'{kept["network"]}: give the same, or embed its pictures anew into '

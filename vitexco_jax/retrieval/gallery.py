@@ -164,9 +164,12 @@ class Writer:
     self._folder = folder
     self._source = source
     folder.mkdir(parents=True, exist_ok=True)
+    for name in embedding.FILES:
+      if os.path.exists(folder / name):
+        files.check_regular(folder / name)
     path = folder / embedding.SETTINGS
     if path.exists():
-      kept = json.loads(path.read_text())
+      kept = embedding.read_settings(folder)
       embedding.check_settings(folder, kept, settings)
     else:
       kept = {**settings, 'sources': []}
@@ -255,8 +258,17 @@ def _append(path: Path, content: bytes):
 
 def read_left_out(folder: Path) -> Iterator[dict[str, str]]:
   """Yields the `images`, `name` and `reason` of pictures that are not here."""
-  with open(folder / embedding.LEFT_OUT) as lines:
-    yield from map(json.loads, lines)
+  path = folder / embedding.LEFT_OUT
+  with open(path, 'rb') as lines:
+    for number, line in enumerate(lines, 1):
+      try:
+        entry = json.loads(line)
+        yield {name: entry[name] for name in ('images', 'name', 'reason')}
+      except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(
+          f'{path} is damaged at line {number}: remove it, and the pictures in '
+          'it are tried again'
+        ) from error
 
 
 def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
