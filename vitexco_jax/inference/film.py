@@ -513,6 +513,7 @@ class Film:
         whole = video.partial_path(track.target)
         undo.callback(video.remove, whole)
         with video.explained('write', track.target):
+          video.remove(whole)  # Of a run that was killed.
           if track.kind == 'video':
             self._join(index, track, blocks, whole)
           else:
@@ -553,7 +554,6 @@ class Film:
 
   def _gather(self, track, blocks, path):
     """Gives images that lie in folders, or one, a second place in `path`."""
-    video.remove(path)  # Of a run that was killed.
     segments = [self._journal.folder / track.segment(block) for block in blocks]
     if track.kind == 'image':
       _link(segments[0], path)
@@ -638,11 +638,10 @@ class _Worker:
     if not todo:
       film._count(_steps(stretch))
       return
-    kept = None
+    kept, backwards = None, _backwards(stretch)
     if stretch.after is not None:
       yield from self._color_backwards(stretch)
-      path = film._journal.folder / _backwards(stretch)
-      kept = np.load(path, mmap_mode='r')
+      kept = np.load(film._journal.folder / f'{backwards}.npy', mmap_mode='r')
     film._count(sum(x.stop - x.start for x in blocks if x not in todo))
     for run in _runs(todo):
       if stretch.carried:
@@ -655,7 +654,7 @@ class _Worker:
       for block in run:
         yield from self._color_block(block, stretch, frames, kept)
     if kept is not None:
-      film._journal.path(_backwards(stretch))  # Needed no more.
+      film._journal.discard(backwards, [f'{backwards}.npy'])
 
   def _set_references(self, stretch: Stretch, bound: Choice | None):
     choices = stretch.others if bound is None else (bound, *stretch.others)
@@ -664,8 +663,8 @@ class _Worker:
 
   def _color_backwards(self, stretch: Stretch) -> Iterator[Step]:
     """Keeps the colours that come back from the reference behind a stretch."""
-    name = _backwards(stretch)
-    entry, key = Path(name).stem, self._film._key(stretch, 'backwards')
+    entry = _backwards(stretch)
+    name, key = f'{entry}.npy', self._film._key(stretch, 'backwards')
     try:
       found = self._film._journal.read(entry, key, [name])
     except journal.DamagedError as error:
@@ -943,8 +942,8 @@ def _runs(blocks: Iterable[_Block]) -> list[list[_Block]]:
 
 
 def _backwards(stretch: Stretch) -> str:
-  """The file of the colors that come back through a stretch."""
-  return f'{stretch.start:07d}.backwards.npy'
+  """The entry of the colors that come back through a stretch."""
+  return f'{stretch.start:07d}.backwards'
 
 
 def _pictures_sha256(plan: Plan) -> dict[str, str]:

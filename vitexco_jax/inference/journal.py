@@ -183,6 +183,11 @@ class Journal:
       verify(self.folder / one, record['files'][one])
     return record['facts']
 
+  def discard(self, name: str, names: Iterable[str]) -> None:
+    """Removes an entry and its files."""
+    for one in (f'{name}.json', *names):
+      video.remove(self.folder / one)
+
   def remove(self) -> None:
     """Removes the folder with everything in it."""
     shutil.rmtree(self.folder)
