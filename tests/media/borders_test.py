@@ -136,6 +136,22 @@ def test_dark_and_bright_pictures_have_no_borders(paint):
   assert _found(_shot(paint)) == [borders.NONE]
 
 
+def test_a_logo_in_a_bar_does_not_hide_it():
+  def paint(frame, i):
+    _boxed(0, left=40, right=40)(frame, i)
+    frame[130:138, 10:90] = 200
+
+  assert _found(_shot(paint)) == [Borders(left=40, right=40)]
+
+
+def test_a_dark_side_takes_the_width_of_the_opposite_bar():
+  def paint(frame, i):
+    frame[:, :90] = 1
+    _boxed(0, left=40, right=40)(frame, i)
+
+  assert _found(_shot(paint)) == [Borders(left=40, right=40)]
+
+
 @pytest.mark.parametrize('level', [0, 255])
 def test_an_empty_film_has_no_borders(level):
   assert _found(_shot(_boxed(level, top=H))) == [borders.NONE]
@@ -146,7 +162,8 @@ def test_what_moves_in_the_dark_is_no_border():
     _boxed(0, 20, 20)(frame, i)
     frame[5:15, 20 * i : 20 * i + 20] = 200
 
-  assert _found(_shot(paint)) == [borders.NONE]
+  found = _found(_shot(paint))[0]
+  assert found.top <= 5 and found.bottom <= 5
 
 
 def test_a_fade_from_black_does_not_hide_bars():

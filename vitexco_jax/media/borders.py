@@ -17,17 +17,19 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-_CELLS = (
-  48  # Along a border; each is a mean, so noise of film scans hardly shows.
-)
+_CELLS = 48  # Along a border. Each is a mean: noise of scans hardly shows.
 _KEPT = 64  # Frames of a shot that are looked at, at most.
 _OUTLIERS = 20  # One frame of so many may differ: a flash of dust on a mask.
 _BLACK, _WHITE = 40, 215  # Levels, of 255, that a border is below or above.
-_NOISE = 8  # Levels by which a cell may differ from the border's own level.
-_STEP = 12  # Levels from the border to what counts as picture.
-_STRAIGHT = 0.7  # Of the cells along an edge; these begin within ...
+# Levels by which cells of a border may differ: those of clean ones, and at most.
+_CLEAN, _NOISE = 3, 8
+_STEP = 10  # Levels from the border to what counts as picture.
+_FOREIGN = (
+  0.12  # Of the cells of a border may be something else, such as a logo.
+)
+_STRAIGHT = 0.6  # Of the cells along an edge; these begin within ...
 _EDGE = 0.02  # ... this share of the side (scaling and coding blur it) ...
-_MIN_EDGE = 8  # ... or so many pixels: a block of MPEG.
+_MIN_EDGE = 6  # ... or so many pixels.
 _FILLED = 0.6  # Of what is within borders is a picture. Lines of text are less.
 _MIN_LENGTH = 0.5  # Of a side, along which there must be a picture.
 _MIN_BORDER = 2  # Pixels.
@@ -170,11 +172,14 @@ def _width(low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
     low: darkest values in time, [rows, cells].
     high: brightest ones.
   """
-  level = np.median(np.concatenate([low[0], high[0]]))
+  outermost = np.concatenate([low[:_MIN_BORDER], high[:_MIN_BORDER]])
+  level = np.median(outermost)
   if _BLACK < level < _WHITE:
     return 0, 0
-  is_plain = (low >= level - _NOISE) & (high <= level + _NOISE)
-  is_plain = is_plain.all(1)
+  noise = np.quantile(np.abs(outermost - level), 1 - _FOREIGN)
+  tolerance = min(_NOISE, noise + _CLEAN)
+  is_plain = (low >= level - tolerance) & (high <= level + tolerance)
+  is_plain = is_plain.mean(1) >= 1 - _FOREIGN
   plain = len(low) if is_plain.all() else int(is_plain.argmin())
   if not _MIN_BORDER <= plain <= _MAX_BORDER * len(low):
     return 0, plain
@@ -194,10 +199,16 @@ def _width(low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
 def _paired(
   this: tuple[int, int], opposite: tuple[int, int], length: int
 ) -> tuple[int, int]:
-  """Takes back a wide border that has no counterpart, such as a dark wall."""
+  """Compares a border with the opposite one, and takes that into account.
+
+  A wide border without a counterpart is none: it may be a dark wall. Where the
+  picture is too dark to show an edge, the border is as wide as the opposite one.
+  """
   sharp, plain = this
   if sharp > _THIN * length and opposite[1] < sharp / 3:
     return 0, plain
+  if not sharp and opposite[0] <= plain:
+    return opposite[0], plain
   return this
 
 
