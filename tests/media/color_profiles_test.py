@@ -315,6 +315,24 @@ def test_a_profile_that_cannot_be_used_is_named(tmp_path, icc):
     video.read_image(path)
 
 
+def test_an_hdr_profile_is_refused(tmp_path):
+  numbers = {b'cicp': b'cicp' + bytes(4) + bytes([9, 16, 0, 1])}
+  icc = _profile(numbers, b'RGB ')
+  path = _saved(tmp_path / 'a.jpg', _colors(), icc_profile=icc)
+  with pytest.raises(UserError, match=r'a\.jpg is an HDR picture \(PQ\)'):
+    video.read_image(path)
+
+
+def test_lab_of_16_bits_is_not_taken_for_rgb(tmp_path):
+  data = _deep_tiff(_colors(16), b'')
+  rgb, lab = (struct.pack('<HHII', 262, 3, 1, kind) for kind in (2, 8))
+  (tmp_path / 'a.tif').write_bytes(data.replace(rgb, lab))
+  with pytest.raises(
+    UserError, match=r'a\.tif is a CIE Lab picture of more th'
+  ):
+    video.read_image(tmp_path / 'a.tif')
+
+
 def _with_chunk(png, kind, content):
   """A PNG file with one more chunk, after its header."""
   chunk = struct.pack('>I', len(content)) + kind + content

@@ -113,13 +113,15 @@ def test_what_is_transparent_has_no_color(tmp_path, mode):
   assert not np.ptp(read[:, :32], -1).any()
 
 
-def test_transparency_is_turned_with_the_picture(tmp_path):
+@pytest.mark.parametrize('suffix', ['.png', '.avif', '.webp', '.tif'])
+def test_transparency_is_turned_with_the_picture(tmp_path, suffix):
   rgba = np.full((48, 64, 4), (200, 20, 20, 255), np.uint8)
   rgba[:10, :, 3] = 0
   exif = Image.Exif()
   exif[0x0112] = 6
-  Image.fromarray(rgba).save(tmp_path / 'a.png', exif=exif)
-  gray = np.ptp(video.read_image(tmp_path / 'a.png'), -1) == 0
+  path = tmp_path / f'a{suffix}'
+  Image.fromarray(rgba).save(path, exif=exif)
+  gray = np.ptp(video.read_image(path), -1) == 0
   np.testing.assert_array_equal(gray, np.rot90(rgba[..., 3] == 0, -1))
 
 

@@ -73,14 +73,14 @@ def to_srgb(
   Raises:
     UserError: the picture is HDR, or its profile cannot be used.
   """
-  primaries, transfer = _h273(data)
+  icc = image.info.get('icc_profile')
+  primaries, transfer = _h273(data, icc or b'')
   if transfer in _HDR:
     raise UserError(
       f'{path} is an HDR picture ({_HDR[transfer]}), which cannot be read: save '
       'it as a standard (SDR) picture'
     )
   try:
-    icc = image.info.get('icc_profile')
     if icc or image.mode == 'LAB':
       return _by_profile(rgb, image, icc or _lab())
     if primaries is not None:
@@ -105,12 +105,13 @@ def to_srgb(
   return rgb
 
 
-def _h273(data: bytes) -> tuple[int | None, int | None]:
-  """Primaries and transfer function that a PNG or AVIF file names."""
+def _h273(data: bytes, icc: bytes) -> tuple[int | None, int | None]:
+  """Primaries and transfer function that a file or its profile names."""
   png = data.startswith(b'\x89PNG')
   pattern = rb'cICP(.)(.)' if png else rb'colrnclx\0(.)\0(.)'
   head = data.partition(b'IDAT' if png else b'mdat')[0]
-  found = re.search(pattern, head, re.DOTALL)
+  found = re.search(rb'cicp\0{4}(.)(.)', icc, re.DOTALL)
+  found = found or re.search(pattern, head, re.DOTALL)
   return (found[1][0], found[2][0]) if found else (None, None)
 
 

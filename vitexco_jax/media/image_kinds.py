@@ -16,7 +16,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from vitexco_jax.errors import UserError
 
@@ -67,10 +67,24 @@ def refuse_unreadable(data: bytes, path: str | os.PathLike) -> None:
     brands = data[8 : min(128, int.from_bytes(data[:4]))]
     if b'avif' not in brands and (b'hei' in brands or b'mif1' in brands):
       kind = 'an HEIC picture'
+  if data[:4] in (b'II*\0', b'MM\0*') and _is_unknown_lab(data):
+    kind = 'a CIE Lab picture of more than 8 bits'
   if kind is not None:
     raise UserError(
       f'{path} is {kind}, which cannot be read: save it as JPEG or PNG'
     )
+
+
+def _is_unknown_lab(data: bytes) -> bool:
+  """Whether a TIFF file has Lab values that OpenCV would take for RGB."""
+  with quiet(), contextlib.suppress(*BROKEN):
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+    file = io.BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    lab = tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in (8, 9, 10)
+    return lab and set(tags.get(TiffImagePlugin.BITSPERSAMPLE, ())) != {8}
+  return False
 
 
 @contextlib.contextmanager
@@ -119,22 +133,23 @@ def decode(
   """
   if data[:4] in _DEMUXERS:
     return _decode_scan(data, bounds)
-  if image is not None and image.format == 'AVIF':  # OpenCV does not turn it.
-    return np.array(ImageOps.exif_transpose(image).convert('RGB'))
   if image is not None and image.mode in ('CMYK', 'LAB'):
     image.load()  # `color_profiles` will convert it; here it fails if damaged.
-  # Not cv2.imread, which takes only some paths on some systems.
-  bgr = cv2.imdecode(
-    np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
-  )
-  if bgr is None:
-    return None
-  rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+  if image is not None and image.format == 'AVIF':  # OpenCV does not turn it.
+    rgb = np.array(ImageOps.exif_transpose(image).convert('RGB'))
+  else:
+    # Not cv2.imread, which takes only some paths on some systems.
+    bgr = cv2.imdecode(
+      np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    )
+    if bgr is None:
+      return None
+    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
   # Modes that begin otherwise have no color.
   colored = image is not None and image.mode.startswith(('P', 'R'))
   if colored and image.has_transparency_data:
-    image = ImageOps.exif_transpose(image).convert('RGBA')
-    hidden = np.asarray(image)[..., 3] == 0
+    rgba = ImageOps.exif_transpose(image).convert('RGBA')
+    hidden = np.asarray(rgba)[..., 3] == 0
     rgb[hidden] = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[hidden, None]
   return rgb
 

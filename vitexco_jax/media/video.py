@@ -587,7 +587,7 @@ class VideoReader:
     if not files:
       raise UserError(
         f'{self.path} holds no frames: put images there '
-        f'({" ".join(IMAGE_SUFFIXES)})'
+        f'({" ".join(WRITTEN_SUFFIXES)})'
       )
     stems = {}
     for path in files:
