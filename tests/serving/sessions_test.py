@@ -102,9 +102,24 @@ def test_from_a_video_to_its_colours(visit, film, desk):
     assert len([*reader]) == 2 * COUNT
 
 
+def test_no_video_is_opened_in_this_process(visit, film, desk, monkeypatch):
+  opened = []
+  open_input = video.open_input
+  monkeypatch.setattr(
+    video, 'open_input', lambda path, *more: opened.append(path)
+  )
+  _planned(visit, film, desk)
+  visit.colour(desk, Stub())
+  _finish(visit)
+  assert opened == []
+  monkeypatch.setattr(video, 'open_input', open_input)
+  with video.VideoReader(visit.result) as reader:
+    assert len([*reader]) == 2 * COUNT
+
+
 @pytest.mark.parametrize(
   'codec, kind, dtype, suffix',
-  [('pcm_u8', 'u8', 'u1', '.mkv'), ('adpcm_ms', 's16', 'i2', None)],
+  [('pcm_u8', 'u8', 'u1', '.mp4'), ('adpcm_ms', 's16', 'i2', None)],
 )
 def test_sound_decides_what_the_result_is(
   visit, desk, tmp_path, codec, kind, dtype, suffix
@@ -130,7 +145,7 @@ def test_sound_decides_what_the_result_is(
     return
   assert visit.result_name == f'film_colour{suffix}'
   with av.open(str(visit.result)) as container:
-    assert container.streams.audio[0].codec_context.name == codec
+    assert container.streams.audio[0].codec_context.name == 'pcm_s16le'
 
 
 def test_a_picture_named_after_its_frame_is_bound_to_it(visit, film, desk):

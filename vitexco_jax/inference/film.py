@@ -48,7 +48,7 @@ from vitexco_jax import files, sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
 from vitexco_jax.inference.plan import FIRST_FRAME, Choice, Plan, Shot, clock
-from vitexco_jax.media import borders, mux, video
+from vitexco_jax.media import borders, mux, sandbox, video
 from vitexco_jax.media.borders import Borders
 
 _BLOCK = 240  # Frames; below the distance of key frames that x264 chooses.
@@ -233,6 +233,7 @@ class Film:
     output: Path,
     overwrite: bool = False,
     options: Options = _DEFAULT_OPTIONS,
+    opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
   ):
     """Looks whether all is well; nothing is written yet.
 
@@ -245,6 +246,7 @@ class Film:
         picture goes from video to video.
       overwrite: whether an output that exists is replaced.
       options: what it is to be like.
+      opener: where the video is opened.
 
     Raises:
       UserError: an input cannot be used, or the output exists.
@@ -252,12 +254,12 @@ class Film:
     options.check(output)
     check_free(output, overwrite, options)
     self._workers = [_Worker(self, colorizer) for colorizer in colorizers]
-    self._path = video_path
+    self._path, self._opener = video_path, opener
     self._plan = plan
     self._done = 0
     self._lock = threading.Lock()  # Of that.
     self._options, self._overwrite = options, overwrite
-    with video.VideoReader(video_path) as reader:
+    with opener.open(video_path) as reader:
       self._format, self._source_kind = reader.format, reader.kind
     form = self._format
     self._size = form.height, form.width
@@ -285,7 +287,9 @@ class Film:
         )
       missing = reader.other_tracks
       if track.kind == self._source_kind == 'video':
-        missing = mux.left_out(video_path, track.target)
+        missing = opener.call(
+          mux.left_out, video_path, track.target, about=video_path
+        )
       self.left_out += [f'{track.target.name}: {name}' for name in missing]
     self.confidences = np.full(plan.frames, np.nan, np.float32)
     tracks = [track.name for track in self._tracks]
@@ -537,19 +541,25 @@ class Film:
   def _join(self, index, track, blocks, path):
     facts = [self._facts[block] for block in blocks]
     form = self._format
-    mux.join(
-      [
-        mux.Segment(
-          self._journal.folder / track.segment(block),
-          fact['pts'],
-          fact['delay'][index],
-          fact['end'],
-        )
-        for block, fact in zip(blocks, facts, strict=True)
-      ],
+    segments = [
+      mux.Segment(
+        self._journal.folder / track.segment(block),
+        fact['pts'],
+        fact['delay'][index],
+        fact['end'],
+      )
+      for block, fact in zip(blocks, facts, strict=True)
+    ]
+    parts = [self._path, *(segment.path for segment in segments)]
+    self._opener.call(
+      mux.join,
+      segments,
       form._replace(width=form.width * track.columns),
       self._path if self._source_kind == 'video' else None,
       path,
+      about=self._path,
+      # What is put together is about as large as its parts.
+      file_bytes=2**24 + sum(part.stat().st_size for part in parts),
     )
 
   def _gather(self, track, blocks, path):
@@ -621,9 +631,10 @@ class _Worker:
     self._picture = functools.lru_cache(_PICTURES)(self._read_picture)
 
   def __enter__(self):
-    path, deep = self._film._path, self._film._options.coding.deep
-    self._source = _Source(path, deep)
-    self._ahead = _Source(path)  # Reads what colours come back through.
+    deep = self._film._options.coding.deep
+    self._source = _Source(self._film._opener, self._film._path, deep)
+    # Reads what colours come back through.
+    self._ahead = _Source(self._film._opener, self._film._path)
     return self
 
   def __exit__(self, *_):
@@ -786,7 +797,7 @@ class _Worker:
     The borders of one that is bound are those of its shot.
     """
     if choice.picture == FIRST_FRAME:
-      with video.VideoReader(self._film._path) as reader:
+      with self._film._opener.open(self._film._path) as reader:
         rgb = next(reader).rgb
     else:
       rgb = video.read_image(choice.picture)
@@ -900,9 +911,9 @@ def shallow(rgb: np.ndarray) -> np.ndarray:
 class _Source:
   """A video whose frames can be had from any place on."""
 
-  def __init__(self, path: Path, deep: bool = False):
-    self._path, self._deep = path, deep
-    self._reader = video.VideoReader(path, deep)
+  def __init__(self, opener: Any, path: Path, deep: bool = False):
+    self._open = functools.partial(opener.open, path, deep)
+    self._reader = None  # Opened with the first frame that is asked for.
     self._position = 0
     self._last = None  # The frame before that.
 
@@ -915,9 +926,9 @@ class _Source:
     if start == self._position - 1 and self._last is not None:
       yield self._last
       start += 1
-    elif start < self._position:
-      self._reader.close()
-      self._reader = video.VideoReader(self._path, self._deep)
+    elif self._reader is None or start < self._position:
+      self.close()
+      self._reader = self._open()
       self._position = 0
     self._reader.skip(start - self._position)
     self._position = start
@@ -927,7 +938,8 @@ class _Source:
       yield frame
 
   def close(self) -> None:
-    self._reader.close()
+    if self._reader is not None:
+      self._reader.close()
 
 
 def _runs(blocks: Iterable[_Block]) -> list[list[_Block]]:

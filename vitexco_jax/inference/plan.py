@@ -45,7 +45,7 @@ import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import borders, shots, strips, video
+from vitexco_jax.media import borders, sandbox, shots, strips, video
 from vitexco_jax.media.borders import Borders
 from vitexco_jax.retrieval import embedding
 
@@ -108,6 +108,7 @@ def survey(
   video_path: Path,
   embed: _Embed | None = None,
   progress: Callable[[int, int | None, int], None] | None = None,
+  opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
 ) -> Survey:
   """Finds the shots of a video, a folder of frames or an image.
 
@@ -116,11 +117,12 @@ def survey(
     embed: a `retrieval.Embedder`, where shots are to be compared with pictures.
     progress: is called with the frames seen, with how many there should be, and
       with the shots found.
+    opener: where the video is opened.
 
   Raises:
     UserError: it cannot be read.
   """
-  with video.VideoReader(video_path) as reader:
+  with opener.open(video_path) as reader:
     times = []
     frames = _noting(video.prefetch(reader), times)
     size = reader.format.height, reader.format.width

@@ -277,7 +277,7 @@ def open_input(
     thorough: Whether to search further for sound that begins late.
 
   Raises:
-    UserError: The file has too many streams.
+    UserError: The file has too many streams, or is of no kind that is allowed.
     av.FFmpegError: It cannot be opened.
   """
   sentence = (
@@ -297,6 +297,13 @@ def open_input(
     )
   except av.MemoryError as error:
     raise UserError(sentence) from error
+  except av.FFmpegError as error:
+    if _bounds.formats is None:
+      raise
+    raise UserError(
+      f'{path} is no video that is taken here, or is damaged: MP4, MOV, MKV, '
+      'WebM, AVI, MPEG and the like are'
+    ) from error
   if len(container.streams) > _bounds.streams:
     container.close()
     raise UserError(sentence)

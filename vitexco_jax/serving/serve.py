@@ -84,7 +84,6 @@ def serve(
     UserError: the address is none, or cannot be listened on.
   """
   host, port = parse_address(address)
-  video.bound(video.Bounds(pixels=uploads.MAX_PIXELS))
   embed = embedding.make_embedder(config)
   with temporary_folder() as folder, Desk() as desk:
     site = Site(colorizer, embed, folder, desk, upload_limit, _is_local(host))

@@ -24,7 +24,8 @@ import numpy as np
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import film, plan
 from vitexco_jax.media import mux, video
-from vitexco_jax.serving import uploads
+from vitexco_jax.media.sandbox import Sandbox
+from vitexco_jax.serving import drawings, uploads
 
 MAX_REFERENCES = 24
 MAX_SHOTS = 5000  # Each is shown, and a long film has 3,000.
@@ -59,6 +60,7 @@ class Job:
     total: how many there will be; None: not known.
     message: what went wrong, a sentence.
     preview: of frames that were coloured.
+    sandbox: where the work opens what the visitor sent.
   """
 
   def __init__(self, kind: str, work: Callable[['Job'], None]):
@@ -69,6 +71,7 @@ class Job:
     self.done, self.total = 0, None
     self.message = ''
     self.preview: Preview | None = None
+    self.sandbox = Sandbox()
     self._work = work
     self._first = self._last = None  # Time and steps.
 
@@ -86,15 +89,18 @@ class Job:
       self.state = 'stopped'
     except UserError as error:
       self.message = str(error)
-      self.state = 'failed'
+      self.state = 'stopped' if self.stopping else 'failed'
     except Exception:  # The next one in the queue is not to suffer.
       traceback.print_exc()
       self.message = 'this failed for a reason that the terminal tells'
       self.state = 'failed'
+    finally:
+      self.sandbox.close()
 
   def stop(self) -> None:
     """Has the work end with its next step; what it made is removed."""
     self.stopping = True
+    self.sandbox.close()  # A step may wait for it.
     if self.future.cancel():  # It was waiting.
       self.state = 'stopped'
 
@@ -216,7 +222,7 @@ class Visit:
     self.video_name, self.survey = uploads.shown(name), None
     self._forget_plan()
 
-  def add_reference(self, drawing: uploads.Drawing, name: str) -> None:
+  def add_reference(self, drawing: drawings.Drawing, name: str) -> None:
     """Takes a picture to choose from.
 
     Args:
@@ -277,7 +283,7 @@ class Visit:
 
     with self.named():
       if self.survey is None:
-        self.survey = plan.survey(self.video, embed, progress)
+        self.survey = plan.survey(self.video, embed, progress, job.sandbox)
       scored = plan.scores(
         self.survey, [x.choice for x in self.references.values()], embed
       )
@@ -333,12 +339,14 @@ class Visit:
   def _colour(self, job, colorizer):
     devices = jax.local_devices()[: len(self.plan.shots)]
     colorizers = [colorizer.on(device) for device in devices]
-    output = self._output()
+    output = self._output(job.sandbox)
     total = film.count_steps(self.plan)
     due = 0.0
     try:
       with self.named({output: 'the result'}):
-        work = film.Film(colorizers, self.video, self.plan, output)
+        work = film.Film(
+          colorizers, self.video, self.plan, output, opener=job.sandbox
+        )
         self.warnings = [
           *self._damage(),
           *(f'left out of {missing}' for missing in work.left_out),
@@ -364,12 +372,12 @@ class Visit:
     broken = self.survey.damaged
     return [plan.damage(self.video_name, self.survey)] if broken else []
 
-  def _output(self) -> Path:
+  def _output(self, sandbox: Sandbox) -> Path:
     """MP4, which browsers play, or else the next that the sound fits into."""
     for suffix in _OUTPUTS:
       output = self.folder / f'coloured{suffix}'
       with contextlib.suppress(UserError):
-        mux.left_out(self.video, output)
+        sandbox.call(mux.left_out, self.video, output, about=self.video)
         return output
     raise UserError(
       f'the sound of {self.video_name} fits into none of {" ".join(_OUTPUTS)}: '
@@ -444,4 +452,4 @@ class Visit:
 
 
 def _preview(rgb: np.ndarray) -> bytes:
-  return video.encode_image('.jpg', uploads.shrunk(rgb, _PREVIEW))
+  return video.encode_image('.jpg', drawings.shrunk(rgb, _PREVIEW))

@@ -1,0 +1,384 @@
+"""Child processes with limits, in which untrusted files are opened.
+
+A few hundred bytes can make a decoder ask for gigabytes, run for hours, or
+crash. So whatever opens an upload runs in a child process that has limits on
+memory, CPU time, wall time, and the size of the files that it writes:
+
+  with Sandbox() as sandbox:
+    with sandbox.open(path) as reader:  # Like video.VideoReader.
+      for frame in reader:
+        ...
+    missing = sandbox.call(mux.left_out, path, target, about=path)
+
+`DIRECT` does the same for trusted files, in this process and without limits.
+
+A child that passes a limit is killed, and the caller gets a `UserError`. A child
+also ends when its parent ends, however that happens.
+
+The limits protect the machine from files that exhaust it. They do not contain
+code that takes over a decoder: a child runs as the same user.
+"""
+
+import enum
+import io
+import math
+import os
+import pickle
+import queue
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from fractions import Fraction
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import video
+
+FRAME_PIXELS = 4096 * 2304
+
+_ROOT = Path(__file__).parents[2]  # Where the package is.
+_CODE = 'from vitexco_jax.media import sandbox; sandbox.main()'
+_MEMORY = 3 * 2**29  # Bytes of private data, without code and files in memory.
+_SECONDS = 20.0  # For a call or an open; of wall time, and of CPU time ...
+_CALL_RATE = 1e7  # ... and more for a call, by bytes that it reads or writes.
+_FRAME_SECONDS = 2.0  # On average, once a file is open; likewise.
+_THREADS = 4  # That decode; frames in flight are most of the memory.
+_MESSAGE = 2**26  # Bytes of what a child says, without pixels.
+_CONTAINERS = 'mov,mp4,matroska,webm,avi,mpegts,mpeg,asf,flv,mxf,ogg'
+_CODECS = (
+  # Video.
+  'h264 hevc vvc av1 libdav1d vp6 vp6a vp6f vp8 vp9 mpeg1video mpeg2video mpeg4'
+  ' msmpeg4v1 msmpeg4v2 msmpeg4 wmv1 wmv2 wmv3 vc1 flv h261 h263 h263i theora'
+  ' dirac mjpeg prores dnxhd cfhd ffv1 ffvhuff huffyuv utvideo magicyuv lagarith'
+  ' dvvideo jpeg2000 rawvideo v210 v308 v408 v410 yuv4 r10k r210 svq1 svq3'
+  ' cinepak indeo3 indeo4 indeo5 rpza qtrle msvideo1 png'
+  # Audio, which FFmpeg decodes a little of to know it.
+  ' aac aac_latm ac3 eac3 dca truehd mlp mp1 mp1float mp2 mp2float mp3 mp3float'
+  ' opus libopus vorbis speex flac alac wmav1 wmav2 wmapro wmalossless wavpack'
+  ' amrnb amrwb gsm_ms pcm_s8 pcm_u8 pcm_s16le pcm_s16be pcm_s24le pcm_s24be'
+  ' pcm_s32le pcm_s32be pcm_f32le pcm_f32be pcm_f64le pcm_f64be pcm_alaw'
+  ' pcm_mulaw pcm_dvd pcm_bluray s302m adpcm_ms adpcm_ima_wav adpcm_ima_qt'
+  ' adpcm_swf qdm2 mace3 mace6'
+).replace(' ', ',')
+_BOUNDS = video.Bounds(
+  pixels=FRAME_PIXELS, threads=_THREADS, formats=_CONTAINERS, codecs=_CODECS
+)
+
+
+class Sandbox:
+  """A group of child processes that end together; a context manager."""
+
+  def __init__(self):
+    self._children = set()
+    self._lock = threading.Lock()
+    self._closed = False
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def open(self, path: Path, deep: bool = False) -> 'Reader':
+    """Opens a video as `video.VideoReader` does.
+
+    Args:
+      path: absolute.
+      deep: Whether frames come as uint16.
+
+    Raises:
+      UserError: It cannot be read within the limits.
+    """
+    child = self._start(path)
+    try:
+      return Reader(child, path, deep)
+    except BaseException:
+      child.close()
+      raise
+
+  def call(
+    self,
+    function: Callable,
+    *arguments: Any,
+    about: Path,
+    file_bytes: int = 0,
+  ) -> Any:
+    """Returns what a function returns that runs in a child.
+
+    Args:
+      function: of a module's top level.
+      arguments: for it; all paths are absolute.
+      about: the untrusted file that it opens.
+      file_bytes: how large a file may become that it writes.
+
+    Raises:
+      UserError: It raised one, or passed a limit.
+    """
+    size = about.stat().st_size + file_bytes
+    with self._start(about, file_bytes) as child:
+      return child.ask(_SECONDS + size / _CALL_RATE, function, *arguments)
+
+  def close(self) -> None:
+    """Kills all children; whoever waits for one gets a `UserError`."""
+    with self._lock:
+      self._closed = True
+      for child in self._children:
+        child.close()
+
+  def _start(self, about, file_bytes=0):
+    with self._lock:
+      if self._closed:
+        raise UserError(f'{about} is no longer read')
+      self._children = {x for x in self._children if x.is_alive}
+      child = _Child(about, file_bytes)
+      self._children.add(child)
+    return child
+
+
+class Direct:
+  """The interface of `Sandbox` for trusted files, in this process."""
+
+  open = staticmethod(video.VideoReader)
+
+  def call(
+    self,
+    function: Callable,
+    *arguments: Any,
+    about: Path,
+    file_bytes: int = 0,
+  ) -> Any:
+    """Returns what the function returns."""
+    del about, file_bytes
+    return function(*arguments)
+
+
+DIRECT = Direct()
+
+
+class Reader:
+  """A `video.VideoReader` in a child; see there."""
+
+  def __init__(self, child: '_Child', path: Path, deep: bool):
+    self.path = path
+    self._child = child
+    self._dtype = np.uint16 if deep else np.uint8
+    self._set(child.ask(_SECONDS, video.VideoReader, path, deep))
+
+  def _set(self, attributes):
+    for name, value in attributes.items():
+      setattr(self, name, value)
+
+  def __iter__(self):
+    return self
+
+  def __next__(self) -> video.Frame:
+    if not self._child.is_alive:
+      raise StopIteration
+    answer = self._child.ask(_FRAME_SECONDS, '__next__')
+    if not isinstance(answer, video.Frame):  # The end.
+      self._set(answer)
+      self.close()
+      raise StopIteration
+    shape = self.format.height, self.format.width, 3
+    rgb = np.empty(shape, self._dtype)
+    self._child.receive_into(rgb)
+    return answer._replace(rgb=rgb)
+
+  def skip(self, count: int) -> None:
+    """Passes over frames, as `video.VideoReader.skip` does."""
+    self._child.ask(count * _FRAME_SECONDS, 'skip', count)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def close(self) -> None:
+    """Ends the child; there are no more frames."""
+    self._child.close()
+
+
+class _Child:
+  """A process that does what it is asked; a context manager."""
+
+  def __init__(self, about: Path, file_bytes: int):
+    self._about = about
+    self._left = 0.0  # Seconds that it may be waited for.
+    self.is_alive = True
+    self._connection, theirs = Pipe()
+    with theirs:
+      self._process = subprocess.Popen(
+        [
+          *(sys.executable, '-B', '-c', _CODE),  # It may not write files.
+          *(str(theirs.fileno()), str(file_bytes)),
+        ],
+        cwd=_ROOT,
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,  # Decoders are talkative.
+        start_new_session=True,  # Ctrl-C is for the parent.
+      )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def close(self) -> None:
+    """Kills the process; another thread's `ask` then fails."""
+    self.is_alive = False
+    self._process.kill()
+    self._process.wait()
+
+  def ask(
+    self, seconds: float, function: Callable | str, *arguments: Any
+  ) -> Any:
+    """Returns what a function returns, or a method of its first answer.
+
+    Args:
+      seconds: more that the process may take, beside what is left of earlier
+        ones.
+      function: of a module's top level, or the name of a method.
+      arguments: for it.
+
+    Raises:
+      UserError: It raised one, or passed a limit.
+    """
+    self._left += seconds
+    begun = time.monotonic()
+    try:
+      self._connection.send((function, arguments, seconds))
+      if not self._connection.poll(self._left):
+        raise self._refused('takes too long')
+      message = self._connection.recv_bytes(_MESSAGE)
+    except (OSError, EOFError) as error:
+      raise self._refused(self._why_ended()) from error
+    self._left -= time.monotonic() - begun
+    try:
+      outcome, answer = _Unpickler(io.BytesIO(message)).load()
+    except Exception as error:  # Pickle raises whatever a message leads to.
+      raise self._refused('fails') from error
+    if outcome == 'refused':
+      raise UserError(answer)
+    if outcome == 'memory':
+      raise self._refused(f'takes more than {_MEMORY >> 20} MB of memory')
+    if outcome == 'failed':
+      print(f'{self._about}: {answer}', file=sys.stderr)
+      raise self._refused('fails')
+    return answer
+
+  def _why_ended(self):
+    try:
+      code = self._process.wait(1)
+    except subprocess.TimeoutExpired:
+      return 'fails'
+    if code == -signal.SIGXCPU:
+      return 'takes too long'
+    return 'fails, or takes too much memory'
+
+  def receive_into(self, array: np.ndarray) -> None:
+    """Fills an array with the bytes that follow an answer."""
+    try:
+      self._connection.recv_bytes_into(memoryview(array).cast('B'))
+    except (OSError, EOFError) as failure:
+      raise self._refused('fails') from failure
+
+  def _refused(self, reason):
+    self.close()
+    return UserError(
+      f'{self._about} is not taken, as reading it {reason}: convert it to '
+      'another format first'
+    )
+
+
+class _Unpickler(pickle.Unpickler):
+  """Reads what a child says, in which only plain values are believed."""
+
+  def find_class(self, module, name):
+    found = super().find_class(module, name)
+    plain = tuple, Fraction, enum.IntEnum
+    if isinstance(found, type) and issubclass(found, plain):
+      return found
+    raise pickle.UnpicklingError(f'{module}.{name} is no plain value')
+
+
+# --- In the child ---
+
+
+def main() -> None:
+  """Does what the parent asks, until that ends the connection."""
+  handle, file_bytes = map(int, sys.argv[1:])
+  for kind, limit in (
+    (resource.RLIMIT_DATA, _MEMORY),
+    (resource.RLIMIT_FSIZE, file_bytes),
+    (resource.RLIMIT_CORE, 0),
+  ):
+    resource.setrlimit(kind, (limit, limit))
+  video.bound(_BOUNDS)
+  connection = Connection(handle)
+  requests = queue.SimpleQueue()
+  threading.Thread(
+    target=_listen, args=(connection, requests), daemon=True
+  ).start()
+  reader = None
+  allowed = 0.0
+  while True:
+    function, arguments, seconds = pickle.loads(requests.get())
+    allowed += seconds
+    cpu = math.ceil(allowed)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu, resource.RLIM_INFINITY))
+    pixels = None
+    try:
+      if isinstance(function, str):
+        answer = getattr(reader, function)(*arguments)
+      else:
+        answer = function(*arguments)
+      if isinstance(answer, video.VideoReader):
+        reader, answer = answer, _attributes(answer)
+      elif isinstance(answer, video.Frame):
+        pixels, answer = answer.rgb, answer._replace(rgb=None)
+      outcome = 'done', answer
+    except StopIteration:
+      outcome = 'done', _attributes(reader)
+    except UserError as error:
+      outcome = 'refused', str(error)
+    except MemoryError:
+      outcome = 'memory', None
+    except Exception as error:
+      place = traceback.extract_tb(error.__traceback__)[-1]
+      outcome = (
+        'failed',
+        f'{error!r} at {Path(place.filename).name}:{place.lineno}',
+      )
+    connection.send_bytes(pickle.dumps(outcome))
+    if pixels is not None:
+      connection.send_bytes(memoryview(pixels).cast('B'))
+
+
+def _listen(connection, requests):
+  """Takes requests in; ends the process when the parent has ended."""
+  try:
+    while True:
+      requests.put(connection.recv_bytes())
+  except (OSError, EOFError):
+    os._exit(1)
+
+
+def _attributes(reader):
+  return {
+    name: value
+    for name, value in vars(reader).items()
+    if not name.startswith('_') and name != 'path'
+  }
