@@ -75,6 +75,20 @@ def refuse_unreadable(data: bytes, path: str | os.PathLike) -> None:
     )
 
 
+def may_be_animated(path: str | os.PathLike) -> bool:
+  """Whether a file, whatever its name, is of an image format with animations.
+
+  FFmpeg would read the first frame of some of them, and none of others.
+  """
+  with open(path, 'rb') as file:
+    head = file.read(12)
+  return (
+    head.startswith((b'\x89PNG', b'GIF8', b'II*\0', b'MM\0*'))
+    or head[8:] == b'WEBP'
+    or head[4:] in (b'ftypavif', b'ftypavis')
+  )
+
+
 def _is_unknown_lab(data: bytes) -> bool:
   """Whether a TIFF file has Lab values that OpenCV would take for RGB."""
   with quiet(), contextlib.suppress(*BROKEN):

@@ -549,7 +549,9 @@ class VideoReader:
       self._open_images(image_files(self.path))
     elif not self.path.exists():
       raise UserError(f'{self.path} does not exist')
-    elif self.path.suffix.lower() in IMAGE_SUFFIXES:
+    elif self.path.suffix.lower() in IMAGE_SUFFIXES or (
+      self.path.is_file() and image_kinds.may_be_animated(self.path)
+    ):
       self._open_image_file()
     else:
       self.kind = 'video'
