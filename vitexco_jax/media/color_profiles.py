@@ -89,13 +89,7 @@ def to_srgb(
       xy = image.info.get('chromaticity')
       named = _Primaries(xy[:2], xy[2:4], xy[4:6], xy[6:]) if xy else _SRGB
       return _by_primaries(rgb, named, image.info['gamma'])
-  except (
-    ImageCms.PyCMSError,
-    OSError,
-    ArithmeticError,
-    LookupError,
-    ValueError,
-  ) as error:
+  except (*image_kinds.BROKEN, ImageCms.PyCMSError) as error:
     raise UserError(
       f'{path} has a color profile that is damaged or does not fit it: save the '
       'picture again as sRGB'
@@ -167,15 +161,15 @@ def _by_profile(rgb: np.ndarray, image: Image.Image, icc: bytes) -> np.ndarray:
 
 
 def _convert_deep(profile: _Profile, stored: np.ndarray) -> np.ndarray:
-  """Converts [h, w, c] uint16, though Pillow's transforms take 8 bits only.
+  """Converts [h, w, c] uint16; Pillow's transforms take 8 bits only.
 
   Interpolates between the 8-bit colors around each value (tetrahedra).
   """
   base, rest = np.divmod(stored, np.uint16(257))
   rank = (-rest.astype(np.int32)).argsort(-1).argsort(-1)
   falling = np.sort(rest, -1)[..., ::-1] / np.float32(257)
-  ends = np.ones_like(falling[..., :1]), np.zeros_like(falling[..., :1])
-  weights = -np.diff(np.concatenate([ends[0], falling, ends[1]], -1), axis=-1)
+  ends = np.ones_like(falling[..., :1])
+  weights = -np.diff(falling, axis=-1, prepend=ends, append=0 * ends)
   total = 0
   for raised in range(stored.shape[-1] + 1):
     corner = np.minimum(base + (rank < raised), 255).astype(np.uint8)
@@ -216,7 +210,7 @@ def _to_xyz(primaries: _Primaries) -> np.ndarray:
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
-  """Whether a camera says so, by the rule DCF or by a common extension."""
+  """Whether a camera says so, by the DCF rule or its common extension."""
   with contextlib.suppress(*image_kinds.BROKEN):
     exif = image.getexif()
     space = exif.get_ifd(0x8769).get(0xA001)

@@ -390,7 +390,7 @@ def decode_image(
   if rgb is None:
     raise UserError(f'{path} is not an image, or is damaged or cut short')
   _check_size(path, *rgb.shape[:2])
-  if image is not None:
+  if image is not None and rgb.dtype in (np.uint8, np.uint16):
     rgb = color_profiles.to_srgb(rgb, image, data, path)
   return image_kinds.with_bits(rgb, deep, path)
 
