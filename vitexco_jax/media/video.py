@@ -549,13 +549,18 @@ class VideoReader:
       self._open_images(image_files(self.path))
     elif not self.path.exists():
       raise UserError(f'{self.path} does not exist')
-    elif self.path.suffix.lower() in IMAGE_SUFFIXES or (
-      self.path.is_file() and image_kinds.may_be_animated(self.path)
-    ):
+    elif self._is_image_file():
       self._open_image_file()
     else:
       self.kind = 'video'
       self._open_video()
+
+  def _is_image_file(self):
+    if self.path.suffix.lower() in IMAGE_SUFFIXES:
+      return True
+    # Where kinds of video are listed, no others are taken.
+    known = _bounds.formats is None and self.path.is_file()
+    return known and image_kinds.may_be_animated(self.path)
 
   def _open_image_file(self):
     data = self.path.read_bytes()
