@@ -427,6 +427,7 @@ def test_where_a_video_is_broken(film, surveyed, monkeypatch, capsys):
   for damaged, lost, words in (
     ([3, 4, 9], 2, '0:00:00.3: 2 frames could not be read, and are left out'),
     ([14, 0, 28], 0, '0:00:00.0, 0:00:01.4 and 1 more places: see how its'),
+    ([28], 0, '0:00:02.7: the file is cut short there'),
   ):
     found = surveyed._replace(damaged=damaged, lost=lost)
     monkeypatch.setattr(plan, 'survey', lambda *_, found=found: found)

@@ -798,6 +798,8 @@ def damage(name: str | Path, surveyed: Survey) -> str:
   effect = 'see how its frames look there'
   if surveyed.lost:
     effect = f'{surveyed.lost} frames could not be read, and are left out'
+  elif min(surveyed.damaged) >= len(surveyed.seconds):
+    effect = 'the file is cut short there, perhaps after its last frame'
   return f'{name} is broken at {_places(surveyed)}: {effect}'
 
 
