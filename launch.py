@@ -53,14 +53,14 @@ _MODES = {
   'export': (('output',), ('workdir',)),
   'plan': (
     ('video', 'output'),
-    ('reference', 'references', 'gallery', 'checkpoint'),
+    ('reference', 'references', 'gallery', 'checkpoint', 'frame-rate'),
   ),
   'colorize': (
     ('video', 'output'),
     (
       *('reference', 'references', 'gallery', 'plan', 'checkpoint'),
       *('overwrite', 'codec', 'bits', 'quality', 'saturation', 'smoothing'),
-      *('compare', 'confidence', 'working-size'),
+      *('compare', 'confidence', 'working-size', 'audio', 'frame-rate'),
     ),
   ),
   'serve': ((), ('address', 'upload-limit', 'checkpoint', 'working-size')),
@@ -182,6 +182,15 @@ _COMPARE = flags.DEFINE_string(
 _CONFIDENCE = flags.DEFINE_string(
   'confidence', None, 'colorize: a video of how sure the matching is.'
 )
+_AUDIO = flags.DEFINE_string(
+  'audio', 'auto', 'colorize: auto copies the sound, none leaves it out.'
+)
+_FRAME_RATE = flags.DEFINE_string(
+  'frame-rate',
+  None,
+  'plan, colorize: frames per second of a folder of frames, such as 24 or '
+  '24000/1001; 25 by default.',
+)
 _ADDRESS = flags.DEFINE_string(
   'address',
   '127.0.0.1:7860',
@@ -295,23 +304,30 @@ def main(argv: Sequence[str]) -> None:
 
     export_run(Path(_WORKDIR.value), Path(_OUTPUT.value))
   elif _MODE.value == 'plan':
-    from vitexco_jax.inference.plan import plan_film
+    from vitexco_jax.inference import plan, preflight
 
-    plan_film(
+    video_path, pictures = Path(_VIDEO.value), _REFERENCE.value or ()
+    references = _path(_REFERENCES.value)
+    rate = preflight.read_frame_rate(_FRAME_RATE.value)
+    for warning in preflight.check_inputs(
+      video_path, pictures, references, rate
+    ):
+      print(f'warning: {warning}', file=sys.stderr)
+    plan.plan_film(
       comparing(),
-      Path(_VIDEO.value),
-      _REFERENCE.value or (),
+      video_path,
+      pictures,
       Path(_OUTPUT.value),
-      _path(_REFERENCES.value),
+      references,
       _path(_GALLERY.value),
+      rate,
     )
   elif _MODE.value == 'colorize':
-    from vitexco_jax.inference.colorize import colorize
-    from vitexco_jax.inference.film import Options
+    from vitexco_jax.inference import preflight
+    from vitexco_jax.inference.outputs import Options
     from vitexco_jax.media.video import Coding
 
-    colorize(
-      colorizer(),
+    task = (
       Path(_VIDEO.value),
       _REFERENCE.value or (),
       Path(_OUTPUT.value),
@@ -322,12 +338,19 @@ def main(argv: Sequence[str]) -> None:
         _SMOOTHING.value,
         _path(_COMPARE.value),
         _path(_CONFIDENCE.value),
+        _AUDIO.value,
       ),
-      plan_path=_path(_PLAN.value),
-      references=_path(_REFERENCES.value),
-      gallery=_path(_GALLERY.value),
-      config=comparing(),
     )
+    sources = {
+      'plan_path': _path(_PLAN.value),
+      'references': _path(_REFERENCES.value),
+      'gallery': _path(_GALLERY.value),
+      'frame_rate': preflight.read_frame_rate(_FRAME_RATE.value),
+    }
+    preflight.check(*task, **sources)  # Before JAX is imported.
+    from vitexco_jax.inference.colorize import colorize
+
+    colorize(colorizer(), *task, **sources, config=comparing())
   elif _MODE.value == 'serve':
     from vitexco_jax.serving.serve import serve
 

@@ -105,3 +105,41 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
   ):
     with pytest.raises(UserError, match=sentence):
       files.read_text(name)
+
+
+def test_a_name_next_to_another_is_never_too_long(tmp_path):
+  assert files.beside(tmp_path / 'a.mp4', '.', '.whole') == (
+    tmp_path / '.a.mp4.whole'
+  )
+  for letter in ('n', 'ä'):
+    name = letter * (250 // len(letter.encode()))
+    first = files.beside(tmp_path / name, '.', '.whole')
+    other = files.beside(tmp_path / f'{name}x', '.', '.whole')
+    assert first != other
+    for path in (first, other, files.beside(first, '.', '.partial')):
+      path.touch()
+      assert path.parent == tmp_path
+
+
+def test_a_replaced_folder_keeps_what_its_links_lead_to(tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'in').mkdir()
+  (tmp_path / 'out/a.png').touch()
+  (tmp_path / 'in/a.png').symlink_to(tmp_path / 'out/a.png')
+  files.check_apart([tmp_path / 'new'], [tmp_path / 'in', tmp_path / 'none'])
+  with pytest.raises(UserError, match=r'in/a\.png is inside the output'):
+    files.check_apart([tmp_path / 'out'], [tmp_path / 'in'])
+
+
+def test_whether_a_path_can_be_written_is_tried(tmp_path, monkeypatch):
+  files.check_writable(tmp_path / 'a/b/c')
+  assert not list(tmp_path.iterdir())
+  with pytest.raises(UserError, match='more than the 255 bytes'):
+    files.check_writable(tmp_path / ('x' * 256))
+
+  def refuse(dir):
+    raise PermissionError(errno.EACCES, 'Permission denied')
+
+  monkeypatch.setattr(files.tempfile, 'TemporaryFile', refuse)
+  with pytest.raises(UserError, match='cannot write .*c: .*Permission denied'):
+    files.check_writable(tmp_path / 'a/b/c')

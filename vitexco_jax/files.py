@@ -28,6 +28,54 @@ def shipped(name: str) -> Path:
   return inside if inside.exists() else _PACKAGE.parent / name
 
 
+def name_bytes(folder: Path) -> int:
+  """Returns how many bytes a name in a folder may have, or in one made there."""
+  folder = folder.absolute()
+  there = next(x for x in (folder, *folder.parents) if os.path.exists(x))
+  return os.pathconf(there, 'PC_NAME_MAX')
+
+
+def beside(path: Path, prefix: str, suffix: str) -> Path:
+  """Returns a path in the same folder, its name between `prefix` and `suffix`.
+
+  Where that is longer than the file system allows, a hash replaces the rest.
+  """
+  path = path.absolute()
+  name = os.fsencode(path.name)
+  room = name_bytes(path.parent) - len(prefix) - len(suffix)
+  if len(name) > room:
+    digest = hashlib.sha256(name).hexdigest()[:16]
+    start = name[: room - len(digest)].decode(errors='ignore')
+    return path.with_name(f'{prefix}{start}{digest}{suffix}')
+  return path.with_name(f'{prefix}{path.name}{suffix}')
+
+
+def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+  """Raises UserError if an output would replace a file or folder that is read."""
+  targets = [(output, output.resolve()) for output in outputs]
+  for path in _with_links(inputs):
+    real = path.resolve()
+    for output, target in targets:
+      if real == target or (output.exists() and output.samefile(path)):
+        raise UserError(
+          f'the output {output} is {path}, which is read: name another output'
+        )
+      if target in real.parents:
+        raise UserError(
+          f'{path} is inside the output {output}, which would be replaced: '
+          'name another output'
+        )
+
+
+def _with_links(paths: Iterable[Path]) -> Iterator[Path]:
+  """Yields paths that exist, and the links in those that are folders."""
+  for path in paths:
+    if path.exists():
+      yield path
+    if path.is_dir():
+      yield from (x for x in path.iterdir() if x.is_symlink() and x.exists())
+
+
 def write(path: Path, content: str | bytes | memoryview) -> None:
   """Writes a file in one piece: whoever reads sees the old or the new.
 
@@ -36,7 +84,7 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
   """
   if isinstance(content, str):
     content = content.encode()
-  partial = path.with_name(f'.{path.name}.partial')
+  partial = beside(path, '.', '.partial')
   try:
     partial.write_bytes(content)
     os.replace(partial, path)
@@ -184,7 +232,7 @@ def new_folder(path: Path) -> Iterator[Path]:
   Nothing is left of it where the body fails.
   """
   path = path.absolute()
-  partial = path.with_name(f'.{path.name}.partial')
+  partial = beside(path, '.', '.partial')
   shutil.rmtree(partial, ignore_errors=True)
   try:
     partial.mkdir(parents=True)
@@ -203,6 +251,25 @@ def explained(flag: str, path: Path) -> Iterator[None]:
     raise UserError(
       f'cannot write {flag}={path}: {error.strerror or error}'
     ) from error
+
+
+def check_writable(path: Path) -> None:
+  """Raises UserError unless a file or folder can be made at a path.
+
+  Folders that are missing may be made as well; nothing is left there now.
+  """
+  limit = name_bytes(path.parent)
+  if len(os.fsencode(path.name)) > limit:
+    raise UserError(
+      f'cannot write {path}: its name has more than the {limit} bytes that the '
+      'file system allows'
+    )
+  folder = next(x for x in path.absolute().parents if os.path.exists(x))
+  try:
+    tempfile.TemporaryFile(dir=folder).close()
+  except OSError as error:
+    reason = error.strerror or error
+    raise UserError(f'cannot write {path}: {folder}: {reason}') from error
 
 
 def make_folder(flag: str, folder: Path) -> None:

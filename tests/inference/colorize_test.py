@@ -424,13 +424,20 @@ def test_the_first_frame_leads_other_references(tmp_path, colorizer, reference):
   assert np.abs(np.float32(alone) - np.float32(expected)).mean() > 0.5
 
 
-def test_grey_reference_warns(tmp_path, colorizer, capsys):
-  grey = np.repeat(_picture()[..., :1], 3, -1)
-  video.write_image(tmp_path / 'grey.png', grey)
-  args = (tmp_path / 'grey.png', [str(tmp_path / 'grey.png')])
-  colorize.colorize(colorizer, *args, tmp_path / 'out.png')
-  assert 'grey.png has no colour' in capsys.readouterr().err
-  assert (tmp_path / 'out.png').exists()
+def test_a_grey_reference_is_refused_or_warned_of(
+  tmp_path, colorizer, reference, capsys
+):
+  grey = tmp_path / 'grey.png'
+  video.write_image(grey, np.repeat(_picture()[..., :1], 3, -1))
+  output = tmp_path / 'out.png'
+  with pytest.raises(UserError, match=r'grey\.png has no color'):
+    colorize.colorize(colorizer, grey, [str(grey)], output)
+  with pytest.raises(UserError, match='first frame of .* has no color'):
+    colorize.colorize(colorizer, grey, ['first-frame'], output)
+  assert [*tmp_path.iterdir()] == [grey]
+  colorize.colorize(colorizer, grey, [str(grey), reference], output)
+  assert 'grey.png has no color' in capsys.readouterr().err
+  assert output.exists()
 
 
 def test_broken_stream_is_coloured_as_far_as_it_goes(

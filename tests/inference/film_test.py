@@ -48,6 +48,7 @@ def still(tmp_path_factory):
   return lambda name, **bound: Choice(str(folder / f'{name}.png'), **bound)
 
 
+LAST = 500  # Milliseconds that the last frame is shown.
 STAMPS = [0, 40, 80, 130, 170, 300, 310, *range(340, 980, 40)]
 
 
@@ -85,11 +86,16 @@ def source(tmp_path_factory):
         for i in range(2)
       ]
     )
+    packets = []
     for i, stamp in enumerate(STAMPS):
       frame = av.VideoFrame.from_ndarray(_grey(i), 'rgb24')
       frame.pts, frame.time_base = stamp, Fraction(1, 1000)
-      out.mux(picture.encode(frame))
-    out.mux(picture.encode(None))
+      packets += picture.encode(frame)
+    packets += picture.encode(None)
+    for packet in packets:
+      if packet.pts == STAMPS[-1]:
+        packet.duration = LAST
+      out.mux(packet)
     rng = np.random.default_rng(0)
     for i in range(8):
       noise = rng.integers(-9000, 9000, (1, 1024)).astype(np.int16)
@@ -175,7 +181,9 @@ def test_frames_times_and_all_the_rest_are_kept(tmp_path, source, red, suffix):
     frames = list(reader)
     assert reader.format.pixel_aspect == Fraction(16, 15)
     times = [frame.pts * reader.format.time_base for frame in frames]
+    end = times[-1] + frames[-1].duration * reader.format.time_base
   assert times == [Fraction(stamp, 1000) for stamp in STAMPS]
+  assert end == Fraction(STAMPS[-1] + LAST, 1000)
   for step, frame in zip(steps, frames, strict=True):
     assert np.abs(_ab(frame.rgb) - _ab(step.rgb)).max() < 1.5
   ours, theirs = _packets(output, 'audio'), _packets(source, 'audio')
@@ -224,6 +232,40 @@ def test_what_a_container_does_not_take(tmp_path, source, red):
   with pytest.raises(UserError, match=r'out\.avi cannot hold the sound .*opus'):
     film.Film([Painter()], path, red, tmp_path / 'out.avi')
   assert not (tmp_path / 'out.avi.part').exists()
+
+
+def test_a_folder_becomes_a_film_at_the_rate_of_its_plan(tmp_path, red):
+  folder = tmp_path / 'in'
+  folder.mkdir()
+  for i in range(COUNT):
+    video.write_image(folder / f'{i}.png', _grey(i))
+  rate = Fraction(24_000, 1001)
+  made = red._replace(frame_rate=rate)
+  _run(folder, made, tmp_path / 'out.mp4')
+  with video.VideoReader(tmp_path / 'out.mp4') as reader:
+    assert reader.format.frame_rate == rate
+    frames = list(reader)
+    times = [frame.pts * reader.format.time_base for frame in frames]
+    end = times[-1] + frames[-1].duration * reader.format.time_base
+  assert times == [i / rate for i in range(COUNT)]
+  assert end == COUNT / rate
+  _run(folder, made, tmp_path / 'again.mp4', stop=9)
+  with pytest.raises(
+    UserError, match='--frame-rate 24000/1001, which now is 25'
+  ):
+    _run(folder, red, tmp_path / 'again.mp4')
+
+
+def test_sound_is_left_out_on_demand_also_when_gone_on_with(
+  tmp_path, source, red
+):
+  output = tmp_path / 'out.mp4'
+  _run(source, red, output, stop=9)
+  options = film.Options(audio='none')
+  steps, _ = _run(source, red, output, options=options)
+  assert steps[0].number > 0  # What was colored is still good.
+  with av.open(str(output)) as container:
+    assert not container.streams.audio
 
 
 def test_an_avi_has_frames_in_their_turn(tmp_path, red):
@@ -325,8 +367,8 @@ def test_outputs_take_their_places_together(tmp_path, source, red):
   options = film.Options(compare=tmp_path / 'new' / 'compare.mp4')
   join = mux.join
 
-  def fail(segments, form, source, target):
-    join(segments, form, source, target)
+  def fail(segments, form, source, target, sound):
+    join(segments, form, source, target, sound)
     if target.suffix == '.mp4':
       raise UserError('the disk is full')
 
@@ -680,6 +722,9 @@ def test_places_that_want_a_reference_are_told(tmp_path, source, still):
   painter = Painter({-20: 0.3, 20: 0.9})
   _, job = _run(source, made, tmp_path / 'out.mkv', painter=painter)
   assert list(job.unsure()) == [(10, 23)]
+  (doubt,) = job.doubts()
+  times = [f'0:00:0{STAMPS[i] / 1000:.1f}' for i in (10, 22)]
+  assert f'from {times[0]} to {times[1]} (frames 10 to 22)' in doubt
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -450,3 +451,49 @@ def test_references_are_retrieved_from_a_gallery(tmp_path, film):
     [Path(x.picture).name for x in shot.references] for shot in made.shots
   ] == [['0.png'], ['1.png'], ['2.png']]
   plan.check('the plan', made)
+
+
+@pytest.mark.parametrize('late', [0, 36_000])
+def test_times_count_from_the_beginning_of_the_film(tmp_path, references, late):
+  path = tmp_path / 'in.ts'
+  with av.open(str(path), 'w') as out:
+    stream = out.add_stream('mpeg2video', rate=25, width=64, height=48)
+    packets = []
+    for i in range(12):
+      frame = av.VideoFrame.from_ndarray(_picture(0), 'rgb24')
+      frame.pts, frame.time_base = i, Fraction(1, 25)
+      packets += stream.encode(frame)
+    for packet in packets + stream.encode(None):
+      packet.pts += late * 25
+      packet.dts += late * 25
+      out.mux(packet)
+  surveyed = plan.survey(path)
+  assert surveyed.seconds[0] == 0
+  text = 'file,time\na.png,0.2\ntwo.png,0:00:00.0'
+  (references / 'times.csv').write_text(text)
+  found = plan.list_references(references / 'times.csv', surveyed)
+  assert [choice.frame for choice in found] == [5, 0]
+  (references / 'times.csv').write_text('file,time\ntwo.png,36000.2')
+  with pytest.raises(UserError, match='nothing is shown at 36000.2 s'):
+    plan.list_references(references / 'times.csv', surveyed)
+
+
+def test_a_folder_of_frames_has_the_rate_that_is_given(tmp_path):
+  for i in range(6):
+    video.write_image(tmp_path / f'{i}.png', _picture(i))
+  rate = Fraction(24_000, 1001)
+  surveyed = plan.survey(tmp_path, frame_rate=rate)
+  assert surveyed.plan.frame_rate == rate
+  np.testing.assert_allclose(surveyed.seconds, np.arange(6) / float(rate))
+  assert plan.survey(tmp_path).plan.frame_rate == 25
+  with pytest.raises(UserError, match='--frame-rate is for a folder'):
+    plan.survey(tmp_path / '0.png', frame_rate=rate)
+
+
+def test_a_table_shows_the_times_of_a_varying_rate(surveyed):
+  shots = [plan.Shot(0, 2, ()), plan.Shot(2, 4, ())]
+  choice = (plan.Choice('a.png'),)
+  made = surveyed.plan._replace(
+    shots=tuple(shot._replace(references=choice) for shot in shots)
+  )
+  assert '0:00:07.5' in plan.table(made, [0.0, 0.04, 7.5, 7.54])

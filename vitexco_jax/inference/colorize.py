@@ -26,6 +26,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,8 +38,7 @@ import tqdm
 
 from vitexco_jax import checkpoint, color, files, flow, sizes
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import film, plan
-from vitexco_jax.inference.plan import FIRST_FRAME
+from vitexco_jax.inference import film, plan, preflight
 from vitexco_jax.media import strips, video
 from vitexco_jax.models import layers
 from vitexco_jax.models.correspondence import STRIDE
@@ -57,7 +57,6 @@ _BLOCK_PIXELS = 2**22  # ... unless they are large.
 _PIXEL_BYTES = 1600
 _PREVIEW_SECONDS = 5.0
 _PREVIEW_COLUMNS = 4
-_GREY_BELOW = 1.0  # Mean chroma, in Lab, of a picture without colour.
 
 
 def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
@@ -475,6 +474,7 @@ def colorize(
   references: Path | None = None,
   gallery: Path | None = None,
   config: ml_collections.ConfigDict | None = None,
+  frame_rate: Fraction | None = None,
 ) -> None:
   """Colours a video file, a folder of frames, or an image.
 
@@ -490,14 +490,24 @@ def colorize(
     references: what shots choose from; see `plan.list_references`.
     gallery: where `auto` looks.
     config: its `retrieval` says how pictures are compared, for the two ways before.
+    frame_rate: of a folder of frames; None: 25, or as the plan says.
 
   Raises:
     UserError: an input cannot be used or the output cannot be written.
   """
-  options.check(output)
-  film.check_free(output, overwrite, options)
+  warnings = preflight.check(
+    *(video_path, pictures, output, overwrite, options),
+    plan_path=plan_path,
+    references=references,
+    gallery=gallery,
+    frame_rate=frame_rate,
+  )
+  for warning in warnings:
+    print(f'warning: {warning}', file=sys.stderr)
   if plan_path is not None:
     made = plan.read(plan_path)
+    if frame_rate is not None:
+      made = made._replace(frame_rate=frame_rate)
     with video.VideoReader(video_path) as reader:
       expected = reader.num_frames or 0
     if expected > 1.05 * made.frames:  # An estimate, of some files.
@@ -507,15 +517,14 @@ def colorize(
         file=sys.stderr,
       )
   else:
-    made, _ = plan.make_plan(config, video_path, pictures, references, gallery)
+    made, surveyed = plan.make_plan(
+      config, video_path, pictures, references, gallery, frame_rate
+    )
     if references is not None or gallery is not None:
-      print(plan.table(made))
-  _warn_of_grey(made, video_path)
+      print(plan.table(made, surveyed.seconds))
   devices = jax.local_devices()[: len(made.shots)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(colorizers, video_path, made, output, overwrite, options)
-  for missing in job.left_out:
-    print(f'warning: left out of {missing}', file=sys.stderr)
   preview = _Preview(film.part_folder(output) / 'preview.jpg')
   print(f'To look at while it runs: {preview.path}')
   with tqdm.tqdm(total=film.count_steps(made), unit='frame') as bar:
@@ -544,25 +553,6 @@ class _Preview:
     rows = list(zip(*self._columns, strict=True))
     labels = (f'up to frame {step.number}', 'coloured')
     video.write_image(self.path, strips.strip(rows, labels))
-
-
-def _warn_of_grey(made: plan.Plan, video_path: Path) -> None:
-  for name in sorted({x.picture for y in made.shots for x in y.references}):
-    if name == FIRST_FRAME:
-      with video.VideoReader(video_path) as reader:
-        rgb = next(reader).rgb
-    else:
-      rgb = video.read_image(name)
-    if is_grey(rgb):
-      print(
-        f'warning: the reference {name} has no colour to give', file=sys.stderr
-      )
-
-
-def is_grey(rgb: np.ndarray) -> bool:
-  """Whether a picture, [h, w, 3] uint8, has no colour to speak of."""
-  lab = color.uint8_to_lab(rgb)
-  return float(jnp.linalg.norm(lab[..., 1:], axis=-1).mean()) < _GREY_BELOW
 
 
 def _whole(config, name, least):

@@ -47,6 +47,15 @@ import tqdm
 from vitexco_jax import files, sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
+from vitexco_jax.inference.outputs import (
+  Options,
+  absolute,
+  check,
+  check_free,
+  left_out,
+  part_folder,
+  whole_file,
+)
 from vitexco_jax.inference.plan import FIRST_FRAME, Choice, Plan, Shot, clock
 from vitexco_jax.media import borders, mux, sandbox, video
 from vitexco_jax.media.borders import Borders
@@ -75,42 +84,6 @@ class Step(NamedTuple):
   grey: np.ndarray  # [h, w, 3] uint8 or, for more than 8 bits, uint16.
   rgb: np.ndarray | None  # In colour; None: the frame will come again.
   confidence: float  # Mean, in [-1, 1].
-
-
-class Options(NamedTuple):
-  """What an output is to be like, beside its colours."""
-
-  coding: video.Coding = video.Coding()
-  saturation: float = 1.0  # Predicted colours are multiplied by it.
-  # Of the edge-aware filter that clears colours of what does not follow the
-  # frame's own edges; 500 is usual, 0 leaves it out.
-  smoothing: float = 0.0
-  compare: Path | None = None  # Grey and coloured side by side, to be written.
-  confidence: Path | None = None  # White where a match is sure, to be written.
-
-  def check(self, output: Path) -> None:
-    """Raises UserError unless an output can be made so."""
-    self.coding.check(output)
-    for name in ('saturation', 'smoothing'):
-      if not 0 <= getattr(self, name) < float('inf'):
-        raise UserError(
-          f'--{name}={getattr(self, name)} must be 0 or more, and finite'
-        )
-    outputs = [path.absolute() for path in self.outputs(output)]
-    if len(set(outputs)) < len(outputs):
-      raise UserError(f'{output.name} is named for two outputs: name others')
-    for path in outputs[1:]:
-      video.Coding().check(path)
-
-  def items(self) -> list[tuple[str, Any]]:
-    """Flags and values of everything that changes an output."""
-    coding = self.coding._replace(bits=self.coding.depth)
-    own = ((k, v) for k, v in self._asdict().items() if k != 'coding')
-    return [*coding._asdict().items(), *own]
-
-  def outputs(self, output: Path) -> list[Path]:
-    """All that is written, the coloured film first."""
-    return [output, *filter(None, (self.compare, self.confidence))]
 
 
 class Stretch(NamedTuple):
@@ -171,37 +144,6 @@ def _steps(stretch: Stretch) -> int:
   return frames if stretch.after is None else 2 * frames + 1
 
 
-def part_folder(output: Path) -> Path:
-  """Where an output grows."""
-  output = output.absolute()
-  return output.with_name(f'{output.name}.part')
-
-
-def check_free(output: Path, overwrite: bool, options: Options) -> None:
-  """Raises UserError for an output that is there and must not be replaced.
-
-  A run that was killed while it moved its outputs may go on with them.
-  """
-  targets = options.outputs(output)
-  try:
-    whole = journal.read_record(_whole_file(output))
-  except journal.DamagedError:
-    whole = None
-  if whole is None or [*whole['outputs']] != _absolute(targets):
-    for target in targets:
-      video.check_free(target, overwrite)
-
-
-def _whole_file(output: Path) -> Path:
-  """Where a run whose outputs are whole says its settings and `outputs`."""
-  output = output.absolute()
-  return output.with_name(f'.{output.name}.whole')
-
-
-def _absolute(paths: Iterable[Path]) -> list[str]:
-  return [str(path.absolute()) for path in paths]
-
-
 def _stretches(shot: Shot) -> Iterator[Stretch]:
   """Cuts a shot where references are bound."""
   bound = {x.frame: x for x in shot.references if x.frame is not None}
@@ -251,8 +193,9 @@ class Film:
     Raises:
       UserError: an input cannot be used, or the output exists.
     """
-    options.check(output)
-    check_free(output, overwrite, options)
+    pictures = {x.picture for y in plan.shots for x in y.references}
+    read = [Path(x) for x in pictures if x != FIRST_FRAME]
+    check(video_path, output, overwrite, options, read)
     self._workers = [_Worker(self, colorizer) for colorizer in colorizers]
     self._path, self._opener = video_path, opener
     self._plan = plan
@@ -261,6 +204,8 @@ class Film:
     self._options, self._overwrite = options, overwrite
     with opener.open(video_path) as reader:
       self._format, self._source_kind = reader.format, reader.kind
+    if self._source_kind == 'folder':
+      self._format = self._format.at(plan.frame_rate)
     form = self._format
     self._size = form.height, form.width
     if (plan.height, plan.width) != self._size:
@@ -278,23 +223,17 @@ class Film:
       )
       if target is not None
     ]
-    self.left_out = []
+    self.left_out = left_out(reader, video_path, output, options, opener)
     for track in self._tracks:
       if track.kind == 'image' and plan.frames > 1:
         raise UserError(
           f'{track.target} is one image but {video_path} has {plan.frames} '
           'frames: name a video or a folder'
         )
-      missing = reader.other_tracks
-      if track.kind == self._source_kind == 'video':
-        missing = opener.call(
-          mux.left_out, video_path, track.target, about=video_path
-        )
-      self.left_out += [f'{track.target.name}: {name}' for name in missing]
     self.confidences = np.full(plan.frames, np.nan, np.float32)
     tracks = [track.name for track in self._tracks]
     self._journal = journal.Journal(part_folder(output), tracks)
-    self._whole = _whole_file(output)
+    self._whole = whole_file(output)
     self._facts = {}  # Of the blocks that are done, by `_Block`.
     self._pictures_sha256 = _pictures_sha256(plan)
     self._settings = {
@@ -302,7 +241,9 @@ class Film:
       'weights': colorizers[0].fingerprint,
       **_as_flags('config.use.', colorizers[0].config.use.items()),
       **_as_flags('', options.items()),
+      '--frame-rate': str(self._format.frame_rate),
     }
+    self._sound = {'--audio': options.audio}
     self._identity = {
       '--video': video_path.name,
       **self._settings,
@@ -380,9 +321,13 @@ class Film:
 
   def doubts(self) -> Iterator[str]:
     """Yields sentences: where a further reference is wanted."""
+    stamps = [x for y in sorted(self._facts) for x in self._facts[y]['pts']]
+    form = self._format
+    tick = form.time_base or 1 / form.frame_rate
     for start, stop in self.unsure():
       first, last = (
-        clock(number / self._plan.frame_rate) for number in (start, stop - 1)
+        clock((stamps[number] - stamps[0]) * tick)
+        for number in (start, stop - 1)
       )
       yield (
         f'from {first} to {last} (frames {start} to {stop - 1}) the references '
@@ -427,11 +372,11 @@ class Film:
       record = journal.read_record(self._whole)
       if record is None:
         return False
-      outputs = _absolute(track.target for track in self._tracks)
+      outputs = absolute(track.target for track in self._tracks)
       _check_same(
         self._whole,
         record['settings'] | {'outputs': [*record['outputs']]},
-        self._identity | {'outputs': outputs},
+        self._identity | self._sound | {'outputs': outputs},
       )
       for track in self._tracks:
         partial = video.partial_path(track.target)
@@ -526,7 +471,8 @@ class Film:
           measured[str(track.target.absolute())] = journal.measure(whole)
       with video.explained('write', self._whole):
         journal.write_record(
-          self._whole, {'settings': self._identity, 'outputs': measured}
+          self._whole,
+          {'settings': self._identity | self._sound, 'outputs': measured},
         )
       undo.pop_all()
 
@@ -557,6 +503,7 @@ class Film:
       form._replace(width=form.width * track.columns),
       self._path if self._source_kind == 'video' else None,
       path,
+      self._options.sound,
       about=self._path,
       # What is put together is about as large as its parts.
       file_bytes=2**24 + sum(part.stat().st_size for part in parts),

@@ -25,18 +25,16 @@ the references; `read` and `write` are the file.
 
 import collections
 import contextlib
-import csv
 import datetime
 import itertools
 import json
-import math
 import os
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import ml_collections
@@ -45,9 +43,12 @@ import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
+from vitexco_jax.inference import reference_lists
 from vitexco_jax.media import borders, sandbox, shots, strips, video
 from vitexco_jax.media.borders import Borders
-from vitexco_jax.retrieval import embedding
+
+if TYPE_CHECKING:
+  from vitexco_jax.retrieval import embedding
 
 FIRST_FRAME = 'first-frame'
 AUTO = 'auto'
@@ -97,7 +98,7 @@ class Survey(NamedTuple):
   """What one pass through a video tells."""
 
   plan: Plan  # Its shots have no references yet.
-  seconds: list[float]  # When each frame is shown.
+  seconds: list[float]  # When each frame is shown, after the first.
   embeddings: list[np.ndarray]  # Of each shot, [moments, d], if asked for.
   thumbnails: list[bytes]  # A frame of each shot, as JPEG.
   lost: int  # Frames that a broken video did not give,
@@ -109,6 +110,7 @@ def survey(
   embed: _Embed | None = None,
   progress: Callable[[int, int | None, int], None] | None = None,
   opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
+  frame_rate: Fraction | None = None,
 ) -> Survey:
   """Finds the shots of a video, a folder of frames or an image.
 
@@ -118,11 +120,13 @@ def survey(
     progress: is called with the frames seen, with how many there should be, and
       with the shots found.
     opener: where the video is opened.
+    frame_rate: of a folder of frames; None: 25.
 
   Raises:
     UserError: it cannot be read.
   """
   with opener.open(video_path) as reader:
+    check_rate(reader, frame_rate)
     times = []
     frames = _noting(video.prefetch(reader), times)
     size = reader.format.height, reader.format.width
@@ -148,6 +152,8 @@ def survey(
     end_shot()
     lost, damaged = reader.lost, reader.damaged
   form, total = reader.format, count + 1
+  if frame_rate is not None:
+    form = form.at(frame_rate)
   ends = [*starts[1:], total]
   plan = Plan(
     os.fspath(video_path),
@@ -165,12 +171,21 @@ def survey(
   tick = float(form.time_base or 1 / form.frame_rate)
   return Survey(
     plan,
-    [pts * tick for pts in times],
+    [(pts - times[0]) * tick for pts in times],
     embeddings,
     thumbnails,
     lost,
     damaged,
   )
+
+
+def check_rate(reader: video.VideoReader, frame_rate: Fraction | None) -> None:
+  """Raises UserError if a frame rate is given for what has its own."""
+  if frame_rate is not None and reader.kind != 'folder':
+    raise UserError(
+      f'--frame-rate is for a folder of frames, and {reader.path} is none: '
+      'leave it out'
+    )
 
 
 def _noting(
@@ -212,6 +227,8 @@ class _Moments:
   def crops(self, box: Borders) -> list[np.ndarray]:
     """What the networks look at: nothing of the borders, given in pixels."""
     box = box.scaled(self._scale)
+    from vitexco_jax.retrieval import embedding  # See `make_plan`.
+
     return [embedding.crop(box.crop(rgb)) for rgb in self._chosen()]
 
   def thumbnail(self) -> np.ndarray:
@@ -230,33 +247,20 @@ def list_references(source: Path, surveyed: Survey) -> list[Choice]:
   """Lists pictures that shots may choose from.
 
   Args:
-    source: a folder of pictures; a text file that names one a line; or a CSV with
-      the column `file` and the columns `frame` or `time` (seconds or h:mm:ss) for
-      those that are bound. Names bind, too; see `named_frame`. Paths are relative
-      to the file's folder.
+    source: see `reference_lists.read`. Names bind, too; see `named_frame`.
     surveyed: of the video, which tells what is shown when.
 
   Raises:
     UserError: it cannot be read, is empty, or binds to what is not in the video.
   """
   flag = f'--references={source}'
-  if source.is_dir():
-    listed = [(path, '', '') for path in video.image_files(source)]
-  else:
-    try:
-      listed = list(_read_list(flag, source))
-    except csv.Error as error:
-      raise UserError(f'{flag} is no CSV: {error}') from error
-  if not listed:
-    raise UserError(f'{flag} holds no pictures')
   video_path = Path(surveyed.plan.video)
   sequence = video.image_files(video_path) if video_path.is_dir() else ()
   choices = []
-  for path, frame, time in listed:
-    if not os.path.isfile(path):
-      raise UserError(f'{flag} names {path}, which does not exist')
-    bound = _frame_of(f'{flag}, {path.name}', frame, time, surveyed)
-    if bound is None:
+  for path, bound, seconds in reference_lists.read(source):
+    if seconds is not None:
+      bound = _frame_at(f'{flag}, {path.name}', seconds, surveyed)
+    elif bound is None:
       bound = named_frame(path.stem, sequence)
     frames = surveyed.plan.frames
     if bound is not None and bound >= frames:
@@ -303,60 +307,12 @@ def named_frame(stem: str, sequence: Sequence[Path] = ()) -> int | None:
   return frames[0]
 
 
-def _read_list(flag: str, source: Path) -> Iterator[tuple[Path, str, str]]:
-  """Yields path, frame and time of a list's lines."""
-  lines = files.read_text(source).splitlines()
-  if source.suffix.lower() != '.csv':
-    for line in map(str.strip, lines):
-      if line:
-        yield source.parent / line, '', ''
-    return
-  rows = csv.DictReader(lines, skipinitialspace=True, restval='')
-  names = rows.fieldnames or ()
-  if not {'file'} <= set(names) <= {'file', 'frame', 'time'} or len(
-    names
-  ) != len(set(names)):
-    raise UserError(f'{flag} needs a first line like file,frame or file,time')
-  for row in rows:
-    where = f'{flag}, line {rows.line_num}'
-    if None in row:
-      raise UserError(
-        f'{where} has more than {len(names)} values: put names that contain a '
-        'comma into quotes'
-      )
-    frame, time = row.get('frame', ''), row.get('time', '')
-    if not row['file']:
-      raise UserError(f'{where} names no file')
-    if frame and time:
-      raise UserError(f'{where} has both a frame and a time: leave out one')
-    yield source.parent / row['file'], frame, time
-
-
-def _frame_of(
-  where: str, frame: str, time: str, surveyed: Survey
-) -> int | None:
-  """Reads what a picture is bound to."""
-  try:
-    if frame:
-      if not re.fullmatch(r'\d{1,18}', frame, re.ASCII):
-        raise ValueError
-      return int(frame)
-    if not time:
-      return None
-    seconds = 0.0
-    for part in time.split(':'):
-      seconds = 60 * seconds + float(part)
-    if not math.isfinite(seconds):
-      raise ValueError
-  except ValueError as error:
-    raise UserError(
-      f'{where}: {frame or time!r} is neither a frame (123) nor a time (83.4 or '
-      '0:01:23.4)'
-    ) from error
+def _frame_at(where: str, seconds: float, surveyed: Survey) -> int:
+  """Returns the frame that is shown at a time."""
   away = np.abs(np.array(surveyed.seconds) - seconds)
   nearest = int(away.argmin())
   if away[nearest] > 1:
-    raise UserError(f'{where}: nothing is shown at {time} in the video')
+    raise UserError(f'{where}: nothing is shown at {seconds:g} s in the video')
   return nearest
 
 
@@ -439,7 +395,7 @@ def chosen(scored: Sequence[Choice]) -> tuple[Choice, ...]:
   return (max(scored, key=lambda choice: choice.score),)
 
 
-def retrieve(surveyed: Survey, gallery: embedding.Gallery) -> Plan:
+def retrieve(surveyed: Survey, gallery: 'embedding.Gallery') -> Plan:
   """Gives each shot the picture of a gallery that is most similar.
 
   Args:
@@ -654,14 +610,19 @@ def check(where: str, plan: Plan) -> None:
 # --- To look at ---
 
 
-def table(plan: Plan) -> str:
-  """A plan as text, a line for each reference."""
+def table(plan: Plan, seconds: Sequence[float] = ()) -> str:
+  """A plan as text, a line for each reference.
+
+  Args:
+    plan: to show.
+    seconds: when each frame is shown, if the rate varies.
+  """
   rows = [('shot', 'frames', 'from', 'score', 'reference')]
   for number, shot in enumerate(plan.shots, 1):
     first = (
       str(number),
       f'{shot.start}-{shot.stop - 1}',
-      clock(shot.start / plan.frame_rate),
+      clock(seconds[shot.start] if seconds else shot.start / plan.frame_rate),
     )
     for choice in shot.references:
       score = '' if choice.score is None else f'{choice.score:.2f}'
@@ -739,6 +700,7 @@ def make_plan(
   pictures: Sequence[str],
   references: Path | None = None,
   gallery: Path | None = None,
+  frame_rate: Fraction | None = None,
 ) -> tuple[Plan, Survey]:
   """Surveys a video with a progress bar, and chooses references as flags say.
 
@@ -749,37 +711,33 @@ def make_plan(
       `auto` alone.
     references: what to choose from, if anything; see `list_references`.
     gallery: where `auto` looks.
+    frame_rate: of a folder of frames; None: 25.
 
   Raises:
     UserError: they cannot be had, or the video cannot be read.
   """
-  _check_sources(pictures, references)
+  # It imports JAX, which the checks before the work do not need.
+  from vitexco_jax.retrieval import embedding
+
   video.VideoReader(video_path).close()  # What is none gets no bar.
   if references is not None:
     embed = embedding.make_embedder(config)
-    surveyed = _survey_with_bar(video_path, embed)
+    surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = match(surveyed, list_references(references, surveyed), embed)
   elif AUTO in pictures:
     embed, opened = embedding.open_with_embedder(config, gallery)
-    surveyed = _survey_with_bar(video_path, embed)
+    surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = retrieve(surveyed, opened)
   else:
-    surveyed = _survey_with_bar(video_path)
+    surveyed = _survey_with_bar(video_path, None, frame_rate)
     plan = same_for_all(surveyed, pictures)
   check(os.fspath(video_path), plan)
   return plan, surveyed
 
 
-def _check_sources(pictures: Sequence[str], references: Path | None) -> None:
-  """Raises UserError, before a long survey, if a source cannot be read."""
-  for name in pictures:
-    if name not in (FIRST_FRAME, AUTO):
-      video.read_image(name)
-  if references is not None and not references.exists():
-    raise UserError(f'--references={references} does not exist')
-
-
-def _survey_with_bar(video_path: Path, embed: _Embed | None = None) -> Survey:
+def _survey_with_bar(
+  video_path: Path, embed: _Embed | None, frame_rate: Fraction | None
+) -> Survey:
   """As `survey`, with a progress bar, and a warning where it is broken."""
   with tqdm.tqdm(desc='shots', unit='frame') as bar:
 
@@ -787,7 +745,7 @@ def _survey_with_bar(video_path: Path, embed: _Embed | None = None) -> Survey:
       bar.total = total
       bar.update(count - bar.n)
 
-    surveyed = survey(video_path, embed, progress)
+    surveyed = survey(video_path, embed, progress, frame_rate)
   if surveyed.damaged:
     print(f'warning: {damage(video_path, surveyed)}', file=sys.stderr)
   return surveyed
@@ -824,6 +782,7 @@ def plan_film(
   output: Path,
   references: Path | None = None,
   gallery: Path | None = None,
+  frame_rate: Fraction | None = None,
 ) -> Plan:
   """Writes a plan with its contact sheets, and prints it.
 
@@ -834,6 +793,7 @@ def plan_film(
     output: the JSON file; the sheets lie beside it.
     references: see `make_plan`.
     gallery: see `make_plan`.
+    frame_rate: see `make_plan`.
 
   Raises:
     UserError: an input cannot be used, or the output or its sheet exists or cannot
@@ -852,7 +812,9 @@ def plan_film(
       raise UserError(
         f'--output={output} might draw over {path}: name another file'
       )
-  plan, surveyed = make_plan(config, video_path, pictures, references, gallery)
+  plan, surveyed = make_plan(
+    config, video_path, pictures, references, gallery, frame_rate
+  )
   sheets = []
   with contextlib.ExitStack() as undo:
     for page, sheet in enumerate(contact_sheets(plan, surveyed.thumbnails), 1):
@@ -863,7 +825,7 @@ def plan_film(
     with files.explained('--output', output):
       write(output, plan)
     undo.pop_all()
-  print(table(plan))
+  print(table(plan, surveyed.seconds))
   print(f'To look at: {" ".join(map(str, sheets))}')
   print(f'To edit, and to colour with --plan={output}: {output}')
   return plan

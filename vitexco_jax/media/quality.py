@@ -23,6 +23,9 @@ import numpy as np
 from skimage.measure import blur_effect
 
 _TONES = 32  # Steps of lightness, each of which may have a tint.
+_GREY_BELOW = (
+  1.0  # Mean distance from gray, in Lab, of a picture without color.
+)
 _SMALL = 64  # Width of the pictures that colour and motion are seen in.
 
 
@@ -72,6 +75,13 @@ def why_refused(
   if len(frames) > 1 and motion(frames) < bounds['min_motion']:
     return 'static'
   return ''
+
+
+def is_grey(rgb: np.ndarray) -> bool:
+  """Whether a picture, [h, w, 3] uint8, has no color to speak of."""
+  small = np.float32(_shrink(rgb)) / 255
+  ab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[..., 1:]
+  return bool(np.linalg.norm(ab, axis=-1).mean() < _GREY_BELOW)
 
 
 def chroma(rgb: np.ndarray) -> float:

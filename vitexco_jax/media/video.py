@@ -189,6 +189,10 @@ class Format(NamedTuple):
       return 1
     return max(1, round(1 / (self.frame_rate * self.time_base)))
 
+  def at(self, frame_rate: Fraction) -> 'Format':
+    """Returns the format of pictures without a clock at a frame rate."""
+    return self._replace(frame_rate=frame_rate, time_base=1 / frame_rate)
+
 
 class Coding(NamedTuple):
   """How pictures are stored.
@@ -1198,7 +1202,7 @@ def check_free(path: Path, overwrite: bool) -> None:
 def partial_path(path: Path) -> Path:
   """Returns where an output grows: beside its target, hidden, same suffix."""
   path = path.absolute()  # For ".", which has no name.
-  return path.with_name(f'.{path.stem}.partial{path.suffix}')
+  return files.beside(path.with_suffix(''), '.', f'.partial{path.suffix}')
 
 
 def remove(path: Path) -> None:
@@ -1214,7 +1218,7 @@ def move(partial: Path, target: Path) -> None:
 
   Where that was begun and killed, calling it again ends it.
   """
-  old = partial.with_name(f'{partial.name}.old')
+  old = files.beside(partial, '', '.old')
   if partial.exists():
     if target.is_dir():
       remove(old)

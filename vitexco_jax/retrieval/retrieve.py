@@ -10,6 +10,7 @@ from pathlib import Path
 import ml_collections
 import numpy as np
 
+from vitexco_jax import files
 from vitexco_jax.media import strips, video
 from vitexco_jax.retrieval import embedding
 
@@ -32,8 +33,9 @@ def retrieve(
 
   Raises:
     UserError: the query cannot be read, the gallery is of other settings, or the
-      output cannot be written.
+      output cannot be written or is the query.
   """
+  files.check_apart([output], [query, gallery])
   embed, opened = embedding.open_with_embedder(config, gallery)
   frames = _moments(query)
   best = opened.best(

@@ -12,8 +12,7 @@
 from pathlib import Path
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference.colorize import is_grey
-from vitexco_jax.media import video
+from vitexco_jax.media import quality, video
 from vitexco_jax.media.sandbox import Sandbox
 from vitexco_jax.serving import drawings
 from vitexco_jax.serving.drawings import Drawing
@@ -54,6 +53,6 @@ def redraw(path: Path) -> Drawing:
   """
   with Sandbox() as sandbox:
     drawing = sandbox.call(drawings.redraw, path, about=path)
-  if is_grey(video.decode_image(drawing.thumbnail, path)):
+  if quality.is_grey(video.decode_image(drawing.thumbnail, path)):
     raise UserError(f'{path} has no color to give')
   return drawing

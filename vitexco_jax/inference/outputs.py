@@ -1,0 +1,157 @@
+"""Where a colored film goes: its options, its files, and what must be free."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitexco_jax import files
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import journal
+from vitexco_jax.media import mux, sandbox, video
+
+
+class Options(NamedTuple):
+  """What an output is to be like, beside its colours."""
+
+  coding: video.Coding = video.Coding()
+  saturation: float = 1.0  # Predicted colours are multiplied by it.
+  # Of the edge-aware filter that clears colours of what does not follow the
+  # frame's own edges; 500 is usual, 0 leaves it out.
+  smoothing: float = 0.0
+  compare: Path | None = None  # Grey and coloured side by side, to be written.
+  confidence: Path | None = None  # White where a match is sure, to be written.
+  audio: str = 'auto'  # Or 'none': sound is not copied.
+
+  def check(self, output: Path) -> None:
+    """Raises UserError unless an output can be made so."""
+    self.coding.check(output)
+    for name in ('saturation', 'smoothing'):
+      if not 0 <= getattr(self, name) < float('inf'):
+        raise UserError(
+          f'--{name}={getattr(self, name)} must be 0 or more, and finite'
+        )
+    if self.audio not in ('auto', 'none'):
+      raise UserError(f'--audio={self.audio} must be auto or none')
+    outputs = [path.absolute() for path in self.outputs(output)]
+    if len(set(outputs)) < len(outputs):
+      raise UserError(f'{output.name} is named for two outputs: name others')
+    for path in outputs[1:]:
+      video.Coding().check(path)
+
+  def items(self) -> list[tuple[str, Any]]:
+    """Flags and values of everything that changes an output."""
+    coding = self.coding._replace(bits=self.coding.depth)
+    own = self._asdict()
+    del (
+      own['coding'],
+      own['audio'],
+    )  # Sound is copied when all frames are there.
+    return [*coding._asdict().items(), *own.items()]
+
+  @property
+  def sound(self) -> bool:
+    """Whether sound is copied."""
+    return self.audio == 'auto'
+
+  def outputs(self, output: Path) -> list[Path]:
+    """All that is written, the coloured film first."""
+    return [output, *filter(None, (self.compare, self.confidence))]
+
+
+def part_folder(output: Path) -> Path:
+  """Where an output grows."""
+  return files.beside(output, '', '.part')
+
+
+def whole_file(output: Path) -> Path:
+  """Where a run whose outputs are whole says its settings and `outputs`."""
+  return files.beside(output, '.', '.whole')
+
+
+def absolute(paths: Iterable[Path]) -> list[str]:
+  """Returns paths as records name them."""
+  return [str(path.absolute()) for path in paths]
+
+
+def check_free(output: Path, overwrite: bool, options: Options) -> None:
+  """Raises UserError for an output that is there and must not be replaced.
+
+  A run that was killed while it moved its outputs may go on with them.
+  """
+  targets = options.outputs(output)
+  try:
+    whole = journal.read_record(whole_file(output))
+  except journal.DamagedError:
+    whole = None
+  if whole is None or [*whole['outputs']] != absolute(targets):
+    for target in targets:
+      video.check_free(target, overwrite)
+
+
+def check(
+  source: Path,
+  output: Path,
+  overwrite: bool,
+  options: Options,
+  inputs: Iterable[Path] = (),
+) -> None:
+  """Checks all that is known of outputs without looking at the video.
+
+  Args:
+    source: the video, folder of frames or image to color.
+    output: the colored film.
+    overwrite: whether outputs that are there may be replaced.
+    options: name the other outputs.
+    inputs: other files and folders that are read.
+
+  Raises:
+    UserError: an output cannot be written, or would replace what must be kept.
+  """
+  targets = options.outputs(output)
+  for target in targets:
+    files.check_writable(target)
+  options.check(output)
+  for target in targets:
+    inside = source.is_dir() and target.resolve().is_relative_to(
+      source.resolve()
+    )
+    if inside and video.output_kind(target) != 'video':
+      raise UserError(
+        f'{target} is inside {source}, the folder of the frames: name another '
+        'output'
+      )
+  partial = map(video.partial_path, targets)
+  files.check_apart(
+    [*targets, *partial, part_folder(output)], [source, *inputs]
+  )
+  check_free(output, overwrite, options)
+
+
+def left_out(
+  reader: video.VideoReader,
+  source: Path,
+  output: Path,
+  options: Options,
+  opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
+) -> list[str]:
+  """Lists what of a video will be missing from its outputs, in words.
+
+  Args:
+    reader: of the video.
+    source: its path.
+    output: the colored film.
+    options: name the other outputs.
+    opener: where the video is opened.
+
+  Raises:
+    UserError: sound would be missing that another container can hold.
+  """
+  found = []
+  for target in options.outputs(output):
+    missing = reader.other_tracks
+    if video.output_kind(target) == reader.kind == 'video':
+      missing = opener.call(
+        mux.left_out, source, target, options.sound, about=source
+      )
+    found += [f'{target.name}: {name}' for name in missing]
+  return found

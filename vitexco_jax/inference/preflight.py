@@ -1,0 +1,137 @@
+"""Checks before any work: whatever can be known of inputs and outputs.
+
+Nothing here needs JAX, which takes seconds to import. The slowest check copies the
+sound of the video to nowhere, which reads the file once.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import outputs, plan, reference_lists
+from vitexco_jax.media import quality, video
+
+_FASTEST = 1000  # Frames per second.
+
+
+def read_frame_rate(text: str | None) -> Fraction | None:
+  """Reads the value of --frame-rate, such as 25, 23.976 or 24000/1001."""
+  if text is None:
+    return None
+  try:
+    rate = Fraction(text)
+    if 0 < rate <= _FASTEST:
+      return rate
+  except (ValueError, ZeroDivisionError):
+    pass
+  raise UserError(
+    f'--frame-rate={text} is no number up to {_FASTEST}: write 25, 23.976 or '
+    '24000/1001'
+  )
+
+
+def check_inputs(
+  video_path: Path,
+  pictures: Sequence[str],
+  references: Path | None = None,
+  frame_rate: Fraction | None = None,
+) -> list[str]:
+  """Checks what a plan is made from.
+
+  Args:
+    video_path: the video, folder of frames or image to color.
+    pictures: values of --reference.
+    references: value of --references.
+    frame_rate: of frames per second, for a folder of frames.
+
+  Returns:
+    Warnings.
+
+  Raises:
+    UserError: something cannot be read, or no reference has color.
+  """
+  with video.VideoReader(video_path) as reader:
+    plan.check_rate(reader, frame_rate)
+  paths = [x for x in pictures if x != plan.AUTO]
+  if references is not None:
+    listed = reference_lists.read(references)
+    paths += [os.fspath(x.path) for x in listed]
+  return _check_color(video_path, paths)
+
+
+def check(
+  video_path: Path,
+  pictures: Sequence[str],
+  output: Path,
+  overwrite: bool,
+  options: outputs.Options,
+  *,
+  plan_path: Path | None = None,
+  references: Path | None = None,
+  gallery: Path | None = None,
+  frame_rate: Fraction | None = None,
+) -> list[str]:
+  """Checks everything that is known before a film is colored.
+
+  Args:
+    video_path: as of `check_inputs`, like `pictures`, `references` and
+      `frame_rate`.
+    output: the colored film.
+    overwrite: whether outputs that exist may be replaced.
+    options: of the output.
+    plan_path: a plan to follow, instead of references.
+    gallery: where references are found.
+
+  Returns:
+    Warnings.
+
+  Raises:
+    UserError: an input cannot be used, or an output cannot be written.
+  """
+  inputs = [Path(x) for x in pictures if x not in (plan.AUTO, plan.FIRST_FRAME)]
+  inputs += filter(None, (plan_path, references, gallery))
+  if plan_path is not None:
+    made = plan.read(plan_path)
+    planned = [x.picture for y in made.shots for x in y.references]
+    inputs += [Path(x) for x in planned if x != plan.FIRST_FRAME]
+    pictures = [*pictures, *planned]
+  elif references is not None:
+    inputs += [x.path for x in reference_lists.read(references)]
+  outputs.check(video_path, output, overwrite, options, inputs)
+  warnings = check_inputs(video_path, pictures, references, frame_rate)
+  with video.VideoReader(video_path) as reader:
+    several = len([*itertools.islice(reader, 2)]) > 1
+  for target in options.outputs(output):
+    if several and video.output_kind(target) == 'image':
+      raise UserError(
+        f'{target} is one image but {video_path} has more frames: name a video '
+        'or a folder'
+      )
+  missing = outputs.left_out(reader, video_path, output, options)
+  return warnings + [f'left out of {what}' for what in missing]
+
+
+def _check_color(video_path: Path, paths: Iterable[str]) -> list[str]:
+  """Returns warnings of references without color; raises if none has any."""
+  gray, colored = [], False
+  for name in dict.fromkeys(paths):
+    if name == plan.FIRST_FRAME:
+      with video.VideoReader(video_path) as reader:
+        if quality.is_grey(next(reader).rgb):
+          raise UserError(
+            f'--reference={name}: the first frame of {video_path} has no color '
+            'to give: name a picture in color'
+          )
+      colored = True
+    elif quality.is_grey(video.read_image(name)):
+      gray.append(name)
+    else:
+      colored = True
+  if gray and not colored:
+    raise UserError(
+      f'the reference {gray[0]} has no color to give: name a picture in color'
+    )
+  return [f'the reference {name} has no color to give' for name in gray]

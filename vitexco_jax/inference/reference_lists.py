@@ -1,0 +1,104 @@
+"""Lists of reference pictures: a folder, a text file or a CSV."""
+
+import csv
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vitexco_jax import files
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import video
+
+
+class Listed(NamedTuple):
+  """A picture of a list, with what it is bound to."""
+
+  path: Path
+  frame: int | None = None  # Of the video, counted from 0.
+  seconds: float | None = None  # From the beginning of the video.
+
+
+def read(source: Path) -> list[Listed]:
+  """Reads a list of references; does not open the pictures.
+
+  Args:
+    source: a folder of pictures; a text file that names one a line; or a CSV with
+      the column `file` and the columns `frame` or `time` (seconds or h:mm:ss) for
+      those that are bound. Paths are relative to the file's folder.
+
+  Raises:
+    UserError: it cannot be read, is empty, names a file that does not exist, or
+      binds a picture to something that is no frame and no time.
+  """
+  flag = f'--references={source}'
+  if not os.path.exists(source):
+    raise UserError(f'{flag} does not exist')
+  if source.is_dir():
+    listed = [Listed(path) for path in video.image_files(source)]
+  else:
+    try:
+      listed = list(_read_file(flag, source))
+    except csv.Error as error:
+      raise UserError(f'{flag} is no CSV: {error}') from error
+  if not listed:
+    raise UserError(f'{flag} holds no pictures')
+  for path, *_ in listed:
+    if not os.path.isfile(path):
+      raise UserError(f'{flag} names {path}, which does not exist')
+  return listed
+
+
+def _read_file(flag: str, source: Path) -> Iterator[Listed]:
+  lines = files.read_text(source).splitlines()
+  if source.suffix.lower() != '.csv':
+    for line in map(str.strip, lines):
+      if line:
+        yield Listed(source.parent / line)
+    return
+  rows = csv.DictReader(lines, skipinitialspace=True, restval='')
+  names = rows.fieldnames or ()
+  if not {'file'} <= set(names) <= {'file', 'frame', 'time'} or len(
+    names
+  ) != len(set(names)):
+    raise UserError(f'{flag} needs a first line like file,frame or file,time')
+  for row in rows:
+    where = f'{flag}, line {rows.line_num}'
+    if None in row:
+      raise UserError(
+        f'{where} has more than {len(names)} values: put names that contain a '
+        'comma into quotes'
+      )
+    frame, time = row.get('frame', ''), row.get('time', '')
+    if not row['file']:
+      raise UserError(f'{where} names no file')
+    if frame and time:
+      raise UserError(f'{where} has both a frame and a time: leave out one')
+    path = source.parent / row['file']
+    yield Listed(path, *_bound(f'{flag}, {path.name}', frame, time))
+
+
+def _bound(
+  where: str, frame: str, time: str
+) -> tuple[int | None, float | None]:
+  """Reads what a picture is bound to: frame, seconds."""
+  try:
+    if frame:
+      if not re.fullmatch(r'\d{1,18}', frame, re.ASCII):
+        raise ValueError
+      return int(frame), None
+    if not time:
+      return None, None
+    seconds = 0.0
+    for part in time.split(':'):
+      seconds = 60 * seconds + float(part)
+    if not math.isfinite(seconds):
+      raise ValueError
+    return None, seconds
+  except ValueError as error:
+    raise UserError(
+      f'{where}: {frame or time!r} is neither a frame (123) nor a time (83.4 or '
+      '0:01:23.4)'
+    ) from error
