@@ -469,7 +469,7 @@ def test_times_count_from_the_beginning_of_the_film(tmp_path, references, late):
       out.mux(packet)
   surveyed = plan.survey(path)
   assert surveyed.seconds[0] == 0
-  text = 'file,time\na.png,0.2\ntwo.png,0:00:00.0'
+  text = 'file,time\ntwo.png,0.2\ntwo.png,0:00:00.0'
   (references / 'times.csv').write_text(text)
   found = plan.list_references(references / 'times.csv', surveyed)
   assert [choice.frame for choice in found] == [5, 0]
