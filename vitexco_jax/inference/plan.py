@@ -745,7 +745,7 @@ def _survey_with_bar(
       bar.total = total
       bar.update(count - bar.n)
 
-    surveyed = survey(video_path, embed, progress, frame_rate=frame_rate)
+    surveyed = survey(video_path, embed, progress, sandbox.DIRECT, frame_rate)
   if surveyed.damaged:
     print(f'warning: {damage(video_path, surveyed)}', file=sys.stderr)
   return surveyed
