@@ -90,6 +90,14 @@ def test_a_record_with_other_facts_is_damaged(folder):
       folder.read('0000000', 'key', NAMES)
 
 
+def test_a_record_in_the_place_of_another_is_damaged(folder):
+  journal.write_record(folder.folder / 'settings.json', {'a': 1})
+  path = folder.folder / '0000000.json'
+  path.write_bytes((folder.folder / 'settings.json').read_bytes())
+  with pytest.raises(journal.DamagedError, match='0000000.json is damaged'):
+    folder.read('0000000', 'key', NAMES)
+
+
 def test_a_huge_record_is_not_read(folder):
   with open(folder.folder / '0000000.json', 'r+b') as file:
     file.truncate(2**40)  # With holes, which take no room.

@@ -41,7 +41,7 @@ def digest(content: Any) -> str:
 
 def write_record(path: Path, content: dict[str, Any]) -> None:
   """Writes JSON with a checksum; returns when it is on the disk."""
-  record = content | {'sha256': digest(content)}
+  record = content | {'sha256': digest([path.name, content])}
   files.write(path, json.dumps(record, indent=2))
   files.sync(path)
 
@@ -50,7 +50,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
   """Returns what `write_record` has written, or None if nothing is there.
 
   Raises:
-    DamagedError: it was changed since.
+    DamagedError: it was changed since, or belongs to another path.
   """
   if not os.path.lexists(path):
     return None
@@ -59,7 +59,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
       raise DamagedError(f'{path} is damaged')
     record = json.loads(path.read_bytes())
     checksum = record.pop('sha256')
-    if checksum == digest(record):
+    if checksum == digest([path.name, record]):
       return record
   except OSError as error:
     raise DamagedError(f'cannot read {path}: {error.strerror}') from error
