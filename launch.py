@@ -25,6 +25,7 @@ export takes that of the run, unchanged. Installed, this is the command `vitexco
 
 import ast
 import difflib
+import math
 import os
 import re
 import runpy
@@ -395,20 +396,23 @@ def load_config(spec: str) -> ml_collections.ConfigDict:
     UserError: there is no such file or variant.
   """
   path, _, variant = spec.partition(':')
+  path = path or _PAPER
   try:
-    get_config = runpy.run_path(path or _PAPER)['get_config']
-  except OSError as error:
+    files.check_regular(path)
+  except UserError as error:
     raise UserError(
-      f'--config={spec}: cannot read {path} ({error.strerror}); '
-      '--config=:small and the like name what comes with the program'
+      f'--config={spec}: {error}; --config=:small and the like name what comes '
+      'with the program'
     ) from error
-  except (SyntaxError, KeyError) as error:
+  try:
+    get_config = runpy.run_path(path)['get_config']
+  except (SyntaxError, KeyError, ValueError, RecursionError) as error:
     raise UserError(
       f'--config={spec}: {path} is no Python file with a get_config()'
     ) from error
   try:
     return get_config(*filter(None, [variant]))
-  except ValueError as error:
+  except (ValueError, TypeError) as error:
     raise UserError(f'--config={spec}: {error}') from error
 
 
@@ -523,7 +527,10 @@ def _parse_value(name: str, text: str, default: Any) -> Any:
     if kind is bool:
       return {'true': True, 'false': False}[text.lower()]
     if kind is not tuple:
-      return kind(text)
+      value = kind(text)
+      if kind is float and not math.isfinite(value):
+        raise ValueError
+      return value
     value = ast.literal_eval(text)
     wanted = {type(x) for x in default}
     if {type(x) for x in value} != wanted:
@@ -531,7 +538,10 @@ def _parse_value(name: str, text: str, default: Any) -> Any:
     if len(default) == 2 != len(value):  # A size.
       raise TypeError
     return tuple(value)
-  except (KeyError, SyntaxError, TypeError, ValueError) as error:
+  except (
+    *(KeyError, SyntaxError, TypeError, ValueError),
+    *(RecursionError, MemoryError),  # Of Python's parser.
+  ) as error:
     example = str(default).replace(' ', '')
     raise UserError(
       f'--config.{name}={text} is no {kind.__name__} like {example}'
@@ -587,6 +597,11 @@ def run() -> None:
     app.run(main, flags_parser=_parse_flags)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
+    sys.exit(1)
+  except OSError as error:
+    if error.filename is None:
+      raise
+    print(f'error: {error.filename}: {error.strerror}', file=sys.stderr)
     sys.exit(1)
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)

@@ -1,5 +1,6 @@
 """The door: whatever is wrong with a call is said in one sentence."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,13 +86,19 @@ def test_overrides(arguments, name, value):
     ),
     (['--config.train.updates=2.5'], 'is no int like 100000'),
     (['--config.train.b1=x'], 'is no float like 0.5'),
+    (['--config.train.b1=nan'], 'is no float like 0.5'),
+    (['--config.use.size=' + '(' * 10_000], 'is no tuple like (224,384)'),
+    (['--config.seed=' + '9' * 5000], 'is no int like 0'),
     (['--config.loss.l1_same_video_only=2'], 'is no bool like False'),
     (['--config.use.size=64'], 'is no tuple like (224,384)'),
     (['--config.use.size=(64,)'], 'is no tuple like (224,384)'),
     (['--config.use.size=(64,"b")'], 'is no tuple like (224,384)'),
     (['--config.use.size=(64,'], 'is no tuple like (224,384)'),
     (['--config.train.updates', '5'], 'write --config.train.updates=VALUE'),
-    (['--config=nope.py'], 'cannot read nope.py (No such file or directory)'),
+    (['--config=nope.py'], 'cannot read nope.py: No such file or directory'),
+    ([f'--config={ROOT}'], 'it is a folder, not a file'),
+    (['--config=/dev/zero'], 'it is a pipe or a device'),
+    (['--config=' + 'x' * 300], 'File name too long'),
     ([f'--config={CONFIG}:smal'], 'paper, small, tiny, paper_tiny are known'),
     ([f'--config={ROOT / "README.md"}'], 'no Python file with a get_config()'),
     (['--moode=x'], 'there is no flag --moode; did you mean --mode?'),
@@ -204,6 +211,12 @@ def test_version():
 def test_a_mode_may_come_first(mode):
   launch._parse_flags(['launch.py', mode])
   assert flags.FLAGS.mode == mode
+
+
+def test_names_that_the_system_refuses_are_said():
+  done = _call('--mode=export', '--workdir=.', '--output=' + 'x' * 300)
+  assert done.returncode == 1
+  assert re.fullmatch('error: .*\n', done.stderr), done.stderr
 
 
 def test_what_fails_without_a_stderr_still_fails():

@@ -416,11 +416,11 @@ def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
   """Names and paths, in an order that does not depend on the file system."""
   if videos.is_file():
     try:
-      lines = [line.strip() for line in videos.read_text().splitlines()]
-    except UnicodeDecodeError as error:
+      lines = [line.strip() for line in files.read_text(videos).splitlines()]
+    except UserError as error:
       raise UserError(
         f'--videos={videos} must be a folder of videos or a text file that '
-        'lists them'
+        f'lists them: {error}'
       ) from error
     found = {line: Path(line) for line in lines if line}
   elif videos.is_dir():
@@ -455,7 +455,7 @@ def _begin(folder: Path, settings: dict[str, Any]):
   path = folder / _SETTINGS
   if not path.exists():
     files.write(path, json.dumps(settings))
-  begun = json.loads(path.read_text())
+  begun = files.read_json(path)
   for name in settings.keys() | begun.keys():
     before, now = begun.get(name), settings.get(name)
     if before != now:
@@ -533,11 +533,11 @@ def _end_with_parent():
 def _is_done(job: _Job) -> bool:
   """Whether there is a note on these very files, and the part it speaks of."""
   try:
-    note = json.loads(job.note.read_text())
-  except FileNotFoundError:
+    note = files.read_json(job.note)
+    part = not note['runs'] or job.part.exists()
+    return part and note['bytes'] == _bytes(job)
+  except (UserError, KeyError):  # There is none yet, or it is damaged.
     return False
-  part = not note['runs'] or job.part.exists()
-  return part and note['bytes'] == _bytes(job)
 
 
 def _gather(jobs: list[_Job], settings: dict[str, Any]) -> records.Contents:
@@ -546,7 +546,7 @@ def _gather(jobs: list[_Job], settings: dict[str, Any]) -> records.Contents:
   runs, frame_parts, reference_parts, left_out = [], [], [], {}
   digest = hashlib.sha1()
   for job in jobs:
-    note = json.loads(job.note.read_text())
+    note = files.read_json(job.note)
     left_out |= note['left_out']
     digest.update(note['digest'].encode())
     for video, start, frames in note['runs']:

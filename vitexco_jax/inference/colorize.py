@@ -74,7 +74,7 @@ def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
     UserError: the text is no size.
   """
   if text is not None:
-    found = re.fullmatch(r'(\d+)x(\d+)', text)
+    found = re.fullmatch(r'(\d{1,5})x(\d{1,5})', text)
     if not found:
       raise UserError(
         f'--working-size={text} is no size: write HEIGHTxWIDTH, as in 224x384'
@@ -123,9 +123,9 @@ class VideoColorizer:
       raise UserError(
         f'config.use.anchor={self._anchor_weight} must be within 0 and 1'
       )
-    self._refine = _whole(config, 'refine', 1)
-    self._enlarge = _whole(config, 'enlarge', 1)
-    self._components = _whole(config, 'components', 0)
+    self._refine = _whole(config, 'refine', 1, 4)
+    self._enlarge = _whole(config, 'enlarge', 1, 4)
+    self._components = _whole(config, 'components', 0, 4096)
     self.config = config
     generator = make_generator(config)
     self._encode_reference = jax.jit(
@@ -555,12 +555,13 @@ class _Preview:
     video.write_image(self.path, strips.strip(rows, labels))
 
 
-def _whole(config, name, least):
-  """A whole number of `config.use`, at least `least`, which is its default."""
+def _whole(config, name, least, most):
+  """A whole number of `config.use`; `least` is its default."""
   value = config.use.get(name, least)  # Older weights have none.
-  if not (isinstance(value, int) and value >= least):
+  if not (isinstance(value, int) and least <= value <= most):
     raise UserError(
-      f'config.use.{name}={value} must be a whole number, {least} at least'
+      f'config.use.{name}={value} must be a whole number, {least} at least and '
+      f'{most} at most'
     )
   return value
 

@@ -366,6 +366,7 @@ def read_image(path: str | os.PathLike, deep: bool = False) -> np.ndarray:
   Raises:
     UserError: It is missing, broken, of a kind unknown, too small or too large.
   """
+  files.check_regular(path)
   with explained('read', path):
     data = Path(path).read_bytes()
   return decode_image(data, path, deep)
