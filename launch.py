@@ -62,6 +62,7 @@ _MODES = {
       *('reference', 'references', 'gallery', 'plan', 'checkpoint'),
       *('overwrite', 'codec', 'bits', 'quality', 'saturation', 'smoothing'),
       *('compare', 'confidence', 'working-size', 'audio', 'frame-rate'),
+      'deinterlace',
     ),
   ),
   'serve': ((), ('address', 'upload-limit', 'checkpoint', 'working-size')),
@@ -191,6 +192,11 @@ _FRAME_RATE = flags.DEFINE_string(
   None,
   'plan, colorize: frames per second of a folder of frames, such as 24 or '
   '24000/1001; 25 by default.',
+)
+_DEINTERLACE = flags.DEFINE_bool(
+  'deinterlace',
+  False,
+  'colorize: make an interlaced video progressive, at the same frame rate.',
 )
 _ADDRESS = flags.DEFINE_string(
   'address',
@@ -340,6 +346,7 @@ def main(argv: Sequence[str]) -> None:
         _path(_COMPARE.value),
         _path(_CONFIDENCE.value),
         _AUDIO.value,
+        _DEINTERLACE.value,
       ),
     )
     sources = {

@@ -38,10 +38,10 @@ def test_round_trip():
 
 
 def _random_lab():
-  """Any lightness, also close to black and white, with colors mostly outside."""
+  """Lightness from 8, also close to white, with colors mostly outside of RGB."""
   rng = np.random.default_rng(0)
   lightness = np.concatenate(
-    [rng.uniform(*span, 4000) for span in ((0, 100), (0, 8), (94, 100))]
+    [rng.uniform(*span, 4000) for span in ((8, 100), (8, 16), (94, 100))]
   )
   return np.stack([lightness, *rng.normal(0, 40, (2, 12_000))], -1)
 
@@ -86,8 +86,27 @@ def test_colors_fade_no_further_than_rgb_asks():
 
 def test_colors_within_rgb_do_not_fade():
   rgb = _cube(17)
-  lab = jnp.asarray(skcolor.rgb2lab(rgb), jnp.float32)
-  np.testing.assert_allclose(color.fade_to_rgb(lab), rgb, atol=2e-3)
+  lab = skcolor.rgb2lab(rgb)
+  rgb, lab = rgb[lab[:, 0] > 8], lab[lab[:, 0] > 8]
+  found = color.fade_to_rgb(jnp.asarray(lab, jnp.float32))
+  np.testing.assert_allclose(found, rgb, atol=2e-3)
+
+
+def test_shadows_of_a_color_keep_its_ratios():
+  y = np.linspace(0.01, 1, 50)[:, None] * 0.0088  # L from 0 to 8.
+  ab = np.tile([2.0, -1.0], (len(y), 1))
+  lab = jnp.asarray(np.concatenate([116 * 7.787 * y, ab], -1), jnp.float32)
+  ratios = skcolor.rgb2xyz(np.float64(color.fade_to_rgb(lab))) / y
+  assert (ratios.max(0) / ratios.min(0) < 1.01).all()
+
+
+@pytest.mark.parametrize('level', [1, 2, 4])
+def test_what_is_nearly_black_stays_so(level):
+  gray = jnp.full((1000, 3), level / 255)
+  ab = np.random.default_rng(0).normal(0, 12, (1000, 2))
+  lab = color.rgb_to_lab(gray).at[:, 1:].set(jnp.asarray(ab))
+  found = np.round(255 * np.asarray(color.fade_to_rgb(lab)))
+  assert found.max() <= 4 * level + 3
 
 
 @pytest.mark.parametrize('top', [255, 1023, 65535])

@@ -25,6 +25,7 @@ _RGB_FROM_XYZ = np.linalg.inv(_XYZ_FROM_RGB)
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 _LINEAR_BELOW = 0.008856  # CIE 15, in the rounding that scikit-image uses.
 _L_OFFSET = 50.0
+_SHADOW = 8.0  # L, below which Lab is linear in light.
 _TINY = 1e-9  # Of linear light.
 
 
@@ -84,7 +85,10 @@ def fade_to_rgb(lab: jax.Array) -> jax.Array:
 
   Unlike `lab_to_rgb`, which clips, it keeps L exactly, and hue nearly: black
   stays black, white stays white, and gray comes out as three equal channels.
-  What RGB can hold is not changed.
+  What RGB can hold is not changed, unless it is nearly black, below L = 8. There
+  Lab is linear in light, so that with L chroma goes to zero as in a shadow, where
+  the ratio of R, G and B stays the same. A network that guesses the chroma of what
+  is almost black would make it dark red or blue.
 
   a and b are scaled towards gray until the color lies within RGB. Two steps find
   that scale well enough (against the exact one: hue to 0.2 degrees, Delta E to
@@ -100,7 +104,8 @@ def fade_to_rgb(lab: jax.Array) -> jax.Array:
   _check(lab)
   f = (lab[..., 0] + 16.0) / 116.0
   luminance = jnp.clip(_inverse_f(f), 0.0, 1.0)
-  x_step, z_step = lab[..., 1] / 500.0, -lab[..., 2] / 200.0
+  shadow = jnp.clip(lab[..., 0] / _SHADOW, 0.0, 1.0)
+  x_step, z_step = shadow * lab[..., 1] / 500.0, -shadow * lab[..., 2] / 200.0
   matrix = (_RGB_FROM_XYZ * _WHITE).astype(np.float32).tolist()
 
   def from_gray(scale):

@@ -129,6 +129,12 @@ class _Track(NamedTuple):
   coding: video.Coding
   columns: int = 1  # Frames side by side.
 
+  def format(self, source: video.Format) -> video.Format:
+    """Of its pictures, after that of the source."""
+    form = source._replace(width=source.width * self.columns)
+    # Confidence has no fields.
+    return form._replace(field_order='') if self.name == 'confidence' else form
+
   def segment(self, block: _Block) -> str:
     suffix = {'video': '.mkv', 'folder': '', 'image': self.target.suffix}
     return f'{self.name}/{block.name}{suffix[self.kind]}'
@@ -202,7 +208,7 @@ class Film:
     self._done = 0
     self._lock = threading.Lock()  # Of that.
     self._options, self._overwrite = options, overwrite
-    with opener.open(video_path) as reader:
+    with opener.open(video_path, deinterlace=options.deinterlace) as reader:
       self._format, self._source_kind = reader.format, reader.kind
     if self._source_kind == 'folder':
       self._format = self._format.at(plan.frame_rate)
@@ -418,11 +424,10 @@ class Film:
       )
 
   def _writer(self, track: _Track, block: _Block) -> video.VideoWriter:
-    form = self._format
     # The true time stamps come in when all is put together.
     return video.VideoWriter(
       self._journal.path(track.segment(block)),
-      form._replace(width=form.width * track.columns, time_base=None),
+      track.format(self._format)._replace(time_base=None),
       overwrite=True,
       coding=track.coding,
       reordered=track.target.suffix.lower() != '.avi',
@@ -500,7 +505,7 @@ class Film:
     self._opener.call(
       mux.join,
       segments,
-      form._replace(width=form.width * track.columns),
+      track.format(form),
       self._path if self._source_kind == 'video' else None,
       path,
       self._options.sound,
@@ -578,10 +583,11 @@ class _Worker:
     self._picture = functools.lru_cache(_PICTURES)(self._read_picture)
 
   def __enter__(self):
-    deep = self._film._options.coding.deep
-    self._source = _Source(self._film._opener, self._film._path, deep)
+    options = self._film._options
+    opened = self._film._opener, self._film._path
+    self._source = _Source(*opened, options.coding.deep, options.deinterlace)
     # Reads what colours come back through.
-    self._ahead = _Source(self._film._opener, self._film._path)
+    self._ahead = _Source(*opened, deinterlace=options.deinterlace)
     return self
 
   def __exit__(self, *_):
@@ -744,7 +750,9 @@ class _Worker:
     The borders of one that is bound are those of its shot.
     """
     if choice.picture == FIRST_FRAME:
-      with self._film._opener.open(self._film._path) as reader:
+      film = self._film
+      deinterlace = film._options.deinterlace
+      with film._opener.open(film._path, deinterlace=deinterlace) as reader:
         rgb = next(reader).rgb
     else:
       rgb = video.read_image(choice.picture)
@@ -858,8 +866,14 @@ def shallow(rgb: np.ndarray) -> np.ndarray:
 class _Source:
   """A video whose frames can be had from any place on."""
 
-  def __init__(self, opener: Any, path: Path, deep: bool = False):
-    self._open = functools.partial(opener.open, path, deep)
+  def __init__(
+    self,
+    opener: Any,
+    path: Path,
+    deep: bool = False,
+    deinterlace: bool = False,
+  ):
+    self._open = functools.partial(opener.open, path, deep, deinterlace)
     self._reader = None  # Opened with the first frame that is asked for.
     self._position = 0
     self._last = None  # The frame before that.

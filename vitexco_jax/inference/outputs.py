@@ -21,6 +21,7 @@ class Options(NamedTuple):
   compare: Path | None = None  # Grey and coloured side by side, to be written.
   confidence: Path | None = None  # White where a match is sure, to be written.
   audio: str = 'auto'  # Or 'none': sound is not copied.
+  deinterlace: bool = False  # Whether the source's frames are made progressive.
 
   def check(self, output: Path) -> None:
     """Raises UserError unless an output can be made so."""
@@ -154,4 +155,45 @@ def left_out(
         mux.left_out, source, target, options.sound, about=source
       )
     found += [f'{target.name}: {name}' for name in missing]
+  return found
+
+
+def notes(
+  reader: video.VideoReader, source: Path, output: Path, options: Options
+) -> list[str]:
+  """Lists what to know about how frames will be stored, in sentences.
+
+  Args:
+    reader: of the video, which is not deinterlaced.
+    source: its path.
+    output: the colored film.
+    options: of it.
+
+  Raises:
+    UserError: something is to be deinterlaced that is no video.
+  """
+  if options.deinterlace and reader.kind != 'video':
+    raise UserError(f'{source} is no video file: leave out --deinterlace')
+  form, coding = reader.format, options.coding
+  is_video = video.output_kind(output) == 'video'
+  if options.deinterlace:
+    form = form._replace(field_order='')
+  found = []
+  if form.field_order and is_video and coding.keeps_fields:
+    first = {'tt': 'top', 'bb': 'bottom'}[form.field_order]
+    found.append(
+      f'{source} is interlaced, and {output.name} will be so too, {first} field '
+      'first: --deinterlace makes it progressive'
+    )
+  elif form.field_order:
+    found.append(
+      f'{source} is interlaced, and {output.name} will show combs where something '
+      'moves, as it cannot be marked as interlaced: add --deinterlace'
+    )
+  if is_video and coding.is_rare(form):
+    found.append(
+      f'{output.name} will be 4:4:4, which QuickTime and many devices do not '
+      f'play, as 4:2:0 does not hold {form.width}x{form.height} pixels: '
+      '--codec=prores plays in QuickTime'
+    )
   return found

@@ -103,6 +103,7 @@ class Survey(NamedTuple):
   thumbnails: list[bytes]  # A frame of each shot, as JPEG.
   lost: int  # Frames that a broken video did not give,
   damaged: list[int]  # and where it is broken: numbers of frames.
+  interlaced: int = 0  # Frames that are marked so.
 
 
 def survey(
@@ -176,6 +177,7 @@ def survey(
     thumbnails,
     lost,
     damaged,
+    reader.interlaced,
   )
 
 
@@ -748,6 +750,12 @@ def _survey_with_bar(
     surveyed = survey(video_path, embed, progress, sandbox.DIRECT, frame_rate)
   if surveyed.damaged:
     print(f'warning: {damage(video_path, surveyed)}', file=sys.stderr)
+  if 0 < surveyed.interlaced < surveyed.plan.frames:
+    print(
+      f'note: {surveyed.interlaced} of {surveyed.plan.frames} frames of '
+      f'{video_path} are interlaced; --deinterlace makes them progressive',
+      file=sys.stderr,
+    )
   return surveyed
 
 

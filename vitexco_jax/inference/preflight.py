@@ -110,6 +110,7 @@ def check(
         f'{target} is one image but {video_path} has more frames: name a video '
         'or a folder'
       )
+  warnings += outputs.notes(reader, video_path, output, options)
   missing = outputs.left_out(reader, video_path, output, options)
   return warnings + [f'left out of {what}' for what in missing]
 

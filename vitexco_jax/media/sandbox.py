@@ -88,19 +88,22 @@ class Sandbox:
   def __exit__(self, *_):
     self.close()
 
-  def open(self, path: Path, deep: bool = False) -> 'Reader':
+  def open(
+    self, path: Path, deep: bool = False, deinterlace: bool = False
+  ) -> 'Reader':
     """Opens a video as `video.VideoReader` does.
 
     Args:
       path: absolute.
       deep: Whether frames come as uint16.
+      deinterlace: Whether they are made progressive.
 
     Raises:
       UserError: It cannot be read within the limits.
     """
     child = self._start(path)
     try:
-      return Reader(child, path, deep)
+      return Reader(child, path, deep, deinterlace)
     except BaseException:
       child.close()
       raise
@@ -167,11 +170,13 @@ DIRECT = Direct()
 class Reader:
   """A `video.VideoReader` in a child; see there."""
 
-  def __init__(self, child: '_Child', path: Path, deep: bool):
+  def __init__(
+    self, child: '_Child', path: Path, deep: bool, deinterlace: bool
+  ):
     self.path = path
     self._child = child
     self._dtype = np.uint16 if deep else np.uint8
-    self._set(child.ask(_SECONDS, video.VideoReader, path, deep))
+    self._set(child.ask(_SECONDS, video.VideoReader, path, deep, deinterlace))
 
   def _set(self, attributes):
     for name, value in attributes.items():

@@ -61,6 +61,7 @@ from vitexco_jax.media import (
   color_profiles,
   cut_files,
   image_kinds,
+  interlacing,
   tone_mapping,
 )
 from vitexco_jax.media.timeline import Timeline
@@ -91,6 +92,7 @@ _SCALING = (
 # a file does not list its streams.
 _PROBE = {'probesize': str(2**27), 'analyzeduration': str(600 * 10**6)}
 _LONGEST = 60  # Seconds that the last frame may be shown.
+_SCALING_FLAGS = 'bilinear+accurate_rnd+full_chroma_int+full_chroma_inp'
 _WHITE = 255 << 8  # Of 16 bits, to FFmpeg, where YCbCr is of limited range.
 _UNKNOWN_TAGS = (0, 2, 3)  # Reserved, unspecified, reserved.
 _ICTCP = (14, 15)  # Matrices: ICtCp, and its relative of Dolby Vision.
@@ -101,6 +103,7 @@ _MATRICES = {  # Of the tags; two of them are the same.
   6: Colorspace.ITU601,
   9: Colorspace.BT2020,
 }
+_MATRIX_NAMES = {1: 'bt709', 5: 'bt601', 6: 'bt601', 9: 'bt2020'}
 
 
 class _Codec(NamedTuple):
@@ -112,6 +115,12 @@ class _Codec(NamedTuple):
   worst: int
   options: dict[str, str]
   scale: str = 'crf'  # The option that takes the quality.
+
+  def pixels_of(self, form: 'Format') -> dict[int, str]:
+    """Pixel formats for frames of a format, by bits."""
+    rows = 4 if form.field_order else 2  # Each field needs an even height.
+    even = form.height % rows == form.width % 2 == 0
+    return self.pixels if even else self.odd_pixels
 
 
 # Slower presets save few bytes and take the network's time.
@@ -181,6 +190,7 @@ class Format(NamedTuple):
   primaries: int = ColorPrimaries.BT709
   transfer: int = ColorTrc.BT709
   matrix: int = Colorspace.ITU709  # By its tag.
+  field_order: str = ''  # 'tt' or 'bb' if interlaced; see `interlacing`.
 
   @property
   def ticks(self) -> int:
@@ -237,6 +247,16 @@ class Coding(NamedTuple):
         f'--quality={self.quality} must be from 0 to {codec.worst} for '
         f'--codec={self.codec}'
       )
+
+  @property
+  def keeps_fields(self) -> bool:
+    """Whether video is marked as interlaced where its format is."""
+    return _CODECS[self.codec].encoder in interlacing.ENCODERS
+
+  def is_rare(self, form: Format) -> bool:
+    """Whether frames of a format need 4:4:4 where 4:2:0 is usual."""
+    codec = _CODECS[self.codec]
+    return codec.pixels_of(form) != codec.pixels
 
   @property
   def depth(self) -> int:
@@ -492,14 +512,22 @@ class VideoReader:
     damaged: Numbers of frames that are shown damaged or that others are missing
       about, as far as FFmpeg notices; likewise.
     other_tracks: Video tracks that are not read, in words.
+    interlaced: How many frames so far are marked as interlaced in the file.
   """
 
-  def __init__(self, path: str | os.PathLike, deep: bool = False):
+  def __init__(
+    self,
+    path: str | os.PathLike,
+    deep: bool = False,
+    deinterlace: bool = False,
+  ):
     """Opens `path`.
 
     Args:
       path: What to read.
       deep: Whether frames come as uint16.
+      deinterlace: Whether the frames of a video are made progressive: those that
+        are marked as interlaced or, where the first one is not, all.
 
     Raises:
       UserError: Nothing there can be read as pictures, or their size is out of
@@ -509,7 +537,8 @@ class VideoReader:
     self.lost = 0
     self.damaged = []
     self.other_tracks = []
-    self._deep = deep
+    self.interlaced = 0
+    self._deep, self._deinterlace = deep, deinterlace
     self._lock = Lock()  # Closing waits for a frame in the making.
     self._container = None
     try:
@@ -691,7 +720,13 @@ class VideoReader:
     late = 0
     if container.format.name == 'avi' and first.pts is not None:
       late = first.pts - self._first_dts
-    self._coded = self._stamped(itertools.chain([first], pictures), late)
+    order = interlacing.field_order(first)
+    pictures = itertools.chain([first], pictures)
+    if self._deinterlace:
+      pictures = interlacing.deinterlaced(pictures, only_marked=bool(order))
+    elif self._orientation == (False, None) and height % 2 == 0:
+      self.format = self.format._replace(field_order=order)
+    self._coded = self._stamped(pictures, late)
     self._convert = self._convert_picture
 
   def _read_colors(self, first):
@@ -754,6 +789,7 @@ class VideoReader:
       for picture in pictures:
         if picture.is_corrupt:
           self.damaged.append(count)
+        self.interlaced += picture.interlaced_frame
         count += 1
         yield picture
 
@@ -975,24 +1011,32 @@ class VideoWriter:
       container_options=container_options(suffix, self._tick),
     )
     codec = _CODECS[self._coding.codec]
-    even = form.height % 2 == form.width % 2 == 0
-    pixels = codec.pixels if even else codec.odd_pixels
+    pixels = codec.pixels_of(form)[self._coding.depth]
     options = dict(codec.options)
     if codec.quality is not None:
       quality = self._coding.quality
       options[codec.scale] = str(codec.quality if quality is None else quality)
     if not self._reordered and self._coding.codec == 'h264':
       options['bf'] = '0'
+    order = form.field_order
+    if order:
+      options |= interlacing.encoder_options(codec.encoder, order)
+      if codec.encoder == 'libx264':
+        options['x264-params'] += f':{order[0]}ff=1'
     self._stream = stream = self._container.add_stream(
       codec.encoder,
       rate=form.frame_rate,
       width=form.width,
       height=form.height,
-      pix_fmt=pixels[self._coding.depth],
+      pix_fmt=pixels,
       time_base=self._tick,
       options=options,
     )
     self._matrix = _MATRICES[form.matrix]
+    self._woven = None
+    if order:
+      matrix = None if stream.format.is_rgb else _MATRIX_NAMES[form.matrix]
+      self._woven = interlacing.woven(order, pixels, matrix, _SCALING_FLAGS)
     if not stream.format.is_rgb:
       stream.colorspace = form.matrix
       stream.color_range = ColorRange.MPEG
@@ -1034,11 +1078,16 @@ class VideoWriter:
     if deep and not self._stream.format.is_rgb:
       rgb = cv2.addWeighted(rgb, _WHITE / 65535, rgb, 0, 0)
     picture = av.VideoFrame.from_ndarray(rgb, 'rgb48le' if deep else 'rgb24')
-    target = {'format': self._stream.pix_fmt, 'interpolation': _SCALING}
-    if not self._stream.format.is_rgb:
-      target['dst_colorspace'] = self._matrix
-      target['dst_color_range'] = ColorRange.MPEG
-    picture = self._reformatter.reformat(picture, **target)
+    if self._woven is not None:
+      (picture,) = self._woven.push(picture)
+      if not picture.format.is_rgb:
+        picture.colorspace = self._format.matrix
+    else:
+      target = {'format': self._stream.pix_fmt, 'interpolation': _SCALING}
+      if not self._stream.format.is_rgb:
+        target['dst_colorspace'] = self._matrix
+        target['dst_color_range'] = ColorRange.MPEG
+      picture = self._reformatter.reformat(picture, **target)
     picture.pts = self._stamp
     picture.time_base = self._tick
     ticks = frame.duration or self._format.ticks

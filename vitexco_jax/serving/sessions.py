@@ -345,10 +345,17 @@ class Visit:
     try:
       with self.named({output: 'the result'}):
         work = film.Film(
-          colorizers, self.video, self.plan, output, opener=job.sandbox
+          colorizers,
+          self.video,
+          self.plan,
+          output,
+          # Browsers show interlaced video as it is, with combs.
+          options=film.Options(deinterlace=self.survey.interlaced > 0),
+          opener=job.sandbox,
         )
         self.warnings = [
           *self._damage(),
+          *self._fields(),
           *(f'left out of {missing}' for missing in work.left_out),
         ]
         with contextlib.closing(work.run()) as steps:
@@ -367,6 +374,11 @@ class Visit:
       jax.clear_caches()
     self.warnings += work.doubts()
     self.result = output
+
+  def _fields(self) -> list[str]:
+    if not self.survey.interlaced:
+      return []
+    return [f'{self.video_name} is interlaced; the result is progressive']
 
   def _damage(self) -> list[str]:
     broken = self.survey.damaged
