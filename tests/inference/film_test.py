@@ -334,37 +334,22 @@ def recording(tmp_path):
   return path
 
 
-def test_interlaced_video_stays_so_and_it_is_said(tmp_path, recording, red):
+def test_interlaced_video_stays_so(tmp_path, recording, red):
   options = film.Options(
     compare=tmp_path / 'both.mp4', confidence=tmp_path / 'sure.mp4'
   )
-  _, job = _run(recording, red, tmp_path / 'out.mp4', options=options)
-  assert len(job.notes) == 2
-  for note, name in zip(job.notes, ('out.mp4', 'both.mp4'), strict=True):
-    assert f'is interlaced, and {name} will be so too, bottom' in note
+  _run(recording, red, tmp_path / 'out.mp4', options=options)
   for name, order in ('out.mp4', 'bb'), ('both.mp4', 'bb'), ('sure.mp4', ''):
     with video.VideoReader(tmp_path / name) as reader:
       assert reader.format.field_order == order
       assert len(list(reader)) == COUNT
 
 
-@pytest.mark.parametrize('name, codec', [('a.mkv', 'hevc'), ('frames', 'h264')])
-def test_what_cannot_be_marked_as_interlaced_is_said(
-  tmp_path, recording, red, name, codec
-):
-  options = film.Options(video.Coding(codec))
-  job = film.Film([Painter()], recording, red, tmp_path / name, options=options)
-  assert len(job.notes) == 1
-  assert f'{name} will show combs' in job.notes[0]
-  assert '--deinterlace' in job.notes[0]
-
-
 def test_interlaced_video_becomes_progressive(tmp_path, recording, red):
   output = tmp_path / 'out.mkv'
   options = _lossless(deinterlace=True)
   for stop in 6, None:  # What is resumed is deinterlaced as well.
-    _, job = _run(recording, red, output, stop, options=options)
-  assert not job.notes
+    _run(recording, red, output, stop, options=options)
   frames = _found(output)
   assert len(frames) == COUNT
   for rgb in frames:
@@ -372,41 +357,6 @@ def test_interlaced_video_becomes_progressive(tmp_path, recording, red):
     assert np.abs(gray[1:-1] - (gray[:-2] + gray[2:]) / 2).mean() < 5
   with video.VideoReader(output) as reader:
     assert reader.format.field_order == ''
-
-
-def test_only_video_is_deinterlaced(tmp_path, red):
-  folder = tmp_path / 'frames'
-  with video.VideoWriter(folder, video.Format(*SIZE)) as writer:
-    for i in range(COUNT):
-      writer.write(video.Frame(_grey(i)))
-  with pytest.raises(UserError, match='leave out --deinterlace'):
-    film.Film(
-      [Painter()],
-      folder,
-      red,
-      tmp_path / 'out.mp4',
-      options=film.Options(deinterlace=True),
-    )
-
-
-@pytest.mark.parametrize(
-  'size, codec, notes',
-  [((48, 65), 'h264', 1), ((48, 65), 'prores', 0), ((48, 65), 'ffv1', 0)],
-)
-def test_444_is_said_where_a_side_is_odd(tmp_path, still, size, codec, notes):
-  source, output = tmp_path / 'in.mkv', tmp_path / 'out.mkv'
-  form = video.Format(*size)
-  with video.VideoWriter(source, form, coding=video.Coding('ffv1')) as writer:
-    writer.write(video.Frame(np.full((*size, 3), 90, np.uint8)))
-  shot = Shot(0, 1, (still('red'),))
-  made = Plan(str(source), size[1], size[0], 1, Fraction(25), (shot,))
-  options = film.Options(video.Coding(codec))
-  _, job = _run(source, made, output, options=options)
-  assert len(job.notes) == notes
-  assert all('4:4:4' in note and '65x48' in note for note in job.notes)
-  with av.open(str(output)) as container:
-    pixels = container.streams.video[0].pix_fmt
-  assert pixels.startswith('yuv444p') == bool(notes)
 
 
 def test_other_borders_are_another_result(tmp_path, source, still):
@@ -712,9 +662,9 @@ def test_what_stretches_share_is_read_once(
     reads[Path(path).name] += 1
     return read_image(path, *args)
 
-  def noted(self, path, *args):
+  def noted(self, path, *args, **kwargs):
     next(opened)
-    init(self, path, *args)
+    init(self, path, *args, **kwargs)
 
   monkeypatch.setattr(video, 'read_image', counted)
   monkeypatch.setattr(video.VideoReader, '__init__', noted)

@@ -205,6 +205,63 @@ def test_frame_rates(text, rate):
     assert preflight.read_frame_rate(text) == rate
 
 
+def _tape(path, size=SIZE, order=''):
+  form = video.Format(*size, field_order=order)
+  with video.VideoWriter(path, form, coding=video.Coding('ffv1')) as writer:
+    for _ in range(2):
+      writer.write(video.Frame(np.full((*size, 3), 90, np.uint8)))
+
+
+@pytest.mark.parametrize(
+  'output, codec, deinterlace, expected',
+  [
+    ('out.mp4', 'h264', False, 'out.mp4 will be so too, bottom field first'),
+    ('out.mkv', 'ffv1', False, 'out.mkv will be so too, bottom field first'),
+    ('out.mkv', 'hevc', False, 'out.mkv will show combs'),
+    ('new', 'h264', False, 'new will show combs'),
+    ('out.mp4', 'h264', True, None),
+    ('new', 'h264', True, None),
+  ],
+)
+def test_interlaced_video_is_said(home, output, codec, deinterlace, expected):
+  _tape(home / 'tape.mkv', order='bb')
+  options = OPTIONS._replace(
+    coding=video.Coding(codec), deinterlace=deinterlace
+  )
+  warnings = _check(home, 'tape.mkv', output, options=options)
+  assert len(warnings) == bool(expected)
+  for warning in warnings:
+    assert 'tape.mkv is interlaced' in warning and expected in warning
+    assert '--deinterlace' in warning
+
+
+@pytest.mark.parametrize(
+  'size, codec, is_said',
+  [
+    ((48, 65), 'h264', True),
+    ((49, 64), 'hevc', True),
+    ((48, 64), 'h264', False),
+    ((49, 65), 'prores', False),
+    ((49, 65), 'ffv1', False),
+  ],
+)
+def test_444_is_said_where_a_side_is_odd(home, size, codec, is_said):
+  _tape(home / 'odd.mkv', size)
+  options = OPTIONS._replace(coding=video.Coding(codec))
+  warnings = _check(
+    home, 'odd.mkv', 'out.mov' if codec != 'ffv1' else 'o.mkv', options=options
+  )
+  assert len(warnings) == is_said
+  assert all('4:4:4' in x and f'{size[1]}x{size[0]}' in x for x in warnings)
+
+
+@pytest.mark.parametrize('source', ['frames', 'color.png'])
+def test_only_video_is_deinterlaced(home, source):
+  options = OPTIONS._replace(deinterlace=True)
+  with pytest.raises(UserError, match='leave out --deinterlace'):
+    _check(home, source, 'out', options=options)
+
+
 def test_nothing_here_needs_jax():
   code = (
     'import sys; from vitexco_jax.inference import preflight; '
