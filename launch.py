@@ -316,6 +316,7 @@ def main(argv: Sequence[str]) -> None:
     video_path, pictures = Path(_VIDEO.value), _REFERENCE.value or ()
     references = _path(_REFERENCES.value)
     rate = preflight.read_frame_rate(_FRAME_RATE.value)
+    plan.check_output(Path(_OUTPUT.value))
     for warning in preflight.check_inputs(
       video_path, pictures, references, rate
     ):

@@ -497,3 +497,10 @@ def test_a_table_shows_the_times_of_a_varying_rate(surveyed):
     shots=tuple(shot._replace(references=choice) for shot in shots)
   )
   assert '0:00:07.5' in plan.table(made, [0.0, 0.04, 7.5, 7.54])
+
+
+@pytest.mark.parametrize('name', ['x' * 300 + '.json', 'x' * 249 + '.json'])
+def test_a_name_that_is_too_long_is_refused_first(tmp_path, film, name):
+  with pytest.raises(UserError, match='more than the 255 bytes'):
+    plan.plan_film(None, film, [plan.FIRST_FRAME], tmp_path / name)
+  assert not list(tmp_path.iterdir())

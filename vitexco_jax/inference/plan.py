@@ -624,7 +624,7 @@ def table(plan: Plan, seconds: Sequence[float] = ()) -> str:
     first = (
       str(number),
       f'{shot.start}-{shot.stop - 1}',
-      clock(seconds[shot.start] if seconds else shot.start / plan.frame_rate),
+      clock(_start(plan, shot, seconds)),
     )
     for choice in shot.references:
       score = '' if choice.score is None else f'{choice.score:.2f}'
@@ -640,6 +640,12 @@ def table(plan: Plan, seconds: Sequence[float] = ()) -> str:
   )
 
 
+def _start(
+  plan: Plan, shot: Shot, seconds: Sequence[float]
+) -> float | Fraction:
+  return seconds[shot.start] if seconds else shot.start / plan.frame_rate
+
+
 def clock(seconds: float | Fraction) -> str:
   """Seconds as h:mm:ss.s."""
   tenths = round(10 * seconds)
@@ -653,13 +659,14 @@ def _label(choice: Choice) -> str:
 
 
 def contact_sheets(
-  plan: Plan, thumbnails: Sequence[bytes]
+  plan: Plan, thumbnails: Sequence[bytes], seconds: Sequence[float] = ()
 ) -> Iterator[np.ndarray]:
   """Draws each shot beside its references, sixty shots to a picture.
 
   Args:
     plan: to draw.
     thumbnails: an image file of each shot.
+    seconds: as of `table`.
 
   Yields:
     [h, w, 3] uint8.
@@ -685,7 +692,7 @@ def contact_sheets(
       _label(choice) + ('' if choice.score is None else f' {choice.score:.2f}')
       for choice in shot.references
     )
-    start = clock(shot.start / plan.frame_rate)
+    start = clock(_start(plan, shot, seconds))
     rows.append((row, f'{number}, {start}: {names}'))
     if len(rows) == _ROWS or number == len(plan.shots):
       yield strips.strip(*zip(*rows, strict=True))
@@ -783,6 +790,25 @@ def _places(surveyed: Survey) -> str:
   return named + (f' and {more} more places' if more > 0 else '')
 
 
+def check_output(output: Path) -> None:
+  """Raises UserError unless a plan and its contact sheets can be written."""
+  if output.suffix != '.json':
+    raise UserError(f'--output={output} is to be a plan: end its name in .json')
+  # Up to a thousand pictures lie next to it.
+  files.check_writable(output.with_name(f'{output.stem}_999.jpg'))
+  if output.exists():
+    raise UserError(
+      f'--output={output} exists and may have been edited: name another file'
+    )
+  files.make_folder('--output', output.parent)
+  own = re.compile(re.escape(output.stem) + r'(_\d+)?\.jpg')
+  for path in sorted(output.parent.iterdir()):
+    if own.fullmatch(path.name):
+      raise UserError(
+        f'--output={output} might draw over {path}: name another file'
+      )
+
+
 def plan_film(
   config: ml_collections.ConfigDict,
   video_path: Path,
@@ -807,25 +833,14 @@ def plan_film(
     UserError: an input cannot be used, or the output or its sheet exists or cannot
       be written.
   """
-  if output.suffix != '.json':
-    raise UserError(f'--output={output} is to be a plan: end its name in .json')
-  if output.exists():
-    raise UserError(
-      f'--output={output} exists and may have been edited: name another file'
-    )
-  files.make_folder('--output', output.parent)
-  own = re.compile(re.escape(output.stem) + r'(_\d+)?\.jpg')
-  for path in sorted(output.parent.iterdir()):
-    if own.fullmatch(path.name):
-      raise UserError(
-        f'--output={output} might draw over {path}: name another file'
-      )
+  check_output(output)
   plan, surveyed = make_plan(
     config, video_path, pictures, references, gallery, frame_rate
   )
   sheets = []
   with contextlib.ExitStack() as undo:
-    for page, sheet in enumerate(contact_sheets(plan, surveyed.thumbnails), 1):
+    drawn = contact_sheets(plan, surveyed.thumbnails, surveyed.seconds)
+    for page, sheet in enumerate(drawn, 1):
       suffix = '.jpg' if page == 1 else f'_{page}.jpg'
       sheets.append(output.with_name(output.stem + suffix))
       video.write_image(sheets[-1], sheet)

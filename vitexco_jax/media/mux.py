@@ -161,7 +161,7 @@ def join(
     if copies is not None:
       packets.append(copies.packets(origin))
     for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
-      out.mux_one(packet)
+      remux.mux_one(out, packet)
 
 
 def _moved(chapters: list[dict], origin: Fraction) -> Iterator[dict]:

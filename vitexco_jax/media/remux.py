@@ -15,10 +15,10 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 
@@ -70,18 +70,25 @@ def kept_tags(tags: dict[str, str]) -> dict[str, str]:
   }
 
 
-def explained(call: Callable, *args: Any) -> Any:
-  """Calls FFmpeg; where it refuses, calls again for the reason that it logs."""
+@contextlib.contextmanager
+def logged() -> Iterator[None]:
+  """Has errors of FFmpeg tell the reason that it logs."""
+  level = av.logging.get_level()
+  av.logging.set_level(av.logging.ERROR)
   try:
-    return call(*args)
+    with av.logging.Capture():
+      yield
+  finally:
+    av.logging.set_level(level)
+
+
+def mux_one(out: av.container.OutputContainer, packet: av.Packet) -> None:
+  """Writes a packet; if it is refused, tries again for the reason."""
+  try:
+    out.mux_one(packet)
   except av.FFmpegError:
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-      with av.logging.Capture():
-        return call(*args)
-    finally:
-      av.logging.set_level(level)
+    with logged():
+      out.mux_one(packet)
 
 
 def examine(source: Path, suffix: str, sound: bool = True) -> Findings:
@@ -205,7 +212,7 @@ def _name(stream: av.stream.Stream) -> str:
 def _because(error: Exception) -> str:
   """Returns FFmpeg's own reason, if it gives one."""
   if getattr(error, 'log', None):
-    return f': {error.log[2].strip()}'
+    return f': {error.log[2].strip().rstrip(".")}'
   return ''
 
 
@@ -251,7 +258,8 @@ class _Trial:
     self._encoder = encoder
     self._out = av.open(f'file:{os.devnull}', 'w', format=FORMATS[self._suffix])
     self._copy = _Copy(self._out, self.stream, encoder)
-    explained(self._out.start_encoding)
+    with logged():
+      self._out.start_encoding()
 
   def take(self, packet: av.Packet) -> None:
     number, self._count = self._count, self._count + 1
@@ -259,7 +267,7 @@ class _Trial:
       self.start = packet.pts * packet.time_base
     try:
       for part in self._copy.convert(packet, self._origin):
-        explained(self._out.mux_one, part)
+        mux_one(self._out, part)
     except av.FFmpegError as error:
       self._reasons[number] = _because(error)
 
@@ -270,7 +278,8 @@ class _Trial:
     try:
       if refused and refused == self._count:
         raise ValueError
-      explained(self._out.close)
+      with logged():
+        self._out.close()
     except (ValueError, av.FFmpegError) as error:
       reason = next(iter(self._reasons.values()), _because(error))
       self.missing.append(name + reason)
@@ -327,9 +336,17 @@ class _Copy:
     elif stream.codec_context is None:
       raise ValueError('unknown to this FFmpeg')
     else:
+      if out.format.name == 'avi' and stream.type == 'video':
+        raise ValueError('an AVI has no cover')
       self._target = out.add_stream_from_template(stream, opaque=True)
+      self._name_channels(stream)
     self._target.metadata.update(kept_tags(stream.metadata))
     self._target.disposition = stream.disposition
+
+  def _name_channels(self, stream):
+    # AVI does not say which channels it has, and MP4 asks for them with PCM.
+    if self._is_sound and stream.layout.name.endswith(' channels'):
+      self._target.codec_context.layout = f'{stream.channels}c'
 
   def convert(self, packet: av.Packet, origin: Fraction) -> Iterator[av.Packet]:
     """Yields what goes into the output for a packet of the source.
