@@ -65,7 +65,10 @@ _MODES = {
       'deinterlace',
     ),
   ),
-  'serve': ((), ('address', 'upload-limit', 'checkpoint', 'working-size')),
+  'serve': (
+    (),
+    ('address', 'upload-limit', 'disk-limit', 'checkpoint', 'working-size'),
+  ),
   'evaluate': (
     ('data', 'output'),
     ('checkpoint', 'predictions', 'protocols', 'baselines', 'gallery'),
@@ -205,6 +208,12 @@ _ADDRESS = flags.DEFINE_string(
 )
 _UPLOAD_LIMIT = flags.DEFINE_integer(
   'upload-limit', 2000, 'serve: MB that a video may have.', lower_bound=1
+)
+_DISK_LIMIT = flags.DEFINE_integer(
+  'disk-limit',
+  20_000,
+  'serve: MB that the files of all visitors may take together.',
+  lower_bound=1,
 )
 _DATA = flags.DEFINE_string(
   'data',
@@ -363,7 +372,13 @@ def main(argv: Sequence[str]) -> None:
   elif _MODE.value == 'serve':
     from vitexco_jax.serving.serve import serve
 
-    serve(colorizer(), comparing(), _ADDRESS.value, _UPLOAD_LIMIT.value)
+    serve(
+      colorizer(),
+      comparing(),
+      _ADDRESS.value,
+      _UPLOAD_LIMIT.value,
+      _DISK_LIMIT.value,
+    )
   elif _MODE.value == 'evaluate':
     from vitexco_jax.evaluation import evaluate
 

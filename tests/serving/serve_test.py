@@ -5,6 +5,7 @@ import contextlib
 import io
 import json
 import math
+import shutil
 import socket
 import threading
 
@@ -17,7 +18,7 @@ from visitors import COUNT, Stub, embed, encoded, write_film
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
-from vitexco_jax.serving import serve, sessions, uploads
+from vitexco_jax.serving import connections, room, serve, sessions, uploads
 
 MB = 10**6
 
@@ -73,12 +74,14 @@ class Visitor:
     return await self.over()
 
 
-def _run(folder, scenario, colorizer=None, limit=1):
+def _run(folder, scenario, colorizer=None, limit=1, room=None):
   """Runs `scenario(server, site)`."""
 
   async def run():
     with sessions.Desk() as desk:
-      site = serve.Site(colorizer or Stub(), embed, folder, desk, limit, True)
+      site = serve.Site(
+        *(colorizer or Stub(), embed, folder, desk, limit, True), room
+      )
       async with TestServer(site.app) as server:
         await scenario(server, site)
 
@@ -334,6 +337,83 @@ def test_visits_end_when_nobody_comes_back(tmp_path, film, monkeypatch):
       assert status == 410 and 'reload the page' in content['error']
 
   _run(tmp_path, scenario)
+
+
+def test_a_client_has_only_so_many_visits(tmp_path, film, monkeypatch):
+  monkeypatch.setattr(serve, '_MAX_CLIENT_VISITS', 2)
+
+  async def scenario(server, site):
+    async def open_from(address):
+      headers = {'X-Forwarded-For': address}
+      async with aiohttp.request(
+        'GET', server.make_url('/'), headers=headers
+      ) as x:
+        return x.status
+
+    for address, status in (
+      ('192.0.2.1', 200),
+      ('192.0.2.1', 200),
+      ('192.0.2.1', 503),
+      ('192.0.2.2', 200),
+    ):
+      assert await open_from(address) == status
+    monkeypatch.setattr(serve, '_ABSENT_SECONDS', 0.0)
+    assert await open_from('192.0.2.1') == 200  # In the place of the first two.
+    clients = [visit.client for visit in site._visits.values()]
+    assert clients == ['192.0.2.2', '192.0.2.1']
+
+  _run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+  'method, path', [('PUT', '/video'), ('PUT', '/shots/0')]
+)
+def test_a_body_that_stops_coming_is_not_waited_for(
+  tmp_path, monkeypatch, method, path
+):
+  monkeypatch.setattr(connections, 'IDLE_SECONDS', 0.2)
+
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+
+      async def pieces():
+        yield b'{'
+        await asyncio.sleep(30)
+
+      status, content = await visitor.ask(method, path, data=pieces())
+      assert status == 408 and 'stopped coming' in content['error']
+      assert [*tmp_path.rglob('incoming*')] == []
+
+  _run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize('length', [True, False])
+def test_visitors_share_the_disk(tmp_path, film, monkeypatch, length):
+  monkeypatch.setattr(room, '_SECONDS', 0.0)
+
+  async def pieces():
+    for _ in range(40):
+      yield bytes(50_000)
+
+  async def scenario(server, _):
+    async with Visitor(server) as one, Visitor(server) as two:
+      await one.do('PUT', '/video?name=a', data=film)
+      data = io.BytesIO(bytes(2 * MB)) if length else pieces()
+      status, content = await two.ask('PUT', '/video?name=a', data=data)
+      assert status == 400 and 'no room left' in content['error']
+      assert [*tmp_path.rglob('incoming*')] == []
+      await one.do('POST', '/leave')
+      await two.do('PUT', '/video?name=a', data=film)
+
+  _run(tmp_path, scenario, limit=9, room=room.Room(tmp_path, 1.5 * MB))
+
+
+def test_some_of_the_disk_stays_free(tmp_path, monkeypatch):
+  space = room.Room(tmp_path)
+  space.check(1)
+  monkeypatch.setattr(room, '_RESERVE', shutil.disk_usage(tmp_path).total)
+  with pytest.raises(UserError, match='no room left on the disk'):
+    space.check()
 
 
 def test_a_job_keeps_its_visit(tmp_path, film, monkeypatch):

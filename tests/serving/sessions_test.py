@@ -13,7 +13,7 @@ from visitors import COUNT, Stub, embed, encoded, write_film
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
-from vitexco_jax.serving import sessions, uploads
+from vitexco_jax.serving import room, sessions, uploads
 from vitexco_jax.serving.sessions import Desk, Job, Visit
 
 
@@ -219,6 +219,41 @@ def test_what_fails_does_not_end_the_queue(desk, capsys):
   assert [job.state for job in jobs] == ['failed', 'done']
   assert 'the terminal tells' in jobs[0].message
   assert 'ZeroDivisionError' in capsys.readouterr().err
+
+
+def test_in_the_end_no_job_is_waited_for(monkeypatch):
+  monkeypatch.setattr(sessions, '_STOP_SECONDS', 0.1)
+  may_go = threading.Event()
+  with Desk() as desk:
+    desk.take(Job('colours', lambda _: may_go.wait(60)))
+    desk.take(second := Job('colours', lambda _: None))
+  assert desk.is_busy and second.state == 'stopped'
+  may_go.set()
+
+
+def test_a_stop_ends_what_waits_for_a_file(visit, film, desk):
+  reading = threading.Event()
+
+  def read(job):
+    reading.set()
+    job.sandbox.call(time.sleep, 60, about=film)
+
+  desk.take(job := Job('shots', read))
+  assert reading.wait(60)
+  begun = time.monotonic()
+  job.stop()
+  job.future.result(60)
+  assert job.state == 'stopped' and time.monotonic() - begun < 10
+
+
+def test_a_job_ends_where_the_disk_is_full(visit, film, desk, monkeypatch):
+  _planned(visit, film, desk)
+  given = _files(visit)
+  monkeypatch.setattr(room, '_RESERVE', 2**60)
+  visit.colour(desk, Stub())
+  visit.job.future.result(60)
+  assert 'no room left on the disk' in visit.job.message
+  assert _files(visit) == given
 
 
 def test_who_leaves_leaves_nothing(visit, film, desk):

@@ -28,6 +28,7 @@ import collections
 import concurrent.futures
 import contextlib
 import functools
+import heapq
 import itertools
 import os
 import queue
@@ -148,6 +149,20 @@ def count_steps(plan: Plan) -> int:
 def _steps(stretch: Stretch) -> int:
   frames = stretch.stop - stretch.start
   return frames if stretch.after is None else 2 * frames + 1
+
+
+def scratch_bytes(
+  plan: Plan, working_size: tuple[int, int], workers: int
+) -> int:
+  """About the bytes on the disk that colors carried backwards take at a time."""
+  height, width = sizes.within((plan.height, plan.width), working_size)
+  carried = (
+    stretch.stop - stretch.start + 1
+    for shot in plan.shots
+    for stretch in _stretches(shot)
+    if stretch.after is not None
+  )
+  return 9 * height * width * sum(heapq.nlargest(workers, carried))
 
 
 def _stretches(shot: Shot) -> Iterator[Stretch]:

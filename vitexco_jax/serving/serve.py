@@ -32,7 +32,8 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+import weakref
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,15 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import plan
 from vitexco_jax.media import video
 from vitexco_jax.retrieval import embedding
-from vitexco_jax.serving import sessions, uploads
+from vitexco_jax.serving import connections, sessions, uploads
+from vitexco_jax.serving.room import Room
 from vitexco_jax.serving.sessions import Desk, Visit
 
 _PAGE = Path(__file__).parent / 'page'
 _PREFIX = 'vitexco-page-'  # Of the temporary folder.
 _MAX_VISITS = 100
+_MAX_CLIENT_VISITS = 10
+_CHECKS = 2  # Uploads that are looked at at a time, of different clients.
 _MAX_PICTURE = 64  # MB that a reference may have.
 _KEPT_SECONDS = 3600.0  # After a visitor was last seen and the work was done,
 _EMPTY_SECONDS = 300.0  # or if nothing came,
@@ -71,6 +75,7 @@ def serve(
   config: ml_collections.ConfigDict,
   address: str,
   upload_limit: int,
+  disk_limit: int = 20_000,
 ) -> None:
   """Serves the page until the program is interrupted, or its terminal closed.
 
@@ -79,6 +84,7 @@ def serve(
     config: its `retrieval` says how references are compared with shots.
     address: HOST:PORT to listen on; port 0 takes a free one.
     upload_limit: MB that a video may have.
+    disk_limit: MB that the files of all visitors may have together.
 
   Raises:
     UserError: the address is none, or cannot be listened on.
@@ -86,9 +92,14 @@ def serve(
   host, port = parse_address(address)
   embed = embedding.make_embedder(config)
   with temporary_folder() as folder, Desk() as desk:
-    site = Site(colorizer, embed, folder, desk, upload_limit, _is_local(host))
+    room = Room(folder, disk_limit * 10**6)
+    site = Site(
+      *(colorizer, embed, folder, desk, upload_limit, _is_local(host)), room
+    )
     asyncio.run(_listen(site.app, host, port))
-  print('All that was uploaded is removed.')
+  print('All that was uploaded is removed.', flush=True)
+  if desk.is_busy or site.is_busy:
+    os._exit(0)  # Python would wait for a thread that computes.
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -110,21 +121,12 @@ def _is_local(host: str) -> bool:
 
 
 async def _listen(app: web.Application, host: str, port: int) -> None:
-  runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-  await runner.setup()
-  try:
-    try:
-      await web.TCPSite(runner, host, port).start()
-    except (OSError, UnicodeError) as error:  # No name, like a..b.
-      reason = getattr(error, 'strerror', 'it is no name of a machine')
-      raise UserError(
-        f'--address={host}:{port} cannot be listened on: {reason}'
-      ) from error
+  async with connections.listening(app, host, port) as port:
     if not _is_local(host):
       print(f'warning: all who reach {host} can use the page', flush=True)
     name = f'[{host}]' if ':' in host else host
     print(
-      f'Open http://{name}:{runner.addresses[0][1]} in a browser. Ctrl-C ends it '
+      f'Open http://{name}:{port} in a browser. Ctrl-C ends it '
       'and removes all that was uploaded.',
       flush=True,
     )
@@ -133,28 +135,34 @@ async def _listen(app: web.Application, host: str, port: int) -> None:
       if signal.getsignal(number) != signal.SIG_IGN:  # As nohup has it.
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
-  finally:
-    await runner.cleanup()
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
   """A folder that only this user may open, and that is removed in the end.
 
-  Those that killed programs have left are removed now.
+  Folders left by killed processes are removed now.
   """
   for path in Path(tempfile.gettempdir()).glob(f'{_PREFIX}*'):
     # One may be in use, or of another user.
     with contextlib.suppress(OSError), _locked(path):
-      shutil.rmtree(path)
-  with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, _locked(name):
-    yield Path(name)
+      shutil.rmtree(path, ignore_errors=True)
+  with contextlib.ExitStack() as stack:
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    # A job that is not waited for may still write: what it leaves, the next
+    # start removes.
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    stack.enter_context(_locked(folder))
+    yield folder
 
 
 @contextlib.contextmanager
-def _locked(folder: str | Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
+  """Holds the lock of a folder of this user; OSError if another holds it."""
   handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
   try:
+    if os.fstat(handle).st_uid != os.getuid():
+      raise PermissionError
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     yield
   finally:
@@ -176,6 +184,7 @@ class Site:
     desk: Desk,
     upload_limit: int,
     local: bool,
+    room: Room | None = None,
   ):
     """Makes `app`.
 
@@ -187,11 +196,15 @@ class Site:
       upload_limit: MB that a video may have.
       local: whether only names of this machine are answered to, lest a page of
         elsewhere gives its own name this address.
+      room: of `folder`; None: without a limit.
     """
     self._colorizer, self._embed = colorizer, embed
     self._folder, self._desk = folder, desk
     self._upload_limit = upload_limit
     self._local = local
+    self._room = room or Room(folder)
+    self._checks = set()  # Of uploads, in threads.
+    self._turns = weakref.WeakValueDictionary()  # A lock for each client.
     self._visits: dict[str, Visit] = {}
     self._numbers = itertools.count()
     # Another program on this machine, at another port, has the same cookies.
@@ -220,12 +233,17 @@ class Site:
     self.app.cleanup_ctx.append(self._at_work)
 
   async def _at_work(self, _):
-    # One upload is looked at at a time, which bounds the memory that takes.
-    self._checker = concurrent.futures.ThreadPoolExecutor(1, 'check')
+    # Few uploads are looked at at a time, which bounds the memory that takes.
+    self._checker = concurrent.futures.ThreadPoolExecutor(_CHECKS, 'check')
     sweeping = asyncio.create_task(self._sweep())
     yield
     sweeping.cancel()
-    self._checker.shutdown()
+    self._checker.shutdown(wait=False, cancel_futures=True)
+
+  @property
+  def is_busy(self) -> bool:
+    """Whether an upload is being looked at."""
+    return any(not check.done() for check in self._checks)
 
   async def _sweep(self):
     """Ends visits that nobody comes back to."""
@@ -233,9 +251,11 @@ class Site:
       await asyncio.sleep(_SWEEP_SECONDS)
       self._end_old()
 
-  def _end_old(self, empty_seconds=_EMPTY_SECONDS):
+  def _end_old(self, empty_seconds=_EMPTY_SECONDS, client=None):
     now = time.monotonic()
     for token, visit in list(self._visits.items()):
+      if client not in (None, visit.client):
+        continue
       if visit.is_busy:
         visit.seen = now
       kept = empty_seconds if visit.is_empty else _KEPT_SECONDS
@@ -289,15 +309,29 @@ class Site:
     response = web.FileResponse(_PAGE / 'index.html')
     if request.cookies.get(self._cookie) in self._visits:
       return response
-    if len(self._visits) == _MAX_VISITS:
-      self._end_old(_ABSENT_SECONDS)
-    if len(self._visits) == _MAX_VISITS:
-      raise web.HTTPServiceUnavailable(reason='too many visitors: come later')
+    client = connections.client(request)
+    self._make_place(_MAX_VISITS)
+    self._make_place(_MAX_CLIENT_VISITS, client)
     token = secrets.token_urlsafe(32)
-    self._visits[token] = Visit(self._folder / str(next(self._numbers)))
+    self._visits[token] = Visit(
+      self._folder / str(next(self._numbers)), client, self._room
+    )
     # Lax: who comes back by a link is not to lose the visit.
     response.set_cookie(self._cookie, token, httponly=True, samesite='Lax')
     return response
+
+  def _make_place(self, limit, client=None):
+    """Ends absent visits where there are too many, of all or of a client."""
+
+    def is_full():
+      return limit <= sum(
+        client in (None, visit.client) for visit in self._visits.values()
+      )
+
+    if is_full():
+      self._end_old(_ABSENT_SECONDS, client)
+    if is_full():
+      raise web.HTTPServiceUnavailable(reason='too many visitors: come later')
 
   async def _state(self, request):
     visit = self._visit(request)
@@ -357,9 +391,11 @@ class Site:
       try:
         with visit.named({path: name}):
           with video.explained('keep', path), open(path, 'wb') as file:
-            async for chunk in request.content.iter_any():
+            self._room.check(request.content_length or 0)
+            while chunk := await _timely(request.content.readany()):
               if file.tell() + len(chunk) > limit * 10**6:
                 raise _too_large(limit)
+              self._room.check()
               file.write(chunk)
               visit.seen = time.monotonic()
           yield visit, path
@@ -367,8 +403,12 @@ class Site:
         path.unlink(missing_ok=True)
 
   async def _checked(self, request, check, path):
-    loop = asyncio.get_running_loop()
-    found = await loop.run_in_executor(self._checker, check, path)
+    client = self._visit(request).client
+    turn = self._turns.setdefault(client, asyncio.Lock())
+    async with turn:  # Who sends what takes long keeps nobody else waiting.
+      future = self._checker.submit(check, path)
+      self._checks = {x for x in self._checks if not x.done()} | {future}
+      found = await asyncio.wrap_future(future)
     self._visit(request)  # It may have ended meanwhile.
     return found
 
@@ -456,9 +496,20 @@ def _too_large(limit: int) -> UserError:
   return UserError(f'the file is too large: {limit} MB are taken')
 
 
+async def _timely(arriving: Awaitable) -> Any:
+  """What comes of a request's body; HTTPException if nothing does."""
+  try:
+    async with asyncio.timeout(connections.IDLE_SECONDS):
+      return await arriving
+  except TimeoutError as error:
+    raise web.HTTPRequestTimeout(
+      reason='what was sent stopped coming: send it again'
+    ) from error
+
+
 async def _json(request: web.Request) -> Any:
   try:
-    return await request.json()
+    return await _timely(request.json())
   # No JSON; an encoding that nobody knows; brackets in brackets in brackets.
   except (ValueError, LookupError, RecursionError) as error:
     raise UserError('the body is no JSON') from error

@@ -25,13 +25,14 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import film, plan
 from vitexco_jax.media import mux, video
 from vitexco_jax.media.sandbox import Sandbox
-from vitexco_jax.serving import drawings, uploads
+from vitexco_jax.serving import drawings, room, uploads
 
 MAX_REFERENCES = 24
 MAX_SHOTS = 5000  # Each is shown, and a long film has 3,000.
 
 _PREVIEW = 960  # Width, in pixels.
 _PREVIEW_SECONDS = 1.0
+_STOP_SECONDS = 3.0  # That a job has to stop when the program ends.
 _RATE_SECONDS = 3.0  # Of work, before its rate is told.
 _OUTPUTS = ('.mp4', '.mkv', '.mov')
 
@@ -122,7 +123,11 @@ class Job:
 
 
 class Desk:
-  """Does jobs, one after the other, in a thread; a context manager."""
+  """Does jobs, one after the other, in a thread; a context manager.
+
+  In the end jobs are stopped, and hardly waited for; `is_busy` tells of one that
+  is still at work.
+  """
 
   def __init__(self):
     self._pool = concurrent.futures.ThreadPoolExecutor(1, 'desk')
@@ -134,7 +139,13 @@ class Desk:
   def __exit__(self, *_):
     for job in self._jobs:
       job.stop()
-    self._pool.shutdown()
+    # A network that computes or compiles cannot be stopped.
+    concurrent.futures.wait([job.future for job in self._jobs], _STOP_SECONDS)
+    self._pool.shutdown(wait=False)
+
+  @property
+  def is_busy(self) -> bool:
+    return any(not job.future.done() for job in self._jobs)
 
   def take(self, job: Job) -> None:
     """Queues a job."""
@@ -162,6 +173,7 @@ class Visit:
   no method but `stop` and `leave` does.
 
   Attributes:
+    client: where its page is, see `connections.client`.
     seen: when its page last asked for something, by `time.monotonic`.
     video_name: to show; empty: there is no video.
     upload: held while a file comes in.
@@ -175,10 +187,19 @@ class Visit:
     job: the newest.
   """
 
-  def __init__(self, folder: Path):
-    """Makes the folder, which must not be there."""
+  def __init__(
+    self, folder: Path, client: str = '', space: room.Room | None = None
+  ):
+    """Makes the folder, which must not be there.
+
+    Args:
+      folder: for the visit's files.
+      client: see the attribute.
+      space: of a folder above; None: without a limit.
+    """
     folder.mkdir(mode=0o700)
-    self.folder = folder
+    self.folder, self.client = folder, client
+    self._room = space or room.Room(folder)
     self.seen = time.monotonic()
     self.video_name = ''
     self.upload = asyncio.Lock()
@@ -235,6 +256,7 @@ class Visit:
     self._check_idle()
     if len(self.references) == MAX_REFERENCES:
       raise UserError(f'{MAX_REFERENCES} references are all that fit here')
+    self._room.check(len(drawing.png))
     name, number = uploads.shown(name), next(self._numbers)
     path = self.folder / f'reference-{number}.png'
     with video.explained('keep', name):
@@ -358,10 +380,14 @@ class Visit:
           *self._fields(),
           *(f'left out of {missing}' for missing in work.left_out),
         ]
+        size = tuple(colorizer.config.use.size)
+        self._room.check(film.scratch_bytes(self.plan, size, len(devices)))
         with contextlib.closing(work.run()) as steps:
           for step in steps:
             job.advance(step.done, total)
             last = step.done == total
+            # In the end the parts are copied into one file.
+            self._room.check(last and room.size(self.folder))
             if step.rgb is not None and (last or time.monotonic() >= due):
               due = time.monotonic() + _PREVIEW_SECONDS
               job.preview = Preview(

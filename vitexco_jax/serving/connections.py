@@ -1,0 +1,151 @@
+"""Connections to the page: how many, for how long, and what is logged.
+
+Anyone may connect, send half a request, and stay. So connections are limited, in
+all and for each client, and those that send or take nothing are closed. A bad
+request gives one line in the log.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+from aiohttp import web
+
+from vitexco_jax.errors import UserError
+
+IDLE_SECONDS = 30.0  # Until a request's next piece, or its head as a whole.
+
+_MAX_CONNECTIONS = 256
+_MAX_OF_CLIENT = 64  # A proxy is one client here.
+_BACKLOG = 128
+_LINE = 300  # Characters of a line in the log.
+
+
+@contextlib.asynccontextmanager
+async def listening(
+  app: web.Application, host: str, port: int
+) -> AsyncIterator[int]:
+  """Serves an application; yields the port, which differs from `port` if 0.
+
+  Raises:
+    UserError: the address cannot be listened on.
+  """
+  loop = asyncio.get_running_loop()
+  loop.set_exception_handler(_log)
+  runner = web.AppRunner(
+    app,
+    access_log=None,
+    logger=_logger(),
+    keepalive_timeout=IDLE_SECONDS,  # Also for the first head.
+    auto_decompress=False,  # Else a small body could become a large one.
+    shutdown_timeout=1.0,
+  )
+  await runner.setup()
+  try:
+    try:
+      listener = await loop.create_server(
+        lambda: _Door(runner.server), host, port, backlog=_BACKLOG
+      )
+    except (OSError, UnicodeError) as error:  # No name, like a..b.
+      reason = getattr(error, 'strerror', 'it is no name of a machine')
+      raise UserError(
+        f'--address={host}:{port} cannot be listened on: {reason}'
+      ) from error
+    try:
+      yield listener.sockets[0].getsockname()[1]
+    finally:
+      listener.close()
+  finally:
+    await runner.cleanup()
+
+
+def client(request: web.Request) -> str:
+  """Who sends a request: an IPv4 address, or a network of IPv6.
+
+  A proxy on this machine tells for whom it asks, in `X-Forwarded-For`.
+  """
+  address = _address(request.transport)
+  forwarded = request.headers.get('X-Forwarded-For')
+  if forwarded and _is_loopback(address):
+    address = forwarded.rpartition(',')[2].strip()
+  return _network(address)
+
+
+def _is_loopback(address: str) -> bool:
+  try:
+    return ipaddress.ip_address(address).is_loopback
+  except ValueError:
+    return False
+
+
+def _address(transport: asyncio.BaseTransport | None) -> str:
+  peer = transport and transport.get_extra_info('peername')
+  return peer[0] if peer else ''
+
+
+def _network(address: str) -> str:
+  """What one client can choose addresses from."""
+  try:
+    known = ipaddress.ip_address(address.partition('%')[0])
+  except ValueError:
+    return address
+  if known.version == 4:
+    return str(known)
+  if known.ipv4_mapped:
+    return str(known.ipv4_mapped)
+  return str(ipaddress.ip_network((known, 64), strict=False))
+
+
+class _Door(asyncio.Protocol):
+  """Hands a new connection to the server, unless there are too many."""
+
+  def __init__(self, server: web.Server):
+    self._server = server
+
+  def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    clients = [
+      _network(_address(x.transport)) for x in self._server.connections
+    ]
+    own = _network(_address(transport))
+    if len(clients) >= _MAX_CONNECTIONS or clients.count(own) >= _MAX_OF_CLIENT:
+      print(f'{own}: too many connections', file=sys.stderr)
+      transport.abort()
+      return
+    if hasattr(socket, 'TCP_USER_TIMEOUT'):  # For who takes no answer.
+      transport.get_extra_info('socket').setsockopt(
+        socket.IPPROTO_TCP,
+        socket.TCP_USER_TIMEOUT,
+        round(1000 * IDLE_SECONDS),
+      )
+    handler = self._server()
+    transport.set_protocol(handler)
+    handler.connection_made(transport)
+
+
+class _OneLine(logging.Handler):
+  """Prints a line for each record; of an error its name, not its traceback."""
+
+  def emit(self, record: logging.LogRecord) -> None:
+    error = record.exc_info and record.exc_info[1]
+    text = record.getMessage() + (f': {error!r}' if error else '')
+    print(' '.join(text.split())[:_LINE], file=sys.stderr, flush=True)
+
+
+def _logger() -> logging.Logger:
+  logger = logging.getLogger(__name__)
+  if not logger.handlers:
+    logger.addHandler(_OneLine())
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG)  # Of requests that are no HTTP, too.
+  return logger
+
+
+def _log(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+  del loop
+  error = context.get('exception')
+  _logger().error(context['message'], exc_info=error)

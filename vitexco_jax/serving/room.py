@@ -1,0 +1,47 @@
+"""The disk that all visitors of the page share."""
+
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+
+from vitexco_jax.errors import UserError
+
+_RESERVE = 2 * 10**9  # Bytes that stay free for everything else.
+_SECONDS = 1.0  # For which a measurement counts.
+
+
+class Room:
+  """Limits what the files in a folder take together."""
+
+  def __init__(self, folder: Path, limit: float = math.inf):
+    """Takes the folder and the bytes that it may hold."""
+    self._folder, self._limit = folder, limit
+    self._measured = -math.inf
+    self._used = 0
+
+  def check(self, more: float = 0) -> None:
+    """Raises UserError if there is no room for so many more bytes."""
+    now = time.monotonic()
+    if now - self._measured > _SECONDS:
+      self._used = size(self._folder)
+      self._measured = now
+    free = shutil.disk_usage(self._folder).free
+    if self._used + more > self._limit or free - more < _RESERVE:
+      raise UserError(
+        'there is no room left on the disk here: come back later, or try a '
+        'shorter video'
+      )
+
+
+def size(folder: Path) -> int:
+  """Bytes of all files in a folder and below, while they come and go."""
+  total = 0
+  for parent, _, names in os.walk(folder):
+    for name in names:
+      try:
+        total += os.stat(os.path.join(parent, name)).st_blocks * 512
+      except OSError:  # It has just gone.
+        continue
+  return total
