@@ -32,7 +32,7 @@ MAX_SHOTS = 5000  # Each is shown, and a long film has 3,000.
 
 _PREVIEW = 960  # Width, in pixels.
 _PREVIEW_SECONDS = 1.0
-_STOP_SECONDS = 3.0  # That a job has to stop when the program ends.
+_STOP_SECONDS = 1.0  # That a job has to stop when the program ends.
 _RATE_SECONDS = 3.0  # Of work, before its rate is told.
 _OUTPUTS = ('.mp4', '.mkv', '.mov')
 
