@@ -20,9 +20,9 @@ def home(tmp_path, tiny_weights, monkeypatch):
   (tmp_path / 'weights/small').symlink_to(tiny_weights)
   for i, name in enumerate(('picture.jpg', 'other.jpg', 'frame.png')):
     video.write_image(tmp_path / name, picture(i, SIZE))
-  video.write_image(tmp_path / 'first_in_colour.png', picture(9, SIZE))
+  video.write_image(tmp_path / 'first_in_color.png', picture(9, SIZE))
   form = video.Format(*SIZE)
-  with video.VideoWriter(tmp_path / 'grey.mp4', form) as writer:
+  with video.VideoWriter(tmp_path / 'gray.mp4', form) as writer:
     for i in range(FRAMES):
       grey = cv2.cvtColor(picture(10 + i, SIZE), cv2.COLOR_RGB2GRAY)
       writer.write(video.Frame(np.repeat(grey[..., None], 3, -1)))
@@ -41,7 +41,7 @@ def test_every_block_works(home, capsys):
     exec(compile(block, block, 'exec'), names)
   out = capsys.readouterr().out
   # Eight frames at once and one by one give the same, but for the codec.
-  at_once, one_by_one = _read('colour.mp4'), _read('colour.mkv')
+  at_once, one_by_one = _read('color.mp4'), _read('color.mkv')
   assert at_once.shape == one_by_one.shape == (FRAMES, *SIZE, 3)
   assert np.abs(np.int16(at_once) - np.int16(one_by_one)).mean() < 3
   assert np.ptp(at_once, -1).mean() > 3  # In colour.
@@ -50,13 +50,13 @@ def test_every_block_works(home, capsys):
   reference = names['reference']
   assert reference['keys'].shape[:2] == (1, 32 * 48 // 16)
 
-  np.save('frames.npy', names['coloured'])
+  np.save('frames.npy', names['colored'])
   np.save('reference.npy', names['first'])
   (command,) = blocks('docs/api.md', '')
   run(command, home)
-  found = np.load('coloured.npy')
+  found = np.load('colored.npy')
   colorizer, expected = names['colorizer'], []
-  for rgb in names['coloured']:  # Without flow each by itself.
+  for rgb in names['colored']:  # Without flow each by itself.
     colorizer.set_reference(names['first'])
     expected += colorizer.colorize([rgb])
   assert np.abs(np.int16(found) - np.int16(expected)).max() <= 1

@@ -212,7 +212,7 @@ class Coding(NamedTuple):
 
   codec: str = 'h264'  # Of `CODECS`; for video.
   bits: int | None = None  # To a channel; None: the fewest there are, 8 mostly.
-  quality: int | None = None  # None: visually lossless. See the README.
+  quality: int | None = None  # None: visually lossless. See docs/colorize.md.
 
   def check(self, path: str | os.PathLike) -> None:
     """Raises UserError unless a file or folder can be written so."""
