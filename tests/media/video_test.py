@@ -677,7 +677,7 @@ def test_tags_and_pixel_aspect_are_handed_on(tmp_path):
   )
   path = _write(tmp_path / 'a.mp4', _moving(2), form)
   _, reader = _read(path)
-  assert reader.format[4:] == (Fraction(16, 15), 6, 6, 6)
+  assert reader.format[4:8] == (Fraction(16, 15), 6, 6, 6)
 
 
 @pytest.mark.parametrize('start', [0, 777, -40])
