@@ -16,7 +16,7 @@ from painter import SIZE, Painter
 from skimage import color as skcolor
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import film, plan
+from vitexco_jax.inference import film, plan, worker
 from vitexco_jax.inference.plan import Choice, Plan, Shot
 from vitexco_jax.media import mux, video
 from vitexco_jax.media.borders import Borders
@@ -709,7 +709,7 @@ def test_smoothing_holds_colours_to_edges(tmp_path):
   ab = np.zeros((12, 16, 2), np.float32)
   ab[:, :8, 0], ab[:, 8:, 0] = 30, -30  # The edge is a pixel off, and coarse.
   coarse = cv2.resize(ab, (64, 48), interpolation=cv2.INTER_CUBIC)
-  smooth = film._smoothed(grey, ab, 500.0)
+  smooth = worker._smoothed(grey, ab, 500.0)
   truth = np.where(np.arange(64) < 31, 30, -30)
   errors = [np.abs(x[24, :, 0] - truth).mean() for x in (coarse, smooth)]
   assert errors[1] < 0.75 * errors[0]

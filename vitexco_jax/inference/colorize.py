@@ -38,7 +38,7 @@ import tqdm
 
 from vitexco_jax import checkpoint, color, files, flow, sizes
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import film, plan, preflight
+from vitexco_jax.inference import film, plan, preflight, worker
 from vitexco_jax.media import strips, video
 from vitexco_jax.models import layers
 from vitexco_jax.models.correspondence import STRIDE
@@ -545,11 +545,11 @@ class _Preview:
     self._columns = collections.deque(maxlen=_PREVIEW_COLUMNS)
     self._due = 0.0
 
-  def show(self, step: film.Step) -> None:
+  def show(self, step: worker.Step) -> None:
     if step.rgb is None or time.monotonic() < self._due:
       return
     self._due = time.monotonic() + _PREVIEW_SECONDS
-    self._columns.append([film.shallow(step.grey), film.shallow(step.rgb)])
+    self._columns.append([worker.shallow(step.grey), worker.shallow(step.rgb)])
     rows = list(zip(*self._columns, strict=True))
     labels = (f'up to frame {step.number}', 'coloured')
     video.write_image(self.path, strips.strip(rows, labels))

@@ -18,9 +18,12 @@ import json
 import os
 import shutil
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
@@ -231,3 +234,8 @@ def _size(path: Path) -> int:
       raise DamagedError(f'{member} is not a file')
     total += status.st_size
   return total
+
+
+def warn(sentence: str) -> None:
+  """Says what is not as expected, without a break of the progress bar."""
+  tqdm.tqdm.write(f'warning: {sentence}', file=sys.stderr)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
+from vitexco_jax.inference.stretches import Block
 from vitexco_jax.media import mux, sandbox, video
 
 
@@ -57,6 +58,26 @@ class Options(NamedTuple):
   def outputs(self, output: Path) -> list[Path]:
     """All that is written, the coloured film first."""
     return [output, *filter(None, (self.compare, self.confidence))]
+
+
+class Track(NamedTuple):
+  """One of the outputs."""
+
+  name: str
+  target: Path
+  kind: str  # As of `video.output_kind`.
+  coding: video.Coding
+  columns: int = 1  # Frames side by side.
+
+  def format(self, source: video.Format) -> video.Format:
+    """Of its pictures, after that of the source."""
+    form = source._replace(width=source.width * self.columns)
+    # Confidence has no fields.
+    return form._replace(field_order='') if self.name == 'confidence' else form
+
+  def segment(self, block: Block) -> str:
+    suffix = {'video': '.mkv', 'folder': '', 'image': self.target.suffix}
+    return f'{self.name}/{block.name}{suffix[self.kind]}'
 
 
 def part_folder(output: Path) -> Path:
