@@ -139,7 +139,8 @@ _REFERENCE = flags.DEFINE_multi_string(
   'reference',
   None,
   'plan, colorize: a colour image, or first-frame, for all shots, several by '
-  'giving it again; or auto: the best of --gallery for each shot.',
+  'giving it again; or auto: the best of --gallery for each shot; or none: '
+  'colors that the network expects.',
 )
 _REFERENCES = flags.DEFINE_string(
   'references',
@@ -229,7 +230,8 @@ _PREDICTIONS = flags.DEFINE_string(
 _PROTOCOLS = flags.DEFINE_list(
   'protocols',
   ['first-frame'],
-  'evaluate: first-frame, far-frame, retrieved, multi; any of them, by commas.',
+  'evaluate: first-frame, far-frame, retrieved, multi, none; any of them, by '
+  'commas.',
 )
 _BASELINES = flags.DEFINE_list(
   'baselines',
@@ -525,9 +527,11 @@ def _check_references(mode: str):
     )
   if len(given) > 1:
     raise UserError(f'{" and ".join(named)} exclude one another: give one')
-  automatic = 'auto' in (flags.FLAGS.reference or ())
-  if automatic and len(flags.FLAGS.reference) > 1:
-    raise UserError('--reference=auto stands alone: leave out the others')
+  references = flags.FLAGS.reference or ()
+  for alone in ('auto', 'none'):
+    if alone in references and len(references) > 1:
+      raise UserError(f'--reference={alone} stands alone: leave out the others')
+  automatic = 'auto' in references
   if automatic != bool(flags.FLAGS.gallery):
     raise UserError('--reference=auto and --gallery need one another')
 

@@ -89,6 +89,8 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.model.colorizer = ml_collections.ConfigDict()
   config.model.colorizer.width = 1.0
   config.model.colorizer.residual = ''  # Or 'warped', 'blend': see `_small`.
+  config.model.prior = ml_collections.ConfigDict()
+  config.model.prior.width = 0.0  # Not the paper's; see `_small`.
   config.model.discriminator = ml_collections.ConfigDict()
   config.model.discriminator.width = 1.0
 
@@ -120,14 +122,22 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # explained; with 5e-4 for ViT and decoders and 4e-3 for heads 3.7 %.
   config.pretrain.learning_rate.vit = 1e-4
   config.pretrain.learning_rate.feature_transform = 1e-3
+  config.pretrain.learning_rate.prior = 1e-3
   # Single layers, to be thrown away.
   config.pretrain.learning_rate.heads = 1e-2
+  config.pretrain.first_block = 1  # Of the ViT that learns.
   config.pretrain.warmup = 0.05  # Share of the updates; then a cosine to 0.
   config.pretrain.weight_decay = 0.05
   config.pretrain.gradient_norm = 1.0  # Gradients are clipped to it.
+  config.pretrain.taught = 1.0  # Share of the views whose class token learns.
+  config.pretrain.average = 0.0  # Decay of the average of parameters; 0: none.
+  # Pictures that are not trained on, for the curve beside those held out.
+  config.pretrain.validation = ''
   config.pretrain.weights = ml_collections.ConfigDict()
   config.pretrain.weights.maps = 1.0  # Mean of the five levels.
   config.pretrain.weights.class_token = 1.0  # Where the ViT learns.
+  config.pretrain.weights.color = 0.0  # Of the prior, where there is one.
+  config.pretrain.weights.spread = 0.0
   config.pretrain.log_every = 50
   config.pretrain.checkpoint_every = 1000
 
@@ -144,6 +154,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.train.learning_rate.correspondence = 1e-5
   config.train.learning_rate.colorizer = 1e-5
   config.train.learning_rate.discriminator = 1e-5
+  config.train.learning_rate.prior = 0.0  # No loss of training reaches it.
   config.train.schedule_power = 0.0  # Polynomial decay to 0; 0: constant.
   config.train.b1 = 0.5
   config.train.b2 = 0.999
@@ -210,14 +221,32 @@ def _small(config):
   # Without a pretrained ViT the matching has to be learned too: its warped
   # colours are held to the truth where the reference is of the same video.
   config.loss.weights.warped = 1.0
-  config.pretrain.size = (112, 192)
-  config.pretrain.updates = 10_000
+  # ViT and Feature Transform learn color, with a prior that colorizes frames
+  # without a reference. Stills of all kinds count more than updates. VGG16's maps
+  # are left out: at five times the cost of all else they teach no color.
+  config.model.prior.width = 1.0
+  config.pretrain.size = (128, 128)
+  config.pretrain.grey = 1.0
+  config.pretrain.updates = 80_000
   config.pretrain.batch_size = 16
+  config.pretrain.weights.maps = 0.0
+  config.pretrain.weights.class_token = 0.2
+  config.pretrain.weights.color = 1.0
+  config.pretrain.weights.spread = 0.1
+  config.pretrain.learning_rate.vit = 2e-4
+  config.pretrain.learning_rate.feature_transform = 5e-4
+  # At first; 1, later, learns the whole ViT at twice the cost of an update.
+  config.pretrain.first_block = 9
+  config.pretrain.warmup = 0.004
+  config.pretrain.weight_decay = 0.02
+  config.pretrain.average = 0.999
+  config.pretrain.taught = 1 / 8
   config.train.updates = 10_000
   config.train.accumulation = 1
   for group in config.train.learning_rate:
     config.train.learning_rate[group] = 2e-4
   config.train.learning_rate.stem = 0.0
+  config.train.learning_rate.prior = 0.0
   config.train.schedule_power = 1.0
   config.use.temperature = config.model.correspondence.temperature
   config.use.anchor = 0.7
@@ -257,8 +286,13 @@ def _narrow(config):
   config.model.correspondence.width = 1 / 16
   config.model.correspondence.block = 40
   config.model.colorizer.width = 1 / 16
+  config.model.prior.width = 1 / 16
   config.model.discriminator.width = 1 / 16
   config.pretrain.size = (32, 48)
+  config.pretrain.grey = 0.5
+  config.pretrain.first_block = 2
+  config.pretrain.taught = 1.0
+  config.pretrain.weights.maps = 1.0
   config.pretrain.updates = 4
   config.pretrain.batch_size = 2
   config.pretrain.log_every = 1

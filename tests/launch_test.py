@@ -147,6 +147,13 @@ def test_overrides(arguments, name, value):
     ),
     (
       [
+        *('--mode=plan', '--video=x', '--output=y'),
+        *('--reference=none', '--reference=z'),
+      ],
+      '--reference=none stands alone',
+    ),
+    (
+      [
         *('--mode=colorize', '--video=x', '--output=y', '--plan=p'),
         *('--working-size=48x64', '--config.use.size=48,64'),
       ],

@@ -215,6 +215,20 @@ def test_references_and_what_counts(folder, protocol, given, counted):
     np.testing.assert_allclose(row[column], np.mean([psnr[i] for i in frames]))
 
 
+def test_without_a_reference_all_frames_count(folder):
+  colorizer = _Brighter()
+  summary = _evaluate(
+    folder, colorizer, protocols=['none'], compared=['grey', 'transfer']
+  )
+  assert set(colorizer.references) == {((), False)}
+  row = _row(summary, 'walk', 'none')
+  assert row['psnr'] == row['psnr_not_given'] > 20
+  clip = summary['protocols']['none']['clips']['walk']
+  assert clip['references'] == []
+  # Gray needs no reference; a transfer of colors does.
+  assert set(clip['methods']) == {'truth', 'vitexco', 'grey'}
+
+
 def test_retrieved_is_the_best_of_the_gallery(folder, monkeypatch):
   asked = []
   picture = _frames(folder, 'walk', 3)[0]

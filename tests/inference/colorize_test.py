@@ -1,6 +1,7 @@
 """Colouring: blocks, sizes, what is kept of a frame, and bad input."""
 
 import itertools
+import json
 from fractions import Fraction
 
 import av
@@ -11,6 +12,7 @@ import pytest
 from skimage import color as skcolor
 
 from configs.vitexco import get_config
+from vitexco_jax import checkpoint
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import colorize, film, plan
 from vitexco_jax.media import video
@@ -143,6 +145,47 @@ def test_colours_of_the_input_are_not_looked_at(colorizer):
   (expected,) = colorizer.colorize([_picture(seed=1)])
   error = np.abs(np.float32(found) - np.float32(expected))
   assert error.mean() < 2  # The L of the two differs by rounding.
+
+
+def test_without_a_reference_the_prior_colors(colorizer, tiny_weights):
+  frame, *others = _frames(5)
+  colorizer.set_reference()
+  whole = list(colorizer.colorize([frame, *others]))
+  assert _chroma(whole[0]) > 1
+  colorizer.set_reference()
+  found = list(colorizer.colorize([frame]))
+  _assert_same([*found, *colorizer.colorize(others)], whole)
+  colorizer.set_reference(_picture())
+  (other,) = colorizer.colorize([frame])
+  assert np.abs(np.int16(other) - np.int16(found[0])).max() > 1
+  refined = colorize.VideoColorizer.from_checkpoint(
+    tiny_weights, {'use.size': (32, 48), 'use.refine': 2}
+  )
+  refined.set_reference()
+  (found,) = refined.colorize([frame])
+  assert found.shape == frame.shape and _chroma(found) > 1
+
+
+def test_weights_without_a_prior_need_a_reference(tmp_path, tiny_weights):
+  config = checkpoint.load_config(tiny_weights)
+  config.model.prior.width = 0.0
+  params = checkpoint.load_params(tiny_weights)
+  del params['prior']
+  checkpoint.export(tmp_path / 'old', params, config)
+  # Earlier configs do not know of it.
+  path = tmp_path / 'old' / 'config.json'
+  entries = json.loads(path.read_text())
+  del entries['model']['prior']
+  path.write_text(json.dumps(entries))
+  old = colorize.VideoColorizer.from_checkpoint(tmp_path / 'old')
+  old.set_reference(_picture())
+  assert len(list(old.colorize(_frames(2)))) == 2
+  with pytest.raises(UserError, match='have no color prior, so they need a'):
+    old.set_reference()
+  path = _write(tmp_path / 'in.mkv', _frames(2))
+  with pytest.raises(UserError, match='have no color prior'):
+    colorize.colorize(old, path, ['none'], tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
 
 
 def test_first_frame_carries_its_colours_on(colorizer):
@@ -373,6 +416,16 @@ def test_video_to_video_keeps_time_stamps(
     error = np.abs(np.float32(frame.rgb) - np.float32(expected)).mean()
     assert error < 8  # H.264 with chroma at half size.
   assert 'warning' not in capsys.readouterr().err
+
+
+def test_a_video_is_colorized_without_a_reference(tmp_path, colorizer, capsys):
+  path = _write(tmp_path / 'in.mkv', _frames(14))
+  colorize.colorize(colorizer, path, ['none'], tmp_path / 'out')
+  assert 'warning' not in capsys.readouterr().err  # Nothing to match.
+  colorizer.set_reference()
+  expected = list(colorizer.colorize(_frames(14)))
+  paths = sorted((tmp_path / 'out').iterdir())
+  _assert_same([video.read_image(path) for path in paths], expected)
 
 
 def test_folder_to_folder_keeps_names(tmp_path, colorizer, reference, coloured):

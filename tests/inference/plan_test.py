@@ -347,6 +347,10 @@ def _edit(change):
     (_edit(lambda x: x['shots'][1].update(stop=True)), '"stop" must be there'),
     (_edit(lambda x: x['shots'][0].update(references=[])), 'has no references'),
     (
+      _edit(lambda x: x['shots'][0]['references'].append({'picture': 'none'})),
+      'shot 1: "none" must be the only picture, without a frame',
+    ),
+    (
       _edit(lambda x: x['shots'][0]['references'][0].update(picture='x.png')),
       r'shot 1: there is no picture .*x\.png',
     ),

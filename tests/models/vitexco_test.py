@@ -529,3 +529,35 @@ def test_the_papers_sizes():
   params = made['params']
   assert plain.count(params['correspondence']) == 9_014_797
   assert plain.count(params['colorizer']) == 32_802_370
+
+
+def test_without_a_reference_colors_are_the_priors():
+  made = _generator(prior={'width': 1 / 16})
+  luminance = _luminance(1)
+  shapes = jax.eval_shape(made.init, jax.random.key(0), _rgb(1))
+  rng = np.random.default_rng(3)
+  variables = jax.tree.map(
+    lambda x: np.float32(rng.normal(0, 0.2, x.shape)), shapes
+  )
+  apply = jax.jit(
+    functools.partial(made.apply, variables), static_argnames='method'
+  )
+  flow = np.zeros((1, _T - 1, _H, _W, 2), np.float32)
+  guidance, steady, anchored = apply(luminance, flow, method='guide_by_prior')
+  alone = apply(luminance[0, 1:], method='predict_color')
+  blocks = np.asarray(guidance.warped_ab).reshape(_T - 1, 8, 4, 12, 4, 2)
+  np.testing.assert_allclose(blocks[:, :, 1, :, 2], alone.ab, atol=1e-4)
+  confidence = np.asarray(guidance.confidence)[0, :, ::4, ::4]
+  np.testing.assert_allclose(
+    confidence, np.exp(-np.asarray(alone.spread) / 20), atol=1e-5
+  )
+  assert anchored is None and steady.shape == (1, _T - 1, _H, _W, 1)
+  assert (steady >= 0).all() and (steady <= 1).all()
+  still = np.repeat(luminance[:, :1], _T, 1)
+  _, steady, _ = apply(still, flow, method='guide_by_prior')
+  np.testing.assert_allclose(steady, 1, atol=1e-5)
+
+
+def test_a_generator_of_earlier_exports_has_no_prior(variables):
+  assert not _generator().has_prior
+  assert 'prior' not in variables['params']

@@ -216,13 +216,29 @@ def test_no_shot_takes_what_is_not_there(tmp_path, film):
       await visitor.plan(film)
       before = await visitor.do('GET', '/shots')
       for path, numbers in (
-        ('/shots/0', []),
         ('/shots/0', [99]),
         ('/shots/2', [3]),
       ):
         status, _ = await visitor.ask('PUT', path, json={'references': numbers})
         assert status == 400
       assert await visitor.do('GET', '/shots') == before
+
+  _run(tmp_path, scenario)
+
+
+def test_no_picture_is_needed(tmp_path, film):
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      await visitor.do('PUT', '/video?name=film.mp4', data=film)
+      await visitor.do('POST', '/shots')
+      await visitor.over()
+      shots = await visitor.do('GET', '/shots')
+      assert [shot['references'] for shot in shots] == [[], []]
+    async with Visitor(server) as visitor:
+      await visitor.plan(film)
+      await visitor.do('PUT', '/shots/0', json={'references': []})
+      first, second = await visitor.do('GET', '/shots')
+      assert first['references'] == [] != second['references']
 
   _run(tmp_path, scenario)
 

@@ -117,6 +117,22 @@ def test_no_video_is_opened_in_this_process(visit, film, desk, monkeypatch):
     assert len([*reader]) == 2 * COUNT
 
 
+def test_shots_without_a_picture_are_colorized_by_the_prior(visit, film, desk):
+  _give_video(visit, film)
+  with pytest.raises(UserError, match='a video and a reference come first'):
+    visit.find_shots(desk, embed)
+  visit.find_shots(desk, embed, prior=True)
+  _finish(visit)
+  assert all(shot.by_prior for shot in visit.plan.shots)
+  colorizer = Stub()
+  visit.colour(desk, colorizer)
+  _finish(visit)
+  assert visit.warnings == []
+  with pytest.raises(UserError, match='shot 1 needs one of the references'):
+    visit.choose(0, [])
+  visit.choose(0, [], prior=True)
+
+
 @pytest.mark.parametrize(
   'codec, kind, dtype, suffix',
   [('pcm_u8', 'u8', 'u1', '.mp4'), ('adpcm_ms', 's16', 'i2', None)],

@@ -19,6 +19,7 @@ class Painter:
   """
 
   fingerprint = 'painter'
+  has_prior = True
 
   def __init__(self, confidences=None, size=(24, 32), frame_size=SIZE):
     self.config = types.SimpleNamespace(use={'size': size})
@@ -32,10 +33,14 @@ class Painter:
     self.sizes = set()  # Of the frames that it saw.
 
   def set_reference(self, *rgb, first_frame=False):
-    self._a = float(np.mean([skcolor.rgb2lab(x)[..., 1].mean() for x in rgb]))
+    means = [skcolor.rgb2lab(x)[..., 1].mean() for x in rgb]
+    self._a = float(np.mean(means or 0.0))
     self._frame_size = None
     self.state = np.full((1, 1, 1, 3), -1.0 if first_frame else 4.0, np.float32)
     self.references.append((len(rgb), first_frame))
+
+  def check_prior(self):
+    pass
 
   def resume(self, state, frame_size):
     assert frame_size == self._inner_size

@@ -41,7 +41,7 @@ from vitexco_jax.pretrained import lpips
 from vitexco_jax.retrieval import embedding
 from vitexco_jax.structs import Given
 
-PROTOCOLS = ('first-frame', 'far-frame', 'retrieved', 'multi')
+PROTOCOLS = ('first-frame', 'far-frame', 'retrieved', 'multi', 'none')
 BASELINES = {
   'grey': baselines.grey,
   'flow': baselines.chained_flow,
@@ -126,7 +126,9 @@ def evaluate(
     methods = {subject.name: subject.method}
     for name in compared:
       # Flow does not reach a picture that is not of the clip.
-      if (protocol, name) != ('retrieved', 'flow'):
+      of_clip = protocol not in ('retrieved', 'none')
+      of_reference = protocol != 'none' or name == 'grey'
+      if of_reference and (of_clip or name != 'flow'):
         methods[name] = functools.partial(_baseline, BASELINES[name], size)
     results[protocol] = {}
     for clip in found:
@@ -178,7 +180,7 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
   """
 
   def colour(clip, references):
-    start = references[0].index
+    start = references[0].index if references else None
     begin = functools.partial(
       colorizer.set_reference,
       *(given.rgb for given in references),
@@ -274,6 +276,8 @@ class _Chooser:
   def __call__(self, clip: clips.Clip) -> tuple[list[Given], list[str]]:
     """Returns the references, and what they are called."""
     last, middle = clip.count - 1, clip.count // 2
+    if self._protocol == 'none':
+      return [], []
     if self._protocol == 'retrieved':
       ((best,),) = self._gallery.best(self._embed(clip.frames(middle)), 1)
       number, _ = best

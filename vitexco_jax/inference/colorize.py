@@ -8,7 +8,7 @@ only the last frame is carried, so memory does not grow with length, and a clip
 cut in two gives the same frames as the whole.
 
   colorizer = VideoColorizer.from_checkpoint('weights/small')
-  colorizer.set_reference(reference)
+  colorizer.set_reference(reference)  # Or () for colors without a reference.
   for rgb in colorizer.colorize(frames):
     ...
 """
@@ -57,6 +57,7 @@ _BLOCK_PIXELS = 2**22  # ... unless they are large.
 _PIXEL_BYTES = 1600
 _PREVIEW_SECONDS = 5.0
 _PREVIEW_COLUMNS = 4
+_BY_PRIOR = object()  # In the place of an encoded reference.
 
 
 def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
@@ -138,7 +139,10 @@ class VideoColorizer:
     self._colorize_frames = jax.jit(
       functools.partial(_colorize_frames, generator), static_argnums=0
     )
-    self._blends = generator.blends
+    self._guide_by_prior = jax.jit(
+      functools.partial(_guide_by_prior, generator), static_argnums=0
+    )
+    self._blends, self.has_prior = generator.blends, generator.has_prior
     self._variables = jax.device_put({'params': params})
     self._reference = None
     self._encoded = {}  # Pictures of the references, by digest.
@@ -190,13 +194,17 @@ class VideoColorizer:
     """Takes references and starts afresh.
 
     Args:
-      rgb: one or more [h, w, 3] uint8, of any sizes. Of several each position
-        of a frame takes its colour from the one that matches it best.
+      rgb: [h, w, 3] uint8, of any sizes. Of several each position of a frame
+        takes its colour from the one that matches it best. None at all: frames
+        are colorized by the prior.
       first_frame: whether the first of them is the very frame that comes first;
         its colours are then carried on from frame to frame as well.
+
+    Raises:
+      UserError: no reference is given, and the weights have no prior.
     """
     if not rgb:
-      raise ValueError('set_reference takes one reference at least')
+      self.check_prior()
     for picture in rgb:
       _check(picture)
     self._first_frame = rgb[0] if first_frame else None
@@ -208,9 +216,19 @@ class VideoColorizer:
       key = digest, picture.shape, size
       # The references before may have been the same.
       self._encoded[key] = known.get(key) or self._encode(size, picture)
-    if list(self._encoded) != list(known):
+    if not rgb:
+      self._reference = _BY_PRIOR
+    elif list(self._encoded) != list(known):
       encoded = competing(list(self._encoded.values()))
       self._reference = compressed(encoded, self._components)
+
+  def check_prior(self) -> None:
+    """Raises UserError where the weights cannot do without a reference."""
+    if not self.has_prior:
+      raise UserError(
+        'these weights have no color prior, so they need a reference: name a '
+        'color picture by --reference, or use other weights by --checkpoint'
+      )
 
   def _encode(self, size, picture):
     """A reference at the working size, which an anchor wants first, and enlarged."""
@@ -317,14 +335,20 @@ class VideoColorizer:
     rgb = np.stack(block)
     luminance = _shrink(self._size, self._scale, rgb)
     backward_flow, anchor_flow = self._flows(luminance)
-    guidance, steady, anchored = self._guide_frames(
-      self._scale,
-      self._variables,
-      self._reference,
-      jnp.concatenate([self._previous_lab[..., :1], luminance]),
-      backward_flow,
-      anchor_flow,
-    )
+    seen = jnp.concatenate([self._previous_lab[..., :1], luminance])
+    if self._reference is _BY_PRIOR:
+      guidance, steady, anchored = self._guide_by_prior(
+        self._scale, self._variables, seen, backward_flow
+      )
+    else:
+      guidance, steady, anchored = self._guide_frames(
+        self._scale,
+        self._variables,
+        self._reference,
+        seen,
+        backward_flow,
+        anchor_flow,
+      )
     anchor = None
     if anchored is not None:
       weight = self._anchor_weight * anchored
@@ -481,8 +505,8 @@ def colorize(
   Args:
     colorizer: the networks.
     video_path: what to colour.
-    pictures: colour pictures for all shots, `first-frame` for the video's own,
-      or `auto` alone; empty where another way is given.
+    pictures: colour pictures for all shots, `first-frame` for the video's own;
+      or `auto` or `none` alone; empty where another way is given.
     output: a video file, a folder or an image.
     overwrite: whether an existing output is replaced.
     options: what the output is to be like.
@@ -495,6 +519,8 @@ def colorize(
   Raises:
     UserError: an input cannot be used or the output cannot be written.
   """
+  if plan.NONE in pictures:
+    colorizer.check_prior()
   warnings = preflight.check(
     *(video_path, pictures, output, overwrite, options),
     plan_path=plan_path,
@@ -632,10 +658,26 @@ def _guide_frames(
       *(small, reference, backward_flow, anchor_flow, scale),
       method='guide_along',
     )
-  if scale > 1:
-    size = luminance.shape[1:3]
-    guidance = jax.tree.map(functools.partial(_finer, size), guidance)
-  return guidance, steady, anchored
+  return _at_size(luminance, scale, guidance), steady, anchored
+
+
+def _guide_by_prior(
+  generator: Generator, scale, variables, luminance, backward_flow
+):
+  """As `_guide_frames`, without a reference."""
+  small = layers.average_pool(luminance, scale)[None]
+  guidance, steady, anchored = generator.apply(
+    variables, small, backward_flow, scale, method='guide_by_prior'
+  )
+  return _at_size(luminance, scale, guidance), steady, anchored
+
+
+def _at_size(luminance, scale, guidance):
+  """Guidance of a `scale`-th of the size of [n, h, w, 1] luminance, at that."""
+  if scale == 1:
+    return guidance
+  size = luminance.shape[1:3]
+  return jax.tree.map(functools.partial(_finer, size), guidance)
 
 
 def _colorize_frames(

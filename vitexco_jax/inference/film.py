@@ -46,7 +46,7 @@ from vitexco_jax.inference.outputs import (
   part_folder,
   whole_file,
 )
-from vitexco_jax.inference.plan import FIRST_FRAME, Plan, clock
+from vitexco_jax.inference.plan import FIRST_FRAME, NONE, Plan, clock
 from vitexco_jax.inference.stretches import (
   Block,
   Stretch,
@@ -126,9 +126,11 @@ class Film:
       UserError: an input cannot be used, or the output exists.
     """
     pictures = {x.picture for y in plan.shots for x in y.references}
-    read = [Path(x) for x in pictures if x != FIRST_FRAME]
+    read = [Path(x) for x in pictures if x not in (FIRST_FRAME, NONE)]
     check(video_path, output, overwrite, options, read)
     self._plan, self._overwrite = plan, overwrite
+    if any(shot.by_prior for shot in plan.shots):
+      colorizers[0].check_prior()
     with opener.open(video_path, deinterlace=options.deinterlace) as reader:
       form, self._source_kind = reader.format, reader.kind
     if self._source_kind == 'folder':
@@ -269,6 +271,9 @@ class Film:
     There the confidence stays low for a while.
     """
     low = self.confidences < _UNSURE
+    for shot in self._plan.shots:
+      if shot.by_prior:
+        low[shot.start : shot.stop] = False
     edges = np.flatnonzero(np.diff(low, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2).tolist():
       if stop - start >= _UNSURE_FRAMES:
@@ -463,7 +468,8 @@ def _link(path: Path, place: Path) -> None:
 
 def _pictures_sha256(plan: Plan) -> dict[str, str]:
   """Hashes of the references' files, by their paths."""
-  hashes = {FIRST_FRAME: ''}  # A part of the video, which has its own hash.
+  # The first frame is a part of the video, which has its own hash.
+  hashes = {FIRST_FRAME: '', NONE: ''}
   for picture in {x.picture for y in plan.shots for x in y.references}:
     if picture not in hashes:
       with video.explained('read', picture):

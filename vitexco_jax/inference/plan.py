@@ -14,7 +14,8 @@ Frames count from 0, and a shot ends before its `stop`. Paths are relative to th
 plan's folder. Several references of a shot compete: each place takes its colour
 from the one that matches it best. A reference with a `frame` is *bound*: it is
 that frame of the shot in colour, which spreads from there both ways. `first-frame`
-for a picture means the video's own first frame. Scores are for the reader.
+for a picture means the video's own first frame; `none`, for the only picture of a shot,
+that it is colorized by the network's prior. Scores are for the reader.
 
 A shot with black or white borders has `"borders": [top, bottom, left, right]`, in
 pixels. They stay as they are; only the picture within them is matched and colored.
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 FIRST_FRAME = 'first-frame'
 AUTO = 'auto'
+NONE = 'none'
+_NO_PATHS = FIRST_FRAME, NONE
 
 _MOMENTS = 3  # Of a shot, that are compared with references.
 _KEPT = 16  # Frames of a shot that are kept to choose them from, at most.
@@ -69,7 +72,7 @@ _Embed = Callable[[Sequence[np.ndarray]], np.ndarray]  # Pictures to [b, d].
 class Choice(NamedTuple):
   """A reference of a shot, or one that could be."""
 
-  picture: str  # Path, or `first-frame`.
+  picture: str  # Path, `first-frame` or `none`.
   score: float | None = None  # Cosine to the shot; None: not compared.
   frame: int | None = None  # Of the video, which it is; None: not bound.
 
@@ -81,6 +84,11 @@ class Shot(NamedTuple):
   stop: int
   references: tuple[Choice, ...]
   borders: Borders = borders.NONE  # Stay as they are.
+
+  @property
+  def by_prior(self) -> bool:
+    """Whether it is colorized without a reference."""
+    return [x.picture for x in self.references] == [NONE]
 
 
 class Plan(NamedTuple):
@@ -319,7 +327,7 @@ def _frame_at(where: str, seconds: float, surveyed: Survey) -> int:
 
 
 def same_for_all(surveyed: Survey, pictures: Sequence[str]) -> Plan:
-  """Gives every shot all of the pictures, paths or `first-frame`."""
+  """Gives every shot all of the pictures: paths, `first-frame` or `none`."""
   # That leads, as it is the one that is bound.
   pictures = sorted(pictures, key=lambda picture: picture != FIRST_FRAME)
   choices = tuple(map(Choice, pictures))
@@ -429,7 +437,7 @@ def write(path: Path, plan: Plan) -> None:
   folder = path.parent.absolute()
 
   def relative(name):
-    return name if name == FIRST_FRAME else os.path.relpath(name, folder)
+    return name if name in _NO_PATHS else os.path.relpath(name, folder)
 
   def described(choice):
     entry = {'picture': relative(choice.picture)}
@@ -530,7 +538,7 @@ def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
   choices = []
   for reference in _field(where, entry, 'references', list):
     picture = _field(where, reference, 'picture', str)
-    if picture != FIRST_FRAME:
+    if picture not in _NO_PATHS:
       picture = os.fspath(folder / picture)
     _check_names(where, reference, Choice._fields)
     frame, score = reference.get('frame'), reference.get('score')
@@ -586,6 +594,12 @@ def check(where: str, plan: Plan) -> None:
       )
     if not shot.references:
       raise UserError(f'{name} has no references: name one picture at least')
+    named = [choice.picture for choice in shot.references]
+    is_bound = any(x.frame is not None for x in shot.references)
+    if NONE in named and (len(named) > 1 or is_bound):
+      raise UserError(
+        f'{name}: "none" must be the only picture, without a frame'
+      )
     bound = [x.frame for x in shot.references if x.frame is not None]
     seen = set()
     for frame in bound:
@@ -600,7 +614,7 @@ def check(where: str, plan: Plan) -> None:
     for choice in shot.references:
       if choice.picture == FIRST_FRAME and choice.frame:
         raise UserError(f'{name}: first-frame can be bound to frame 0 only')
-      if choice.picture != FIRST_FRAME and not os.path.isfile(choice.picture):
+      if choice.picture not in _NO_PATHS and not os.path.isfile(choice.picture):
         raise UserError(f'{name}: there is no picture {choice.picture}')
   if expected != plan.frames:
     raise UserError(
@@ -680,7 +694,7 @@ def contact_sheets(
     zip(plan.shots, thumbnails, strict=True), 1
   ):
     row = [video.decode_image(thumbnail, 'a thumbnail')]
-    for choice in shot.references:
+    for choice in () if shot.by_prior else shot.references:
       if choice.picture not in pictures:
         rgb = video.read_image(choice.picture)
         height = max(1, round(rgb.shape[0] * _THUMBNAIL / rgb.shape[1]))
@@ -717,7 +731,7 @@ def make_plan(
     config: its `retrieval` says how pictures are compared.
     video_path: what is to be coloured.
     pictures: what `--reference` names: pictures for all shots, `first-frame`, or
-      `auto` alone.
+      `auto` or `none` alone.
     references: what to choose from, if anything; see `list_references`.
     gallery: where `auto` looks.
     frame_rate: of a folder of frames; None: 25.

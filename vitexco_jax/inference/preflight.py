@@ -14,6 +14,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import outputs, plan, reference_lists
 from vitexco_jax.media import quality, video
 
+_NO_FILES = plan.AUTO, plan.FIRST_FRAME, plan.NONE
 _FASTEST = 1000  # Frames per second.
 
 
@@ -55,7 +56,7 @@ def check_inputs(
   """
   with video.VideoReader(video_path) as reader:
     plan.check_rate(reader, frame_rate)
-  paths = [x for x in pictures if x != plan.AUTO]
+  paths = [x for x in pictures if x not in (plan.AUTO, plan.NONE)]
   if references is not None:
     listed = reference_lists.read(references)
     paths += [os.fspath(x.path) for x in listed]
@@ -91,12 +92,12 @@ def check(
   Raises:
     UserError: an input cannot be used, or an output cannot be written.
   """
-  inputs = [Path(x) for x in pictures if x not in (plan.AUTO, plan.FIRST_FRAME)]
+  inputs = [Path(x) for x in pictures if x not in _NO_FILES]
   inputs += filter(None, (plan_path, references, gallery))
   if plan_path is not None:
     made = plan.read(plan_path)
     planned = [x.picture for y in made.shots for x in y.references]
-    inputs += [Path(x) for x in planned if x != plan.FIRST_FRAME]
+    inputs += [Path(x) for x in planned if x not in _NO_FILES]
     pictures = [*pictures, *planned]
   elif references is not None:
     inputs += [x.path for x in reference_lists.read(references)]

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from vitexco_jax.inference.plan import Choice, Shot
+from vitexco_jax.inference.plan import NONE, Choice, Shot
 from vitexco_jax.media.borders import Borders
 
 
@@ -19,7 +19,7 @@ class Stretch(NamedTuple):
   stop: int
   before: Choice | None  # Bound to `start`; colours go forwards from it.
   after: Choice | None  # Bound to `stop`; colours go backwards from it.
-  others: tuple[Choice, ...]  # Bound to nothing.
+  others: tuple[Choice, ...]  # Bound to nothing; all empty: by the prior.
   borders: Borders  # Stay as they are.
 
   @property
@@ -68,7 +68,9 @@ class Task(NamedTuple):
 def stretches(shot: Shot) -> Iterator[Stretch]:
   """Cuts a shot where references are bound."""
   bound = {x.frame: x for x in shot.references if x.frame is not None}
-  others = tuple(x for x in shot.references if x.frame is None)
+  others = tuple(
+    x for x in shot.references if x.frame is None and x.picture != NONE
+  )
   edges = sorted({shot.start, *bound, shot.stop})
   for start, stop in itertools.pairwise(edges):
     yield Stretch(

@@ -2,6 +2,7 @@
 
   frame, reference -> ViT -> Feature Transform -> correspondence -> guidance
   frame, guidance, previous frame in colour -> colorizer -> ab
+  frame -> ViT -> Feature Transform -> prior -> guidance without a reference
 
 What depends on the reference alone is paid for once (`encode_reference`). What
 depends on the frames alone is done for a block of them at once (`guide`). Only
@@ -12,6 +13,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import flax
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -20,10 +22,13 @@ from vitexco_jax import color, flow
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import correspondence as matching
 from vitexco_jax.models import efficientnet, feature_transform, layers, vit
+from vitexco_jax.models import prior as color_prior
 from vitexco_jax.models.colorizer import Colorizer
 from vitexco_jax.structs import Guidance, Reference
 
 ALL_LEVELS = (1, 2, 3, 4, 5)
+_ALIKE = 0.7  # Cosine of two places that show the same thing.
+_UNSURE_SPREAD = 20.0  # In ab, at which the prior's confidence is 1/e.
 _STEM_STRIDE = 16  # Of the map that a hybrid ViT's tokens are made of.
 
 
@@ -49,6 +54,8 @@ class Generator(nn.Module):
   colorizer: Mapping[str, Any]
   stem: str = ''
   dtype: str = 'float32'
+  # Earlier exports have no prior.
+  prior: Mapping[str, Any] = flax.core.FrozenDict(width=0.0)
 
   def setup(self):
     dtype = jnp.dtype(self.dtype)
@@ -77,11 +84,20 @@ class Generator(nn.Module):
     self.colorizer_net = Colorizer(
       **self.colorizer, dtype=dtype, name='colorizer'
     )
+    if self.has_prior:
+      self.prior_net = color_prior.Prior(
+        **self.prior, dtype=dtype, name='prior'
+      )
 
   @property
   def blends(self) -> bool:
     """Whether the colorizer wants the frame before along the optical flow."""
     return self.colorizer.get('residual') == 'blend'
+
+  @property
+  def has_prior(self) -> bool:
+    """Whether frames can be colorized without a reference."""
+    return self.prior['width'] > 0
 
   def features(
     self,
@@ -184,13 +200,73 @@ class Generator(nn.Module):
       anchored = like(frames, keys, anchor_flow, tolerance=0.2)
     return guidance, steady, anchored
 
+  def see_and_predict(
+    self,
+    rgb: jax.Array,
+    luminance: jax.Array,
+    levels: Sequence[int] = color_prior.LEVELS,
+    train: bool = False,
+  ) -> tuple[Seen, color_prior.PriorColor]:
+    """As `see`, and predicts the pictures' colors without a reference.
+
+    Args:
+      rgb: see `features`.
+      luminance: [b, h, w, 1], L - 50.
+      levels: those of the prior among them.
+      train: see `features`.
+    """
+    seen = self.see(rgb, levels, train)
+    features = [seen.features[levels.index(x)] for x in color_prior.LEVELS]
+    return seen, self.prior_net(features, seen.embedding, luminance)
+
+  def predict_color(self, luminance: jax.Array) -> color_prior.PriorColor:
+    """Predicts colors at stride 4 of gray pictures, [b, h, w, 1] L - 50."""
+    return self.see_and_predict(gray(luminance), luminance)[1]
+
+  def guide_by_prior(
+    self,
+    luminance: jax.Array,
+    backward_flow: jax.Array | None = None,
+    scale: int = 1,
+  ) -> tuple[Guidance, jax.Array | None, None]:
+    """As `guide_along`, for frames that have no reference.
+
+    The prior's colors stand in for the warped ones; its confidence is 1 where it
+    is sure and falls with the spread.
+
+    Args:
+      luminance: [b, 1 + t, h, w, 1] of the frames and of the previous one.
+      backward_flow: [b, t, scale*h, scale*w, 2] from each frame to the previous
+        one.
+      scale: of the flow's grid.
+    """
+    b, _, h, w, _ = luminance.shape
+    frames = luminance[:, 1:].reshape(-1, h, w, 1)
+    colors = self.predict_color(frames)
+
+    def picture(x):
+      x = layers.upsample_nearest(x, color_prior.STRIDE)
+      return x.reshape(b, -1, h, w, x.shape[-1])
+
+    confidence = jnp.exp(-colors.spread / _UNSURE_SPREAD)
+    guidance = Guidance(picture(colors.ab), picture(confidence))
+    if backward_flow is None:
+      return guidance, None, None
+    queries = self.encode_frames(luminance)
+    steady = likeness(
+      *(queries[:, 1:], queries[:, :-1], backward_flow),
+      jnp.full_like(guidance.confidence, _ALIKE),
+      *(matching.STRIDE * scale, 0.1),
+    )
+    return guidance, steady, None
+
   def encode_frames(
     self, luminance: jax.Array, train: bool = False
   ) -> jax.Array:
     """Queries of frames, [b, t, h/4, w/4, d]; arguments as of `guide`."""
     b, t, h, w, _ = luminance.shape
-    grey = jnp.broadcast_to((luminance + 50.0) / 100.0, (b, t, h, w, 3))
-    seen = self.see(grey.reshape(b * t, h, w, 3), self.levels, train)
+    pictures = gray(luminance.reshape(b * t, h, w, 1))
+    seen = self.see(pictures, self.levels, train)
     queries = self.correspondence_net.queries(seen.features, seen.maps)
     s = matching.STRIDE
     return queries.reshape(b, t, h // s, w // s, -1)
@@ -226,9 +302,16 @@ class Generator(nn.Module):
     self.features(rgb)  # All decoders: the losses may want them.
     reference = self.encode_reference(rgb)
     guidance = self.guide(lab[:, None, ..., :1], reference)
+    if self.has_prior:
+      self.predict_color(lab[..., :1])
     return self.colorize_frame(
       lab[..., :1], jax.tree.map(lambda x: x[:, 0], guidance), lab
     )
+
+
+def gray(luminance: jax.Array) -> jax.Array:
+  """L - 50, [b, h, w, 1], as the networks see it: [b, h, w, 3] in [0, 1]."""
+  return jnp.repeat((luminance + 50.0) / 100.0, 3, -1)
 
 
 def _laterals(pyramid: Sequence[jax.Array]) -> tuple[jax.Array | None, ...]:
@@ -291,6 +374,11 @@ def _check(generator: Generator):
     raise UserError(
       f'config.model.feature_transform.dropout is {dropout}; it must be at '
       'least 0 and below 1'
+    )
+  if not generator.prior['width'] >= 0:
+    raise UserError(
+      f'config.model.prior.width is {generator.prior["width"]}; it must be at '
+      'least 0'
     )
   for box in ('feature_transform', 'correspondence', 'colorizer'):
     width = getattr(generator, box)['width']

@@ -10,7 +10,7 @@ and pictures:
   DELETE /reference/NUMBER
   POST   /shots                    finds shots, proposes references
   GET    /shots
-  PUT    /shots/NUMBER             {"references": [NUMBER, ...]}
+  PUT    /shots/NUMBER             {"references": [NUMBER, ...]}, [] for no picture
   POST   /colour, /stop, /leave
   GET    /thumbnail/NUMBER, /reference/NUMBER, /before, /after, /result
 
@@ -348,6 +348,7 @@ class Site:
           {'number': number, 'name': x.name, 'frame': x.choice.frame}
           for number, x in visit.references.items()
         ],
+        'prior': self._colorizer.has_prior,
         'planned': visit.plan is not None,
         'busy': visit.is_busy,
         'job': job
@@ -424,7 +425,9 @@ class Site:
     return web.json_response({})
 
   async def _find_shots(self, request):
-    self._visit(request).find_shots(self._desk, self._embed)
+    self._visit(request).find_shots(
+      self._desk, self._embed, self._colorizer.has_prior
+    )
     return web.json_response({})
 
   async def _get_shots(self, request):
@@ -439,7 +442,9 @@ class Site:
           'stop': shot.stop,
           'from': plan.clock(shot.start / rate),
           'scores': [choice.score for choice in scored],
-          'references': [visit.number_of(x) for x in shot.references],
+          'references': []
+          if shot.by_prior
+          else [visit.number_of(x) for x in shot.references],
         }
         for shot, scored in zip(visit.plan.shots, visit.scored, strict=True)
       ]
@@ -452,7 +457,9 @@ class Site:
       type(x) is not int for x in numbers
     ):
       raise UserError('{"references": [NUMBER, ...]} is wanted')
-    self._visit(request).choose(int(request.match_info['number']), numbers)
+    self._visit(request).choose(
+      int(request.match_info['number']), numbers, self._colorizer.has_prior
+    )
     return web.json_response({})
 
   async def _thumbnail(self, request):

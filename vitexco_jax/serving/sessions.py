@@ -33,6 +33,7 @@ MAX_SHOTS = 5000  # Each is shown, and a long film has 3,000.
 _PREVIEW = 960  # Width, in pixels.
 _PREVIEW_SECONDS = 1.0
 _STOP_SECONDS = 1.0  # That a job has to stop when the program ends.
+_BY_PRIOR = (plan.Choice(plan.NONE),)
 _RATE_SECONDS = 3.0  # Of work, before its rate is told.
 _OUTPUTS = ('.mp4', '.mkv', '.mov')
 
@@ -274,20 +275,26 @@ class Visit:
     self._forget_plan()
 
   def find_shots(
-    self, desk: Desk, embed: Callable[[Sequence[np.ndarray]], np.ndarray]
+    self,
+    desk: Desk,
+    embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+    prior: bool = False,
   ) -> None:
     """Queues the making of a plan: shots, and the references they take.
 
     Args:
       desk: where it is queued.
       embed: a `retrieval.Embedder`.
+      prior: whether shots can be colorized without a reference.
 
     Raises:
       UserError: there is no video or no reference yet.
     """
     self._check_idle()
-    if not self.video_name or not self.references:
-      raise UserError('a video and a reference come first')
+    if not self.video_name or not (self.references or prior):
+      raise UserError(
+        'a video comes first' if prior else 'a video and a reference come first'
+      )
     self._forget_plan()
     self._start(desk, Job('shots', lambda job: self._find_shots(job, embed)))
 
@@ -306,25 +313,29 @@ class Visit:
     with self.named():
       if self.survey is None:
         self.survey = plan.survey(self.video, embed, progress, job.sandbox)
-      scored = plan.scores(
-        self.survey, [x.choice for x in self.references.values()], embed
-      )
+      choices = [x.choice for x in self.references.values()]
+      scored = [[] for _ in self.survey.plan.shots]
+      if choices:
+        scored = plan.scores(self.survey, choices, embed)
     self.warnings = self._damage()
     made = self.survey.plan
     self.scored = scored
     self.plan = made._replace(
       shots=tuple(
-        shot._replace(references=plan.chosen(choices))
+        shot._replace(references=plan.chosen(choices) if choices else _BY_PRIOR)
         for shot, choices in zip(made.shots, scored, strict=True)
       )
     )
 
-  def choose(self, shot: int, numbers: Sequence[int]) -> None:
+  def choose(
+    self, shot: int, numbers: Sequence[int], prior: bool = False
+  ) -> None:
     """Gives a shot other references.
 
     Args:
       shot: from 0.
-      numbers: of references, one at least.
+      numbers: of references, one at least unless `prior`.
+      prior: whether the shot can be colorized without a reference.
 
     Raises:
       UserError: there is no such shot or reference.
@@ -332,11 +343,12 @@ class Visit:
     self._check_idle()
     if self.plan is None or not 0 <= shot < len(self.plan.shots):
       raise UserError(f'there is no shot {shot + 1}')
-    if not numbers or not set(numbers) <= set(self.references):
+    if not (numbers or prior) or not set(numbers) <= set(self.references):
       raise UserError(f'shot {shot + 1} needs one of the references here')
     compared = dict(zip(self.references, self.scored[shot], strict=True))
     shots = list(self.plan.shots)
     references = tuple(compared[number] for number in sorted(set(numbers)))
+    references = references or _BY_PRIOR
     shots[shot] = shots[shot]._replace(references=references)
     self.plan = self.plan._replace(shots=tuple(shots))
 

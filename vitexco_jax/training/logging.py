@@ -1,7 +1,8 @@
 """What a run tells of itself while it trains: losses, rates and pictures.
 
 A row of `metrics.jsonl` is the mean over the updates since the row before; the
-same numbers go to TensorBoard. Picture strips lie in `strips/UPDATE.png`.
+same numbers go to TensorBoard. `validation.jsonl` has what is measured on data that
+is held out. Picture strips lie in `strips/UPDATE.png`.
 """
 
 import collections
@@ -44,6 +45,7 @@ class Log:
     self._pending = collections.deque()
     self._folder = workdir
     self._path = workdir / 'metrics.jsonl'
+    self._validation = workdir / 'validation.jsonl'
     self._writes = writes
     self._since = time.monotonic()
     if writes:
@@ -55,12 +57,12 @@ class Log:
 
   def _drop_after(self, update: int):
     """A resumed run writes again what came after its checkpoint."""
-    if self._path.exists():
-      lines = self._path.read_text().splitlines(keepends=True)
+    for path in filter(Path.exists, (self._path, self._validation)):
+      lines = path.read_text().splitlines(keepends=True)
       # The last line of a run that was killed may be torn.
       whole = [line for line in lines if line.endswith('\n')]
       kept = [line for line in whole if json.loads(line)['update'] <= update]
-      files.write(self._path, ''.join(kept))
+      files.write(path, ''.join(kept))
 
   def add(self, micro_step: int, metrics: Mapping[str, jax.Array]):
     """Takes the metrics of one micro-step."""
@@ -107,6 +109,13 @@ class Log:
       self._board.add_scalar(name, value, update)
     word = f'loss {row["loss"]:.3f}'
     return f'{word}, {skipped} samples skipped' if skipped else word
+
+  def validation(self, update: int, row: Mapping[str, float]):
+    """Writes what was measured on data that is held out."""
+    with self._validation.open('a') as file:
+      file.write(json.dumps({'update': update} | dict(row)) + '\n')
+    for name, value in row.items():
+      self._board.add_scalar(f'validation/{name}', value, update)
 
   def strip(self, update: int, image: np.ndarray):
     """Keeps a picture strip, [h, w, 3] uint8."""

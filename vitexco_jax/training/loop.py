@@ -47,6 +47,7 @@ def run(
   load: Callable[[State], State],
   step: Callable[[State, Any], tuple[State, dict[str, jax.Array]]],
   draw: Callable[[Mapping[str, Any], Any], np.ndarray] | None = None,
+  validate: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None,
   finish: Callable[[State], None] | None = None,
 ):
   """Steps until all updates are made, resuming what `workdir` holds.
@@ -60,6 +61,7 @@ def run(
     load: puts weights into it that the config names.
     step: to be pmapped over `AXIS`.
     draw: makes a picture strip of parameters and a batch, if there shall be any.
+    validate: measures parameters on data that is held out, before each checkpoint.
     finish: is given the last state, unreplicated, on the first host.
 
   Raises:
@@ -141,7 +143,11 @@ def run(
         if first and draw and update % settings.strip_every == 0:
           params = flax.jax_utils.unreplicate(state.params)
           log.strip(update, draw(params, batch))
-        if update % settings.checkpoint_every == 0 or last or stopped:
+        due = update % settings.checkpoint_every == 0 or last
+        if first and validate and due:
+          params = flax.jax_utils.unreplicate(state.params)
+          log.validation(update, validate(params))
+        if due or stopped:
           save(micro_step)
   if first and finish and not stopped:
     with writing():

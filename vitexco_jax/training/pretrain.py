@@ -22,6 +22,16 @@ with the decoders, and its class token is drawn to what EfficientNet-lite0 makes
 the same picture in colour: to its pooled features, of 1280 channels, in projection
 on as many directions as the token has, which are drawn at random once and for all.
 Such a projection nearly keeps cosines, so class tokens can be compared as they are.
+
+Where the network has a prior (`config.model.prior`), decoders, class token and the
+prior learn color as well: from a view in gray they predict its ab and how far off
+that is. The error e of each place counts as
+
+  color:  sqrt(e^2 + 10^2) - 10, over 20: large errors do not dominate
+  spread: log s + e / s, which is least where s is the error to be expected
+
+Parameters that go into checkpoints and exports may be running averages of those
+that learn (`config.pretrain.average`), which are better than these at any time.
 """
 
 import functools
@@ -30,6 +40,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -40,21 +51,24 @@ import optax
 from vitexco_jax import color, files
 from vitexco_jax.checkpoint import make_generator
 from vitexco_jax.errors import UserError
-from vitexco_jax.models import efficientnet, layers, vit
-from vitexco_jax.models.vitexco import ALL_LEVELS
+from vitexco_jax.media import pictures
+from vitexco_jax.models import efficientnet, layers, prior, vit
+from vitexco_jax.models.vitexco import ALL_LEVELS, gray
 from vitexco_jax.pretrained import efficientnet_weights, vgg16
 from vitexco_jax.training import crops, loop, multihost
 from vitexco_jax.training.train import load_initial_weights
 
 REPORT = 'pretrain.json'
+_ROBUST = 10.0  # In ab; errors that are larger count linearly.
 
 
 class PretrainState(NamedTuple):
   """All that a run needs to go on, but the feed."""
 
   micro_step: jax.Array  # How many were taken.
-  params: dict[str, Any]  # The generator's, of which two groups learn at most.
-  heads: dict[str, Any]
+  params: dict[str, Any]  # The generator's; of what learns, the average.
+  heads: dict[str, Any]  # Likewise.
+  learned: dict[str, Any]  # By group, as it is now.
   optimizer: optax.MultiStepsState
   key: jax.Array  # Raw random key; each micro-step folds its number in.
 
@@ -90,10 +104,11 @@ class Fit(NamedTuple):
 
 
 class Comparison(NamedTuple):
-  """What the networks make of pictures, beside what they should."""
+  """What the networks make of pictures, compared with the truth."""
 
-  fits: dict[str, Fit]  # By level: `level1`.
+  fits: dict[str, Fit]  # By level: `level1`. Empty where maps do not count.
   class_token: jax.Array  # Mean of 1 - cosine; 0 where it need not match.
+  color: dict[str, jax.Array]  # Of views in gray; empty without a prior.
 
 
 @multihost.together()
@@ -121,21 +136,31 @@ def pretrain(config: ml_collections.ConfigDict, images: str, workdir: Path):
     feed = crops.make_feed(config, collection, size, host, hosts_)
     optimizer = make_optimizer(config.pretrain)
     step = make_step(config, optimizer, loop.AXIS)
+    colors = host == 0 and config.pretrain.weights.color
+    validate = make_validate(config, collection) if colors else None
   loop.run(
     config,
     'pretrain',
     workdir,
     feed,
     init=functools.partial(init_state, config, optimizer),
-    load=functools.partial(load_initial_weights, config),
+    load=functools.partial(_load, config),
     step=step,
+    validate=validate,
     finish=functools.partial(_report, config, collection, Path(workdir)),
   )
 
 
 def _check(config):
   settings = config.pretrain
-  patch = vit.checked_sizes(**config.model.vit).patch
+  if bool(settings.weights.color) != bool(config.model.prior.width):
+    raise UserError(
+      f'config.pretrain.weights.color={settings.weights.color} and '
+      f'config.model.prior.width={config.model.prior.width} must both be above 0, '
+      'or none'
+    )
+  sizes = vit.checked_sizes(**config.model.vit)
+  patch = sizes.patch
   stride = max(patch, 16)  # The last level's.
   for name, good, must in (
     (
@@ -145,6 +170,13 @@ def _check(config):
     ),
     ('crop', 0 < settings.crop <= 1, 'be above 0 and at most 1'),
     ('grey', 0 <= settings.grey <= 1, 'be at least 0 and at most 1'),
+    (
+      'first_block',
+      1 <= settings.first_block <= sizes.blocks,
+      f'be within 1 and {sizes.blocks}',
+    ),
+    ('taught', 0 < settings.taught <= 1, 'be above 0 and at most 1'),
+    ('average', 0 <= settings.average < 1, 'be at least 0 and below 1'),
     ('warmup', 0 <= settings.warmup < 1, 'be at least 0 and below 1'),
     ('weight_decay', settings.weight_decay >= 0, 'be at least 0'),
     ('gradient_norm', settings.gradient_norm > 0, 'be above 0'),
@@ -199,23 +231,54 @@ def init_state(
   generator = make_generator(config)
   image = jnp.zeros((1, *config.data.size, 3))
   params = generator.init(jax.random.fold_in(key, 0), image)['params']
-  features = generator.apply({'params': params}, image, method='features')
-  heads = Heads().init(jax.random.fold_in(key, 1), features)['params']
+  heads = {}
+  if config.pretrain.weights.maps:
+    features = generator.apply({'params': params}, image, method='features')
+    heads = Heads().init(jax.random.fold_in(key, 1), features)['params']
+  learned = _learned(config, params, heads)
   return PretrainState(
     micro_step=jnp.zeros((), jnp.int32),
     params=params,
     heads=heads,
-    optimizer=optimizer.init(_learned(config, params, heads)),
+    learned=learned,
+    optimizer=optimizer.init(learned),
     key=jax.random.key_data(jax.random.fold_in(key, 2)),
   )
 
 
+def _load(
+  config: ml_collections.ConfigDict, state: PretrainState
+) -> PretrainState:
+  """Puts weights that the config names in place."""
+  state = load_initial_weights(config, state)
+  return state._replace(learned=_learned(config, state.params, state.heads))
+
+
 def _learned(config, params, heads):
   """The parameters that learn, by group."""
-  groups = ['feature_transform']
+  groups = {'feature_transform': params['feature_transform']}
   if not config.train.vit_weights:
-    groups.append('vit')
-  return {group: params[group] for group in groups} | {'heads': heads}
+    groups['vit'] = _learned_blocks(params['vit'], config.pretrain.first_block)
+  if config.pretrain.weights.color:
+    groups['prior'] = params['prior']
+  return groups | {'heads': heads}
+
+
+def _learned_blocks(params, first):
+  """The ViT's parameters from a block on, counted from 1; for 1 all."""
+  if first == 1:
+    return params
+  encoder = params['Transformer']
+  blocks = {f'encoderblock_{i}' for i in range(first - 1, len(encoder))}
+  kept = {name: encoder[name] for name in sorted(blocks & encoder.keys())}
+  return {'Transformer': kept | {'encoder_norm': encoder['encoder_norm']}}
+
+
+def _with_learned(params, learned):
+  """The generator's parameters, with those that learn in their places."""
+  groups = {name: x for name, x in learned.items() if name != 'heads'}
+  flat = flax.traverse_util.flatten_dict
+  return flax.traverse_util.unflatten_dict(flat(params) | flat(groups))
 
 
 def make_compare(
@@ -228,30 +291,73 @@ def make_compare(
   without it there is none.
   """
   generator = make_generator(config)
-  vgg = vgg16.load_vgg16()
+  weights = config.pretrain.weights
+  vgg = vgg16.load_vgg16() if weights.maps else None
   embed = None if config.train.vit_weights else _make_teacher(config)
 
   def compare(params, heads, rgb, grey, key=None):
-    shown = jnp.where(grey[:, None, None, None], color.grey(rgb), rgb)
-    shown = _unit_range(shown)
-    features, embedding, _ = generator.apply(
+    lab = color.rgb_to_lab(_unit_range(rgb))
+    luminance = color.center(lab)[..., :1]
+    shown = jnp.where(
+      grey[:, None, None, None], gray(luminance), _unit_range(rgb)
+    )
+    apply = functools.partial(
+      generator.apply,
       {'params': params},
-      shown,
       train=key is not None,
-      method='see',
       rngs={} if key is None else {'dropout': key},
     )
-    found = Heads().apply({'params': heads}, features)
-    wanted = map(_target, vgg16.vgg16_features(vgg, shown))
-    fits = map(fit, found, wanted)
+    levels = ALL_LEVELS if weights.maps else prior.LEVELS
+    compared = {}
+    if weights.color:
+      seen, colors = apply(shown, luminance, levels, method='see_and_predict')
+      compared = compare_colors(colors, lab[..., 1:], grey)
+    else:
+      seen = apply(shown, levels, method='see')
+    fits = {}
+    if weights.maps:
+      found = Heads().apply({'params': heads}, seen.features)
+      wanted = map(_target, vgg16.vgg16_features(vgg, shown))
+      names = (f'level{level}' for level in ALL_LEVELS)
+      fits = dict(zip(names, map(fit, found, wanted), strict=True))
     distance = jnp.zeros(())
     if embed is not None:
-      cosine = layers.l2_normalize(embedding) * embed(_unit_range(rgb))
+      count = -int(-config.pretrain.taught * len(rgb) // 1)
+      cosine = layers.l2_normalize(seen.embedding[:count]) * embed(
+        _unit_range(rgb[:count])
+      )
       distance = 1 - cosine.sum(-1).mean()
-    names = (f'level{level}' for level in ALL_LEVELS)
-    return Comparison(dict(zip(names, fits, strict=True)), distance)
+    return Comparison(fits, distance, compared)
 
   return compare
+
+
+def compare_colors(
+  colors: prior.PriorColor, true_ab: jax.Array, counted: jax.Array
+) -> dict[str, jax.Array]:
+  """Compares predicted colors with the true ones.
+
+  Args:
+    colors: at stride 4.
+    true_ab: [b, h, w, 2].
+    counted: [b] bool, which of the pictures count; mean 0 where none does.
+
+  Returns:
+    The losses `color` and `spread`, and the squared errors of ab of the prior,
+    `error`, and of gray, `gray`; means over places.
+  """
+  true_ab = layers.average_pool(true_ab, prior.STRIDE)
+  square = jnp.square(colors.ab - true_ab).sum(-1)
+  distance = jax.lax.stop_gradient(jnp.sqrt(square + 0.25))
+  spread = colors.spread[..., 0]
+  values = {
+    'color': (jnp.sqrt(square + _ROBUST**2) - _ROBUST) / (2 * _ROBUST),
+    'spread': jnp.log(spread) + distance / spread,
+    'error': square,
+    'gray': jnp.square(true_ab).sum(-1),
+  }
+  share = counted / jnp.maximum(counted.sum(), 1)
+  return {name: share @ x.mean((1, 2)) for name, x in values.items()}
 
 
 def _unit_range(rgb: jax.Array) -> jax.Array:
@@ -309,32 +415,38 @@ def make_step(
   settings = config.pretrain
 
   def loss(learned, params, batch, key):
-    groups = {name: x for name, x in learned.items() if name != 'heads'}
     found = compare(
-      params | groups, learned['heads'], batch.rgb, batch.grey, key
+      _with_learned(params, learned),
+      learned['heads'],
+      batch.rgb,
+      batch.grey,
+      key,
     )
     # Variances are those of the batch of all devices.
     fits = jax.lax.pmean(jax.lax.stop_gradient(found.fits), axis)
     shares = [x.error / fits[name].variance() for name, x in found.fits.items()]
-    raw = {'maps': sum(shares) / len(shares)}
+    raw = {'maps': sum(shares) / len(shares)} if shares else {}
     if 'vit' in learned:
       raw['class_token'] = found.class_token
+    for name in ('color', 'spread') if found.color else ():
+      raw[name] = found.color[name]
     weighted = {
       name: settings.weights[name] * value for name, value in raw.items()
     }
-    return sum(weighted.values()), (raw, weighted, fits)
+    return sum(weighted.values()), (raw, weighted, fits, found.color)
 
   def step(state: PretrainState, batch: crops.Views):
     key = jax.random.wrap_key_data(state.key)
     key = jax.random.fold_in(key, state.micro_step)
     key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-    learned = _learned(config, state.params, state.heads)
-    (total, (raw, weighted, fits)), grads = jax.value_and_grad(
+    learned = state.learned
+    (total, (raw, weighted, fits, colors)), grads = jax.value_and_grad(
       loss, has_aux=True
     )(learned, state.params, batch, key)
     metrics = {'loss': total}
     metrics |= {f'raw/{name}': value for name, value in raw.items()}
     metrics |= {f'weighted/{name}': value for name, value in weighted.items()}
+    metrics |= {f'square/{x}': colors[x] for x in ('error', 'gray') if colors}
     grads, metrics = jax.lax.pmean((grads, metrics), axis)
     metrics |= {f'explained/{name}': x.explained() for name, x in fits.items()}
     for group, tree in grads.items():
@@ -344,16 +456,81 @@ def make_step(
       )
     updates, optimizer_state = optimizer.update(grads, state.optimizer, learned)
     learned = optax.apply_updates(learned, updates)
-    heads = learned.pop('heads')
+    # At first the average is that of the few steps there were.
+    steps = state.micro_step.astype(jnp.float32)
+    decay = jnp.minimum(settings.average, (1 + steps) / (10 + steps))
+    average = jax.tree.map(
+      lambda old, new: new + decay * (old - new),
+      _learned(config, state.params, state.heads),
+      learned,
+    )
     return PretrainState(
       state.micro_step + 1,
-      state.params | learned,
-      heads,
+      _with_learned(state.params, average),
+      average['heads'],
+      learned,
       optimizer_state,
       state.key,
     ), metrics
 
   return step
+
+
+def make_validate(
+  config: ml_collections.ConfigDict, collection: crops.Collection
+) -> Callable[[Mapping[str, Any]], dict[str, float]]:
+  """Makes `validate(params)`: how well held-out pictures are colorized.
+
+  They are those of the collection, and those of the folder
+  `config.pretrain.validation` if that is set: frames of other videos, say.
+
+  Returns:
+    A function of the generator's parameters. It returns for each set of pictures
+    the PSNR with the prior's colors and without color, dB, and squared errors of
+    ab.
+  """
+  size = tuple(config.pretrain.size)
+  sets = {'held_out': list(crops.held_out(collection, size))}
+  if config.pretrain.validation:
+    source = pictures.open_pictures(config.pretrain.validation)
+    sets['validation'] = [
+      crops.cut(crops.read(source, key), size)
+      for key in source.keys()  # noqa
+    ]
+  generator = make_generator(config)
+
+  @jax.jit
+  def measure(params, rgb):
+    rgb = _unit_range(rgb)[None]
+    lab = color.rgb_to_lab(rgb)
+    luminance = color.center(lab)[..., :1]
+    colors = generator.apply(
+      {'params': params}, luminance, method='predict_color'
+    )
+    ab = jax.image.resize(colors.ab, lab[..., 1:].shape, 'bilinear')
+
+    def psnr(ab):
+      painted = color.lab_to_rgb(jnp.concatenate([lab[..., :1], ab], -1))
+      return -10 * jnp.log10(jnp.square(painted - rgb).mean() + 1e-10)
+
+    found = compare_colors(colors, lab[..., 1:], np.array([True]))
+    return {
+      'psnr': psnr(ab),
+      'psnr_gray': psnr(0 * ab),
+      'error': found['error'],
+      'error_gray': found['gray'],
+      'spread': found['spread'],
+    }
+
+  def validate(params):
+    row = {}
+    for name, shown in sets.items():
+      each = [jax.device_get(measure(params, rgb)) for rgb in shown]
+      for key in each[0] if each else ():
+        row[f'{name}/{key}'] = float(np.mean([x[key] for x in each]))
+    return row
+
+  return validate
 
 
 def _report(
@@ -370,8 +547,8 @@ def _report(
       grey = np.array([how == 'grey'])
       made = compare(state.params, state.heads, rgb[None], grey)
       each.append(jax.device_get(made))
-  pictures = len(found['grey'])
-  if not pictures:
+  count = len(found['grey'])
+  if not count:
     print('No picture that was held out can be read: nothing is reported.')
     return
   report = {
@@ -381,10 +558,12 @@ def _report(
       'pictures': len(collection.keys),
       'frames': len(collection.frames),
     },
-    'held_out': pictures,
+    'held_out': count,
   }
   for how, each in found.items():
     mean = jax.tree.map(lambda *x: np.mean(x, 0, np.float64), *each)
+    if how == 'grey' and mean.color:
+      report['prior'] = {x: float(mean.color[x]) for x in ('error', 'gray')}
     report[how] = {name: float(x.explained()) for name, x in mean.fits.items()}
     if not config.train.vit_weights:
       report[how]['class_token'] = 1 - float(mean.class_token)
@@ -407,4 +586,11 @@ def describe(report: Mapping[str, Any]) -> str:
   for how in ('colour', 'grey'):
     values = (f'{report[how][name]:.3f}' for name in columns)
     lines.append(f'| {how} | {" | ".join(values)} |')
+  if 'prior' in report:
+    error, of_gray = report['prior']['error'], report['prior']['gray']
+    lines += [
+      '',
+      f'Mean squared error of ab by the prior: {error:.1f}; of gray: '
+      f'{of_gray:.1f}.',
+    ]
   return '\n'.join(lines)

@@ -168,6 +168,8 @@ def load_initial_weights(
   if config.train.init:
     found = load_params(config.train.init)
     own = _of_generator(params)
+    if 'prior' not in found:  # An earlier export's; a fresh one stays.
+      own.pop('prior', None)
     check_params(found, own, f'config.train.init={config.train.init}')
     params |= found
   elif config.model.stem:

@@ -114,7 +114,9 @@ function draw() {
     input.disabled = state.busy;
   redraw('pictures', [state.references, state.busy], drawPictures);
   $('find').disabled =
-    state.busy || !state.video || !state.references.length || state.planned;
+    state.busy || !state.video || state.planned ||
+    !(state.references.length || state.prior);
+  $('no-picture').hidden = !state.prior;
   $('no-shots').hidden = state.planned;
   $('how').hidden = !state.planned;
   redraw('shots', [shots, state.busy], drawShots);
@@ -178,12 +180,12 @@ function drawChoice(shot, index, {number, name, frame}, score) {
   return button;
 }
 
-// A click on one takes it besides, or away; the last one stays.
+// A click on one adds or removes it; the last one stays unless there is a prior.
 async function choose(shot, index, number) {
   const others = shot.references.filter((x) => x !== number);
   const references =
     others.length < shot.references.length ? others : [...others, number];
-  if (!references.length) {
+  if (!references.length && !state.prior) {
     tell('A shot needs one reference at least: choose another one first.');
     return;
   }
