@@ -49,6 +49,14 @@ def test_what_is_no_video_is_refused(tmp_path, content):
     uploads.check_video(tmp_path / 'given')
 
 
+def test_an_animation_is_no_video_here(tmp_path):
+  pictures = [Image.fromarray(picture(seed)) for seed in (1, 2)]
+  path = tmp_path / 'given'
+  pictures[0].save(path, 'GIF', save_all=True, append_images=pictures[1:])
+  with pytest.raises(UserError, match='given is no video that is taken here'):
+    uploads.check_video(path)
+
+
 def test_a_video_has_bounds(tmp_path, film, monkeypatch):
   monkeypatch.setattr(uploads, 'MAX_FRAMES', 2 * COUNT - 1)
   with pytest.raises(UserError, match=f'has {2 * COUNT} frames, at most'):

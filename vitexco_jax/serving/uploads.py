@@ -32,7 +32,11 @@ def shown(name: str) -> str:
 def check_video(path: Path) -> None:
   """Raises UserError unless a file is a video that may be decoded here."""
   with Sandbox() as sandbox, sandbox.open(path) as reader:
-    form, frames = reader.format, reader.num_frames
+    form, frames, kind = reader.format, reader.num_frames, reader.kind
+  if kind != 'video':
+    raise UserError(
+      f'{path} is no video that is taken here, but an {kind}: save it as MP4'
+    )
   if max(form.height, form.width) > _MAX_ASPECT * min(form.height, form.width):
     raise UserError(
       f'{path} is {form.width}x{form.height} pixels: one side may be at most '
