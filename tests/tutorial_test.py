@@ -80,7 +80,7 @@ def test_every_command_works(home):
   planned = _colours(home / 'planned.mp4').reshape(3, 4)
   assert 20 * planned[1].max() < planned[[0, 2]].min()
   assert planned[1, 2] < 0.1
-  assert video.read_image(home / 'frame_colour.png').shape == (64, 96, 3)
+  assert video.read_image(home / 'frame_color.png').shape == (64, 96, 3)
   for name in ('plan.jpg', 'sure.mp4'):
     assert (home / name).stat().st_size, name
   assert (home / 'runs/like/report.html').stat().st_size
