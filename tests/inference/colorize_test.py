@@ -595,6 +595,24 @@ def test_a_stopped_film_goes_on_to_the_same_file(
   assert again.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
 
 
+def test_a_damaged_block_is_colored_again_from_the_state_before(
+  tmp_path, colorizer, reference, monkeypatch
+):
+  monkeypatch.setattr(film, '_BLOCK', 3)
+  path = _write(tmp_path / 'in.mkv', _frames(7))
+  made = plan.same_for_all(plan.survey(path), [reference])
+  list(film.Film([colorizer], path, made, tmp_path / 'whole.mp4').run())
+  again = tmp_path / 'again.mp4'
+  run = film.Film([colorizer], path, made, again).run()
+  list(itertools.islice(run, 7))  # The last block is not written.
+  run.close()
+  with open(film.part_folder(again) / 'output/0000003.mkv', 'r+b') as file:
+    file.truncate(99)
+  steps = film.Film([colorizer], path, made, again).run()
+  assert [step.number for step in steps] == [3, 4, 5, 6]
+  assert again.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
+
+
 def test_a_plan_that_ends_before_the_video_is_told(
   tmp_path, colorizer, reference, capsys
 ):

@@ -33,16 +33,17 @@ from typing import Any
 
 import numpy as np
 
+import vitexco_jax
 from vitexco_jax import files, sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
 from vitexco_jax.inference.outputs import (
   Options,
-  Track,
   absolute,
   check,
   check_free,
   left_out,
+  list_tracks,
   part_folder,
   whole_file,
 )
@@ -140,17 +141,8 @@ class Film:
         f'the plan is of a video of {plan.width}x{plan.height} pixels, but '
         f'{video_path} has {form.width}x{form.height}: make another plan'
       )
-    plain = video.Coding()
-    tracks = [
-      Track(name, target, video.output_kind(target), coding, columns)
-      for name, target, coding, columns in (
-        ('output', output, options.coding, 1),
-        ('compare', options.compare, plain, 2),
-        ('confidence', options.confidence, plain, 1),
-      )
-      if target is not None
-    ]
     self.left_out = left_out(reader, video_path, output, options, opener)
+    tracks = list_tracks(output, options)
     for track in tracks:
       if track.kind == 'image' and plan.frames > 1:
         raise UserError(
@@ -166,21 +158,27 @@ class Film:
       *(self._journal, Progress(plan.frames)),
     )
     self._workers = [Worker(self._job, colorizer) for colorizer in colorizers]
-    self._pictures_sha256 = _pictures_sha256(plan)
+    self._identify(colorizers[0])
+    self._tasks = [[*map(self._task, stretches(x))] for x in plan.shots]
+
+  def _identify(self, colorizer: Any) -> None:
+    """Sets what the result depends on."""
+    options = self._job.options
+    self._pictures_sha256 = _pictures_sha256(self._plan)
     self._settings = {
-      _SOURCE: _source_sha256(video_path),
-      'weights': colorizers[0].fingerprint,
-      **_as_flags('config.use.', colorizers[0].config.use.items()),
+      'vitexco': vitexco_jax.__version__,
+      _SOURCE: _source_sha256(self._job.path),
+      'weights': colorizer.fingerprint,
+      **_as_flags('config.use.', colorizer.config.use.items()),
       **_as_flags('', options.items()),
-      '--frame-rate': str(form.frame_rate),
+      '--frame-rate': str(self._job.format.frame_rate),
     }
     self._sound = {'--audio': options.audio}
     self._identity = {
-      '--video': video_path.name,
+      '--video': self._job.path.name,
       **self._settings,
       **self._described_shots(),
     }
-    self._tasks = [[*map(self._task, stretches(x))] for x in plan.shots]
 
   @property
   def confidences(self) -> np.ndarray:

@@ -80,6 +80,20 @@ class Track(NamedTuple):
     return f'{self.name}/{block.name}{suffix[self.kind]}'
 
 
+def list_tracks(output: Path, options: Options) -> list[Track]:
+  """Lists the outputs, the colored film first."""
+  plain = video.Coding()
+  return [
+    Track(name, target, video.output_kind(target), coding, columns)
+    for name, target, coding, columns in (
+      ('output', output, options.coding, 1),
+      ('compare', options.compare, plain, 2),
+      ('confidence', options.confidence, plain, 1),
+    )
+    if target is not None
+  ]
+
+
 def part_folder(output: Path) -> Path:
   """Where an output grows."""
   return files.beside(output, '', '.part')
