@@ -205,6 +205,7 @@ def _small(config):
   # ViT did that had learned for hours (docs/results.md).
   config.model.stem = 'efficientnet_lite0'
   config.model.feature_transform.width = 0.25
+  config.model.feature_transform.dropout = 0.0
   config.model.correspondence.levels = (3, 4, 5)
   config.model.correspondence.width = 0.5
   # By 0.13 dB better than 0.01 for the stem's maps, see there.
@@ -283,6 +284,7 @@ def _narrow(config):
   config.model.vit.variant = 'test/16'
   config.model.vit.taps = (1, 1, 2, 2, 2)
   config.model.feature_transform.width = 1 / 16
+  config.model.feature_transform.dropout = 0.3
   config.model.correspondence.width = 1 / 16
   config.model.correspondence.block = 40
   config.model.colorizer.width = 1 / 16

@@ -240,19 +240,21 @@ class Generator(nn.Module):
         one.
       scale: of the flow's grid.
     """
-    b, _, h, w, _ = luminance.shape
-    frames = luminance[:, 1:].reshape(-1, h, w, 1)
-    colors = self.predict_color(frames)
+    b, t, h, w, _ = luminance.shape
+    pictures = luminance.reshape(b * t, h, w, 1)
+    levels = tuple(sorted({*self.levels, *color_prior.LEVELS}))
+    seen, colors = self.see_and_predict(gray(pictures), pictures, levels)
 
-    def picture(x):
+    def of_frames(x):
       x = layers.upsample_nearest(x, color_prior.STRIDE)
-      return x.reshape(b, -1, h, w, x.shape[-1])
+      return x.reshape(b, t, h, w, -1)[:, 1:]
 
     confidence = jnp.exp(-colors.spread / _UNSURE_SPREAD)
-    guidance = Guidance(picture(colors.ab), picture(confidence))
+    guidance = Guidance(of_frames(colors.ab), of_frames(confidence))
     if backward_flow is None:
       return guidance, None, None
-    queries = self.encode_frames(luminance)
+    features = tuple(seen.features[levels.index(x)] for x in self.levels)
+    queries = self._queries(seen._replace(features=features), luminance.shape)
     steady = likeness(
       *(queries[:, 1:], queries[:, :-1], backward_flow),
       jnp.full_like(guidance.confidence, _ALIKE),
@@ -266,8 +268,14 @@ class Generator(nn.Module):
     """Queries of frames, [b, t, h/4, w/4, d]; arguments as of `guide`."""
     b, t, h, w, _ = luminance.shape
     pictures = gray(luminance.reshape(b * t, h, w, 1))
-    seen = self.see(pictures, self.levels, train)
+    return self._queries(
+      self.see(pictures, self.levels, train), luminance.shape
+    )
+
+  def _queries(self, seen: Seen, shape: Sequence[int]) -> jax.Array:
+    """As `encode_frames`, of frames of [b, t, h, w, 1] that are seen."""
     queries = self.correspondence_net.queries(seen.features, seen.maps)
+    b, t, h, w, _ = shape
     s = matching.STRIDE
     return queries.reshape(b, t, h // s, w // s, -1)
 
