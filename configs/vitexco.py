@@ -77,6 +77,9 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.model.vit.variant = 'Ti/16'  # "tiny version of ViT"
   config.model.vit.taps = (8, 9, 10, 11, 12)  # Blocks, counted from 1.
   config.model.vit.gelu = 'tanh'  # AugReg's; timm's weights want 'erf'.
+  # Side of the grid of position embeddings; 0: that of 224x224 pixels. Weights that
+  # a run starts from bring their own.
+  config.model.vit.pos_grid = 0
   config.model.feature_transform = ml_collections.ConfigDict()
   config.model.feature_transform.kind = 'bilinear'  # Or 'subpixel'.
   config.model.feature_transform.width = 1.0
@@ -94,7 +97,8 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.model.discriminator = ml_collections.ConfigDict()
   config.model.discriminator.width = 1.0
 
-  # Losses, Sec. III-D; the weights are Sec. IV's.
+  # Losses, Sec. III-D; the weights are Sec. IV's. What each is a mean or a sum of,
+  # so that these weights mean something, stands in vitexco_jax/training/losses.py.
   config.loss = ml_collections.ConfigDict()
   config.loss.weights = ml_collections.ConfigDict()
   config.loss.weights.l1 = 2.0
@@ -222,6 +226,8 @@ def _small(config):
   # Without a pretrained ViT the matching has to be learned too: its warped
   # colours are held to the truth where the reference is of the same video.
   config.loss.weights.warped = 1.0
+  # As `weights/small` learned, by DEVC's sum of three levels.
+  config.loss.weights.contextual = 0.5 * 14
   # ViT and Feature Transform learn color, with a prior that colorizes frames
   # without a reference. Stills of all kinds count more than updates. VGG16's maps
   # are left out: at five times the cost of all else they teach no color.

@@ -191,7 +191,9 @@ def test_evaluates_the_clips(exported):
 
 
 def test_training_without_data_names_the_command(home):
-  message = _refused(home, calls.PAPER_TINY, '--config.data.records=nowhere')
+  message = _refused(
+    home, calls.PAPER_TINY, VIT, '--config.data.records=nowhere'
+  )
   assert '--mode=prepare' in message and 'nowhere' in message
 
 
@@ -200,10 +202,24 @@ def test_nothing_usable_to_prepare(home):
   (home / 'texts/notes.txt').write_text('no video')
   message = _refused(
     home,
-    *('--mode=prepare', calls.PAPER_TINY),
+    *('--mode=prepare', calls.PAPER_TINY, VIT),
     *('--videos=texts', '--config.data.records=none'),
   )
   assert '--videos=texts' in message
+
+
+@pytest.mark.parametrize(
+  'arguments',
+  [
+    (),
+    ('--mode=prepare', '--videos=clips'),
+    ('--mode=gallery', '--images=clips', '--gallery=gallery'),
+  ],
+)
+def test_a_vit_that_knows_nothing_is_refused(prepared, arguments):
+  message = _refused(prepared, calls.PAPER_TINY, *arguments)
+  for way in ('vit_weights=', 'pretrain', 'learning_rate.vit=', '.npz', 'timm'):
+    assert way in message
 
 
 @pytest.mark.parametrize(

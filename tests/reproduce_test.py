@@ -42,7 +42,7 @@ def home(tmp_path_factory):
 def test_every_command_works(home):
   for text in COMMANDS:
     documents.run(text, home)
-  assert '\n'.join(COMMANDS).count('python launch.py') == 7
+  assert '\n'.join(COMMANDS).count('python launch.py') == 8
   made = records.Records(home / 'data/records_paper_tiny')
   assert {x.video for x in made.runs} == {
     'hollywood2/a.avi',
@@ -54,6 +54,7 @@ def test_every_command_works(home):
     'data/inspect/index.html',
     'runs/table1/metrics.jsonl',
     'weights/table1/config.json',
+    'runs/table1/first.mp4',
     'runs/table1/davis/summary.json',
   ):
     assert (home / path).stat().st_size, path

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import Generator
+from vitexco_jax.pretrained import vit_weights
 
 _CONFIG = 'config.json'
 _CONFIG_BYTES = 2**20
@@ -46,6 +47,20 @@ def make_generator(config: ml_collections.ConfigDict) -> Generator:
     )
   del model['discriminator']
   return Generator(**model)
+
+
+def adopt_position_grid(config: ml_collections.ConfigDict) -> None:
+  """Sets `config.model.vit.pos_grid` to that of the weights it starts from.
+
+  Raises:
+    UserError: the weights cannot be read.
+  """
+  settings = config.model.vit
+  if config.train.vit_weights:
+    settings.pos_grid = vit_weights.position_grid(config.train.vit_weights)
+  elif config.train.init:
+    begun = load_config(config.train.init)
+    settings.pos_grid = begun.model.vit.get('pos_grid', 0)
 
 
 def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from flax import traverse_util
 from written_weights import write_safetensors, write_torch
 
+from configs.vitexco import get_config
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import vit
 from vitexco_jax.pretrained import vit_weights
@@ -113,9 +114,9 @@ def _apply(variant, gelu):
   return jax.jit(vit.VisionTransformer(variant, taps=taps, gelu=gelu).apply)
 
 
-def _assert_same_forward(loaded, variant, plain, weights, gelu):
+def _assert_same_forward(loaded, variant, plain, weights, gelu, size=(32, 48)):
   """Ours with the loaded weights is the plain forward pass with the file's."""
-  image = np.random.default_rng(1).uniform(-1, 1, (1, 32, 48, 3))
+  image = np.random.default_rng(1).uniform(-1, 1, (1, *size, 3))
   ours = _apply(variant, gelu)({'params': loaded}, image)
   heads = vit.VARIANTS[variant].heads
   streams, embedding = plain(weights, image, gelu, heads)
@@ -168,19 +169,24 @@ def test_other_floats_become_float32(tmp_path):
 
 
 @pytest.mark.parametrize('side', [6, 24])
-def test_positions_of_another_size_are_resized(tmp_path, side):
-  weights = _timm((*_TEST[:-1], side * side + 1))
-  write_safetensors(tmp_path / 'v.safetensors', weights)
-  loaded = _load(tmp_path / 'v.safetensors', _template(pos_grid=14))
-  ours = loaded['Transformer']['posembed_input']['pos_embedding']
-  theirs = weights['pos_embed']
-  np.testing.assert_array_equal(ours[:, 0], theirs[:, 0])
-  places = theirs[0, 1:].reshape(side, side, -1)
-  np.testing.assert_allclose(
-    ours[0, 1:].reshape(14, 14, -1),
-    plain_vit.resize_bilinear(places, (14, 14)),
-    atol=1e-5,
-  )
+@pytest.mark.parametrize('suffix', ['npz', 'safetensors'])
+def test_positions_keep_the_grid_that_they_were_learned_on(
+  tmp_path, side, suffix
+):
+  sizes = (*_TEST[:-1], side * side + 1)
+  path = tmp_path / f'v.{suffix}'
+  if suffix == 'npz':
+    weights, plain = _augreg(sizes, *_LINEN), plain_vit.forward_scenic
+    np.savez(path, **weights)
+  else:
+    weights, plain = _timm(sizes), plain_vit.forward_timm
+    write_safetensors(path, weights)
+  assert vit_weights.position_grid(path) == side
+  loaded = _load(path, _template())
+  gelu = 'tanh' if suffix == 'npz' else 'erf'
+  # Grids of 6x6 and 2x3 tokens, between those of the weights.
+  for size in ((96, 96), (32, 48)):
+    _assert_same_forward(loaded, 'test/16', plain, weights, gelu, size)
 
 
 def test_every_difference_is_listed(tmp_path):
@@ -262,3 +268,28 @@ def test_nothing_of_the_tree_is_left_out(tmp_path):
   assert {name: x.shape for name, x in flat.items()} == {
     name: x.shape for name, x in expected.items()
   }
+
+
+def test_a_vit_that_never_learns_is_refused():
+  for changed, refused in (
+    ({}, True),
+    ({'train.vit_weights': 'Ti_16.npz'}, False),
+    ({'train.init': 'runs/warm'}, False),
+    ({'train.learning_rate.vit': 1e-4}, False),
+  ):
+    config = get_config('paper')
+    config.update_from_flattened_dict(changed)
+    if not refused:
+      vit_weights.check_trained(config)
+      continue
+    with pytest.raises(UserError) as error:
+      vit_weights.check_trained(config)
+    for way in (
+      '--config.train.vit_weights=FILE',
+      '.npz',
+      'timm',
+      '--mode=pretrain',
+      '--config.train.init=',
+      '--config.train.learning_rate.vit=',
+    ):
+      assert way in str(error.value)

@@ -23,9 +23,9 @@ def write(path):
   checkpoint.export(path, params, config)
 
 
-def write_vit(path):
+def write_vit(path, grid=14):
   """Writes weights for the ViT of both tiny variants under AugReg's names."""
-  model = vit.VisionTransformer('test/16', taps=(1,))
+  model = vit.VisionTransformer('test/16', taps=(1,), pos_grid=grid)
   image = np.zeros((1, 32, 32, 3), np.float32)
   params = model.init(jax.random.key(1), image)['params']
   np.savez(path, **traverse_util.flatten_dict(params, sep='/'))

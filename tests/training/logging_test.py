@@ -117,3 +117,16 @@ def test_keeps_strips(tmp_path):
   np.testing.assert_array_equal(found, image)
   shown = _board(tmp_path)['strip', 7].image
   assert (shown.height, shown.width) == (32, 40)
+
+
+def test_figures_of_the_networks_stand_in_the_next_row(tmp_path):
+  log_ = logging.Log(tmp_path, SETTINGS, 0)
+  _add(log_, 1, 2)
+  log_.note({'follow/warped': 0.456})
+  assert log_.flush() == 'loss 3.000, follow/warped 0.46'
+  _add(log_, 1, 2, since=2)
+  assert log_.flush() == 'loss 3.000, follow/warped 0.46'  # The newest.
+  log_.close()
+  first, second = _rows(tmp_path)
+  assert first['follow/warped'] == 0.456 and 'follow/warped' not in second
+  assert ('follow/warped', 1) in _board(tmp_path)

@@ -79,10 +79,11 @@ def test_adversarial_on_two_devices_is_one(loss):
 # perceptual
 
 
-def test_perceptual_is_the_mean_square_and_moves_the_prediction_alone():
+def test_perceptual_is_eq_4_per_position_and_moves_the_prediction_alone():
   features, true = _random(2, 3, 4, 5), _random(2, 3, 4, 5, seed=1)
+  squared = np.linalg.norm(features - true, axis=-1) ** 2
   np.testing.assert_allclose(
-    losses.perceptual(features, true), np.mean((features - true) ** 2), 1e-6
+    losses.perceptual(features, true), squared.mean(), 1e-5
   )
   grads = jax.grad(losses.perceptual, (0, 1))(features, true)
   assert np.any(grads[0]) and not np.any(grads[1])
@@ -96,7 +97,7 @@ def _slow_contextual(features, reference_features):
   losses_ = []
   for n in range(features[0].shape[0]):
     loss = 0
-    for i, weight in enumerate([2, 4, 8]):
+    for i, weight in enumerate([1 / 7, 2 / 7, 4 / 7]):
       x = np.float64(features[i][n])
       y = np.float64(reference_features[i][n])
       if i == 0:
@@ -171,7 +172,7 @@ def test_contextual_is_nothing_for_the_reference_turned_around():
   reference = _levels(0, 8, 8)
   turned = tuple(x[:, ::-1, ::-1] for x in reference)
   assert losses.contextual(turned, reference) < 1e-3
-  assert losses.contextual(_levels(20, 8, 8), reference) > 0.1
+  assert losses.contextual(_levels(20, 8, 8), reference) > 0.03
 
 
 def test_contextual_leaves_the_reference_alone():

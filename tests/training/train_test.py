@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny_weights
+from flax import traverse_util
 from skimage import color as skcolor
 
 from configs.vitexco import get_config
@@ -19,6 +21,7 @@ from vitexco_jax import checkpoint, color
 from vitexco_jax.data import augment
 from vitexco_jax.errors import UserError
 from vitexco_jax.pretrained import efficientnet_weights
+from vitexco_jax.retrieval import embedding
 from vitexco_jax.structs import Clips, Guidance, Reference
 from vitexco_jax.training import train
 
@@ -274,8 +277,22 @@ class _Feed:
     self._given = state['batches']
 
 
+GRID = 5  # Of the positions of the ViT that runs begin with.
+
+
+@pytest.fixture(scope='module', autouse=True)
+def vit_file(tmp_path_factory):
+  """Weights of a ViT, which stays as it is, where the program runs."""
+  folder = tmp_path_factory.mktemp('vit')
+  tiny_weights.write_vit(folder / 'Ti_16.npz', GRID)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    yield folder / 'Ti_16.npz'
+
+
 def _run_config():
   config = _config('l1', 'temporal')
+  config.train.vit_weights = 'Ti_16.npz'
   config.augment.luminance_noise = 2.0
   config.model.feature_transform.dropout = 0.3
   config.train.learning_rate.vit = 0.0
@@ -286,10 +303,13 @@ def _run_config():
 
 def _train(monkeypatch, workdir, *hook, init=''):
   monkeypatch.setattr(
-    train.data, 'make_iterator', lambda config, size, *_: _Feed(size, *hook)
+    train.input_pipeline,
+    'make_iterator',
+    lambda config, size, *_: _Feed(size, *hook),
   )
   config = _run_config()
-  config.train.init = str(init)
+  if init:
+    config.train.init, config.train.vit_weights = str(init), ''
   train.train(config, workdir)
 
 
@@ -347,11 +367,13 @@ def test_log_has_every_term_and_rate(uninterrupted):
   rows = _rows(uninterrupted)
   assert [row['update'] for row in rows] == [1, 2, 3, 4]
   for row in rows:
+    measured = ('follow/warped', 'follow/prediction')
     assert set(row) == {
       *('update', 'loss', 'skipped_samples'),
+      *(measured if row['update'] % 2 == 0 else ()),  # With each strip.
       *(
         f'{kind}/{x}'
-        for kind in ('raw', 'weighted')
+        for kind in ('raw', 'weighted', 'share')
         for x in ('l1', 'temporal')
       ),
       *(f'gradient_norm/{group}' for group in GENERATOR),
@@ -361,6 +383,10 @@ def test_log_has_every_term_and_rate(uninterrupted):
     assert row['loss'] == pytest.approx(
       row['weighted/l1'] + row['weighted/temporal']
     )
+    assert row['share/l1'] + row['share/temporal'] == pytest.approx(1)
+    # A mean of two micro-steps' shares, so not quite that of their means.
+    share = row['weighted/l1'] / row['loss']
+    assert row['share/l1'] == pytest.approx(share, rel=0.02)
   # Linear decay over 4 updates; both micro-steps of an update have its rate.
   rates = [row['learning_rate/colorizer'] for row in rows]
   np.testing.assert_allclose(rates, 2e-4 * np.array([1, 0.75, 0.5, 0.25]))
@@ -372,10 +398,36 @@ def test_strips_board_and_config_lie_in_the_workdir(uninterrupted):
   assert list((uninterrupted / 'tensorboard').glob('events.*'))
   config = checkpoint.load_config(uninterrupted)
   assert config.train.accumulation == 2
+  assert config.model.vit.pos_grid == GRID
 
 
-def test_frozen_vit_stays_and_the_rest_moves(initial, uninterrupted):
-  before = initial.params  # Of the same seed.
+def test_retrieval_and_further_runs_know_the_grid_of_a_run(
+  uninterrupted, vit_file, tmp_path, monkeypatch
+):
+  config = get_config('tiny')
+  config.retrieval.network = 'vit'
+  config.train.init = str(uninterrupted)
+  found = embedding.make_embedder(config)
+  config.train.update({'init': '', 'vit_weights': str(vit_file)})
+  assert found.settings == embedding.make_embedder(config).settings
+  with pytest.raises(KeyboardInterrupt):
+    _train(monkeypatch, tmp_path, _press_ctrl_c(2), init=uninterrupted)
+  assert checkpoint.load_config(tmp_path).model.vit.pos_grid == GRID
+
+
+def test_a_vit_that_never_learns_is_refused_before_the_records(tmp_path):
+  config = _run_config()
+  config.train.vit_weights = ''
+  config.data.records = 'nowhere'
+  with pytest.raises(UserError, match='has never been trained, and is frozen'):
+    train.train(config, tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_frozen_vit_stays_and_the_rest_moves(initial, uninterrupted, vit_file):
+  before = initial.params | {  # Of the same seed.
+    'vit': traverse_util.unflatten_dict(dict(np.load(vit_file)), sep='/')
+  }
   after = checkpoint.load_params(uninterrupted)
   for group in GENERATOR:
     moved = [
@@ -530,7 +582,7 @@ def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
   checkpoint.write_config(tmp_path, config)
   (tmp_path / 'checkpoints/4/state').mkdir(parents=True)
   monkeypatch.setattr(
-    train.data, 'make_iterator', lambda config, size, *_: _Feed(size)
+    train.input_pipeline, 'make_iterator', lambda config, size, *_: _Feed(size)
   )
   config.train.accumulation = 1
   with pytest.raises(UserError, match=r'accumulation=1 .* was begun with 2'):

@@ -124,8 +124,9 @@ def prepare(
 
   Raises:
     UserError: there is nothing usable, or the folder holds records of other
-      settings, or it cannot be written.
+      settings, or it cannot be written; the ViT is untrained.
   """
+  embedding.check_trained(config)
   folder = Path(config.data.records)
   settings = _settings(config, gallery)
   jobs = list(_jobs(config, videos, images, gallery))

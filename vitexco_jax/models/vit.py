@@ -14,6 +14,7 @@ In a *hybrid* (Dosovitskiy et al. 2021, Sec. 3.1) patches are cut from the map o
 convolutional network instead of the picture.
 """
 
+import math
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -68,8 +69,8 @@ class VisionTransformer(nn.Module):
     gelu: `tanh`, the approximation that AugReg's weights were trained with, or
       `erf`, the exact form of timm's.
     dtype: of the matrix products.
-    pos_grid: side of the square grid that the position embeddings are learned
-      on; None stands for that of 224x224 pixels.
+    pos_grid: side of the square grid that new position embeddings get; 0 is that
+      of 224x224 pixels. Loaded ones keep their own grid.
     input_stride: pixels of the picture to one place of what is seen; above 1 in
       a hybrid.
   """
@@ -78,7 +79,7 @@ class VisionTransformer(nn.Module):
   taps: tuple[int, ...] = (8, 9, 10, 11, 12)
   gelu: str = 'tanh'
   dtype: jnp.dtype = jnp.float32
-  pos_grid: int | None = None
+  pos_grid: int = 0
   input_stride: int = 1
 
   @nn.compact
@@ -93,7 +94,7 @@ class VisionTransformer(nn.Module):
       Taps in the order of `self.taps`, and the embedding. Under `jax.jit` the
       blocks after the last tap cost nothing where the embedding is not used.
     """
-    sizes = checked_sizes(self.variant, self.taps, self.gelu)
+    sizes = checked_sizes(self.variant, self.taps, self.gelu, self.pos_grid)
     patch = sizes.patch // self.input_stride
     b, h, w, channels = image.shape
     if h % patch or w % patch:
@@ -159,12 +160,19 @@ class PositionEmbedding(nn.Module):
 
   @nn.compact
   def __call__(self, tokens, grid):
-    n, d = self.side**2, tokens.shape[-1]
-    embedding = self.param(
-      'pos_embedding', nn.initializers.normal(0.02), (1, 1 + n, d)
-    )
+    d = tokens.shape[-1]
+    if self.has_variable('params', 'pos_embedding'):
+      # `param` would insist on `side`.
+      embedding = self.get_variable('params', 'pos_embedding')
+    else:
+      embedding = self.param(
+        'pos_embedding',
+        nn.initializers.normal(0.02),
+        (1, 1 + self.side**2, d),
+      )
     class_slot, places = embedding[:, :1], embedding[:, 1:]
-    places = resize_grid(places.reshape(self.side, self.side, d), grid)
+    side = math.isqrt(places.shape[1])
+    places = resize_grid(places.reshape(side, side, d), grid)
     places = places.reshape(1, -1, d)
     return tokens + jnp.concatenate([class_slot, places], 1)
 
@@ -220,7 +228,10 @@ class MlpBlock(nn.Module):
 
 
 def checked_sizes(
-  variant: str, taps: tuple[int, ...], gelu: str = 'tanh'
+  variant: str,
+  taps: tuple[int, ...],
+  gelu: str = 'tanh',
+  pos_grid: int = 0,
 ) -> Variant:
   """Returns the variant's sizes, once all settings are known to be good."""
   if variant not in VARIANTS:
@@ -236,4 +247,6 @@ def checked_sizes(
     )
   if gelu not in ('tanh', 'erf'):
     raise UserError(f'config.model.vit.gelu is {gelu!r}; known are tanh, erf')
+  if pos_grid < 0:
+    raise UserError(f'config.model.vit.pos_grid={pos_grid} must be at least 0')
   return sizes

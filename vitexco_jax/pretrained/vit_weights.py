@@ -3,8 +3,8 @@
 `load_vit_weights` reads Google's AugReg `.npz` (pre-Linen or Linen names) or a
 timm state dict as `.safetensors` or as torch's `.pth`/`.bin`, and returns the
 tree that `models/vit.py` uses. The classifier (`head`, `pre_logits`) is left
-behind, position embeddings are resized to the tree's grid, and all else must
-match: what is missing, unexpected or mis-shaped is listed.
+behind, position embeddings keep the grid that they were learned on, and all else
+must match: what is missing, unexpected or mis-shaped is listed.
 """
 
 import math
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 from flax import traverse_util
 
@@ -38,16 +39,14 @@ def load_vit_weights(
       `erf`.
 
   Returns:
-    The file's weights, float32, in a tree of the same names and shapes.
+    The file's weights, float32, in a tree of the same names and shapes, but for
+    the number of positions, which is the file's.
 
   Raises:
     UserError: the file is missing, damaged or unsafe, or does not fit.
   """
   path = Path(path)
-  try:
-    entries = weight_files.read(path)
-  except UserError as error:
-    raise UserError(f'config.train.vit_weights: {error}') from error
+  entries = _read(path)
   wanted = traverse_util.flatten_dict(params, sep='/')
   if path.suffix == '.npz':
     sources = _augreg_sources(wanted, entries)
@@ -68,6 +67,48 @@ def load_vit_weights(
     for ours, source in sources.items()
   }
   return traverse_util.unflatten_dict(tree, sep='/')
+
+
+def position_grid(path: str | Path) -> int:
+  """Side of the square grid of a file's position embeddings; 0: it has none.
+
+  Raises:
+    UserError: the file is missing, damaged or unsafe.
+  """
+  entries = _read(Path(path))
+  for name in (_POSITIONS, _TIMM_NAMES[_POSITIONS]):
+    if name in entries and entries[name].ndim == 3:
+      return _side(entries[name].shape)
+  return 0
+
+
+def check_trained(config: ml_collections.ConfigDict, more: str = '') -> None:
+  """Checks that the ViT is trained, or going to be.
+
+  Args:
+    config: the run's.
+    more: another way out, to be told with the others.
+
+  Raises:
+    UserError: it is neither.
+  """
+  train = config.train
+  if train.vit_weights or train.init or train.learning_rate.vit:
+    return
+  raise UserError(
+    f'the ViT {config.model.vit.variant} has never been trained, and is frozen: '
+    "give it weights by --config.train.vit_weights=FILE (AugReg's .npz, or timm's "
+    '.safetensors or .pth with --config.model.vit.gelu=erf), start from a run of '
+    '--mode=pretrain by --config.train.init=WORKDIR, or let it learn by '
+    '--config.train.learning_rate.vit=1e-4' + (f', {more}' if more else '')
+  )
+
+
+def _read(path: Path) -> Entries:
+  try:
+    return weight_files.read(path)
+  except UserError as error:
+    raise UserError(f'config.train.vit_weights: {error}') from error
 
 
 # --- What each of our parameters is called and shaped in a file ---
@@ -122,7 +163,7 @@ def _augreg_sources(
   pre_linen = any('/MlpBlock_3/' in name for name in entries)
   names = _PRE_LINEN_NAMES if pre_linen else {}
   return {
-    ours: _Source(_rename(ours, names), leaf.shape, _as_is(ours, leaf.shape))
+    ours: _Source(_rename(ours, names), leaf.shape, _as_is)
     for ours, leaf in wanted.items()
   }
 
@@ -147,24 +188,11 @@ def _timm_source(ours: str, shape: Shape) -> _Source:
     *inputs, d = shape  # Heads and depth for the attention's output.
     rows = (d, math.prod(inputs))
     return _Source(name, rows, lambda x: x.T.reshape(shape))
-  return _Source(name, shape, _as_is(ours, shape))
+  return _Source(name, shape, _as_is)
 
 
-def _as_is(ours: str, shape: Shape) -> Callable[[np.ndarray], np.ndarray]:
-  if ours == _POSITIONS:
-    return lambda x: _resize_positions(x, shape)
-  return lambda x: x
-
-
-def _resize_positions(positions: np.ndarray, shape: Shape) -> np.ndarray:
-  """Brings position embeddings [1, 1+n, d] to another square grid."""
-  if positions.shape == shape:
-    return positions
-  old, new = _side(positions.shape), _side(shape)
-  places = positions[0, 1:].reshape(old, old, -1)
-  places = np.asarray(vit.resize_grid(places, (new, new)))
-  places = places.reshape(1, new * new, -1)
-  return np.concatenate([positions[:, :1], places], 1)
+def _as_is(x: np.ndarray) -> np.ndarray:
+  return x
 
 
 def _side(shape: Shape) -> int:
@@ -196,7 +224,7 @@ def _check_fit(
     if name in entries
     and not (
       _fits(entries[name], shape)
-      or (name == positions and _fits_resized(entries[name], shape))
+      or (name == positions and _fits_grid(entries[name], shape))
     )
   ]
   found = {
@@ -218,7 +246,8 @@ def _fits(array: np.ndarray, shape: Shape) -> bool:
   return jnp.issubdtype(array.dtype, jnp.floating) and array.shape == shape
 
 
-def _fits_resized(array: np.ndarray, shape: Shape) -> bool:
+def _fits_grid(array: np.ndarray, shape: Shape) -> bool:
+  """Whether it is of a square grid, of any side."""
   return (
     array.ndim == 3
     and array.shape[1] > 1

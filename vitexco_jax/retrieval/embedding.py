@@ -34,8 +34,7 @@ from vitexco_jax import checkpoint, color, files
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures, video
 from vitexco_jax.models import efficientnet, vit
-from vitexco_jax.pretrained import efficientnet_weights
-from vitexco_jax.pretrained.vit_weights import load_vit_weights
+from vitexco_jax.pretrained import efficientnet_weights, vit_weights
 from vitexco_jax.retrieval import faiss_files
 
 INDEXES = ('exact', 'ivf')
@@ -121,6 +120,15 @@ def crop(rgb: np.ndarray) -> np.ndarray:
   )
 
 
+def check_trained(config: ml_collections.ConfigDict) -> None:
+  """Raises UserError if references would be found by a ViT that knows nothing."""
+  if config.retrieval.network == 'vit':
+    vit_weights.check_trained(
+      config,
+      'or find references by --config.retrieval.network=efficientnet_lite0',
+    )
+
+
 def make_embedder(config: ml_collections.ConfigDict) -> Embedder:
   """Makes the embedder that `config.retrieval` describes.
 
@@ -142,15 +150,19 @@ def make_embedder(config: ml_collections.ConfigDict) -> Embedder:
 
 def _vit(config: ml_collections.ConfigDict) -> _Network:
   """The class token at the end."""
+  config = config.copy_and_resolve_references()
+  checkpoint.adopt_position_grid(config)
   if config.model.stem and not config.train.vit_weights:
     return _hybrid_vit(config)
   settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
-  model = vit.VisionTransformer(**settings, taps=())
+  model = vit.VisionTransformer(
+    **settings, taps=(), pos_grid=config.model.vit.pos_grid
+  )
   image = jnp.zeros((1, _SIZE, _SIZE, 3))
   init = functools.partial(model.init, jax.random.key(config.seed), image)
   expected = jax.eval_shape(init)['params']
   if config.train.vit_weights:
-    params = load_vit_weights(
+    params = vit_weights.load_vit_weights(
       config.train.vit_weights, expected, settings['gelu']
     )
   elif config.train.init:

@@ -69,9 +69,10 @@ def build_gallery(
 
   Raises:
     UserError: there are no pictures, or none of use; the folder holds a gallery
-      of other settings or cannot be written.
+      of other settings or cannot be written; the ViT is untrained.
   """
   embedding.check_index(config.retrieval.index)
+  embedding.check_trained(config)
   source = pictures.open_pictures(images)
   keys = source.keys()
   if not keys:

@@ -43,6 +43,8 @@ class Log:
     """
     self._settings = settings
     self._pending = collections.deque()
+    self._noted = {}  # Figures of the next row.
+    self._words = ''  # What they say, until there are others.
     self._folder = workdir
     self._path = workdir / 'metrics.jsonl'
     self._validation = workdir / 'validation.jsonl'
@@ -67,6 +69,11 @@ class Log:
   def add(self, micro_step: int, metrics: Mapping[str, jax.Array]):
     """Takes the metrics of one micro-step."""
     self._pending.append((micro_step, metrics))
+
+  def note(self, figures: Mapping[str, float]):
+    """Takes figures of the networks as they are, for the next row."""
+    self._noted = dict(figures)
+    self._words = ''.join(f', {x} {y:.2f}' for x, y in figures.items())
 
   def flush(self, skipped: int = 0) -> str:
     """Writes the mean of what was added; returns a word on it.
@@ -102,12 +109,14 @@ class Log:
     row['updates_per_second'] = rate
     row['samples_per_second'] = rate * self._settings.batch_size
     row['skipped_samples'] = skipped
+    row |= self._noted
+    self._noted = {}
     update = steps[-1] // self._settings.accumulation
     with self._path.open('a') as file:
       file.write(json.dumps({'update': update} | row) + '\n')
     for name, value in row.items():
       self._board.add_scalar(name, value, update)
-    word = f'loss {row["loss"]:.3f}'
+    word = f'loss {row["loss"]:.3f}' + self._words
     return f'{word}, {skipped} samples skipped' if skipped else word
 
   def validation(self, update: int, row: Mapping[str, float]):

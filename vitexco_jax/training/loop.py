@@ -47,6 +47,7 @@ def run(
   load: Callable[[State], State],
   step: Callable[[State, Any], tuple[State, dict[str, jax.Array]]],
   draw: Callable[[Mapping[str, Any], Any], np.ndarray] | None = None,
+  measure: Callable[[Mapping[str, Any], Any], dict[str, float]] | None = None,
   validate: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None,
   finish: Callable[[State], None] | None = None,
 ):
@@ -60,7 +61,9 @@ def run(
     init: makes a fresh state; it is compiled.
     load: puts weights into it that the config names.
     step: to be pmapped over `AXIS`.
-    draw: makes a picture strip of parameters and a batch, if there shall be any.
+    draw: makes a picture strip of parameters and a batch, if there shall be any;
+      `strip_every` says when.
+    measure: likewise makes figures that are not worth their time in every step.
     validate: measures parameters on data that is held out, before each checkpoint.
     finish: is given the last state, unreplicated, on the first host.
 
@@ -137,11 +140,14 @@ def run(
       updates.update()
       last = update == settings.updates
       stopped = multihost.anywhere(interrupted())
+      looking = first and draw and update % settings.strip_every == 0
       with writing():
+        if looking:
+          params = flax.jax_utils.unreplicate(state.params)
+          log.note(measure(params, batch))
         if update % settings.log_every == 0:
           updates.set_postfix_str(log.flush(feed.skipped))
-        if first and draw and update % settings.strip_every == 0:
-          params = flax.jax_utils.unreplicate(state.params)
+        if looking:
           log.strip(update, draw(params, batch))
         due = update % settings.checkpoint_every == 0 or last
         if first and validate and due:

@@ -23,7 +23,8 @@ from vitexco_jax.models import blocked
 
 _BANDWIDTH = 0.1  # h of Eq. 5.
 _CONTEXTUAL_EPSILON = 1e-5  # epsilon of Eq. 5.
-_CONTEXTUAL_WEIGHTS = (2.0, 4.0, 8.0)  # Of strides 4, 8, 16 (DEVC).
+# Of strides 4, 8, 16: in the ratio of DEVC's, and a mean.
+_CONTEXTUAL_WEIGHTS = (2 / 14, 4 / 14, 8 / 14)
 _COLOR_SCALE = 10.0  # Squared Lab distance at which a neighbour weighs 1/e.
 
 
@@ -90,17 +91,21 @@ def _relativistic(real_scores, fake_scores, margin, axis_name):
 
 
 def perceptual(features: jax.Array, true_features: jax.Array) -> jax.Array:
-  """Mean squared difference of the deepest features, Eq. 4.
+  """Squared distance of the deepest features, Eq. 4: a sum over channels.
+
+  The paper's 0.005 is DEVC's scale, of VGG's features, whose values reach tens.
+  Those of a Feature Transform are layer-normalized; a mean over their 512 channels
+  would be lost among the other terms.
 
   Args:
     features: [n, h/16, w/16, c], of the predicted picture.
     true_features: [n, h/16, w/16, c], of the true one; carry no gradient.
 
   Returns:
-    A scalar.
+    A scalar, the mean over positions.
   """
   true_features = jax.lax.stop_gradient(_float32(true_features))
-  return jnp.mean((_float32(features) - true_features) ** 2)
+  return jnp.mean(jnp.sum((_float32(features) - true_features) ** 2, -1))
 
 
 def contextual(
@@ -110,8 +115,9 @@ def contextual(
 ) -> jax.Array:
   """How well the prediction's features are found in the reference, Eq. 5.
 
-  The three levels weigh 2, 4 and 8, the deepest most; the finest is taken after
-  2x2 average pooling (DEVC).
+  A mean of three levels, which weigh as 2, 4 and 8, the deepest most; the finest is
+  taken after 2x2 average pooling (DEVC). Eq. 5 is of one level; DEVC's sum of the
+  weighted three is 14 times as large.
 
   Args:
     features: of strides 4, 8 and 16, each [n, h/s, w/s, c], of the prediction.

@@ -49,7 +49,7 @@ import numpy as np
 import optax
 
 from vitexco_jax import color, files
-from vitexco_jax.checkpoint import make_generator
+from vitexco_jax.checkpoint import adopt_position_grid, make_generator
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures
 from vitexco_jax.models import efficientnet, layers, prior, vit
@@ -130,6 +130,7 @@ def pretrain(config: ml_collections.ConfigDict, images: str, workdir: Path):
   host, hosts_ = jax.process_index(), jax.process_count()
   with multihost.failing_together():
     _check(config)
+    adopt_position_grid(config)
     devices = jax.local_device_count() * hosts_
     size = loop.micro_batch_size(config, 'pretrain', devices)
     collection = crops.collect(config, images)

@@ -22,16 +22,20 @@ import numpy as np
 import optax
 
 from vitexco_jax import color
-from vitexco_jax.checkpoint import check_params, load_params, make_generator
+from vitexco_jax.checkpoint import (
+  adopt_position_grid,
+  check_params,
+  load_params,
+  make_generator,
+)
 from vitexco_jax.data import augment, input_pipeline
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import strips
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.vitexco import Generator, colorize_clip
-from vitexco_jax.pretrained import efficientnet_weights, vgg16
-from vitexco_jax.pretrained.vit_weights import load_vit_weights
+from vitexco_jax.pretrained import efficientnet_weights, vgg16, vit_weights
 from vitexco_jax.structs import Clips, Guidance, Reference
-from vitexco_jax.training import loop, losses, multihost
+from vitexco_jax.training import following, loop, losses, multihost
 from vitexco_jax.training.loop import AXIS
 
 
@@ -63,6 +67,8 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   loop.check_same_config(config)
   host, hosts_ = jax.process_index(), jax.process_count()
   with multihost.failing_together():
+    vit_weights.check_trained(config)
+    adopt_position_grid(config)
     size = micro_batch_size(config, jax.local_device_count() * hosts_)
     feed = input_pipeline.make_iterator(config, size, host, hosts_)
     optimizer = make_optimizer(config)
@@ -77,6 +83,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
     load=functools.partial(load_initial_weights, config),
     step=step,
     draw=functools.partial(draw_strip, preview),
+    measure=functools.partial(following.measure, preview),
   )
 
 
@@ -181,7 +188,7 @@ def load_initial_weights(
         f'config.train.vit_weights={config.train.vit_weights} are of a ViT that '
         'sees pixels: give --config.model.stem= as well'
       )
-    params['vit'] = load_vit_weights(
+    params['vit'] = vit_weights.load_vit_weights(
       config.train.vit_weights, params['vit'], config.model.vit.gelu
     )
   return state._replace(params=params)
@@ -380,7 +387,8 @@ def make_step(
   """Makes the training step, to be pmapped over `axis`.
 
   It returns the new state and the metrics: each loss as `raw/NAME` and
-  `weighted/NAME`, their sum `loss`, gradient norms and learning rates.
+  `weighted/NAME`, their sum `loss`, the share of each in the generator's part of
+  that as `share/NAME`, gradient norms and learning rates.
   """
   terms = make_terms(config, axis)
   weights = config.loss.weights
@@ -408,6 +416,13 @@ def make_step(
     metrics |= {f'raw/{name}': value for name, value in raw.items()}
     metrics |= {f'weighted/{name}': value for name, value in weighted.items()}
     grads, metrics = jax.lax.pmean((grads, metrics), axis)
+    own = {
+      name: metrics[f'weighted/{name}']
+      for name in raw
+      if name != 'discriminator'
+    }
+    whole = jnp.maximum(sum(own.values()), 1e-12)
+    metrics |= {f'share/{name}': value / whole for name, value in own.items()}
     for group, tree in grads.items():
       metrics[f'gradient_norm/{group}'] = optax.tree.norm(tree)
       metrics[f'learning_rate/{group}'] = schedule(config, group)(
