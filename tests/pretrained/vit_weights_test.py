@@ -208,6 +208,15 @@ def test_every_difference_is_listed(tmp_path):
   assert 'config.train.vit_weights' in message
 
 
+@pytest.mark.parametrize('positions', [0, 1, 3])
+def test_positions_of_no_grid_are_refused(tmp_path, positions):
+  path = tmp_path / 'v.safetensors'
+  write_safetensors(path, _timm((*_TEST[:-1], positions)))
+  assert vit_weights.position_grid(path) in (0, 1)
+  with pytest.raises(UserError, match=f'pos_embed is 1x{positions}x32, not'):
+    _load(path, _template())
+
+
 def test_mixed_names_of_augreg_are_refused(tmp_path):
   weights = _augreg(_TEST, *_PRE_LINEN)
   block = 'Transformer/encoderblock_0'

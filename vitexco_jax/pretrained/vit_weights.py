@@ -77,7 +77,7 @@ def position_grid(path: str | Path) -> int:
   """
   entries = _read(Path(path))
   for name in (_POSITIONS, _TIMM_NAMES[_POSITIONS]):
-    if name in entries and entries[name].ndim == 3:
+    if name in entries and entries[name].ndim == 3 and entries[name].shape[1]:
       return _side(entries[name].shape)
   return 0
 

@@ -63,7 +63,9 @@ def run(
     step: to be pmapped over `AXIS`.
     draw: makes a picture strip of parameters and a batch, if there shall be any;
       `strip_every` says when.
-    measure: likewise makes figures that are not worth their time in every step.
+    draw: makes a picture strip of parameters and a batch, if there shall be any;
+      `strip_every` says when.
+    measure: goes with `draw`, and makes figures for the log at the same times.
     validate: measures parameters on data that is held out, before each checkpoint.
     finish: is given the last state, unreplicated, on the first host.
 
