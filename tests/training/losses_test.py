@@ -79,12 +79,18 @@ def test_adversarial_on_two_devices_is_one(loss):
 # perceptual
 
 
-def test_perceptual_is_eq_4_per_position_and_moves_the_prediction_alone():
+def test_perceptual_is_the_mean_square_and_moves_the_prediction_alone():
   features, true = _random(2, 3, 4, 5), _random(2, 3, 4, 5, seed=1)
-  squared = np.linalg.norm(features - true, axis=-1) ** 2
-  np.testing.assert_allclose(
-    losses.perceptual(features, true), squared.mean(), 1e-5
-  )
+  each = [
+    4000 * np.mean((x - y) ** 2) / np.mean(y**2)
+    for x, y in zip(features, true, strict=True)
+  ]
+  found = losses.perceptual(features, true)
+  np.testing.assert_allclose(found, np.mean(each), 1e-5)
+  # The scale of the features, and how many channels they have, do not matter.
+  for same in (lambda x: 100 * x, lambda x: np.concatenate([x, x], -1)):
+    again = losses.perceptual(same(features), same(true))
+    np.testing.assert_allclose(again, found, 1e-5)
   grads = jax.grad(losses.perceptual, (0, 1))(features, true)
   assert np.any(grads[0]) and not np.any(grads[1])
 
