@@ -340,3 +340,19 @@ def test_ffmpegs_own_reason_is_said():
       video.explained('write', 'out.mp4'),
     ):
       remux.mux_one(out, packets[1])
+
+
+def test_in_matroska_each_frame_has_its_own_length(tmp_path):
+  # 12.5 frames per second, in a file that names 25.
+  form = video.Format(*SIZE, Fraction(25), Fraction(1, 1000))
+  source, target = tmp_path / 'slow.mkv', tmp_path / 'out.mkv'
+  lengths = [80] * 11 + [2000]
+  with video.VideoWriter(source, form) as writer:
+    for i, length in enumerate(lengths):
+      writer.write(video.Frame(_picture(i), 80 * i, duration=length))
+  _copied(source, target)
+  for path in (source, target):
+    with av.open(str(path)) as container:
+      packets = [x for x in container.demux(video=0) if x.size]
+    packets.sort(key=lambda x: x.pts)
+    assert [x.duration for x in packets] == lengths

@@ -598,6 +598,7 @@ def test_codecs_and_depths(tmp_path, codec, bits, height, width):
     (stream,) = container.streams.video
     assert stream.codec_context.name == codec
     assert stream.format.components[0].bits == bits
+    assert next(container.decode(stream)).color_primaries == 1
 
 
 def test_lossless_is_lossless(tmp_path):

@@ -206,7 +206,7 @@ def _pictures(segments, form, tick, template, stream, origin):
         part.time_base = tick
         after = stamps[rank + 1] if rank + 1 < len(stamps) else end
         part.duration = after - stamps[rank]
-        if part.dts == order[-1]:
+        if part.dts == order[-1] and stream.container.format.name != 'matroska':
           # In MP4 the sum of durations, in coding order, is that of the video.
           part.duration = end - stamps[0] - (order[-1] - order[0])
         part.stream = stream

@@ -1088,6 +1088,9 @@ class VideoWriter:
         target['dst_colorspace'] = self._matrix
         target['dst_color_range'] = ColorRange.MPEG
       picture = self._reformatter.reformat(picture, **target)
+    # Of these ProRes writes what the frame says.
+    picture.color_primaries = self._format.primaries
+    picture.color_trc = self._format.transfer
     picture.pts = self._stamp
     picture.time_base = self._tick
     ticks = frame.duration or self._format.ticks
@@ -1100,7 +1103,7 @@ class VideoWriter:
         self._first_dts = packet.dts
       self._end = max(self._end, packet.pts + self._durations[packet.pts])
       packet.duration = self._durations.pop(packet.pts)
-    if last and packets:
+    if last and packets and self.path.suffix.lower() != '.mkv':
       # In MP4 the sum of durations, in coding order, is that of the video.
       packets[-1].duration = self._end - (packets[-1].dts - self._first_dts)
     self._container.mux(packets)
