@@ -138,14 +138,14 @@ _VIDEO = flags.DEFINE_string(
 _REFERENCE = flags.DEFINE_multi_string(
   'reference',
   None,
-  'plan, colorize: a colour image, or first-frame, for all shots, several by '
+  'plan, colorize: a color image, or first-frame, for all shots, several by '
   'giving it again; or auto: the best of --gallery for each shot; or none: '
   'colors that the network expects.',
 )
 _REFERENCES = flags.DEFINE_string(
   'references',
   None,
-  'plan, colorize: a folder of colour images, or a list of them (text, or CSV '
+  'plan, colorize: a folder of color images, or a list of them (text, or CSV '
   'with file,frame or file,time), of which each shot takes the most similar.',
 )
 _PLAN = flags.DEFINE_string(
@@ -170,20 +170,20 @@ _QUALITY = flags.DEFINE_integer(
 _WORKING_SIZE = flags.DEFINE_string(
   'working-size',
   None,
-  'colorize, serve: HEIGHTxWIDTH within which colours are predicted; by default '
+  'colorize, serve: HEIGHTxWIDTH within which colors are predicted; by default '
   "the weights' own, or less where memory is short.",
 )
 _SATURATION = flags.DEFINE_float(
-  'saturation', 1.0, 'colorize: what colours are multiplied by.'
+  'saturation', 1.0, 'colorize: what colors are multiplied by.'
 )
 _SMOOTHING = flags.DEFINE_float(
   'smoothing',
   0.0,
-  "colorize: strength of the filter that holds colours to the frame's edges; "
+  "colorize: strength of the filter that holds colors to the frame's edges; "
   '500 is usual.',
 )
 _COMPARE = flags.DEFINE_string(
-  'compare', None, 'colorize: a video of grey and coloured side by side.'
+  'compare', None, 'colorize: a video of gray and colored side by side.'
 )
 _CONFIDENCE = flags.DEFINE_string(
   'confidence', None, 'colorize: a video of how sure the matching is.'
@@ -235,8 +235,8 @@ _PROTOCOLS = flags.DEFINE_list(
 )
 _BASELINES = flags.DEFINE_list(
   'baselines',
-  ['grey', 'flow'],
-  'evaluate: grey, flow, transfer, vgg16; any of them, by commas.',
+  ['gray', 'flow'],
+  'evaluate: gray, flow, transfer, vgg16; any of them, by commas.',
 )
 
 
@@ -517,7 +517,7 @@ def check_flags(mode: str, overrides: Collection[str]):
 
 
 def _check_references(mode: str):
-  """Checks that it is said in one way where colours come from."""
+  """Checks that it is said in one way where colors come from."""
   ways = ['reference', 'references', 'plan'][: 3 if mode == 'colorize' else 2]
   given = [name for name in ways if flags.FLAGS[name].value]
   named = [f'--{name}' for name in given or ways]

@@ -50,7 +50,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # "extract embeddings ... using the ViT": its class token. 'efficientnet_lite0'
   # stands in for it where there are no pretrained weights.
   config.retrieval.network = 'vit'
-  config.retrieval.grey = True  # Pictures are compared without their colours.
+  config.retrieval.grey = True  # Pictures are compared without their colors.
   config.retrieval.index = 'exact'  # Or 'ivf', approximate and faster.
   config.retrieval.count = 5  # "the five most similar images"
   config.retrieval.near_duplicate = (
@@ -117,7 +117,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.pretrain.crop = (
     0.5  # Smallest side of a view, of the largest there is.
   )
-  config.pretrain.grey = 0.5  # Share of the views that are shown in grey.
+  config.pretrain.grey = 0.5  # Share of the views that are shown in gray.
   config.pretrain.updates = 50_000
   config.pretrain.batch_size = 64  # Views of one optimiser update ...
   config.pretrain.accumulation = 1  # ... in this many micro-steps.
@@ -174,10 +174,10 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.use = ml_collections.ConfigDict()
   config.use.size = (224, 384)  # Working size, a bound: aspect is kept.
   config.use.temperature = 0.01  # 0: the best match alone.
-  # A reference that is a frame of the video also gives its colours along the
+  # A reference that is a frame of the video also gives its colors along the
   # optical flow to it: their weight in a mean where both look alike, 0 to 1.
   config.use.anchor = 0.0
-  # Frames that are larger than the working size are matched at that, but colours
+  # Frames that are larger than the working size are matched at that, but colors
   # follow motion at up to so many times of it.
   config.use.refine = 1
   # References are seen at the working size and, above 1, at so many times of it too:
@@ -214,17 +214,17 @@ def _small(config):
   config.model.correspondence.width = 0.5
   # By 0.13 dB better than 0.01 for the stem's maps, see there.
   config.model.correspondence.temperature = 0.02
-  # No U-Net: InstanceNorms take out how strong a colour is, and learning to carry
+  # No U-Net: InstanceNorms take out how strong a color is, and learning to carry
   # that past them takes far longer than a CPU trains (docs/results.md). What moves
   # is told from what is new by optical flow, which need not be learned.
   config.model.colorizer.width = 0.0
   config.model.colorizer.residual = 'blend'
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'
-  # Held to the truth with another video's picture as well, colours go pale.
+  # Held to the truth with another video's picture as well, colors go pale.
   config.loss.l1_same_video_only = True
   # Without a pretrained ViT the matching has to be learned too: its warped
-  # colours are held to the truth where the reference is of the same video.
+  # colors are held to the truth where the reference is of the same video.
   config.loss.weights.warped = 1.0
   # As `weights/small` learned, by DEVC's sum of three levels.
   config.loss.weights.contextual = 0.5 * 14

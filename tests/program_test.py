@@ -23,7 +23,7 @@ def home(tmp_path_factory):
   path = tmp_path_factory.mktemp('home')
   (path / 'clips').mkdir()
   form = video.Format(64, 96)
-  # Flat colours would count as no more than a tone of each lightness.
+  # Flat colors would count as no more than a tone of each lightness.
   noise = np.random.default_rng(0).uniform(0, 255, (8, 12, 3))
   background = cv2.resize(noise, (96, 64), interpolation=cv2.INTER_CUBIC)
   with video.VideoWriter(path / 'clips/shapes.mp4', form) as writer:
@@ -126,7 +126,7 @@ def test_another_architecture_does_not_resume(trained):
   assert config['model']['colorizer']['width'] == 1 / 16
 
 
-def test_colours_a_video(exported):
+def test_colors_a_video(exported):
   arguments = (
     '--mode=colorize',
     '--video=clips/shapes.mp4',
@@ -186,7 +186,7 @@ def test_evaluates_the_clips(exported):
   assert 'shapes' in out
   summary = json.loads((exported / 'evaluation/summary.json').read_text())
   means = summary['protocols']['first-frame']['mean']
-  assert list(means) == ['truth', 'vitexco', 'grey', 'flow']
+  assert list(means) == ['truth', 'vitexco', 'gray', 'flow']
   assert means['vitexco']['psnr'] > 10
 
 
@@ -231,7 +231,7 @@ def test_a_vit_that_knows_nothing_is_refused(prepared, arguments):
     ('--checkpoint=nowhere', 'there is no checkpoint '),
   ],
 )
-def test_colouring_refuses(exported, changed, sentence):
+def test_coloring_refuses(exported, changed, sentence):
   message = _refused(
     exported,
     '--mode=colorize',

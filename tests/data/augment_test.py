@@ -261,8 +261,8 @@ def test_noise_is_as_strong_as_said_in_each_pixel_by_itself():
 
 
 def test_grain_is_correlated_in_space_and_new_in_each_frame():
-  grey = _luminance(0.0, (6, 4, 96, 128, 1))
-  grain = _degrade(grey, grain=3.0)[..., 0]
+  gray = _luminance(0.0, (6, 4, 96, 128, 1))
+  grain = _degrade(gray, grain=3.0)[..., 0]
   strength = grain.std((1, 2, 3))
   assert (strength < 3.05).all() and np.ptp(strength) > 0.5  # Each its share.
   unit = grain / strength[:, None, None, None]

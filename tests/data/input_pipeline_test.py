@@ -297,7 +297,7 @@ def test_warped_references_are_the_clips_last_frame_moved(config, runs):
     assert sample.same_video and not sample.first_frame
     last = np.float32(sample.rgb[-1])
     moved += np.abs(sample.reference - last).max() > 1
-    # A picture that moved a little keeps its mean colour, another has its own.
+    # A picture that moved a little keeps its mean color, another has its own.
     np.testing.assert_allclose(
       sample.reference.mean((0, 1)), last.mean((0, 1)), atol=12
     )

@@ -155,7 +155,7 @@ def test_what_is_broken_is_listed(tmp_path):
     ((0, 0), (255, 255, 255)),
   ],
 )
-def test_colours_of_flow(direction, rgb):
+def test_colors_of_flow(direction, rgb):
   flow = np.broadcast_to(np.float32(direction), (4, 4, 2)).copy()
   painted = inspect.flow_picture(flow, 1.0)
   np.testing.assert_allclose(painted[2, 2], rgb, atol=4)

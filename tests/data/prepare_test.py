@@ -33,8 +33,8 @@ def _config(folder, **data):
   return config
 
 
-def _write_video(path, frames=8, size=(48, 64), grey=False, cuts=()):
-  """A colourful picture that moves 2 pixels to the left in every frame.
+def _write_video(path, frames=8, size=(48, 64), gray=False, cuts=()):
+  """A colorful picture that moves 2 pixels to the left in every frame.
 
   At each of `cuts` another picture begins.
   """
@@ -49,7 +49,7 @@ def _write_video(path, frames=8, size=(48, 64), grey=False, cuts=()):
       scene = np.uint8(255 * np.clip(scene, 0, 1))
       if shot % 2:
         scene = 255 - scene // 3
-      if grey:
+      if gray:
         scene = np.repeat(scene[..., :1], 3, -1)
       for index in range(last - first):
         writer.write(Frame(scene[:, 2 * index : 2 * index + size[1]]))
@@ -74,7 +74,7 @@ def videos(tmp_path_factory):
   _write_video(folder / 'b.mp4', frames=20)
   _write_video(folder / 'deep/er/a.mkv', frames=9)
   _write_video(folder / 'c.mp4', frames=4, size=(96, 80))
-  _write_video(folder / 'grey.mp4', grey=True)
+  _write_video(folder / 'gray.mp4', gray=True)
   _write_video(folder / 'short.mp4', frames=3)
   _write_video(folder / 'two_shots.mp4', frames=11, cuts=[6])
   (folder / 'notes.txt').write_text('no video\n')
@@ -109,9 +109,9 @@ def test_lists_what_is_there_and_what_is_not(prepared):
   ]
   reasons = made.left_out
   assert sorted(reasons) == [
-    *('cut.mkv', 'grey.mp4', 'head.mp4', 'notes.txt', 'short.mp4')
+    *('cut.mkv', 'gray.mp4', 'head.mp4', 'notes.txt', 'short.mp4')
   ]
-  assert reasons['grey.mp4'] == 'black-and-white'
+  assert reasons['gray.mp4'] == 'black-and-white'
   assert reasons['short.mp4'] == 'shots of fewer than 4 frames'
   assert 'frames lost' in reasons['cut.mkv']
   assert 'not a video' in reasons['head.mp4']
@@ -280,14 +280,14 @@ def test_a_changed_video_is_prepared_again(tmp_path, monkeypatch):
   assert made.fingerprint != before.fingerprint
 
 
-def test_a_run_without_colour_is_left_out_of_a_video(tmp_path):
+def test_a_run_without_color_is_left_out_of_a_video(tmp_path):
   path = tmp_path / 'in/half.mp4'
   path.parent.mkdir()
   noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)
-  colour = cv2.resize(noise, (64, 48), interpolation=cv2.INTER_CUBIC)
-  grey = np.repeat(colour[..., :1], 3, -1)
+  color = cv2.resize(noise, (64, 48), interpolation=cv2.INTER_CUBIC)
+  gray = np.repeat(color[..., :1], 3, -1)
   with VideoWriter(path, Format(48, 64)) as writer:
-    for index, rgb in enumerate([grey] * 8 + [colour] * 8):
+    for index, rgb in enumerate([gray] * 8 + [color] * 8):
       writer.write(Frame(np.roll(rgb, 2 * index, 1)))
   config = _config(tmp_path / 'out')
   made = _prepare(config, path.parent)
@@ -357,14 +357,14 @@ def test_still_pictures_become_pairs_of_known_motion(tmp_path):
   (folder / 'deep').mkdir(parents=True)
   for name in ('chelsea', 'coffee'):
     write_image(folder / f'{name}.png', getattr(skimage.data, name)())
-  grey = np.repeat(skimage.data.chelsea()[..., :1], 3, -1)
-  write_image(folder / 'deep/grey.png', grey)
+  gray = np.repeat(skimage.data.chelsea()[..., :1], 3, -1)
+  write_image(folder / 'deep/gray.png', gray)
   (folder / 'broken.jpg').write_bytes(b'no picture')
   config = _config(tmp_path / 'out', size=(64, 96))
   made = _prepare(config, None, images=folder)
   assert made.runs == [('chelsea.png', 0, 0, 2), ('coffee.png', 0, 2, 2)]
-  assert sorted(made.left_out) == ['broken.jpg', 'deep/grey.png']
-  assert made.left_out['deep/grey.png'] == 'black-and-white'
+  assert sorted(made.left_out) == ['broken.jpg', 'deep/gray.png']
+  assert made.left_out['deep/gray.png'] == 'black-and-white'
   for run in made.runs:
     earlier, later = made.read(run.first), made.read(run.first + 1)
     flow, visible = earlier.motion()

@@ -129,6 +129,6 @@ def test_the_seed_decides():
   'picture',
   [np.zeros((9, 9, 3), np.float32), np.zeros((9, 9), np.uint8)],
 )
-def test_refuses_what_is_no_colour_picture(picture):
+def test_refuses_what_is_no_color_picture(picture):
   with pytest.raises(TypeError, match='expected uint8'):
     synthetic_motion.make_pair(picture, _SIZE, _rng())

@@ -1,4 +1,4 @@
-"""Baselines on pictures whose right colours are known."""
+"""Baselines on pictures whose right colors are known."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from vitexco_jax.structs import Given
 
 SIZE = (64, 96)
 ALL = (
-  baselines.grey,
+  baselines.gray,
   baselines.chained_flow,
   baselines.color_transfer,
   baselines.match_vgg16,
@@ -26,7 +26,7 @@ def _noise(size, sigma, seed):
 
 
 def _picture(size=SIZE, seed=0):
-  """Fine luminance, and broad colours that do not follow it; uint8."""
+  """Fine luminance, and broad colors that do not follow it; uint8."""
   lab = np.stack(
     [
       50 + 10 * _noise(size, 2, 3 * seed),
@@ -55,15 +55,15 @@ def _run(function, frames, references, size=SIZE):
 
 
 def _ab_error(found, expected):
-  """Distance of the colours, pixel by pixel."""
+  """Distance of the colors, pixel by pixel."""
   found, expected = (skcolor.rgb2lab(rgb)[..., 1:] for rgb in (found, expected))
   return np.linalg.norm(found - expected, axis=-1)
 
 
-def test_grey_is_lightness_alone():
+def test_gray_is_lightness_alone():
   frames = _moving(2)
   for found, frame in zip(
-    _run(baselines.grey, frames, []), frames, strict=True
+    _run(baselines.gray, frames, []), frames, strict=True
   ):
     np.testing.assert_array_equal(found, color.grey(frame))
 
@@ -83,11 +83,11 @@ def test_keeps_size_and_lightness(function, size, bound):
 @pytest.mark.parametrize('function', ALL)
 def test_looks_at_lightness_alone(function):
   frames = _moving(3)
-  greys = [np.asarray(color.grey(rgb)) for rgb in frames]
+  grays = [np.asarray(color.grey(rgb)) for rgb in frames]
   references = [Given(frames[0], 0)]
-  found = np.float32(_run(function, greys, references))
+  found = np.float32(_run(function, grays, references))
   expected = np.float32(_run(function, frames, references))
-  # Greys are rounded, so that L differs a little.
+  # Grays are rounded, so that L differs a little.
   assert np.abs(found - expected).mean() < 1
 
 
@@ -105,7 +105,7 @@ def test_chained_flow_follows_what_moves(index):
 
 
 def _tinted(rgb, ab):
-  """A picture's L with one colour all over."""
+  """A picture's L with one color all over."""
   lab = skcolor.rgb2lab(rgb) * [1, 0, 0] + [0, *ab]
   return np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
 

@@ -55,7 +55,7 @@ class _Brighter:
 
 
 def _write_clip(folder, frames, seed=0):
-  """Writes smooth colourful frames as PNG; returns them."""
+  """Writes smooth colorful frames as PNG; returns them."""
   folder.mkdir(parents=True)
   rng = np.random.default_rng(seed)
   clip = []
@@ -91,7 +91,7 @@ def _row(summary, clip, protocol='first-frame', method='vitexco'):
 
 def test_values_table_and_files(folder, capsys):
   clip = _write_clip(folder / 'data' / 'zoo', 12, seed=2)
-  summary = _evaluate(folder, _Brighter(), compared=['grey'])
+  summary = _evaluate(folder, _Brighter(), compared=['gray'])
   tables = summary['protocols']['first-frame']
 
   assert list(tables['clips']) == ['boat', 'walk', 'zoo']
@@ -106,8 +106,8 @@ def test_values_table_and_files(folder, capsys):
   np.testing.assert_allclose(row['lpips_vgg'], 30)
 
   lab = skcolor.rgb2lab(clip)
-  grey = np.round(skcolor.lab2rgb(lab * [1, 0, 0]) * 255).astype(np.uint8)
-  pairs = list(zip(clip, grey, strict=True))
+  gray = np.round(skcolor.lab2rgb(lab * [1, 0, 0]) * 255).astype(np.uint8)
+  pairs = list(zip(clip, gray, strict=True))
   psnr = [skmetrics.peak_signal_noise_ratio(a, b) for a, b in pairs]
   ssim = [
     skmetrics.structural_similarity(a, b, channel_axis=-1) for a, b in pairs
@@ -116,7 +116,7 @@ def test_values_table_and_files(folder, capsys):
     skcolor.deltaE_ciede2000(skcolor.rgb2lab(a), skcolor.rgb2lab(b)).mean()
     for a, b in pairs
   ]
-  row = _row(summary, 'zoo', method='grey')
+  row = _row(summary, 'zoo', method='gray')
   np.testing.assert_allclose(row['psnr'], np.mean(psnr), 1e-3)
   np.testing.assert_allclose(row['psnr_not_given'], np.mean(psnr[1:]), 1e-3)
   np.testing.assert_allclose(row['psnr_last'], np.mean(psnr[2:]), 1e-3)
@@ -132,8 +132,8 @@ def test_values_table_and_files(folder, capsys):
 
   # A clip counts as much as another, however long.
   np.testing.assert_allclose(
-    tables['mean']['grey']['psnr'],
-    np.mean([_row(summary, x, method='grey')['psnr'] for x in tables['clips']]),
+    tables['mean']['gray']['psnr'],
+    np.mean([_row(summary, x, method='gray')['psnr'] for x in tables['clips']]),
   )
   out = folder / 'out'
   assert json.loads((out / 'summary.json').read_text()) == summary
@@ -154,7 +154,7 @@ def test_values_table_and_files(folder, capsys):
   np.testing.assert_allclose(float(frames[-1]['psnr']), psnr[-1], 1e-3)
   with (out / 'clips.csv').open() as file:
     rows = list(csv.DictReader(file))
-  assert [row['method'] for row in rows] == 3 * ['truth', 'vitexco', 'grey']
+  assert [row['method'] for row in rows] == 3 * ['truth', 'vitexco', 'gray']
 
 
 def test_warp_error_is_that_of_the_true_motion(tmp_path):
@@ -204,7 +204,7 @@ def test_references_and_what_counts(folder, protocol, given, counted):
   assert first is True
   np.testing.assert_array_equal(rgb, _frames(folder, 'walk', *given))
   row = _row(summary, 'walk', protocol)
-  # Colours go on from the frame that is given, both ways.
+  # Colors go on from the frame that is given, both ways.
   psnr = [20 * np.log10(255 / (1 + abs(i - given[0]))) for i in range(12)]
   free = [i for i in counted if i not in given]
   for column, frames in (
@@ -218,7 +218,7 @@ def test_references_and_what_counts(folder, protocol, given, counted):
 def test_without_a_reference_all_frames_count(folder):
   colorizer = _Brighter()
   summary = _evaluate(
-    folder, colorizer, protocols=['none'], compared=['grey', 'transfer']
+    folder, colorizer, protocols=['none'], compared=['gray', 'transfer']
   )
   assert set(colorizer.references) == {((), False)}
   row = _row(summary, 'walk', 'none')
@@ -226,7 +226,7 @@ def test_without_a_reference_all_frames_count(folder):
   clip = summary['protocols']['none']['clips']['walk']
   assert clip['references'] == []
   # Gray needs no reference; a transfer of colors does.
-  assert set(clip['methods']) == {'truth', 'vitexco', 'grey'}
+  assert set(clip['methods']) == {'truth', 'vitexco', 'gray'}
 
 
 def test_retrieved_is_the_best_of_the_gallery(folder, monkeypatch):
@@ -255,7 +255,7 @@ def test_retrieved_is_the_best_of_the_gallery(folder, monkeypatch):
     folder,
     colorizer,
     protocols=['retrieved'],
-    compared=['grey', 'flow'],
+    compared=['gray', 'flow'],
     gallery=folder,
   )
   np.testing.assert_array_equal(
@@ -266,7 +266,7 @@ def test_retrieved_is_the_best_of_the_gallery(folder, monkeypatch):
   clip = summary['protocols']['retrieved']['clips']['walk']
   assert clip['references'] == ['n7.jpg']
   # Flow does not reach a picture that is not of the clip.
-  assert list(clip['methods']) == ['truth', 'vitexco', 'grey']
+  assert list(clip['methods']) == ['truth', 'vitexco', 'gray']
 
 
 def test_strip_has_five_moments_and_video_all(folder, monkeypatch):
@@ -277,10 +277,10 @@ def test_strip_has_five_moments_and_video_all(folder, monkeypatch):
     return np.zeros((8, 8, 3), np.uint8)
 
   monkeypatch.setattr(strips, 'strip', strip)
-  _evaluate(folder, _Brighter(), compared=['grey'])
+  _evaluate(folder, _Brighter(), compared=['gray'])
   rows = drawn[5]  # Frames 0, 3, 6, 8, 11.
   (last,) = _frames(folder, 'walk', 11)
-  assert list(rows) == ['truth', 'vitexco', 'grey']
+  assert list(rows) == ['truth', 'vitexco', 'gray']
   np.testing.assert_array_equal(rows['truth'][-1], last)
   np.testing.assert_array_equal(rows['vitexco'][-1], last + 10)
 
@@ -326,11 +326,11 @@ def test_goes_on_with_what_is_missing_or_has_changed(folder):
   _evaluate(folder, colorizer)
   assert len(colorizer.references) == 8
 
-  _evaluate(folder, colorizer, compared=['grey'])
+  _evaluate(folder, colorizer, compared=['gray'])
   assert len(colorizer.references) == 11
 
   (folder / 'out/first-frame/boat.mp4').unlink()
-  _evaluate(folder, colorizer, compared=['grey'])
+  _evaluate(folder, colorizer, compared=['gray'])
   assert len(colorizer.references) == 12
 
 
@@ -433,7 +433,7 @@ def test_predictions_that_do_not_fit_are_named(folder):
   [
     ({'protocols': ['last-frame']}, '--protocols=last-frame: known are first-'),
     ({'protocols': ['retrieved']}, '--protocols=retrieved needs --gallery'),
-    ({'compared': ['sepia']}, '--baselines=sepia: known are grey, flow'),
+    ({'compared': ['sepia']}, '--baselines=sepia: known are gray, flow'),
     (
       {
         'protocols': ['first-frame', 'retrieved'],

@@ -95,7 +95,7 @@ def test_psnr_wrapped_by_hand():
   assert metrics.psnr_wrapped(rgb // 2, rgb // 2 + np.uint8(16)) == 100
 
 
-# Colours
+# Colors
 
 
 def test_ciede2000_agrees_with_scikit_image_in_float64():
@@ -114,8 +114,8 @@ def test_ciede2000_agrees_with_scikit_image_in_float64():
     )
 
 
-def test_ciede2000_of_greys_by_hand():
-  """Greys differ in L alone, by dL / S_L (CIE 142-2001)."""
+def test_ciede2000_of_grays_by_hand():
+  """Grays differ in L alone, by dL / S_L (CIE 142-2001)."""
   dark, light = np.full((2, 4, 4, 3), [[[[77]]], [[[119]]]], np.uint8)
   l1, l2 = (
     116 * np.cbrt(((v / 255 + 0.055) / 1.055) ** 2.4) - 16 for v in (77, 119)
@@ -143,7 +143,7 @@ def test_colorfulness_by_hand():
   np.testing.assert_allclose(
     metrics.colorfulness(flat), 0.3 * np.hypot(100, 100), 1e-6
   )
-  # Red is (255, 127.5) in the opponent colours, blue (0, -255): signs count.
+  # Red is (255, 127.5) in the opponent colors, blue (0, -255): signs count.
   halves = np.full((4, 4, 3), [255, 0, 0], np.uint8)
   halves[2:] = [0, 0, 255]
   np.testing.assert_allclose(
@@ -154,7 +154,7 @@ def test_colorfulness_by_hand():
   assert metrics.colorfulness(np.full((4, 4, 3), 99, np.uint8)) == 0
 
 
-def test_mean_chroma_of_red_and_grey():
+def test_mean_chroma_of_red_and_gray():
   rgb = np.full((4, 4, 3), 128, np.uint8)
   assert metrics.mean_chroma(rgb) < 0.01
   rgb[:2] = [255, 0, 0]  # Lab 53.24, 80.09, 67.20, as tables have it.

@@ -23,8 +23,8 @@ def _jpeg(rgb, percent):
 
 
 def _toned(rgb, tint):
-  grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
-  return np.uint8(np.clip(grey[..., None] * np.float32(tint), 0, 255))
+  gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.float32)
+  return np.uint8(np.clip(gray[..., None] * np.float32(tint), 0, 255))
 
 
 def _pan(rgb, step):
@@ -42,7 +42,7 @@ def test_good_pictures_and_shots_pass(name):
   rgb = _picture(name)
   assert _reason([rgb]) == ''  # A still has no motion.
   assert _reason(_pan(rgb, 3)) == ''
-  # One hue all over is colour, as long as it is not one tone.
+  # One hue all over is color, as long as it is not one tone.
   assert _reason([np.uint8(rgb * np.float32([0.5, 1.0, 0.9]))]) == ''
 
 

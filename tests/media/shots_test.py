@@ -18,7 +18,7 @@ def _scene(seed, frames, speed=2, size=(72, 128)):
   return [texture[:, speed * i :][:, : size[1]] for i in range(frames)]
 
 
-def _grey(frames):
+def _gray(frames):
   return [
     np.repeat(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)[..., None], 3, -1)
     for frame in frames
@@ -33,7 +33,7 @@ def _cuts(frames):
   return [number for number, (_, begins) in enumerate(marked) if begins]
 
 
-@pytest.mark.parametrize('look', [list, _grey])
+@pytest.mark.parametrize('look', [list, _gray])
 def test_finds_every_cut_and_no_other(look):
   lengths = (9, 3, 12, 5, 1 + shots._AHEAD)
   scenes = [_scene(seed, frames) for seed, frames in enumerate(lengths)]

@@ -9,7 +9,7 @@ def _plain(height, width, rgb):
 
 
 def _find(strip, rgb):
-  """Bounds (top, bottom, left, right) of the pixels of one colour."""
+  """Bounds (top, bottom, left, right) of the pixels of one color."""
   ys, xs = np.nonzero((strip == np.uint8(rgb)).all(-1))
   return ys.min(), ys.max() + 1, xs.min(), xs.max() + 1
 
@@ -41,13 +41,13 @@ def test_each_row_has_its_label_above_it():
 
 def test_long_label_is_not_cut():
   cell = _plain(20, 40, (255, 255, 255))
-  label = 'coloured from the first frame'
+  label = 'colored from the first frame'
   narrow = strips.strip([[cell]], [label], width=40)
   wide = strips.strip([[cell]], [label], width=400)
   assert (narrow < 128).sum() == (wide < 128).sum() > 0
 
 
-def test_grey_is_three_equal_channels():
+def test_gray_is_three_equal_channels():
   strip = strips.strip([[_plain(8, 8, (77,))]], [''], width=8)
   top, bottom, left, right = _find(strip, (77, 77, 77))
   assert (bottom - top, right - left) == (8, 8)

@@ -1,4 +1,4 @@
-"""video: colours, time stamps and shapes kept; bad input told, nothing lost."""
+"""video: colors, time stamps and shapes kept; bad input told, nothing lost."""
 
 import io
 import itertools
@@ -47,14 +47,14 @@ def _ycbcr(rgb, matrix, full, bits=8):
 
 
 def _blocks(height=HEIGHT, width=WIDTH, seed=0):
-  """Coloured squares of 8x8 pixels."""
+  """Colored squares of 8x8 pixels."""
   rng = np.random.default_rng(seed)
   squares = rng.integers(0, 256, (height // 8, width // 8, 3), np.uint8)
   return squares.repeat(8, 0).repeat(8, 1)
 
 
 def _moving(count, height=HEIGHT, width=WIDTH):
-  """Smooth colours that change from frame to frame."""
+  """Smooth colors that change from frame to frame."""
   y, x = np.mgrid[:height, :width]
   for i in range(count):
     yield np.stack(
@@ -143,7 +143,7 @@ def _threads():
   ]
 
 
-# Reading: colour.
+# Reading: color.
 
 
 @pytest.mark.parametrize('full', [False, True])
@@ -182,12 +182,12 @@ def test_subsampled_chroma_is_neither_biased_nor_shifted(tmp_path):
 
 
 @pytest.mark.parametrize('pixels', ['gray', 'gray16le'])
-def test_grey_video_gets_three_equal_channels(tmp_path, pixels):
-  grey = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 256
+def test_gray_video_gets_three_equal_channels(tmp_path, pixels):
+  gray = np.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 256
   scale = 257 if pixels == 'gray16le' else 1
-  path = _save_planes(tmp_path / 'a.mkv', [grey * scale], pixels)
+  path = _save_planes(tmp_path / 'a.mkv', [gray * scale], pixels)
   (frame,), _ = _read(path)
-  expected = np.repeat(grey[..., None], 3, -1)
+  expected = np.repeat(gray[..., None], 3, -1)
   np.testing.assert_allclose(frame.rgb, expected.astype(float), atol=1)
 
 

@@ -68,7 +68,7 @@ def test_only_rgb_is_taken(embed):
       embed([wrong])
 
 
-def test_the_class_token_of_the_vit_in_grey(tmp_path):
+def test_the_class_token_of_the_vit_in_gray(tmp_path):
   """With weights from a file, against numpy."""
   config = _config(train__vit_weights=str(tmp_path / 'vit.npz'))
   rng = np.random.default_rng(0)
@@ -82,8 +82,8 @@ def test_the_class_token_of_the_vit_in_grey(tmp_path):
   np.savez(config.train.vit_weights, **weights)
   rgb = _pictures(2)
   crops = np.stack([embedding.crop(picture) for picture in rgb])
-  grey = np.asarray(color.grey(crops), np.float64) / 255
-  _, expected = plain_vit.forward_scenic(weights, 2 * grey - 1, 'tanh', 2)
+  gray = np.asarray(color.grey(crops), np.float64) / 255
+  _, expected = plain_vit.forward_scenic(weights, 2 * gray - 1, 'tanh', 2)
   expected /= np.linalg.norm(expected, axis=1, keepdims=True)
   found = embedding.make_embedder(config)(rgb)
   assert found.dtype == np.float32
@@ -108,7 +108,7 @@ def test_a_hybrid_is_seen_through_its_stem(tmp_path):
   assert embed.settings['stem'] == 'efficientnet_lite0'
 
 
-def test_the_pooled_features_of_efficientnet_in_colour():
+def test_the_pooled_features_of_efficientnet_in_color():
   config = _config(
     retrieval__network='efficientnet_lite0', retrieval__grey=False
   )
@@ -122,13 +122,13 @@ def test_the_pooled_features_of_efficientnet_in_colour():
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_grey_embeddings_do_not_know_colours(embed):
-  rgb = _pictures(2, (256, 300))  # Not resized, which would come before grey.
-  grey = np.asarray(color.grey(rgb))
-  np.testing.assert_allclose(embed(rgb), embed(grey), atol=0.01)
-  in_colour = embedding.make_embedder(_config(retrieval__grey=False))
-  assert np.abs(in_colour(rgb) - in_colour(grey)).max() > 0.1
-  np.testing.assert_allclose(in_colour(grey), embed(grey), atol=0.01)
+def test_gray_embeddings_do_not_know_colors(embed):
+  rgb = _pictures(2, (256, 300))  # Not resized, which would come before gray.
+  gray = np.asarray(color.grey(rgb))
+  np.testing.assert_allclose(embed(rgb), embed(gray), atol=0.01)
+  in_color = embedding.make_embedder(_config(retrieval__grey=False))
+  assert np.abs(in_color(rgb) - in_color(gray)).max() > 0.1
+  np.testing.assert_allclose(in_color(gray), embed(gray), atol=0.01)
 
 
 def test_embeddings_do_not_depend_on_the_batch(embed):

@@ -18,7 +18,7 @@ WIDTH = 12  # Of an embedding of the stand-in.
 
 
 class _Embedder:
-  """Of its colours, at a few places; fast, and counts what it sees."""
+  """Of its colors, at a few places; fast, and counts what it sees."""
 
   stop_at = np.inf
 
@@ -100,10 +100,10 @@ def test_every_picture_is_embedded_under_its_name(embedder, images, tmp_path):
 
 def test_what_is_of_no_use_is_listed(embedder, images, tmp_path, capsys):
   rng = np.random.default_rng(0)
-  grey = rng.integers(0, 256, (70, 90, 1), np.uint8).repeat(3, -1)
-  video.write_image(images / 'n01/grey.png', grey)
-  video.write_image(images / 'sepia.png', np.uint8(grey * [1, 0.9, 0.7]))
-  video.write_image(images / 'a.jpg', grey[:20])
+  gray = rng.integers(0, 256, (70, 90, 1), np.uint8).repeat(3, -1)
+  video.write_image(images / 'n01/gray.png', gray)
+  video.write_image(images / 'sepia.png', np.uint8(gray * [1, 0.9, 0.7]))
+  video.write_image(images / 'a.jpg', gray[:20])
   (images / 'n00/0.png').write_bytes(b'not a picture')
   (images / 'n02/1.png').write_bytes(b'')
   built = _build(images, tmp_path / 'g')
@@ -112,7 +112,7 @@ def test_what_is_of_no_use_is_listed(embedder, images, tmp_path, capsys):
   assert found == {
     'a.jpg': 'is 90x20 pixels: too small, 32 are needed on either side',
     'n00/0.png': 'is not an image, or is damaged or cut short',
-    'n01/grey.png': 'black-and-white',
+    'n01/gray.png': 'black-and-white',
     'n02/1.png': 'is empty: 0 bytes',
     'sepia.png': 'black-and-white',
   }
@@ -125,7 +125,7 @@ def test_what_is_of_no_use_is_listed(embedder, images, tmp_path, capsys):
   assert len(_build(images, tmp_path / 'g')) == 14
 
 
-def test_bounds_of_grey_are_those_of_the_config(embedder, tmp_path):
+def test_bounds_of_gray_are_those_of_the_config(embedder, tmp_path):
   pale = np.full((40, 60, 3), 128, np.uint8)
   pale[:, ::2, 0] += 12
   (tmp_path / 'images').mkdir()
@@ -278,8 +278,8 @@ def test_the_real_embedder_goes_into_the_gallery(images, tmp_path):
 
 
 def _clustered(count, width, rng):
-  centres = np.random.default_rng(7).normal(size=(60, width))
-  x = centres[rng.integers(60, size=count)] + rng.normal(size=(count, width))
+  centers = np.random.default_rng(7).normal(size=(60, width))
+  x = centers[rng.integers(60, size=count)] + rng.normal(size=(count, width))
   return np.float32(x / np.linalg.norm(x, axis=1, keepdims=True))
 
 

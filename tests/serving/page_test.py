@@ -92,7 +92,7 @@ def test_the_program_serves_and_ends(address):
     assert '<title>Vitexco</title>' in answer.read().decode()
 
 
-def test_a_film_is_coloured_in_a_browser(tmp_path, browser, address):
+def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   write_film(tmp_path / 'film.mp4', COUNT)
   for name, seed in (('one', 1), ('<b>two', 2)):
     (tmp_path / f'{name}.png').write_bytes(encoded(picture(seed)))
@@ -132,12 +132,12 @@ def test_a_film_is_coloured_in_a_browser(tmp_path, browser, address):
   click('#shots li:nth-child(2) button[title="one.png"]')
   wait(lambda: len(find_all(chosen)) == 2)
 
-  click('#colour')
+  click('#color')
   click('#stop')
   wait(lambda: find('#status').text == 'Stopped; nothing of it was kept.')
-  browser.refresh()  # The visit is still there, with what was chosen.
+  browser.refresh()  # The session is still there, with what was chosen.
   wait(lambda: len(find_all(chosen)) == 2)
-  click('#colour')
+  click('#color')
   wait(lambda: find('#status').text == 'Done.')
 
   wait(lambda: _loaded(browser, 'before') and _loaded(browser, 'after'))
@@ -149,12 +149,12 @@ def test_a_film_is_coloured_in_a_browser(tmp_path, browser, address):
   assert browser.execute_script('return result.error') is None
 
   find('#download').click()
-  path = tmp_path / 'downloads/film_colour.mp4'
+  path = tmp_path / 'downloads/film_color.mp4'
   wait(path.exists)
   with video.VideoReader(path) as reader:
-    coloured = [frame.rgb for frame in reader]
-  assert len(coloured) == 2 * COUNT
-  assert np.ptp(np.int16(coloured[-1]), -1).mean() > 2  # No longer grey.
+    colored = [frame.rgb for frame in reader]
+  assert len(colored) == 2 * COUNT
+  assert np.ptp(np.int16(colored[-1]), -1).mean() > 2  # No longer gray.
 
   click('#leave')
   browser.switch_to.alert.accept()

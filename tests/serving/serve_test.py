@@ -18,7 +18,13 @@ from visitors import COUNT, Stub, embed, encoded, write_film
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
-from vitexco_jax.serving import connections, room, serve, sessions, uploads
+from vitexco_jax.serving import (
+  connections,
+  disk_quota,
+  serve,
+  sessions,
+  uploads,
+)
 
 MB = 10**6
 
@@ -74,13 +80,13 @@ class Visitor:
     return await self.over()
 
 
-def _run(folder, scenario, colorizer=None, limit=1, room=None):
+def _run(folder, scenario, colorizer=None, limit=1, quota=None):
   """Runs `scenario(server, site)`."""
 
   async def run():
-    with sessions.Desk() as desk:
+    with sessions.JobQueue() as queue:
       site = serve.Site(
-        *(colorizer or Stub(), embed, folder, desk, limit, True), room
+        *(colorizer or Stub(), embed, folder, queue, limit, True), quota
       )
       async with TestServer(site.app) as server:
         await scenario(server, site)
@@ -88,7 +94,7 @@ def _run(folder, scenario, colorizer=None, limit=1, room=None):
   asyncio.run(run())
 
 
-def test_from_a_video_to_its_colours(tmp_path, film):
+def test_from_a_video_to_its_colors(tmp_path, film):
   async def scenario(server, _):
     async with Visitor(server) as visitor:
       state = await visitor.plan(film)
@@ -102,7 +108,7 @@ def test_from_a_video_to_its_colours(tmp_path, film):
       assert shots[1]['from'] == '0:00:00.5'
       assert shots[0]['scores'][0] > shots[0]['scores'][1]
       await visitor.do('PUT', '/shots/0', json={'references': [two]})
-      await visitor.do('POST', '/colour')
+      await visitor.do('POST', '/color')
       state = await visitor.over()
       assert state['job']['state'] == 'done' and state['warnings'] == []
       for path in ('/before', '/after', '/thumbnail/1', f'/reference/{one}'):
@@ -123,7 +129,7 @@ def test_nobody_sees_what_is_of_others(tmp_path, film):
   async def scenario(server, _):
     async with Visitor(server) as one, Visitor(server) as two:
       await one.plan(film)
-      await one.do('POST', '/colour')
+      await one.do('POST', '/color')
       await one.over()
       state = await two.do('GET', '/state')
       assert not (state['video'] or state['references'] or state['result'])
@@ -131,7 +137,7 @@ def test_nobody_sees_what_is_of_others(tmp_path, film):
         assert await two.ask('GET', path) == (404, {'error': 'Not Found'})
       await two.do('POST', '/leave')
       assert (await two.ask('GET', '/state'))[0] == 410
-      assert (await one.do('GET', '/state'))['result'] == 'film_colour.mp4'
+      assert (await one.do('GET', '/state'))['result'] == 'film_color.mp4'
       assert len([*tmp_path.iterdir()]) == 1
 
   _run(tmp_path, scenario)
@@ -145,7 +151,7 @@ def test_places_in_the_queue_and_a_stop(tmp_path, film):
       for visitor in (one, two):
         await visitor.plan(film)
       for visitor in (one, two):
-        await visitor.do('POST', '/colour')
+        await visitor.do('POST', '/color')
       job = (await two.do('GET', '/state'))['job']
       assert (job['state'], job['ahead']) == ('waiting', 1)
       status, content = await two.ask('PUT', '/video?name=a', data=film)
@@ -174,7 +180,7 @@ def test_places_in_the_queue_and_a_stop(tmp_path, film):
     ('DELETE', '/reference/1', {}, 400),
     ('GET', '/thumbnail/0', {}, 404),
     ('POST', '/shots', {}, 400),
-    ('POST', '/colour', {}, 400),
+    ('POST', '/color', {}, 400),
     ('PUT', '/shots/0', {}, 400),
     ('PUT', '/state', {}, 405),
   ],
@@ -278,19 +284,19 @@ def test_a_broken_upload_leaves_nothing(tmp_path, film):
   _run(tmp_path, scenario)
 
 
-def test_a_long_upload_keeps_its_visit(tmp_path, film):
+def test_a_long_upload_keeps_its_session(tmp_path, film):
   async def scenario(server, site):
     async with Visitor(server) as visitor:
-      [visit] = site._visits.values()
+      [session] = site._sessions.values()
 
       async def pieces():
         yield film[:1000]
         while not [*tmp_path.rglob('incoming*')]:
           await asyncio.sleep(0.01)
-        visit.seen = -math.inf
+        session.seen = -math.inf
         yield film[1000:2000]
         async with asyncio.timeout(10):
-          while visit.seen == -math.inf:
+          while session.seen == -math.inf:
             await asyncio.sleep(0.01)
         yield film[2000:]
 
@@ -324,7 +330,7 @@ def test_a_visit_may_end_while_its_video_is_checked(
   assert [*tmp_path.iterdir()] == []
 
 
-def test_a_link_leads_back_to_the_visit(tmp_path):
+def test_a_link_leads_back_to_the_session(tmp_path):
   async def scenario(server, _):
     async with Visitor(server) as visitor:
       [cookie] = visitor._session.cookie_jar
@@ -334,7 +340,7 @@ def test_a_link_leads_back_to_the_visit(tmp_path):
 
 
 def test_visits_end_when_nobody_comes_back(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(serve, '_MAX_VISITS', 2)
+  monkeypatch.setattr(serve, '_MAX_SESSIONS', 2)
 
   async def scenario(server, site):
     async with Visitor(server) as one, Visitor(server):
@@ -355,8 +361,8 @@ def test_visits_end_when_nobody_comes_back(tmp_path, film, monkeypatch):
   _run(tmp_path, scenario)
 
 
-def test_a_client_has_only_so_many_visits(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(serve, '_MAX_CLIENT_VISITS', 2)
+def test_a_client_has_only_so_many_sessions(tmp_path, film, monkeypatch):
+  monkeypatch.setattr(serve, '_MAX_CLIENT_SESSIONS', 2)
 
   async def scenario(server, site):
     async def open_from(address):
@@ -375,7 +381,7 @@ def test_a_client_has_only_so_many_visits(tmp_path, film, monkeypatch):
       assert await open_from(address) == status
     monkeypatch.setattr(serve, '_ABSENT_SECONDS', 0.0)
     assert await open_from('192.0.2.1') == 200  # In the place of the first two.
-    clients = [visit.client for visit in site._visits.values()]
+    clients = [session.client for session in site._sessions.values()]
     assert clients == ['192.0.2.2', '192.0.2.1']
 
   _run(tmp_path, scenario)
@@ -405,7 +411,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(
 
 @pytest.mark.parametrize('length', [True, False])
 def test_visitors_share_the_disk(tmp_path, film, monkeypatch, length):
-  monkeypatch.setattr(room, '_SECONDS', 0.0)
+  monkeypatch.setattr(disk_quota, '_SECONDS', 0.0)
 
   async def pieces():
     for _ in range(40):
@@ -421,25 +427,27 @@ def test_visitors_share_the_disk(tmp_path, film, monkeypatch, length):
       await one.do('POST', '/leave')
       await two.do('PUT', '/video?name=a', data=film)
 
-  _run(tmp_path, scenario, limit=9, room=room.Room(tmp_path, 1.5 * MB))
+  _run(
+    tmp_path, scenario, limit=9, quota=disk_quota.DiskQuota(tmp_path, 1.5 * MB)
+  )
 
 
 def test_some_of_the_disk_stays_free(tmp_path, monkeypatch):
-  space = room.Room(tmp_path)
-  space.check(1)
-  monkeypatch.setattr(room, '_RESERVE', shutil.disk_usage(tmp_path).total)
+  quota = disk_quota.DiskQuota(tmp_path)
+  quota.check(1)
+  monkeypatch.setattr(disk_quota, '_RESERVE', shutil.disk_usage(tmp_path).total)
   with pytest.raises(UserError, match='no room left on the disk'):
-    space.check()
+    quota.check()
 
 
-def test_a_job_keeps_its_visit(tmp_path, film, monkeypatch):
+def test_a_job_keeps_its_session(tmp_path, film, monkeypatch):
   monkeypatch.setattr(serve, '_KEPT_SECONDS', 0.0)
   may_go = threading.Semaphore(0)
 
   async def scenario(server, site):
     async with Visitor(server) as visitor:
       await visitor.plan(film)
-      await visitor.do('POST', '/colour')
+      await visitor.do('POST', '/color')
       await asyncio.sleep(0.01)
       site._end_old()
       may_go.release(100)

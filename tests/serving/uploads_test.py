@@ -19,7 +19,7 @@ from vitexco_jax.serving import drawings, uploads
 
 @pytest.fixture(scope='module')
 def film(tmp_path_factory):
-  """Two grey shots."""
+  """Two gray shots."""
   path = tmp_path_factory.mktemp('film') / 'film.mp4'
   write_film(path)
   return path
@@ -124,7 +124,7 @@ def test_odd_exif_does_no_harm(tmp_path):
 
 def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
   """No larger than need be, upright, and nothing that hid in the file."""
-  monkeypatch.setattr(drawings, '_KEPT_SIDE', 120)
+  monkeypatch.setattr(drawings, '_MAX_SIDE', 120)
   large = picture(1, (200, 240))
   image = Image.fromarray(large)
   exif = image.getexif()

@@ -72,25 +72,25 @@ class _Searched:
     return self.embeddings[np.rint(crops[:, 0, 0, 0] / 10).astype(int)]
 
 
-@pytest.mark.parametrize('grey', [True, False])
+@pytest.mark.parametrize('gray', [True, False])
 def test_quality_is_the_share_whose_nearest_is_alike(
-  tmp_path, monkeypatch, grey
+  tmp_path, monkeypatch, gray
 ):
-  """By hand: the twins, 2.5 and 4.5's neighbours at 60 and 61 are right."""
+  """By hand: the twins, 2.5 and 4.5's neighbors at 60 and 61 are right."""
   searched = _Searched()
   opened = searched.write(tmp_path)
   monkeypatch.setattr(
     embedding, 'open_with_embedder', lambda *_: (searched, opened)
   )
   config = get_config('tiny')
-  config.retrieval.grey = grey
+  config.retrieval.grey = gray
   rows = benchmark_data.retrieval_quality(config, tmp_path)
-  name = f'efficientnet_lite0, 14 pictures in {"grey" if grey else "colour"}'
+  name = f'efficientnet_lite0, 14 pictures in {"gray" if gray else "color"}'
   found = {row.name.removeprefix(name): row.value for row in rows}
   assert found.pop(', queries') == 10
-  assert found.pop(', grey queries, nearest of the synset') == 50
-  if not grey:
-    assert found.pop(', colour queries, nearest of the synset') == 50
+  assert found.pop(', gray queries, nearest of the synset') == 50
+  if not gray:
+    assert found.pop(', color queries, nearest of the synset') == 50
   assert not found
   rows = benchmark_data.retrieval_quality(config, tmp_path, at_most=4)
   assert rows[0].value == 4

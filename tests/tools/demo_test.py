@@ -37,7 +37,7 @@ def _tint(rgb):
 
 @pytest.fixture
 def clip(tmp_path):
-  """A folder of colourful frames, which are read back exactly; the frames."""
+  """A folder of colorful frames, which are read back exactly; the frames."""
   rng = np.random.default_rng(0)
   frames = []
   (tmp_path / 'clip').mkdir()
@@ -48,15 +48,15 @@ def clip(tmp_path):
   return tmp_path / 'clip', frames
 
 
-def test_only_the_first_frame_gives_its_colours(clip, tmp_path):
+def test_only_the_first_frame_gives_its_colors(clip, tmp_path):
   path, frames = clip
   tinter = _Tinter()
   demo.demo(tinter, path, tmp_path / 'out')
   np.testing.assert_array_equal(tinter.reference, frames[0])
   assert len(tinter.given) == len(frames)
-  for grey, rgb in zip(tinter.given, frames, strict=True):
-    assert (grey == grey[..., :1]).all()
-    lightness = [skcolor.rgb2lab(image)[..., 0] for image in (grey, rgb)]
+  for gray, rgb in zip(tinter.given, frames, strict=True):
+    assert (gray == gray[..., :1]).all()
+    lightness = [skcolor.rgb2lab(image)[..., 0] for image in (gray, rgb)]
     assert abs(lightness[0] - lightness[1]).max() < 0.3  # Half a level of 255.
 
 
@@ -72,11 +72,11 @@ def test_psnr_is_of_the_frames_after_the_first(clip, tmp_path, capsys):
     ]
     return np.mean(values)
 
-  assert means['grey'] == pytest.approx(mean(tinter.given))
-  coloured = [_tint(grey) for grey in tinter.given]
-  assert means['coloured'] == pytest.approx(mean(coloured))
+  assert means['gray'] == pytest.approx(mean(tinter.given))
+  colored = [_tint(gray) for gray in tinter.given]
+  assert means['colored'] == pytest.approx(mean(colored))
   printed = capsys.readouterr().out
-  assert f'{means["coloured"]:.2f} dB' in printed
+  assert f'{means["colored"]:.2f} dB' in printed
   assert 'frames 1 to 6' in printed
 
 
@@ -85,13 +85,13 @@ def test_writes_both_videos_and_a_strip_over_old_ones(clip, tmp_path):
   tinter = _Tinter()
   out = tmp_path / 'out'
   out.mkdir()
-  for name in ('clip_grey.mp4', 'clip_colour.mp4', 'strip.jpg'):
+  for name in ('clip_gray.mp4', 'clip_color.mp4', 'strip.jpg'):
     (out / name).write_text('old')
   demo.demo(tinter, path, out)
   assert len(list(out.iterdir())) == 3
   for name, images in (
-    ('clip_grey.mp4', tinter.given),
-    ('clip_colour.mp4', [_tint(grey) for grey in tinter.given]),
+    ('clip_gray.mp4', tinter.given),
+    ('clip_color.mp4', [_tint(gray) for gray in tinter.given]),
   ):
     with video.VideoReader(out / name) as reader:
       written = [frame.rgb for frame in reader]

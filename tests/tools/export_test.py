@@ -116,8 +116,8 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
   with pytest.MonkeyPatch.context() as monkeypatch:
     estimate = flow.backward_flow
 
-    def note(grey, previous):
-      seen.append(estimate(grey, previous))
+    def note(gray, previous):
+      seen.append(estimate(gray, previous))
       return seen[-1]
 
     monkeypatch.setattr(flow, 'backward_flow', note)
@@ -130,7 +130,7 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
   np.save(tmp_path / 'frames.npy', frames)
   np.save(tmp_path / 'reference.npy', reference)
   np.save(tmp_path / 'flow.npy', np.stack(seen))
-  names = ['frames', 'reference', 'coloured'] + ['flow'] * moves
+  names = ['frames', 'reference', 'colored'] + ['flow'] * moves
   subprocess.run(
     [
       sys.executable,
@@ -141,7 +141,7 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
     env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
     check=True,
   )
-  found = np.load(tmp_path / 'coloured.npy')
+  found = np.load(tmp_path / 'colored.npy')
   assert found.dtype == np.uint8
   error = np.abs(np.int16(found) - np.int16(expected))
   assert error.max() <= 1 and error.mean() < 0.01

@@ -232,7 +232,7 @@ def test_smoothness_agrees_with_the_slow_formula():
   )
 
 
-def test_smoothness_spares_flat_colours_up_to_the_border():
+def test_smoothness_spares_flat_colors_up_to_the_border():
   ab = np.full((1, 4, 5, 2), 60.0, np.float32)
   assert losses.smoothness(ab, np.zeros((1, 4, 5, 3), np.float32)) < 1e-8
 

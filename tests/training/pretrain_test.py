@@ -31,7 +31,7 @@ _make_teacher = pretrain._make_teacher  # The true one.
 
 @pytest.fixture(scope='module')
 def images(tmp_path_factory):
-  """A folder tree of smooth pictures, each of a colour of its own."""
+  """A folder tree of smooth pictures, each of a color of its own."""
   folder = tmp_path_factory.mktemp('images')
   rng = np.random.default_rng(0)
   for i in range(PICTURES):
@@ -56,7 +56,7 @@ def teachers():
     width = vit.VARIANTS[config.model.vit.variant].width
     directions = jax.random.normal(jax.random.key(1), (6, width))
 
-    def embed(rgb):  # By the mean colours of two halves.
+    def embed(rgb):  # By the mean colors of two halves.
       x = rgb.reshape(len(rgb), 2, -1, 3).mean(2).reshape(len(rgb), 6)
       x = x @ directions
       return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
@@ -123,7 +123,7 @@ def test_each_picture_is_held_out_or_shown_once_an_epoch(images):
   for _ in range(len(collection) // 2):
     batch = next(feed)
     assert batch.rgb.shape == (2, height, width, 3)
-    assert batch.rgb.dtype == np.uint8 and batch.grey.dtype == bool
+    assert batch.rgb.dtype == np.uint8 and batch.gray.dtype == bool
     for rgb in batch.rgb:
       distance = {
         key: min(np.abs(x - rgb).mean(), np.abs(x[:, ::-1] - rgb).mean())
@@ -166,7 +166,7 @@ def test_frames_of_records_are_shown_too_but_of_no_video_held_out(
     np.testing.assert_array_equal(last, truth)
 
 
-def test_the_feed_goes_on_where_it_was_and_half_of_it_is_grey(images):
+def test_the_feed_goes_on_where_it_was_and_half_of_it_is_gray(images):
   collection = _collect(images)
   feed = crops.make_feed(_config(), collection, 4)
   batches = [next(feed) for _ in range(16)]
@@ -174,7 +174,7 @@ def test_the_feed_goes_on_where_it_was_and_half_of_it_is_grey(images):
   again.set_state({'samples': 60})
   for ours, theirs in zip(next(again), batches[15], strict=True):
     np.testing.assert_array_equal(ours, theirs)
-  assert 20 <= np.sum([batch.grey for batch in batches]) <= 44
+  assert 20 <= np.sum([batch.gray for batch in batches]) <= 44
 
 
 def test_a_picture_that_is_broken_is_replaced_and_named(
@@ -238,20 +238,20 @@ def test_the_share_explained_agrees_with_a_slow_computation():
   assert perfect.explained() == 1
 
 
-def test_maps_are_of_what_is_shown_and_tokens_of_the_colours(initial):
+def test_maps_are_of_what_is_shown_and_tokens_of_the_colors(initial):
   compare = jax.jit(pretrain.make_compare(_config()))
   compare = functools.partial(compare, initial.params, initial.heads)
   rgb = _batch(1).rgb
-  shown_grey = compare(rgb, np.array([True]))
+  shown_gray = compare(rgb, np.array([True]))
   lightness = np.asarray(color.uint8_to_lab(rgb)[..., :1]) / 100
-  is_grey = np.uint8(np.round(255 * np.repeat(lightness, 3, -1)))
-  is_grey = compare(is_grey, np.array([False]))
-  in_colour = compare(rgb, np.array([False]))
-  for level, fit in shown_grey.fits.items():
-    for x, y in zip(fit, is_grey.fits[level], strict=True):
+  is_gray = np.uint8(np.round(255 * np.repeat(lightness, 3, -1)))
+  is_gray = compare(is_gray, np.array([False]))
+  in_color = compare(rgb, np.array([False]))
+  for level, fit in shown_gray.fits.items():
+    for x, y in zip(fit, is_gray.fits[level], strict=True):
       np.testing.assert_allclose(x, y, rtol=0.02, atol=0.02)
-    assert abs(fit.error - in_colour.fits[level].error) > 1e-3
-  assert abs(shown_grey.class_token - is_grey.class_token) > 1e-3
+    assert abs(fit.error - in_color.fits[level].error) > 1e-3
+  assert abs(shown_gray.class_token - is_gray.class_token) > 1e-3
 
 
 def test_each_place_of_a_target_counts_alike():
@@ -297,7 +297,7 @@ def test_two_devices_equal_one(initial):
   optimizer = optax.MultiSteps(optax.sgd(1.0), 1)
   learned = pretrain._learned(config, initial.params, initial.heads)
   state = initial._replace(learned=learned, optimizer=optimizer.init(learned))
-  # Each device has a picture in grey and one in colour.
+  # Each device has a picture in gray and one in color.
   found = [
     _steps(config, state, [_batch(4)], optimizer, devices) for devices in (1, 2)
   ]
@@ -476,9 +476,9 @@ def test_a_run_is_resumed_reported_and_exported_and_starts_training(
   assert report['held_out'] == 32
   assert report['trained_on'] == {'pictures': PICTURES - 32, 'frames': 0}
   levels = [f'level{n}' for n in range(1, 6)]
-  assert list(report['grey']) == list(report['colour'])
-  assert list(report['grey']) == [*levels, 'class_token']
-  assert f'| grey | {report["grey"]["level1"]:.3f} |' in table
+  assert list(report['gray']) == list(report['color'])
+  assert list(report['gray']) == [*levels, 'class_token']
+  assert f'| gray | {report["gray"]["level1"]:.3f} |' in table
 
   export_run(whole, tmp_path / 'export')
   optimizer = train.make_optimizer(config)
@@ -515,7 +515,7 @@ def test_a_vit_that_is_given_stays_as_it_is(
   for row in _rows(tmp_path / 'run'):
     assert not [name for name in row if 'class_token' in name]
   report = json.loads((tmp_path / 'run' / pretrain.REPORT).read_text())
-  assert 'class_token' not in report['grey']
+  assert 'class_token' not in report['gray']
 
 
 @pytest.mark.parametrize(

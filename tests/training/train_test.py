@@ -175,7 +175,7 @@ def test_l1_counts_other_videos_where_it_is_told_to(initial):
 
 class _Glass:
   """A generator that shows what it is given: `warped_ab` and `confidence` are
-  the luminance to match, `ab` that to colour and that of the frame before."""
+  the luminance to match, `ab` that to color and that of the frame before."""
 
   blends = False
 

@@ -53,7 +53,7 @@ def reframe(
   The window has the frame's aspect and is the same in all frames of the clip,
   which are scaled back to their size, the flow and its vectors with them. The
   clip's own first frame as reference gets that window too, as it stands for the
-  coloured frame before the first (see `train.generate`). Any other reference
+  colored frame before the first (see `train.generate`). Any other reference
   gets a window of its own: references are not framed like the video where the
   networks are used, and if they were, matching could go by the position.
 
@@ -143,7 +143,7 @@ def degrade(
       clip. Outside the picture is nothing: at its border the rest counts more.
     flicker: of the exposure: each frame's L is multiplied by a gain of its own,
       at most this far from 1, and kept within [0, 100].
-    grain: of the film: standard deviation in L at mid grey, fading to none at
+    grain: of the film: standard deviation in L at mid gray, fading to none at
       black and white; new in each frame, correlated in space.
     luminance_noise: standard deviation in L of each pixel by itself, the same
       for all clips (DEVC).
@@ -173,7 +173,7 @@ def degrade(
 
 
 def _smooth(x: jax.Array, sigma: jax.Array, norm: int) -> jax.Array:
-  """Mixes neighbours with the weights of a Gaussian.
+  """Mixes neighbors with the weights of a Gaussian.
 
   Args:
     x: [b, t, h, w, c].

@@ -256,10 +256,10 @@ def _draw_clip(
   )
   clip = augment.reframe(clip, rng, flip, crop)
   if backward:  # Estimated here as it will be where the networks are used.
-    grey = [cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in clip.rgb]
+    gray = [cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in clip.rgb]
     steps = [
       flow.backward_flow(after, before)
-      for before, after in itertools.pairwise(grey)
+      for before, after in itertools.pairwise(gray)
     ]
     clip = clip._replace(backward_flow=np.stack(steps))
   return clip

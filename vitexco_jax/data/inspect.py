@@ -33,7 +33,7 @@ _SHOWN = ('earlier', 'later', 'flow', 'visible', 'later, brought back')
 
 
 class Pair(NamedTuple):
-  """Two neighbours, and how well the flow between them explains the one."""
+  """Two neighbors, and how well the flow between them explains the one."""
 
   number: int  # Record of the earlier frame.
   earlier: records.Record
@@ -114,8 +114,8 @@ def _compare(
   back = cv2.remap(after, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
 
   def error(rgb):
-    grey = [cv2.cvtColor(z, cv2.COLOR_RGB2GRAY) for z in (rgb, before)]
-    difference = cv2.absdiff(*grey)[visible[..., 0] == 1]
+    gray = [cv2.cvtColor(z, cv2.COLOR_RGB2GRAY) for z in (rgb, before)]
+    difference = cv2.absdiff(*gray)[visible[..., 0] == 1]
     return float(difference.mean()) if difference.size else 0.0
 
   return Pair(
@@ -247,7 +247,7 @@ def _pictures(pair: Pair) -> list[np.ndarray]:
 def _references(
   opened: records.Records, pair: Pair
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Names and pictures; one that is broken is grey."""
+  """Names and pictures; one that is broken is gray."""
   for number in pair.earlier.references:
     try:
       record = opened.read_reference(number)
@@ -317,7 +317,7 @@ summary {{ cursor: pointer }}
 <h2>Cannot be read, of the records that were drawn</h2><ul>{broken}</ul>
 <h2>Look here first: the largest errors</h2>
 <div class="side"><p>Flow goes from the earlier frame to the later one. The later
-frame brought back along it should look like the earlier one; grey is what is not
+frame brought back along it should look like the earlier one; gray is what is not
 visible. A large error where much moved may be right; an error larger than without
 flow is wrong.</p><figure>{wheel}<figcaption>direction of
 flow</figcaption></figure></div>

@@ -2,7 +2,7 @@
 
   video -> shots -> every `frame_step`-th frame -> scaled and cropped to `size`
   -> runs of at most `run_length` frames -> those good enough -> flow and
-  visibility between neighbours -> references out of a gallery -> records
+  visibility between neighbors -> references out of a gallery -> records
 
 A video is a file or a folder of images. With `images`, still pictures become
 runs of two frames besides, by a smooth warp whose flow is known (`stills`).

@@ -3,7 +3,7 @@
 It is a data set of TFDS, `vitexco`, in shards of ArrayRecord: `tfds.load` and
 `tfds.data_source` read it as they read any other, without TensorFlow. A record
 is a frame. Frames of a *run*, which come from one shot of a video at equal
-steps, follow each other, so a clip is any few neighbours inside a run. Every
+steps, follow each other, so a clip is any few neighbors inside a run. Every
 picture is encoded by itself, and no frame is stored twice:
 
   frame       JPEG, 4:4:4 (chroma not subsampled), quality 98
@@ -75,7 +75,7 @@ class Run(NamedTuple):
 
 
 class Part(NamedTuple):
-  """Some neighbouring records of a file that a `PartWriter` wrote."""
+  """Some neighboring records of a file that a `PartWriter` wrote."""
 
   path: Path
   first: int
@@ -332,7 +332,7 @@ class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
           'index': np.int32,
         }
       ),
-      disable_shuffling=True,  # Neighbours make a clip.
+      disable_shuffling=True,  # Neighbors make a clip.
       citation=_CITATION,
       license='That of each video and picture; see `videos` in the metadata.',
       metadata=tfds.core.MetadataDict(self._contents.metadata),

@@ -1,15 +1,15 @@
-"""Colouring a clip without training: what the network has to beat.
+"""Coloring a clip without training: what the network has to beat.
 
 Four functions of one signature, `NAME(read, references, size)`:
 
-  grey            L alone.
-  chained_flow    colours of the clip's own frames, carried along optical flow.
-  color_transfer  colours that go with a luminance and a texture.
-  match_vgg16     colours of the most similar place, by VGG16's features.
+  gray            L alone.
+  chained_flow    colors of the clip's own frames, carried along optical flow.
+  color_transfer  colors that go with a luminance and a texture.
+  match_vgg16     colors of the most similar place, by VGG16's features.
 
 `read()` yields the clip's true frames, [h, w, 3] uint8 of one size, anew each
 time it is called; only their CIE L is looked at. `references` are one or more.
-`size` is (height, width) within which colours are predicted, as
+`size` is (height, width) within which colors are predicted, as
 `config.use.size`.
 
 Each function yields, for every frame, [h, w, 3] uint8 of the same size: its own
@@ -40,7 +40,7 @@ _LEVELS = (2, 3, 4, 5)  # Of VGG16: DEVC's.
 _BLOCK = 512  # Rows of the matching at a time.
 
 
-def grey(
+def gray(
   read: Read, references: Sequence[Given], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
   """L alone; neither references nor working size matter."""
@@ -52,28 +52,28 @@ def grey(
 def chained_flow(
   read: Read, references: Sequence[Given], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-  """Carries the colours of given frames along DIS flow, on and back in time.
+  """Carries the colors of given frames along DIS flow, on and back in time.
 
-  Each frame takes its colours from the given frame nearest in time, the earlier
-  of two, by way of its neighbour on that side:
+  Each frame takes its colors from the given frame nearest in time, the earlier
+  of two, by way of its neighbor on that side:
 
     ab_t(x) = ab_t'(x + flow_{t to t'}(x)),  t' = t - 1 or t + 1.
 
   Adding the flows up, so that the given frame is sampled only once, keeps
-  colours crisp; but on ten clips of DAVIS, first frame given, that has 29.99 dB
+  colors crisp; but on ten clips of DAVIS, first frame given, that has 29.99 dB
   (27.86 in the last ten frames) against 30.19 dB (27.70).
 
-  Of the clip, grey frames at the working size are held, and the ab of those
+  Of the clip, gray frames at the working size are held, and the ab of those
   that precede a given frame.
 
   Raises:
     ValueError: a reference is not a frame of the clip, which flow cannot reach.
   """
-  greys = [_flow_grey(rgb, size) for rgb in read()]
+  grays = [_flow_gray(rgb, size) for rgb in read()]
   for given in references:
-    if given.index is None or not 0 <= given.index < len(greys):
+    if given.index is None or not 0 <= given.index < len(grays):
       raise ValueError(
-        f'flow reaches frames 0 to {len(greys) - 1} of the clip alone, not a '
+        f'flow reaches frames 0 to {len(grays) - 1} of the clip alone, not a '
         f'reference of index {given.index}'
       )
   by_index = {given.index: given for given in references}
@@ -85,21 +85,21 @@ def chained_flow(
   ]
 
   def predicted():
-    spans = itertools.pairwise([0, *cuts, len(greys)])
+    spans = itertools.pairwise([0, *cuts, len(grays)])
     for given, (start, stop) in zip(references, spans, strict=True):
       ab = np.asarray(_working_lab(given.rgb, size)[..., 1:])
-      back = _carry(ab, greys[start : given.index + 1][::-1])
+      back = _carry(ab, grays[start : given.index + 1][::-1])
       yield from reversed(list(back))
       yield ab
-      yield from _carry(ab, greys[given.index : stop])
+      yield from _carry(ab, grays[given.index : stop])
 
   for rgb, ab in zip(read(), predicted(), strict=True):
     yield np.asarray(_join(rgb, ab))
 
 
-def _carry(ab: np.ndarray, greys: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-  """Yields the ab of each grey frame but the first, which has `ab`."""
-  for before, after in itertools.pairwise(greys):
+def _carry(ab: np.ndarray, grays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+  """Yields the ab of each gray frame but the first, which has `ab`."""
+  for before, after in itertools.pairwise(grays):
     step = flow.estimate_flow(after.repeat(3, -1), before.repeat(3, -1), 'dis')
     ab = np.asarray(_warp(ab[None], step[None])[0])
     yield ab
@@ -108,9 +108,9 @@ def _carry(ab: np.ndarray, greys: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 def color_transfer(
   read: Read, references: Sequence[Given], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-  """Gives each pixel the colours that go with its luminance and texture.
+  """Gives each pixel the colors that go with its luminance and texture.
 
-  Global matching of Welsh et al., Transferring Color to Greyscale Images (2002):
+  Global matching of Welsh et al., Transferring Color to Grayscale Images (2002):
   a pixel is told by its luminance and by the deviation of luminance in the 5x5
   pixels around it. As the paper makes mean and deviation of the two pictures'
   luminance equal first, both are counted from the mean, in deviations. In place
@@ -165,10 +165,10 @@ def _mean_ab(bins: np.ndarray, ab: np.ndarray) -> np.ndarray:
 def match_vgg16(
   read: Read, references: Sequence[Given], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-  """Gives each place the colours of the one whose features are most similar.
+  """Gives each place the colors of the one whose features are most similar.
 
-  DEVC's matching without its training: relu2_2 to relu5_2 of VGG16 of the grey
-  pictures are brought to stride 4, each centred and of unit length at every
+  DEVC's matching without its training: relu2_2 to relu5_2 of VGG16 of the gray
+  pictures are brought to stride 4, each centered and of unit length at every
   place, and compared by their mean cosine. The best match's ab, the mean of 4x4
   pixels, is brought up bilinearly. The places of several references compete.
 
@@ -202,7 +202,7 @@ def _match(
   rgb: jax.Array,
   size: tuple[int, int],
 ) -> jax.Array:
-  """Colours a frame, [h, w, 3] uint8."""
+  """Colors a frame, [h, w, 3] uint8."""
   luminance = _working_lab(rgb, size)[..., :1]
   padded = sizes.pad(luminance)
   queries = _features(params, padded[None])
@@ -217,9 +217,9 @@ def _match(
 def _features(params: vgg16.Params, luminance: jax.Array) -> jax.Array:
   """[b, h, w, 1] to unit vectors at stride 4, [b, positions, d]."""
   b, h, w, _ = luminance.shape
-  grey_rgb = color.lab_to_rgb(jnp.pad(luminance, ((0, 0),) * 3 + ((0, 2),)))
+  gray_rgb = color.lab_to_rgb(jnp.pad(luminance, ((0, 0),) * 3 + ((0, 2),)))
   size = h // correspondence.STRIDE, w // correspondence.STRIDE
-  maps = vgg16.vgg16_features(params, grey_rgb, _LEVELS)
+  maps = vgg16.vgg16_features(params, gray_rgb, _LEVELS)
   shares = jnp.full(len(maps), 1 / len(maps))
   return correspondence.stacked_positions(maps, size, shares)
 
@@ -231,7 +231,7 @@ def _working_lab(rgb: jax.Array, size: tuple[int, int]) -> jax.Array:
   return sizes.resize(lab, sizes.within(rgb.shape[:2], size))
 
 
-def _flow_grey(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _flow_gray(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """L as flow sees it, within `size`: [h, w, 1] uint8."""
   luminance = np.asarray(_working_lab(rgb, size)[..., :1])
   return np.uint8(np.round(luminance * 2.55))

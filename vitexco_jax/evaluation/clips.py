@@ -1,4 +1,4 @@
-"""Clips whose colours are known, to evaluate on: on disk or in a data set.
+"""Clips whose colors are known, to evaluate on: on disk or in a data set.
 
 `find_clips` takes whatever holds them: a folder of clips (each a folder of frames,
 as DAVIS has them, or a video), a single clip, records of `prepare`, or a data set

@@ -1,4 +1,4 @@
-"""--mode=evaluate: how close colours come to the truth, ours or anybody's.
+"""--mode=evaluate: how close colors come to the truth, ours or anybody's.
 
 A *protocol* says which references a method is given of a clip, and which frames
 count:
@@ -6,10 +6,10 @@ count:
   first-frame  the clip's true first frame; all count
   far-frame    its middle frame, which does not count
   retrieved    the picture of a gallery that is most like the middle frame in
-               grey; all count
+               gray; all count
   multi        the first and the last frame; all count
 
-A *method* sees CIE L of each true frame, and yields colours at the source's size,
+A *method* sees CIE L of each true frame, and yields colors at the source's size,
 where they are compared with the truth. Values are means over a clip's frames, then
 over clips. Beside the methods stands `truth`, for what is asked of a clip alone.
 
@@ -43,7 +43,7 @@ from vitexco_jax.structs import Given
 
 PROTOCOLS = ('first-frame', 'far-frame', 'retrieved', 'multi', 'none')
 BASELINES = {
-  'grey': baselines.grey,
+  'gray': baselines.gray,
   'flow': baselines.chained_flow,
   'transfer': baselines.color_transfer,
   'vgg16': baselines.match_vgg16,
@@ -72,7 +72,7 @@ class Frame(NamedTuple):
 
   number: int
   true_rgb: np.ndarray
-  coloured: list[np.ndarray]  # By method.
+  colored: list[np.ndarray]  # By method.
 
 
 def evaluate(
@@ -127,7 +127,7 @@ def evaluate(
     for name in compared:
       # Flow does not reach a picture that is not of the clip.
       of_clip = protocol not in ('retrieved', 'none')
-      of_reference = protocol != 'none' or name == 'grey'
+      of_reference = protocol != 'none' or name == 'gray'
       if of_reference and (of_clip or name != 'flow'):
         methods[name] = functools.partial(_baseline, BASELINES[name], size)
     results[protocol] = {}
@@ -170,7 +170,7 @@ def _check_known(flag, names, known):
 def network(colorizer: Any, checkpoint: str | Path) -> Subject:
   """The network as what is evaluated.
 
-  From a frame of the clip colours go both ways in time, as in `film`; those before
+  From a frame of the clip colors go both ways in time, as in `film`; those before
   it are held meanwhile.
 
   Args:
@@ -179,7 +179,7 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
     checkpoint: file or folder of its weights.
   """
 
-  def colour(clip, references):
+  def color(clip, references):
     start = references[0].index if references else None
     begin = functools.partial(
       colorizer.set_reference,
@@ -199,7 +199,7 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
     **{name: x for name, x in config.use.items() if name != 'size'},
   }
   identity = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
-  return Subject('vitexco', colour, stated, identity)
+  return Subject('vitexco', color, stated, identity)
 
 
 def predictions(path: str) -> Subject:
@@ -316,7 +316,7 @@ def _evaluate_clip(
   ):
     before = None
     for number, true_rgb in enumerate(clip.read()):
-      coloured = []
+      colored = []
       for name, stream in zip(methods, streams, strict=True):
         rgb = next(stream, None)
         if rgb is None or rgb.shape != true_rgb.shape:
@@ -325,10 +325,10 @@ def _evaluate_clip(
             + ('missing' if rgb is None else '{1}x{0}'.format(*rgb.shape[:2]))
             + ', the true one {1}x{0}'.format(*true_rgb.shape[:2])
           )
-        coloured.append(rgb)
-      frame = Frame(number, true_rgb, coloured)
+        colored.append(rgb)
+      frame = Frame(number, true_rgb, colored)
       pending.append(pool.submit(measure, before, frame))
-      pictures.add(true_rgb, coloured, number in columns)
+      pictures.add(true_rgb, colored, number in columns)
       before = frame
       if len(pending) > _IN_FLIGHT:
         finish()
@@ -371,8 +371,8 @@ def measure(
     forward = flow.estimate_flow(*pair, 'dis')
     backward = flow.estimate_flow(*pair[::-1], 'dis')
     motion = forward, flow.visible_mask(forward, backward)
-  pictures = [frame.true_rgb, *frame.coloured]
-  earlier = [before.true_rgb, *before.coloured] if before else pictures
+  pictures = [frame.true_rgb, *frame.colored]
+  earlier = [before.true_rgb, *before.colored] if before else pictures
   rows = []
   for rgb, rgb_before in zip(pictures, earlier, strict=True):
     values = {

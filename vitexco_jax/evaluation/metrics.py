@@ -1,8 +1,8 @@
-"""How good a coloured clip is. Pictures are RGB uint8, [h, w, 3], full size.
+"""How good a colored clip is. Pictures are RGB uint8, [h, w, 3], full size.
 
 Some metrics compare a frame with the true one (`psnr`, `ssim`, `ciede2000`),
 some look at it alone (`colorfulness`, `mean_chroma`), and some at how the
-colours go on over time (`warp_error`, `cdc`, `drift`). `models/lpips.py` has
+colors go on over time (`warp_error`, `cdc`, `drift`). `models/lpips.py` has
 one more. Unless said, a clip's value is the mean over its frames, and a data
 set's the mean over its clips.
 """
@@ -33,7 +33,7 @@ def psnr_wrapped(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
   """What the evaluation script of ColorMNet (ECCV 2024) calls PSNR, in dB.
 
   It subtracts and squares arrays of uint8, and both wrap around at 256, so that
-  a large error may count as a small one: grey scores about 31 dB instead of 23.
+  a large error may count as a small one: gray scores about 31 dB instead of 23.
   Good for nothing but a comparison with tables printed by such scripts.
   """
   _check(rgb, true_rgb)
@@ -51,7 +51,7 @@ def ssim(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
 
 
 def ciede2000(rgb: np.ndarray, true_rgb: np.ndarray) -> tuple[float, float]:
-  """CIEDE2000 colour differences: their mean and 90th percentile.
+  """CIEDE2000 color differences: their mean and 90th percentile.
 
   A difference of 1 is just visible. Computed in float32, which takes half the
   time of float64; the two agree to 1e-4.
@@ -62,11 +62,11 @@ def ciede2000(rgb: np.ndarray, true_rgb: np.ndarray) -> tuple[float, float]:
 
 
 def colorfulness(rgb: np.ndarray) -> float:
-  """Colourfulness by Hasler and Suesstrunk (2003), their M on RGB.
+  """Colorfulness by Hasler and Suesstrunk (2003), their M on RGB.
 
-  0 is grey; the authors call 15 slightly, 33 moderately, 45 averagely, 59
-  quite, 82 highly and 109 extremely colourful. A much copied variant,
-  ColorMNet's too, takes absolute values of the opponent colours first and
+  0 is gray; the authors call 15 slightly, 33 moderately, 45 averagely, 59
+  quite, 82 highly and 109 extremely colorful. A much copied variant,
+  ColorMNet's too, takes absolute values of the opponent colors first and
   differs.
   """
   _check(rgb)
@@ -78,14 +78,14 @@ def colorfulness(rgb: np.ndarray) -> float:
 
 
 def mean_chroma(rgb: np.ndarray) -> float:
-  """Mean over the pixels of CIE Lab's chroma, sqrt(a^2 + b^2); 0 is grey."""
+  """Mean over the pixels of CIE Lab's chroma, sqrt(a^2 + b^2); 0 is gray."""
   _check(rgb)
   lab = _lab(rgb)
   return float(np.hypot(lab[..., 1], lab[..., 2]).mean())
 
 
 def drift(chroma: Sequence[float], true_chroma: Sequence[float]) -> float:
-  """How fast a clip's colours fade (negative) or grow (positive).
+  """How fast a clip's colors fade (negative) or grow (positive).
 
   Args:
     chroma: `mean_chroma` of each frame, two frames at least.
@@ -154,7 +154,7 @@ def warp_error(
   flow: np.ndarray,
   visible: np.ndarray,
 ) -> float | None:
-  """How much colours change along the motion, from one frame to the next.
+  """How much colors change along the motion, from one frame to the next.
 
   Frame t is brought back to frame t-1 along the flow, as `flow.warp` does it on
   the device. (OpenCV 4 rounds the places that it samples to 1/32 pixel.)
@@ -163,7 +163,7 @@ def warp_error(
     rgb_before: frame t-1.
     rgb: frame t.
     flow: [h, w, 2] float32, (dx, dy) in pixels from t-1 to t, of the *true*
-      clip (DIS), which moves whatever the colours do.
+      clip (DIS), which moves whatever the colors do.
     visible: [h, w, 1] uint8 on the grid of t-1, 1 = usable, of the true clip
       too.
 

@@ -51,7 +51,7 @@ _COLUMNS = {
   'lpips_vgg': _Column('LPIPS vgg', 4),
   'ciede2000': _Column('CIEDE2000', 2),
   'ciede2000_p90': _Column('90th perc.', 2),
-  'colorfulness': _Column('colourfulness', 1),
+  'colorfulness': _Column('colorfulness', 1),
   'colorfulness_gap': _Column('gap', 1),
   'cdc': _Column('CDC', 6),
   'warp_error': _Column('warp error', 6),
@@ -60,7 +60,7 @@ _COLUMNS = {
 }
 _EXPLAINED = (
   'PSNR in dB, of RGB with a peak of 255; an equal frame counts as 100. *Not '
-  'given*: without the frames that the method was given. *Gap*: colourfulness '
+  'given*: without the frames that the method was given. *Gap*: colorfulness '
   'less that of the truth. CDC less than that of the truth means washed out. '
   '*Drift*: change of chroma against the truth in 100 frames. *PSNR wrapped* is '
   'what scripts that subtract bytes print, only for comparison with these. LPIPS '
@@ -108,10 +108,10 @@ class Pictures:
     return self
 
   def add(
-    self, true_rgb: np.ndarray, coloured: Sequence[np.ndarray], in_strip: bool
+    self, true_rgb: np.ndarray, colored: Sequence[np.ndarray], in_strip: bool
   ) -> None:
     """Adds a frame, [h, w, 3] uint8 each, to the video and maybe the strip."""
-    pictures = [true_rgb, *coloured]
+    pictures = [true_rgb, *colored]
     if in_strip:
       self._columns.append(pictures)
     frame = _side_by_side(pictures, self._labels)

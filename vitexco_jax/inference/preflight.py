@@ -122,13 +122,13 @@ def _check_color(video_path: Path, paths: Iterable[str]) -> list[str]:
   for name in dict.fromkeys(paths):
     if name == plan.FIRST_FRAME:
       with video.VideoReader(video_path) as reader:
-        if quality.is_grey(next(reader).rgb):
+        if quality.is_gray(next(reader).rgb):
           raise UserError(
             f'--reference={name}: the first frame of {video_path} has no color '
             'to give: name a picture in color'
           )
       colored = True
-    elif quality.is_grey(video.read_image(name)):
+    elif quality.is_gray(video.read_image(name)):
       gray.append(name)
     else:
       colored = True

@@ -2,7 +2,7 @@
 
 Pictures are uint8 RGB [h, w, 3]:
 
-  chroma      colour that lightness does not explain, in units of Lab; prints in
+  chroma      color that lightness does not explain, in units of Lab; prints in
               one tone, sepia for one, have as little as black-and-white ones
   motion      change of lightness from frame to frame, of 255; noise and what
               compression changes average out
@@ -23,10 +23,10 @@ import numpy as np
 from skimage.measure import blur_effect
 
 _TONES = 32  # Steps of lightness, each of which may have a tint.
-_GREY_BELOW = (
+_GRAY_BELOW = (
   1.0  # Mean distance from gray, in Lab, of a picture without color.
 )
-_SMALL = 64  # Width of the pictures that colour and motion are seen in.
+_SMALL = 64  # Width of the pictures that color and motion are seen in.
 
 
 class Measures(NamedTuple):
@@ -77,11 +77,11 @@ def why_refused(
   return ''
 
 
-def is_grey(rgb: np.ndarray) -> bool:
+def is_gray(rgb: np.ndarray) -> bool:
   """Whether a picture, [h, w, 3] uint8, has no color to speak of."""
   small = np.float32(_shrink(rgb)) / 255
   ab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[..., 1:]
-  return bool(np.linalg.norm(ab, axis=-1).mean() < _GREY_BELOW)
+  return bool(np.linalg.norm(ab, axis=-1).mean() < _GRAY_BELOW)
 
 
 def chroma(rgb: np.ndarray) -> float:
@@ -114,9 +114,9 @@ def _shrink(rgb: np.ndarray) -> np.ndarray:
 
 def blockiness(rgb: np.ndarray) -> float:
   """Mean step across borders of blocks over that inside, of both directions."""
-  grey = np.float32(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+  gray = np.float32(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
   ratios = []
-  for picture in (grey, grey.T):
+  for picture in (gray, gray.T):
     steps = np.abs(np.diff(picture, axis=1)).mean(0)
     border = np.arange(1, len(steps) + 1) % 8 == 0
     inside = steps[~border].mean()

@@ -1,7 +1,7 @@
 """Picture strips: rows of small pictures under a label, to be looked at.
 
-A strip shows the same moments in several ways, one way to a row: truth, grey
-and coloured, say, with a column for each moment. Pictures are uint8.
+A strip shows the same moments in several ways, one way to a row: truth, gray
+and colored, say, with a column for each moment. Pictures are uint8.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def strip(
   as its highest picture. Rows may differ in length.
 
   Args:
-    rows: of pictures [h, w, 3], or [h, w, 1] for grey, of any sizes.
+    rows: of pictures [h, w, 3], or [h, w, 1] for gray, of any sizes.
     labels: what each row shows, in ASCII.
     width: of one picture in the strip, in pixels.
 

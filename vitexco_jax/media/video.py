@@ -13,14 +13,14 @@ encoding run side by side:
       writer.write(frame._replace(rgb=paint(frame.rgb)))
 
 A frame is RGB, uint8 or on demand uint16, [h, w, 3], upright (the rotation that
-phones note in the file is applied). Grey becomes three equal channels, alpha is
+phones note in the file is applied). Gray becomes three equal channels, alpha is
 dropped and not composited. A time stamp `pts` counts ticks
 of `Format.time_base` seconds.
 
 Video is stored as YCbCr. It is read with the matrix and range that the file
 names. Where it names no matrix we take BT.709 for high definition (from 1280
 wide or 577 high) and BT.601 below, as players do; where it names no range,
-FFmpeg's guess: limited for YCbCr, full for grey. Subsampled chroma is taken to
+FFmpeg's guess: limited for YCbCr, full for gray. Subsampled chroma is taken to
 lie midway between its pixels. HDR and wide colors are converted to BT.709. Other
 transfer functions and primaries are not converted but handed on to the output,
 and so is the matrix where the file names one.
@@ -1181,9 +1181,9 @@ def _seconds(stream):
 def _white(picture):
   """What FFmpeg makes of white in 16 bits, found by trying."""
   bits = picture.format.components[0].bits
-  grey = picture.format.name.startswith('gray')
+  gray = picture.format.name.startswith('gray')
   full = picture.color_range == ColorRange.JPEG or (
-    grey and picture.color_range != ColorRange.MPEG
+    gray and picture.color_range != ColorRange.MPEG
   )
   if picture.format.is_rgb and bits > 8:
     return 65535

@@ -42,7 +42,7 @@ INDEXES = ('exact', 'ivf')
 # --- Embeddings ---
 
 # The networks' own: of a picture whose short side is 256, the middle 224x224.
-# On 1,150 grey pictures of 200 ImageNet synsets this finds one of the same synset
+# On 1,150 gray pictures of 200 ImageNet synsets this finds one of the same synset
 # for more of them than squashing the whole picture does (37 and 34 %).
 _SIZE = 224
 _SHORT_SIDE = 256
@@ -65,17 +65,17 @@ class Embedder:
     settings: all that the embeddings depend on, as JSON gives it back.
   """
 
-  def __init__(self, network: _Network, grey: bool):
+  def __init__(self, network: _Network, gray: bool):
     self.settings = network.settings | {
       'weights': _digest(network.params),
       'width': network.width,
-      'grey': grey,
+      'grey': gray,
     }
     self._params = jax.device_put(network.params)
 
     @jax.jit
     def embed(params, rgb):
-      rgb = color.grey(rgb) if grey else rgb
+      rgb = color.grey(rgb) if gray else rgb
       features = network.features(params, rgb.astype(jnp.float32) / 255.0)
       square = jnp.sum(jnp.square(features), -1, keepdims=True)
       return features * jax.lax.rsqrt(square + 1e-12)

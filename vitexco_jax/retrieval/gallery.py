@@ -3,8 +3,8 @@
 Pictures are read and decoded in threads while the device embeds those before
 them, and are committed in chunks: a build that was stopped goes on where it was,
 and pictures that are new in the collection, or of another one, are added to what
-is there. What cannot be read is left out and listed, and so are grey pictures,
-which have no colours to give. What was left out is not tried again unless that
+is there. What cannot be read is left out and listed, and so are gray pictures,
+which have no colors to give. What was left out is not tried again unless that
 list is removed.
 """
 
@@ -31,7 +31,7 @@ from vitexco_jax.retrieval import embedding
 _CHUNK = 256  # Pictures of a commit.
 
 # Of the approximate index.
-_ROWS_PER_LIST = 64  # That the lists' centres are learned from.
+_ROWS_PER_LIST = 64  # That the lists' centers are learned from.
 _RECALL_OF = 5  # Nearest.
 _RECALL = 0.95  # To be reached ...
 _RECALL_QUERIES = 1000  # ... by this many pictures of the gallery.
@@ -59,8 +59,8 @@ def build_gallery(
   """Builds a gallery, or adds to it.
 
   Args:
-    config: its `retrieval` says how; a picture with less colour than
-      `data.quality.min_chroma` is a grey one.
+    config: its `retrieval` says how; a picture with less color than
+      `data.quality.min_chroma` is a gray one.
     images: a folder, or the name of a data set of TFDS.
     folder: the gallery's.
 
@@ -241,9 +241,9 @@ class Writer:
       entry['reason'] for entry in read_left_out(self._folder)
     )
     if reasons:
-      grey = reasons.pop('black-and-white', 0)
+      gray = reasons.pop('black-and-white', 0)
       text += (
-        f'; left out: {grey} black-and-white, {reasons.total()} unreadable '
+        f'; left out: {gray} black-and-white, {reasons.total()} unreadable '
         f'({embedding.LEFT_OUT})'
       )
     return text
@@ -291,8 +291,8 @@ def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
   lists = int(max(1, min(4 * count**0.5, count / 40)))
   lists = 1 << lists.bit_length() - 1
   product = faiss.METRIC_INNER_PRODUCT
-  centres = faiss.IndexFlatIP(width)
-  index = faiss.IndexIVFFlat(centres, width, lists, product)
+  centers = faiss.IndexFlatIP(width)
+  index = faiss.IndexIVFFlat(centers, width, lists, product)
   index.cp.spherical = True
   index.cp.min_points_per_centroid = 1  # FAISS would warn of small galleries.
   rng = np.random.default_rng(0)

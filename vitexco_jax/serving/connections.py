@@ -49,7 +49,7 @@ async def listening(
   try:
     try:
       listener = await loop.create_server(
-        lambda: _Door(runner.server), host, port, backlog=_BACKLOG
+        lambda: _ConnectionLimiter(runner.server), host, port, backlog=_BACKLOG
       )
     except (OSError, UnicodeError) as error:  # No name, like a..b.
       reason = getattr(error, 'strerror', 'it is no name of a machine')
@@ -101,7 +101,7 @@ def _network(address: str) -> str:
   return str(ipaddress.ip_network((known, 64), strict=False))
 
 
-class _Door(asyncio.Protocol):
+class _ConnectionLimiter(asyncio.Protocol):
   """Hands a new connection to the server, unless there are too many."""
 
   def __init__(self, server: web.Server):

@@ -16,7 +16,7 @@ from vitexco_jax.media import image_kinds, video
 
 _MAX_ASPECT = 4
 _MAX_PICTURE = 2**26  # Pixels of a reference as it comes.
-_KEPT_SIDE = 2048  # What is kept of it; the networks see less.
+_MAX_SIDE = 2048  # What is kept of it; the networks see less.
 _THUMBNAIL = 240  # Width, in pixels.
 _PICTURES = ('PNG', 'JPEG', 'WEBP', 'BMP')
 
@@ -58,7 +58,7 @@ def redraw(path: Path) -> Drawing:
     )
   video.bound(video.Bounds(pixels=_MAX_PICTURE))
   rgb = video.decode_image(data, path)
-  rgb = shrunk(rgb, round(_KEPT_SIDE * min(1, rgb.shape[1] / rgb.shape[0])))
+  rgb = shrunk(rgb, round(_MAX_SIDE * min(1, rgb.shape[1] / rgb.shape[0])))
   small = shrunk(rgb, _THUMBNAIL)
   return Drawing(
     video.encode_image('.png', rgb), video.encode_image('.jpg', small)

@@ -1,7 +1,7 @@
-"""--mode=serve: a local page on which videos are coloured.
+"""--mode=serve: a local page on which videos are colored.
 
 Here is HTTP: who may ask what, and how large it may be. `uploads` looks at what
-comes, `visits` does the work; `page/` is what the browser gets, which asks for JSON
+comes, `sessions` does the work; `page/` is what the browser gets, which asks for JSON
 and pictures:
 
   GET    /state                    what there is and how far it is, once a second
@@ -11,11 +11,11 @@ and pictures:
   POST   /shots                    finds shots, proposes references
   GET    /shots
   PUT    /shots/NUMBER             {"references": [NUMBER, ...]}, [] for no picture
-  POST   /colour, /stop, /leave
+  POST   /color, /stop, /leave
   GET    /thumbnail/NUMBER, /reference/NUMBER, /before, /after, /result
 
-A cookie, which no script can read, says whose visit it is; there is no other way to
-a visit's files. All of them lie in one temporary folder, which goes when the
+A cookie, which no script can read, says whose session it is; there is no other way to
+a session's files. All of them lie in one temporary folder, which goes when the
 program ends. What is refused comes back as {"error": SENTENCE}.
 """
 
@@ -45,13 +45,13 @@ from vitexco_jax.inference import plan
 from vitexco_jax.media import video
 from vitexco_jax.retrieval import embedding
 from vitexco_jax.serving import connections, sessions, uploads
-from vitexco_jax.serving.room import Room
-from vitexco_jax.serving.sessions import Desk, Visit
+from vitexco_jax.serving.disk_quota import DiskQuota
+from vitexco_jax.serving.sessions import JobQueue, Session
 
 _PAGE = Path(__file__).parent / 'page'
 _PREFIX = 'vitexco-page-'  # Of the temporary folder.
-_MAX_VISITS = 100
-_MAX_CLIENT_VISITS = 10
+_MAX_SESSIONS = 100
+_MAX_CLIENT_SESSIONS = 10
 _CHECKS = 2  # Uploads that are looked at at a time, of different clients.
 _MAX_PICTURE = 64  # MB that a reference may have.
 _KEPT_SECONDS = 3600.0  # After a visitor was last seen and the work was done,
@@ -91,14 +91,14 @@ def serve(
   """
   host, port = parse_address(address)
   embed = embedding.make_embedder(config)
-  with temporary_folder() as folder, Desk() as desk:
-    room = Room(folder, disk_limit * 10**6)
+  with temporary_folder() as folder, JobQueue() as queue:
+    quota = DiskQuota(folder, disk_limit * 10**6)
     site = Site(
-      *(colorizer, embed, folder, desk, upload_limit, _is_local(host)), room
+      *(colorizer, embed, folder, queue, upload_limit, _is_local(host)), quota
     )
     asyncio.run(_listen(site.app, host, port))
   print('All that was uploaded is removed.', flush=True)
-  if desk.is_busy or site.is_busy:
+  if queue.is_busy or site.is_busy:
     os._exit(0)  # Python would wait for a thread that computes.
 
 
@@ -181,34 +181,34 @@ class Site:
     colorizer: Any,
     embed: Any,
     folder: Path,
-    desk: Desk,
+    queue: JobQueue,
     upload_limit: int,
     local: bool,
-    room: Room | None = None,
+    quota: DiskQuota | None = None,
   ):
     """Makes `app`.
 
     Args:
       colorizer: a `colorize.VideoColorizer`.
       embed: a `retrieval.Embedder`.
-      folder: for visits' folders.
-      desk: for their work.
+      folder: for sessions' folders.
+      queue: for their work.
       upload_limit: MB that a video may have.
       local: whether only names of this machine are answered to, lest a page of
         elsewhere gives its own name this address.
-      room: of `folder`; None: without a limit.
+      quota: of `folder`; None: without a limit.
     """
     self._colorizer, self._embed = colorizer, embed
-    self._folder, self._desk = folder, desk
+    self._folder, self._queue = folder, queue
     self._upload_limit = upload_limit
     self._local = local
-    self._room = room or Room(folder)
+    self._quota = quota or DiskQuota(folder)
     self._checks = set()  # Of uploads, in threads.
     self._turns = weakref.WeakValueDictionary()  # A lock for each client.
-    self._visits: dict[str, Visit] = {}
+    self._sessions: dict[str, Session] = {}
     self._numbers = itertools.count()
     # Another program on this machine, at another port, has the same cookies.
-    self._cookie = f'visit-{secrets.token_hex(4)}'
+    self._cookie = f'session-{secrets.token_hex(4)}'
     self.app = web.Application(middlewares=[self._guard])
     self.app.add_routes(
       [
@@ -222,7 +222,7 @@ class Site:
         web.get('/shots', self._get_shots),
         web.put(f'/shots/{_NUMBER}', self._choose),
         web.get(f'/thumbnail/{_NUMBER}', self._thumbnail),
-        web.post('/colour', self._colour),
+        web.post('/color', self._color),
         web.get('/{which:before|after}', self._preview),
         web.get('/result', self._result),
         web.post('/stop', self._stop),
@@ -246,21 +246,21 @@ class Site:
     return any(not check.done() for check in self._checks)
 
   async def _sweep(self):
-    """Ends visits that nobody comes back to."""
+    """Ends sessions that nobody comes back to."""
     while True:
       await asyncio.sleep(_SWEEP_SECONDS)
       self._end_old()
 
   def _end_old(self, empty_seconds=_EMPTY_SECONDS, client=None):
     now = time.monotonic()
-    for token, visit in list(self._visits.items()):
-      if client not in (None, visit.client):
+    for token, session in list(self._sessions.items()):
+      if client not in (None, session.client):
         continue
-      if visit.is_busy:
-        visit.seen = now
-      kept = empty_seconds if visit.is_empty else _KEPT_SECONDS
-      if now - visit.seen > kept:
-        self._visits.pop(token).leave()
+      if session.is_busy:
+        session.seen = now
+      kept = empty_seconds if session.is_empty else _KEPT_SECONDS
+      if now - session.seen > kept:
+        self._sessions.pop(token).leave()
 
   @web.middleware
   async def _guard(self, request, handler):
@@ -298,34 +298,34 @@ class Site:
     if origin and origin.partition('://')[2] != request.host:
       raise web.HTTPForbidden(reason='another page may not ask for this')
 
-  def _visit(self, request) -> Visit:
-    visit = self._visits.get(request.cookies.get(self._cookie, ''))
-    if visit is None:
-      raise web.HTTPGone(reason='this visit has ended: reload the page')
-    visit.seen = time.monotonic()
-    return visit
+  def _session(self, request) -> Session:
+    session = self._sessions.get(request.cookies.get(self._cookie, ''))
+    if session is None:
+      raise web.HTTPGone(reason='this session has ended: reload the page')
+    session.seen = time.monotonic()
+    return session
 
   async def _open_page(self, request):
     response = web.FileResponse(_PAGE / 'index.html')
-    if request.cookies.get(self._cookie) in self._visits:
+    if request.cookies.get(self._cookie) in self._sessions:
       return response
     client = connections.client(request)
-    self._make_place(_MAX_VISITS)
-    self._make_place(_MAX_CLIENT_VISITS, client)
+    self._make_place(_MAX_SESSIONS)
+    self._make_place(_MAX_CLIENT_SESSIONS, client)
     token = secrets.token_urlsafe(32)
-    self._visits[token] = Visit(
-      self._folder / str(next(self._numbers)), client, self._room
+    self._sessions[token] = Session(
+      self._folder / str(next(self._numbers)), client, self._quota
     )
-    # Lax: who comes back by a link is not to lose the visit.
+    # Lax: who comes back by a link is not to lose the session.
     response.set_cookie(self._cookie, token, httponly=True, samesite='Lax')
     return response
 
   def _make_place(self, limit, client=None):
-    """Ends absent visits where there are too many, of all or of a client."""
+    """Ends absent sessions where there are too many, of all or of a client."""
 
     def is_full():
       return limit <= sum(
-        client in (None, visit.client) for visit in self._visits.values()
+        client in (None, session.client) for session in self._sessions.values()
       )
 
     if is_full():
@@ -334,8 +334,8 @@ class Site:
       raise web.HTTPServiceUnavailable(reason='too many visitors: come later')
 
   async def _state(self, request):
-    visit = self._visit(request)
-    job = visit.job
+    session = self._session(request)
+    job = session.job
     return web.json_response(
       {
         'limits': {
@@ -343,98 +343,98 @@ class Site:
           'reference': _MAX_PICTURE,
           'references': sessions.MAX_REFERENCES,
         },
-        'video': visit.video_name,
+        'video': session.video_name,
         'references': [
           {'number': number, 'name': x.name, 'frame': x.choice.frame}
-          for number, x in visit.references.items()
+          for number, x in session.references.items()
         ],
         'prior': self._colorizer.has_prior,
-        'planned': visit.plan is not None,
-        'busy': visit.is_busy,
+        'planned': session.plan is not None,
+        'busy': session.is_busy,
         'job': job
         and {
           'kind': job.kind,
           'state': job.state,
           'stopping': job.stopping,
-          'ahead': self._desk.ahead(job),
+          'ahead': self._queue.ahead(job),
           'done': job.done,
           'total': job.total,
           'rate': job.rate,
           'message': job.message,
           'frame': job.preview and job.preview.number,
         },
-        'warnings': visit.warnings,
-        'result': visit.result and visit.result_name,
+        'warnings': session.warnings,
+        'result': session.result and session.result_name,
       }
     )
 
   async def _put_video(self, request):
-    async with self._received(request, self._upload_limit) as (visit, path):
+    async with self._received(request, self._upload_limit) as (session, path):
       await self._checked(request, uploads.check_video, path)
-      visit.set_video(path, request.query.get('name', ''))
+      session.set_video(path, request.query.get('name', ''))
     return web.json_response({})
 
   async def _put_reference(self, request):
-    async with self._received(request, _MAX_PICTURE) as (visit, path):
+    async with self._received(request, _MAX_PICTURE) as (session, path):
       drawing = await self._checked(request, uploads.redraw, path)
-      visit.add_reference(drawing, request.query.get('name', ''))
+      session.add_reference(drawing, request.query.get('name', ''))
     return web.json_response({})
 
   @contextlib.asynccontextmanager
   async def _received(self, request, limit):
     """Takes a file of at most `limit` MB in; it goes in the end unless moved."""
-    visit = self._visit(request)
+    session = self._session(request)
     if (request.content_length or 0) > limit * 10**6:
       raise _too_large(limit)
     name = uploads.shown(request.query.get('name', ''))
-    async with visit.upload:  # One at a time, lest they fill the disk.
-      path = visit.new_path()
+    async with session.upload:  # One at a time, lest they fill the disk.
+      path = session.new_path()
       try:
-        with visit.named({path: name}):
+        with session.named({path: name}):
           with video.explained('keep', path), open(path, 'wb') as file:
-            self._room.check(request.content_length or 0)
+            self._quota.check(request.content_length or 0)
             while chunk := await _timely(request.content.readany()):
               if file.tell() + len(chunk) > limit * 10**6:
                 raise _too_large(limit)
-              self._room.check()
+              self._quota.check()
               file.write(chunk)
-              visit.seen = time.monotonic()
-          yield visit, path
+              session.seen = time.monotonic()
+          yield session, path
       finally:
         path.unlink(missing_ok=True)
 
   async def _checked(self, request, check, path):
-    client = self._visit(request).client
+    client = self._session(request).client
     turn = self._turns.setdefault(client, asyncio.Lock())
     async with turn:  # Who sends what takes long keeps nobody else waiting.
       future = self._checker.submit(check, path)
       self._checks = {x for x in self._checks if not x.done()} | {future}
       found = await asyncio.wrap_future(future)
-    self._visit(request)  # It may have ended meanwhile.
+    self._session(request)  # It may have ended meanwhile.
     return found
 
   async def _get_reference(self, request):
-    references = self._visit(request).references
+    references = self._session(request).references
     number = int(request.match_info['number'])
     if number not in references:
       raise web.HTTPNotFound
     return _picture(references[number].thumbnail)
 
   async def _delete_reference(self, request):
-    self._visit(request).remove_reference(int(request.match_info['number']))
+    self._session(request).remove_reference(int(request.match_info['number']))
     return web.json_response({})
 
   async def _find_shots(self, request):
-    self._visit(request).find_shots(
-      self._desk, self._embed, self._colorizer.has_prior
+    self._session(request).find_shots(
+      self._queue, self._embed, self._colorizer.has_prior
     )
     return web.json_response({})
 
   async def _get_shots(self, request):
-    visit = self._visit(request)
-    if visit.plan is None:
+    session = self._session(request)
+    if session.plan is None:
       raise web.HTTPNotFound
-    rate = visit.plan.frame_rate
+    rate = session.plan.frame_rate
     return web.json_response(
       [
         {
@@ -444,9 +444,9 @@ class Site:
           'scores': [choice.score for choice in scored],
           'references': []
           if shot.by_prior
-          else [visit.number_of(x) for x in shot.references],
+          else [session.number_of(x) for x in shot.references],
         }
-        for shot, scored in zip(visit.plan.shots, visit.scored, strict=True)
+        for shot, scored in zip(session.plan.shots, session.scored, strict=True)
       ]
     )
 
@@ -457,41 +457,41 @@ class Site:
       type(x) is not int for x in numbers
     ):
       raise UserError('{"references": [NUMBER, ...]} is wanted')
-    self._visit(request).choose(
+    self._session(request).choose(
       int(request.match_info['number']), numbers, self._colorizer.has_prior
     )
     return web.json_response({})
 
   async def _thumbnail(self, request):
-    visit = self._visit(request)
+    session = self._session(request)
     number = int(request.match_info['number'])
-    if visit.plan is None or number >= len(visit.plan.shots):
+    if session.plan is None or number >= len(session.plan.shots):
       raise web.HTTPNotFound
-    return _picture(visit.thumbnail(number))
+    return _picture(session.thumbnail(number))
 
-  async def _colour(self, request):
-    self._visit(request).colour(self._desk, self._colorizer)
+  async def _color(self, request):
+    self._session(request).color(self._queue, self._colorizer)
     return web.json_response({})
 
   async def _preview(self, request):
-    job = self._visit(request).job
+    job = self._session(request).job
     if job is None or job.preview is None:
       raise web.HTTPNotFound
     return _picture(getattr(job.preview, request.match_info['which']))
 
   async def _result(self, request):
-    visit = self._visit(request)
-    if visit.result is None:
+    session = self._session(request)
+    if session.result is None:
       raise web.HTTPNotFound
-    return web.FileResponse(visit.result)
+    return web.FileResponse(session.result)
 
   async def _stop(self, request):
-    self._visit(request).stop()
+    self._session(request).stop()
     return web.json_response({})
 
   async def _leave(self, request):
-    self._visit(request)
-    self._visits.pop(request.cookies[self._cookie]).leave()
+    self._session(request)
+    self._sessions.pop(request.cookies[self._cookie]).leave()
     return web.json_response({})
 
 

@@ -1,7 +1,7 @@
 """What the page of `--mode=serve` does for its visitors, HTTP left out.
 
-A `Visit` is one person's folder, which no other user of the machine may open, and
-what was made of the files in it. A `Desk` does the work of all visits, one `Job`
+A `Session` is one person's folder, which no other user of the machine may open, and
+what was made of the files in it. A `JobQueue` does the work of all sessions, one `Job`
 at a time, in the order in which they came.
 
 What visitors send has passed `uploads`.
@@ -25,7 +25,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import film, plan
 from vitexco_jax.media import mux, video
 from vitexco_jax.media.sandbox import Sandbox
-from vitexco_jax.serving import drawings, room, uploads
+from vitexco_jax.serving import disk_quota, drawings, uploads
 
 MAX_REFERENCES = 24
 MAX_SHOTS = 5000  # Each is shown, and a long film has 3,000.
@@ -54,14 +54,14 @@ class Job:
   """Work that waits, goes on, and can be stopped.
 
   Attributes:
-    kind: 'shots' or 'colours'.
+    kind: 'shots' or 'colors'.
     state: 'waiting', 'running', 'stopped', 'failed' or 'done'.
     stopping: whether the work ends with its next step.
-    future: of the desk, done when the work is over.
+    future: of the queue, done when the work is over.
     done: steps.
     total: how many there will be; None: not known.
     message: what went wrong, a sentence.
-    preview: of frames that were coloured.
+    preview: of frames that were colored.
     sandbox: where the work opens what the visitor sent.
   """
 
@@ -123,7 +123,7 @@ class Job:
     return float(steps / seconds) if seconds >= _RATE_SECONDS else None
 
 
-class Desk:
+class JobQueue:
   """Does jobs, one after the other, in a thread; a context manager.
 
   In the end jobs are stopped, and hardly waited for; `is_busy` tells of one that
@@ -131,7 +131,7 @@ class Desk:
   """
 
   def __init__(self):
-    self._pool = concurrent.futures.ThreadPoolExecutor(1, 'desk')
+    self._pool = concurrent.futures.ThreadPoolExecutor(1, 'queue')
     self._jobs = []  # That are not over, in their order.
 
   def __enter__(self):
@@ -160,17 +160,17 @@ class Desk:
 
 
 class Reference(NamedTuple):
-  """A picture in colour that a visitor gave."""
+  """A picture in color that a visitor gave."""
 
   name: str  # To show.
   choice: plan.Choice  # Of the picture that is kept.
   thumbnail: bytes  # JPEG.
 
 
-class Visit:
+class Session:
   """What one visitor has here.
 
-  Its methods are for one thread; the desk's changes it only while `is_busy`, when
+  Its methods are for one thread; the queue's changes it only while `is_busy`, when
   no method but `stop` and `leave` does.
 
   Attributes:
@@ -181,26 +181,29 @@ class Visit:
     references: by their numbers.
     survey: of the video; None: not made yet.
     scored: for each shot all references, compared with it.
-    plan: what colours are made by; None until shots are found with the references
+    plan: what colors are made by; None until shots are found with the references
       as they are.
     warnings: sentences on what was made.
-    result: the coloured video, once it is whole.
+    result: the colored video, once it is whole.
     job: the newest.
   """
 
   def __init__(
-    self, folder: Path, client: str = '', space: room.Room | None = None
+    self,
+    folder: Path,
+    client: str = '',
+    quota: disk_quota.DiskQuota | None = None,
   ):
     """Makes the folder, which must not be there.
 
     Args:
-      folder: for the visit's files.
+      folder: for the session's files.
       client: see the attribute.
-      space: of a folder above; None: without a limit.
+      quota: of a folder above; None: without a limit.
     """
     folder.mkdir(mode=0o700)
     self.folder, self.client = folder, client
-    self._room = space or room.Room(folder)
+    self._quota = quota or disk_quota.DiskQuota(folder)
     self.seen = time.monotonic()
     self.video_name = ''
     self.upload = asyncio.Lock()
@@ -257,7 +260,7 @@ class Visit:
     self._check_idle()
     if len(self.references) == MAX_REFERENCES:
       raise UserError(f'{MAX_REFERENCES} references are all that fit here')
-    self._room.check(len(drawing.png))
+    self._quota.check(len(drawing.png))
     name, number = uploads.shown(name), next(self._numbers)
     path = self.folder / f'reference-{number}.png'
     with video.explained('keep', name):
@@ -276,14 +279,14 @@ class Visit:
 
   def find_shots(
     self,
-    desk: Desk,
+    queue: JobQueue,
     embed: Callable[[Sequence[np.ndarray]], np.ndarray],
     prior: bool = False,
   ) -> None:
     """Queues the making of a plan: shots, and the references they take.
 
     Args:
-      desk: where it is queued.
+      queue: where it is queued.
       embed: a `retrieval.Embedder`.
       prior: whether shots can be colorized without a reference.
 
@@ -296,7 +299,7 @@ class Visit:
         'a video comes first' if prior else 'a video and a reference come first'
       )
     self._forget_plan()
-    self._start(desk, Job('shots', lambda job: self._find_shots(job, embed)))
+    self._start(queue, Job('shots', lambda job: self._find_shots(job, embed)))
 
   def _find_shots(self, job, embed):
     def progress(count, total, shots):
@@ -352,11 +355,11 @@ class Visit:
     shots[shot] = shots[shot]._replace(references=references)
     self.plan = self.plan._replace(shots=tuple(shots))
 
-  def colour(self, desk: Desk, colorizer: Any) -> None:
-    """Queues the colouring by the plan.
+  def color(self, queue: JobQueue, colorizer: Any) -> None:
+    """Queues the coloring by the plan.
 
     Args:
-      desk: where it is queued.
+      queue: where it is queued.
       colorizer: a `colorize.VideoColorizer`.
 
     Raises:
@@ -368,9 +371,9 @@ class Visit:
     with self.named():
       plan.check(self.video_name, self.plan)
     self._forget_result()
-    self._start(desk, Job('colours', lambda job: self._colour(job, colorizer)))
+    self._start(queue, Job('colors', lambda job: self._color(job, colorizer)))
 
-  def _colour(self, job, colorizer):
+  def _color(self, job, colorizer):
     devices = jax.local_devices()[: len(self.plan.shots)]
     colorizers = [colorizer.on(device) for device in devices]
     output = self._output(job.sandbox)
@@ -393,13 +396,13 @@ class Visit:
           *(f'left out of {missing}' for missing in work.left_out),
         ]
         size = tuple(colorizer.config.use.size)
-        self._room.check(film.scratch_bytes(self.plan, size, len(devices)))
+        self._quota.check(film.scratch_bytes(self.plan, size, len(devices)))
         with contextlib.closing(work.run()) as steps:
           for step in steps:
             job.advance(step.done, total)
             last = step.done == total
             # In the end the parts are copied into one file.
-            self._room.check(last and room.size(self.folder))
+            self._quota.check(last and disk_quota.size(self.folder))
             if step.rgb is not None and (last or time.monotonic() >= due):
               due = time.monotonic() + _PREVIEW_SECONDS
               job.preview = Preview(
@@ -425,7 +428,7 @@ class Visit:
   def _output(self, sandbox: Sandbox) -> Path:
     """MP4, which browsers play, or else the next that the sound fits into."""
     for suffix in _OUTPUTS:
-      output = self.folder / f'coloured{suffix}'
+      output = self.folder / f'colored{suffix}'
       with contextlib.suppress(UserError):
         sandbox.call(mux.left_out, self.video, output, about=self.video)
         return output
@@ -437,7 +440,7 @@ class Visit:
   @property
   def result_name(self) -> str:
     """What to call the result."""
-    return f'{Path(self.video_name).stem}_colour{self.result.suffix}'
+    return f'{Path(self.video_name).stem}_color{self.result.suffix}'
 
   def number_of(self, choice: plan.Choice) -> int:
     """Of the reference that a choice of the plan is."""
@@ -466,9 +469,9 @@ class Visit:
     )
     self.job.stop()
 
-  def _start(self, desk, job):
+  def _start(self, queue, job):
     self.job = job
-    desk.take(job)
+    queue.take(job)
 
   def _check_idle(self):
     if self.is_busy:

@@ -57,6 +57,6 @@ def redraw(path: Path) -> Drawing:
   """
   with Sandbox() as sandbox:
     drawing = sandbox.call(drawings.redraw, path, about=path)
-  if quality.is_grey(video.decode_image(drawing.thumbnail, path)):
+  if quality.is_gray(video.decode_image(drawing.thumbnail, path)):
     raise UserError(f'{path} has no color to give')
   return drawing

@@ -31,7 +31,7 @@ def metrics_speed(height: int = 480, width: int = 854) -> list[Row]:
   rng = np.random.default_rng(0)
   coarse = rng.integers(0, 256, (height // 8, width // 8 + 2, 3), np.uint8)
   wide = cv2.resize(coarse, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
-  before, frame = (  # A picture that moves, and its colours shifted.
+  before, frame = (  # A picture that moves, and its colors shifted.
     evaluate.Frame(i, true_rgb, [np.roll(true_rgb, 1, -1)])
     for i, true_rgb in enumerate((wide[:, 3 : width + 3], wide[:, :width]))
   )
@@ -52,16 +52,16 @@ def retrieval_speed(
     count: pictures, by default as ImageNet has.
     width: of an embedding, by default ViT-Ti's.
     clusters: that the embeddings fall into; the cosine between one and the
-      centre of its cluster is about 0.7.
+      center of its cluster is about 0.7.
 
   Returns:
     Times of opening and searching, and the recall of the approximate index.
   """
   rng = np.random.default_rng(0)
-  centres = rng.standard_normal((clusters, width), np.float32)
+  centers = rng.standard_normal((clusters, width), np.float32)
 
   def draw(number):
-    x = centres[rng.integers(clusters, size=number)]
+    x = centers[rng.integers(clusters, size=number)]
     x = x + rng.standard_normal((number, width), np.float32)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
@@ -112,7 +112,7 @@ def retrieval_quality(
   """How often the nearest picture of ImageNet is of the same synset.
 
   Queries are pictures of the gallery, whose nearest other is looked for. They
-  are of synsets that had five pictures at least before grey ones were refused.
+  are of synsets that had five pictures at least before gray ones were refused.
 
   Args:
     config: that the gallery was built with.
@@ -120,7 +120,7 @@ def retrieval_quality(
     at_most: queries, drawn evenly.
 
   Returns:
-    The share for queries in grey and, where the gallery is not grey, in colour.
+    The share for queries in gray and, where the gallery is not gray, in color.
 
   Raises:
     UserError: no names have synsets with five pictures.
@@ -138,10 +138,10 @@ def retrieval_quality(
   places = np.linspace(0, len(wanted) - 1, min(at_most, len(wanted)))
   wanted = [wanted[int(place)] for place in places]
   crops = np.stack([embedding.crop(opened.read(i)) for i in wanted])
-  queries = {'grey': np.asarray(color.grey(crops))}
+  queries = {'gray': np.asarray(color.grey(crops))}
   if not config.retrieval.grey:
-    queries['colour'] = crops
-  kind = 'grey' if config.retrieval.grey else 'colour'
+    queries['color'] = crops
+  kind = 'gray' if config.retrieval.grey else 'color'
   name = f'{config.retrieval.network}, {len(opened)} pictures in {kind}'
   rows = [Row(f'{name}, queries', len(wanted), '')]
   for how, seen in queries.items():

@@ -171,7 +171,7 @@ def video_speed(
   frames: int = 48,
   size: tuple[int, int] = (360, 640),
 ) -> list[Row]:
-  """Colours a file end to end, decoding and encoding included.
+  """Colors a file end to end, decoding and encoding included.
 
   Args:
     config: of the colorizer, whose programs are compiled beforehand.
@@ -182,7 +182,7 @@ def video_speed(
     Speed.
   """
   times = []
-  with _coloured_video(config, frames, size) as run:
+  with _colored_video(config, frames, size) as run:
     run()
     for _ in range(3):
       start = time.perf_counter()
@@ -199,20 +199,20 @@ def video_memory(
   frames: int,
   size: tuple[int, int] = (64, 96),
 ) -> list[Row]:
-  """Colours a file of many small frames, for the peak memory."""
+  """Colors a file of many small frames, for the peak memory."""
   config = config.copy_and_resolve_references()
   config.use.size = (32, 48)
-  with _coloured_video(config, frames, size) as run:
+  with _colored_video(config, frames, size) as run:
     run()
   name = f'colorize video of {frames} frames, peak memory'
   return [Row(name, timing.resident_peak() / 1e6, 'MB')]
 
 
 @contextlib.contextmanager
-def _coloured_video(
+def _colored_video(
   config: ml_collections.ConfigDict, frames: int, size: tuple[int, int]
 ) -> Iterator[Callable[[], None]]:
-  """Makes up a video; yields what colours it."""
+  """Makes up a video; yields what colors it."""
   rng = np.random.default_rng(0)
   picture = rng.uniform(0, 255, (size[0] // 8, size[1] // 8, 3))
   picture = jax.image.resize(picture, (*size, 3), 'cubic')

@@ -1,6 +1,6 @@
 """A run's parameters and config as a folder to hand on.
 
-  OUTPUT/config.json, params/    to colour with by --checkpoint, or train from
+  OUTPUT/config.json, params/    to color with by --checkpoint, or train from
   OUTPUT/stablehlo/              the same network as programs that need no Vitexco
 
 The programs are StableHLO, as `jax.export` writes it, for the CPU and for CUDA,
@@ -13,7 +13,7 @@ parameters, so that these are stored once:
     -> {ab, last_lab}
   lab_to_rgb(lab) -> rgb
 
-`stablehlo/run.py`, which is `stablehlo_runner.py`, colours frames by them, and
+`stablehlo/run.py`, which is `stablehlo_runner.py`, colors frames by them, and
 `stablehlo/programs.json` tells what they take and of which versions they are.
 """
 
@@ -61,7 +61,7 @@ def export_run(workdir: Path, output: Path) -> None:
   with files.explained('--output', output), files.new_folder(output) as folder:
     checkpoint.export(folder, params, config)
     write_programs(folder / 'stablehlo', params, config)
-  print(f'Wrote {output}; colour with --checkpoint={output}')
+  print(f'Wrote {output}; color with --checkpoint={output}')
 
 
 def write_programs(

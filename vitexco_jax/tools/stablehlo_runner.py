@@ -1,13 +1,13 @@
-"""Colours frames by the programs beside this file; Vitexco is not needed.
+"""Colors frames by the programs beside this file; Vitexco is not needed.
 
   pip install jax numpy flatbuffers    # The last is for jax.export to read with.
-  python run.py FRAMES.npy REFERENCE.npy COLOURED.npy [FLOW.npy]
+  python run.py FRAMES.npy REFERENCE.npy COLORED.npy [FLOW.npy]
 
-FRAMES, of which lightness alone is looked at, and COLOURED are [t, h, w, 3],
+FRAMES, of which lightness alone is looked at, and COLORED are [t, h, w, 3],
 REFERENCE is [h, w, 3]: RGB in uint8. programs.json tells what programs take. Where
-that has `backward_flow`, colours go from frame to frame along the optical flow from
+that has `backward_flow`, colors go from frame to frame along the optical flow from
 each frame to the one before, of which FLOW has (dx, dy) [t, h, w, 2] in pixels of
-what the networks see; without it each frame is coloured by itself.
+what the networks see; without it each frame is colored by itself.
 """
 
 import json
@@ -33,7 +33,7 @@ def shrink(pictures, bound):
   return jnp.pad(pictures, ((0, 0), *pads, (0, 0)), 'edge'), size
 
 
-def main(frames, reference, coloured, flow=None):
+def main(frames, reference, colored, flow=None):
   folder = Path(__file__).resolve().parent
   about = json.loads((folder / 'programs.json').read_text())
   bound = about['config']['use']['size']
@@ -45,7 +45,7 @@ def main(frames, reference, coloured, flow=None):
   frames = np.load(frames, mmap_mode='r')
   rgb, _ = shrink(np.load(reference)[None] / np.float32(255), bound)
   reference = encode_reference(params=params, rgb=jnp.clip(rgb, 0, 1))
-  out = np.lib.format.open_memmap(coloured, 'w+', np.uint8, frames.shape)
+  out = np.lib.format.open_memmap(colored, 'w+', np.uint8, frames.shape)
   moves = 'backward_flow' in about['programs']['colorize']['takes']
   flow = np.load(flow, mmap_mode='r') if flow else None
   alone = moves and flow is None

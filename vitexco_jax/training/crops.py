@@ -1,7 +1,7 @@
 """What pretraining looks at: views of still pictures and of single frames.
 
 A *view* is a window of a picture, scaled to one size and sometimes mirrored; a
-share of the views is to be shown in grey, as frames will be. Pictures are those
+share of the views is to be shown in gray, as frames will be. Pictures are those
 of a folder or of a data set of TFDS, and besides the frames of the prepared
 records, where there are any.
 
@@ -35,8 +35,8 @@ _LEAST, _MOST = 32, 256
 class Views(NamedTuple):
   """A batch of views."""
 
-  rgb: structs.Array  # [b, h, w, 3] uint8, in colour.
-  grey: structs.Array  # [b] bool, to be shown in grey.
+  rgb: structs.Array  # [b, h, w, 3] uint8, in color.
+  gray: structs.Array  # [b] bool, to be shown in gray.
 
 
 class Collection(NamedTuple):
@@ -122,7 +122,7 @@ def make_feed(
     collection=collection,
     size=tuple(config.pretrain.size),
     crop=config.pretrain.crop,
-    grey=config.pretrain.grey,
+    gray=config.pretrain.grey,
     flip=config.augment.flip,
   )
   samples = (
@@ -141,7 +141,7 @@ def _draw(
   collection: Collection,
   size: tuple[int, int],
   crop: float,
-  grey: float,
+  gray: float,
   flip: float,
 ) -> input_pipeline.Drawn:
   """Draws a view of a picture, or of another where that cannot be read."""
@@ -157,7 +157,7 @@ def _draw(
     if rng.random() < flip:
       rgb = np.ascontiguousarray(rgb[:, ::-1])
     return input_pipeline.Drawn(
-      Views(rgb, np.bool_(rng.random() < grey)), np.str_(broken)
+      Views(rgb, np.bool_(rng.random() < gray)), np.str_(broken)
     )
   raise UserError(
     f'{input_pipeline.ATTEMPTS} pictures in a row cannot be read, the first for {broken}'

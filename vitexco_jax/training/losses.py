@@ -3,7 +3,7 @@
 Each is a mean, a float32 scalar without its weight; the weights multiply in the
 training step alone. `n` is the batch, clips and their frames flattened into
 one. `ab` and `lab` are in Lab's own units (a and b about [-110, 110]), whether l
-is centred makes no difference here. `features` are tuples, finest level first.
+is centered makes no difference here. `features` are tuples, finest level first.
 
 All but the adversarial loss are means over samples, so that the average over
 devices, or over accumulated steps, of equal batches is the loss of the whole.
@@ -26,13 +26,13 @@ _CONTEXTUAL_EPSILON = 1e-5  # epsilon of Eq. 5.
 _VGG_SQUARE = 4000.0  # Mean square of VGG16's map of stride 16.
 # Of strides 4, 8, 16: in the ratio of DEVC's, and a mean.
 _CONTEXTUAL_WEIGHTS = (2 / 14, 4 / 14, 8 / 14)
-_COLOR_SCALE = 10.0  # Squared Lab distance at which a neighbour weighs 1/e.
+_COLOR_SCALE = 10.0  # Squared Lab distance at which a neighbor weighs 1/e.
 
 
 def l1(
   ab: jax.Array, true_ab: jax.Array, sample_weight: jax.Array | None = None
 ) -> jax.Array:
-  """Mean absolute error of the colours, Sec. III-D.1.
+  """Mean absolute error of the colors, Sec. III-D.1.
 
   Args:
     ab: [n, h, w, 2], the prediction.
@@ -154,7 +154,7 @@ def contextual(
 def _contextual_level(x, reference, block):
   """One level of one picture: x [q, c] and reference [k, c] to a scalar.
 
-  With both centred on the reference's mean and at unit length,
+  With both centered on the reference's mean and at unit length,
 
     d = 1 - cosine,    d~ = d / (min_k d + epsilon),
     A = softmax_k((1 - d~) / h),    loss = -log mean_q max_k A.
@@ -181,7 +181,7 @@ def _contextual_level(x, reference, block):
 def temporal(
   ab: jax.Array, previous_ab: jax.Array, flow: jax.Array, visible: jax.Array
 ) -> jax.Array:
-  """Change of colour along the motion between two frames, after Eq. 6.
+  """Change of color along the motion between two frames, after Eq. 6.
 
     mean_x visible(x) (ab(x + flow(x)) - previous_ab(x))^2
 
@@ -203,12 +203,12 @@ def temporal(
 
 
 def smoothness(ab: jax.Array, true_lab: jax.Array) -> jax.Array:
-  """Equal colours for neighbours that are alike in truth, after Eq. 7.
+  """Equal colors for neighbors that are alike in truth, after Eq. 7.
 
     mean_i (ab_i - sum_j w_ij ab_j)^2,
     w_ij = softmax_j(-|true_lab_j - true_lab_i|^2 / 10)
 
-  j runs over the 3x3 neighbourhood of i, i included; what lies outside of the
+  j runs over the 3x3 neighborhood of i, i included; what lies outside of the
   picture has no weight. (Eq. 7 lacks the square.)
 
   Args:
@@ -223,14 +223,14 @@ def smoothness(ab: jax.Array, true_lab: jax.Array) -> jax.Array:
   _, h, w, _ = ab.shape
   border = ((0, 0), (1, 1), (1, 1), (0, 0))
   padded_ab = jnp.pad(ab, border)
-  # Infinitely far from any colour: weight 0.
+  # Infinitely far from any color: weight 0.
   padded_lab = jnp.pad(true_lab, border, constant_values=jnp.inf)
   weighted, total = 0.0, 0.0
   for dy in range(3):
     for dx in range(3):
       at = (slice(None), slice(dy, dy + h), slice(dx, dx + w))
       distance = jnp.sum((padded_lab[at] - true_lab) ** 2, -1, keepdims=True)
-      # The centre's is exp(0), the largest: no need to shift the exponents.
+      # The center's is exp(0), the largest: no need to shift the exponents.
       weight = jnp.exp(-distance / _COLOR_SCALE)
       weighted += weight * padded_ab[at]
       total += weight

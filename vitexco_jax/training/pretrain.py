@@ -2,8 +2,8 @@
 
 The paper puts five decoders of ViT tokens in the place of five maps of VGG, and
 takes its perceptual and contextual losses from them, but leaves open how they
-come to mean anything. Here they learn, before any colour does, to reproduce these
-maps of the picture that the network is shown, in colour or in grey:
+come to mean anything. Here they learn, before any color does, to reproduce these
+maps of the picture that the network is shown, in color or in gray:
 
   tokens -> decoder -> linear head, thrown away in the end -> map of VGG16
 
@@ -19,7 +19,7 @@ all levels count alike. The report gives 1 minus that, of pictures held out.
 
 Where no pretrained ViT is given (`config.train.vit_weights`), the ViT learns along
 with the decoders, and its class token is drawn to what EfficientNet-lite0 makes of
-the same picture in colour: to its pooled features, of 1280 channels, in projection
+the same picture in color: to its pooled features, of 1280 channels, in projection
 on as many directions as the token has, which are drawn at random once and for all.
 Such a projection nearly keeps cosines, so class tokens can be compared as they are.
 
@@ -285,10 +285,10 @@ def _with_learned(params, learned):
 def make_compare(
   config: ml_collections.ConfigDict,
 ) -> Callable[..., Comparison]:
-  """Makes `compare(params, heads, rgb, grey, key)`, a pure function.
+  """Makes `compare(params, heads, rgb, in_gray, key)`, a pure function.
 
   Its arguments are the generator's parameters and the heads', pictures `rgb`
-  [b, h, w, 3] uint8, which of them are shown in grey, [b], and a key for dropout;
+  [b, h, w, 3] uint8, which of them are shown in gray, [b], and a key for dropout;
   without it there is none.
   """
   generator = make_generator(config)
@@ -296,11 +296,11 @@ def make_compare(
   vgg = vgg16.load_vgg16() if weights.maps else None
   embed = None if config.train.vit_weights else _make_teacher(config)
 
-  def compare(params, heads, rgb, grey, key=None):
+  def compare(params, heads, rgb, in_gray, key=None):
     lab = color.rgb_to_lab(_unit_range(rgb))
     luminance = color.center(lab)[..., :1]
     shown = jnp.where(
-      grey[:, None, None, None], gray(luminance), _unit_range(rgb)
+      in_gray[:, None, None, None], gray(luminance), _unit_range(rgb)
     )
     apply = functools.partial(
       generator.apply,
@@ -312,7 +312,7 @@ def make_compare(
     compared = {}
     if weights.color:
       seen, colors = apply(shown, luminance, levels, method='see_and_predict')
-      compared = compare_colors(colors, lab[..., 1:], grey)
+      compared = compare_colors(colors, lab[..., 1:], in_gray)
     else:
       seen = apply(shown, levels, method='see')
     fits = {}
@@ -385,7 +385,7 @@ def _make_teacher(
   """Makes what gives the class tokens' targets: [b, h, w, 3] to [b, d]."""
   params = efficientnet_weights.load_efficientnet_lite0()
   width = vit.VARIANTS[config.model.vit.variant].width
-  # Of 1,150 grey pictures, a third have one of the same ImageNet synset for the
+  # Of 1,150 gray pictures, a third have one of the same ImageNet synset for the
   # nearest by 192 of these, 37 % by all features.
   directions = nn.initializers.orthogonal()(
     jax.random.key(0), (efficientnet.WIDTH, width)
@@ -420,7 +420,7 @@ def make_step(
       _with_learned(params, learned),
       learned['heads'],
       batch.rgb,
-      batch.grey,
+      batch.gray,
       key,
     )
     # Variances are those of the batch of all devices.
@@ -542,13 +542,13 @@ def _report(
 ):
   """Prints and writes what is reproduced of the pictures that were held out."""
   compare = jax.jit(make_compare(config))
-  found = {'colour': [], 'grey': []}
+  found = {'color': [], 'gray': []}
   for rgb in crops.held_out(collection, tuple(config.pretrain.size)):
     for how, each in found.items():
-      grey = np.array([how == 'grey'])
-      made = compare(state.params, state.heads, rgb[None], grey)
+      in_gray = np.array([how == 'gray'])
+      made = compare(state.params, state.heads, rgb[None], in_gray)
       each.append(jax.device_get(made))
-  count = len(found['grey'])
+  count = len(found['gray'])
   if not count:
     print('No picture that was held out can be read: nothing is reported.')
     return
@@ -563,7 +563,7 @@ def _report(
   }
   for how, each in found.items():
     mean = jax.tree.map(lambda *x: np.mean(x, 0, np.float64), *each)
-    if how == 'grey' and mean.color:
+    if how == 'gray' and mean.color:
       report['prior'] = {x: float(mean.color[x]) for x in ('error', 'gray')}
     report[how] = {name: float(x.explained()) for name, x in mean.fits.items()}
     if not config.train.vit_weights:
@@ -574,7 +574,7 @@ def _report(
 
 def describe(report: Mapping[str, Any]) -> str:
   """The report as a table of Markdown."""
-  columns = list(report['grey'])
+  columns = list(report['gray'])
   heading = [x.replace('_', ' ').replace('level', 'level ') for x in columns]
   lines = [
     f"Share of the variance of VGG16's maps that {report['kind']} decoders "
@@ -584,7 +584,7 @@ def describe(report: Mapping[str, Any]) -> str:
     f'| shown | {" | ".join(heading)} |',
     '|---' * (len(columns) + 1) + '|',
   ]
-  for how in ('colour', 'grey'):
+  for how in ('color', 'gray'):
     values = (f'{report[how][name]:.3f}' for name in columns)
     lines.append(f'| {how} | {" | ".join(values)} |')
   if 'prior' in report:

@@ -52,7 +52,7 @@ class TrainState(NamedTuple):
 class Generated(NamedTuple):
   """One forward pass over clips."""
 
-  lab: jax.Array  # [b, t, h, w, 3], the truth, l centred.
+  lab: jax.Array  # [b, t, h, w, 3], the truth, l centered.
   ab: jax.Array  # [b, t, h, w, 2], predicted.
   guidance: Guidance  # Fields [b, t, h, w, c].
 
@@ -206,7 +206,7 @@ def generate(
   unroll: int = 1,
   key: jax.Array | None = None,
 ) -> Generated:
-  """Colours clips.
+  """Colors clips.
 
   Args:
     generator: the networks.
@@ -311,7 +311,7 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Callable:
     def before(x):  # The frame before each of those.
       return x[:, :-1].reshape(-1, *x.shape[2:])
 
-    def pairs(ab):  # L not centred.
+    def pairs(ab):  # L not centered.
       whole = color.uncenter(jnp.concatenate([lab[..., :1], ab], -1))
       return jnp.concatenate([frames(whole), before(whole)], -1)
 
@@ -451,7 +451,7 @@ def draw_strip(
 
   Returns:
     [h, w, 3] uint8: a column for each clip, with reference, frame, warped
-    colour, confidence, prediction and truth.
+    color, confidence, prediction and truth.
   """
   made = jax.tree.map(lambda x: np.asarray(x)[:, -1], preview(params, clips))
 

@@ -4,7 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 let state = null;
-let left = false;  // The visit; nothing more is asked about it.
+let left = false;  // The session; nothing more is asked about it.
 let shots = [];  // As of /shots; empty until they are found.
 const GONE = 'The program does not answer; was it ended?';
 let shown = {};  // What was drawn last, by name: drawn anew only if it differs.
@@ -120,7 +120,7 @@ function draw() {
   $('no-shots').hidden = state.planned;
   $('how').hidden = !state.planned;
   redraw('shots', [shots, state.busy], drawShots);
-  $('colour').disabled = state.busy || !state.planned;
+  $('color').disabled = state.busy || !state.planned;
   $('stop').hidden = !state.busy;
   $('stop').disabled = Boolean(state.job && state.job.stopping);
   drawJob(state.job);
@@ -226,7 +226,7 @@ function sentence(job) {
     return `Waiting: ${job.ahead} ${job.ahead === 1 ? 'job is' : 'jobs are'} ` +
       'ahead of yours.';
   }
-  const what = job.kind === 'shots' ? 'Looking for shots' : 'Colouring';
+  const what = job.kind === 'shots' ? 'Looking for shots' : 'Coloring';
   if (!job.done) return `${what}: getting ready …`;
   let text = `${what}: ${job.done}`;
   if (job.total) text += ` of ${job.total}`;
@@ -266,7 +266,7 @@ for (const zone of document.querySelectorAll('.drop')) {
   };
 }
 $('find').onclick = () => act('POST', '/shots');
-$('colour').onclick = () => act('POST', '/colour');
+$('color').onclick = () => act('POST', '/color');
 $('stop').onclick = () => act('POST', '/stop');
 $('leave').onclick = async () => {
   if (confirm('Remove what you gave and what was made of it?')) {

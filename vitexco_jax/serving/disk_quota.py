@@ -12,7 +12,7 @@ _RESERVE = 2 * 10**9  # Bytes that stay free for everything else.
 _SECONDS = 1.0  # For which a measurement counts.
 
 
-class Room:
+class DiskQuota:
   """Limits what the files in a folder take together."""
 
   def __init__(self, folder: Path, limit: float = math.inf):
