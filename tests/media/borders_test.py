@@ -196,7 +196,7 @@ def test_long_shots_take_no_more_memory():
   frame = np.zeros((32, 32, 3), np.uint8)
   for _ in range(1000):
     finder.add(frame)
-  assert len(finder._kept) <= borders._KEPT
+  assert len(finder._samples) <= borders._MAX_FRAMES
 
 
 def test_what_remains_is_a_picture():

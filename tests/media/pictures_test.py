@@ -130,8 +130,8 @@ def test_a_folder_comes_before_a_data_set(prepared, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('address', 'sentence'),
   [
-    ('nowhere/at/all', 'neither a folder nor a data set that TFDS knows'),
-    ('no_such_pictures', 'neither a folder nor a data set that TFDS knows'),
+    ('nowhere/at/all', 'neither a folder nor a TFDS data set'),
+    ('no_such_pictures', 'neither a folder nor a TFDS data set'),
     ('test_pictures', 'no images in a split train .* --file_format=array_reco'),
     ('texts', 'no images in a split train'),
   ],

@@ -122,7 +122,7 @@ def test_an_output_begins_at_zero(tmp_path, target, late):
   np.testing.assert_allclose(np.diff(times['video']), 0.04, atol=0.0011)
   if target == '.avi':  # Which has no time stamps.
     assert len(missing) == 1
-    assert 's between the beginnings of sound and picture' in missing[0]
+    assert 's between the starts of audio and picture' in missing[0]
     return
   assert not missing
   assert min(times['video'][0], times['audio'][0]) == 0

@@ -1,4 +1,4 @@
-"""Connections: how many, for how long, and what is logged."""
+"""Connection limits, timeouts, and logging."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ def _run(scenario, *routes):
 
 @contextlib.asynccontextmanager
 async def _sent(port, data):
-  """Yields what reads the answer."""
+  """Yields a reader of the response."""
   reader, writer = await asyncio.open_connection('127.0.0.1', port)
   writer.write(data)
   try:
@@ -71,7 +71,7 @@ def test_who_takes_no_answer_is_cut_off(monkeypatch):
   _run(scenario, web.get('/much', much))
 
 
-@pytest.mark.parametrize('limit', ['_MAX_CONNECTIONS', '_MAX_OF_CLIENT'])
+@pytest.mark.parametrize('limit', ['_MAX_CONNECTIONS', '_MAX_PER_CLIENT'])
 def test_connections_are_limited(monkeypatch, capsys, limit):
   monkeypatch.setattr(connections, limit, 2)
 
@@ -128,7 +128,7 @@ def _request(peer, forwarded=None):
   'peer, forwarded, expected',
   [
     ('192.0.2.1', None, '192.0.2.1'),
-    ('192.0.2.1', '198.51.100.1', '192.0.2.1'),  # Anyone can say so.
+    ('192.0.2.1', '198.51.100.1', '192.0.2.1'),  # Anyone can send this header.
     ('127.0.0.1', '198.51.100.1, 192.0.2.7', '192.0.2.7'),
     ('::1', '2001:db8::7', '2001:db8::/64'),
     ('2001:db8::9%eth0', None, '2001:db8::/64'),

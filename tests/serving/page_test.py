@@ -1,4 +1,4 @@
-"""The page in a real browser, and the program that serves it, from end to end."""
+"""End-to-end test of the page: a real browser and the serving program."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ from visitors import encoded, write_film
 
 from vitexco_jax.media import video
 
-COUNT = 60  # Frames of each shot: enough to stop in their midst.
+COUNT = 60  # Frames of each shot: enough to stop in the middle.
 SECONDS = 120  # To wait for anything.
 QUIET = (
   *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
@@ -30,7 +30,7 @@ QUIET = (
 
 @pytest.fixture(params=[signal.SIGTERM])
 def address(tmp_path, tiny_weights, request):
-  """Of a page, served by a program that is ended and then has left nothing."""
+  """Address of a page; its program is stopped, and must leave no files."""
   if signal.getsignal(request.param) == signal.SIG_IGN:
     pytest.skip('the signal is ignored here, as under nohup')
   temporary = tmp_path / 'temporary'
@@ -53,7 +53,7 @@ def address(tmp_path, tiny_weights, request):
       assert [*temporary.iterdir()]
       server.send_signal(request.param)
       assert server.wait(SECONDS) == 0
-      assert server.stdout.read() == 'All that was uploaded is removed.\n'
+      assert server.stdout.read() == 'All uploaded files are removed.\n'
       assert [*temporary.iterdir()] == []
     finally:
       server.kill()
@@ -69,7 +69,7 @@ def browser(tmp_path, monkeypatch):
     pytest.skip('needs Chromium and chromedriver')
   monkeypatch.setenv(
     'SE_OFFLINE', 'true'
-  )  # Selenium fetches and reports nothing.
+  )  # Selenium downloads and reports nothing.
   monkeypatch.setenv('SE_AVOID_STATS', 'true')
   options = webdriver.ChromeOptions()
   options.binary_location = programs[0]
@@ -115,7 +115,7 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
 
   find('#video').send_keys(str(tmp_path / 'one.png'))
   wait(find('#error').is_displayed)
-  assert 'one.png is no video that is taken here' in find('#error').text
+  assert 'one.png is damaged or not a supported video' in find('#error').text
 
   find('#video').send_keys(str(tmp_path / 'film.mp4'))
   wait(lambda: find('#video-text').text == 'film.mp4')
@@ -134,8 +134,8 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
 
   click('#color')
   click('#stop')
-  wait(lambda: find('#status').text == 'Stopped; nothing of it was kept.')
-  browser.refresh()  # The session is still there, with what was chosen.
+  wait(lambda: find('#status').text == 'Stopped; the result was discarded.')
+  browser.refresh()  # The session is still there, with its choices.
   wait(lambda: len(find_all(chosen)) == 2)
   click('#color')
   wait(lambda: find('#status').text == 'Done.')
@@ -160,7 +160,7 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   browser.switch_to.alert.accept()
   wait(lambda: 'Drop a video here' in find('#video-text').text)
   serious = [x for x in browser.get_log('browser') if x['level'] == 'SEVERE']
-  # Only the video that was refused.
+  # Only the refused video.
   assert len(serious) == 1 and '/video?name=one.png' in serious[0]['message']
 
 

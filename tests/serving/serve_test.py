@@ -1,4 +1,4 @@
-"""The page's server: who may ask what, limits, cleaning."""
+"""The server of the page: access, limits, and cleanup."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ def film(tmp_path_factory):
 
 
 class Visitor:
-  """A browser without a window."""
+  """A client that behaves like a browser."""
 
   def __init__(self, server):
     self._session = aiohttp.ClientSession(
@@ -53,7 +53,7 @@ class Visitor:
     await self._session.close()
 
   async def ask(self, method, path, **more):
-    """Returns the status, and the content: JSON as what it says."""
+    """Returns the status and the content, with JSON decoded."""
     async with self._session.request(method, path, **more) as answer:
       assert "default-src 'self'" in answer.headers['Content-Security-Policy']
       content = await answer.read()
@@ -155,7 +155,7 @@ def test_places_in_the_queue_and_a_stop(tmp_path, film):
       job = (await two.do('GET', '/state'))['job']
       assert (job['state'], job['ahead']) == ('waiting', 1)
       status, content = await two.ask('PUT', '/video?name=a', data=film)
-      assert (status, content['error']) == (400, 'stop what is going on first')
+      assert (status, content['error']) == (400, 'stop the running job first')
       await two.do('POST', '/stop')
       assert (await two.over())['job']['state'] == 'stopped'
       may_go.release(100)
@@ -260,7 +260,9 @@ def test_uploads_are_limited(tmp_path, length):
       data = io.BytesIO(bytes(2 * MB)) if length else pieces()  # In chunks.
       status, content = await visitor.ask('PUT', '/video?name=a', data=data)
       assert status == 400
-      assert content['error'] == 'the file is too large: 1 MB are taken'
+      assert (
+        content['error'] == 'the file is too large: at most 1 MB are allowed'
+      )
 
   _run(tmp_path, scenario)
   assert [*tmp_path.rglob('incoming*')] == []
@@ -346,13 +348,16 @@ def test_visits_end_when_nobody_comes_back(tmp_path, film, monkeypatch):
     async with Visitor(server) as one, Visitor(server):
       await one.do('PUT', '/video?name=a', data=film)
       async with Visitor(server) as third:
-        assert third.opened == (503, {'error': 'too many visitors: come later'})
+        assert third.opened == (
+          503,
+          {'error': 'too many sessions: try again later'},
+        )
       monkeypatch.setattr(serve, '_ABSENT_SECONDS', 0.0)
       async with Visitor(
         server
       ):  # In the place of the second, who gave nothing.
         assert (await one.do('GET', '/state'))['video'] == 'a'
-      monkeypatch.setattr(serve, '_KEPT_SECONDS', 0.0)
+      monkeypatch.setattr(serve, '_IDLE_SECONDS', 0.0)
       site._end_old(0.0)
       assert [*tmp_path.iterdir()] == []
       status, content = await one.ask('GET', '/state')
@@ -403,7 +408,7 @@ def test_a_body_that_stops_coming_is_not_waited_for(
         await asyncio.sleep(30)
 
       status, content = await visitor.ask(method, path, data=pieces())
-      assert status == 408 and 'stopped coming' in content['error']
+      assert status == 408 and 'the upload stopped' in content['error']
       assert [*tmp_path.rglob('incoming*')] == []
 
   _run(tmp_path, scenario)
@@ -441,7 +446,7 @@ def test_some_of_the_disk_stays_free(tmp_path, monkeypatch):
 
 
 def test_a_job_keeps_its_session(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(serve, '_KEPT_SECONDS', 0.0)
+  monkeypatch.setattr(serve, '_IDLE_SECONDS', 0.0)
   may_go = threading.Semaphore(0)
 
   async def scenario(server, site):
@@ -485,7 +490,7 @@ def test_the_folder_is_private_and_goes(tmp_path, monkeypatch):
 def test_addresses(address, expected):
   with contextlib.ExitStack() as stack:
     if expected is None:
-      stack.enter_context(pytest.raises(UserError, match='is no HOST:PORT'))
+      stack.enter_context(pytest.raises(UserError, match='is not HOST:PORT'))
     assert serve.parse_address(address) == expected
 
 
@@ -493,5 +498,7 @@ def test_addresses(address, expected):
 def test_an_address_may_not_be_had(host):
   with socket.create_server(('127.0.0.1', 0)) as taken:
     port = taken.getsockname()[1]
-    with pytest.raises(UserError, match=f'{host}:{port} cannot be listened on'):
+    with pytest.raises(
+      UserError, match=f'cannot listen on --address={host}:{port}'
+    ):
       asyncio.run(serve._listen(web.Application(), host, port))

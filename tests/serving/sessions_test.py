@@ -1,4 +1,4 @@
-"""Sessions: from a video to its colors, the queue, what is left behind."""
+"""Sessions: from a video to its colors, the job queue, and cleanup."""
 
 import threading
 import time
@@ -90,12 +90,12 @@ def test_from_a_video_to_its_colors(session, film, queue):
   given = _files(session)
   session.color(queue, Stub())
   _finish(session)
-  assert not sizes.join_frames._cache_size()  # Compiled for this size alone.
+  assert not sizes.join_frames._cache_size()  # Compiled only for this size.
   assert session.job.done == session.job.total == 2 * COUNT
   assert session.job.preview.number in (
     COUNT - 1,
     2 * COUNT - 1,
-  )  # Of two workers.
+  )  # Two workers.
   assert _files(session) == ['colored.mp4', *given]
   assert session.result_name == 'film_color.mp4'
   with video.VideoReader(session.result) as reader:
@@ -121,7 +121,7 @@ def test_shots_without_a_picture_are_colorized_by_the_prior(
   session, film, queue
 ):
   _give_video(session, film)
-  with pytest.raises(UserError, match='a video and a reference come first'):
+  with pytest.raises(UserError, match='add a video and a reference first'):
     session.find_shots(queue, embed)
   session.find_shots(queue, embed, prior=True)
   _finish(session)
@@ -159,9 +159,7 @@ def test_sound_decides_what_the_result_is(
   session.color(queue, Stub())
   session.job.future.result(60)
   if suffix is None:
-    assert session.job.message.startswith(
-      'the sound of film.mp4 fits into none'
-    )
+    assert 'supports the audio of film.mp4' in session.job.message
     return
   assert session.result_name == f'film_color{suffix}'
   with av.open(str(session.result)) as container:
@@ -172,7 +170,7 @@ def test_a_picture_named_after_its_frame_is_bound_to_it(session, film, queue):
   _planned(session, film, queue, ['one.png', f'ref_{COUNT + 2:05d}.png'])
   one, two = session.references
   assert _chosen(session) == [[(one, None)], [(two, COUNT + 2)]]
-  session.choose(0, [two])  # It is no frame of that one.
+  session.choose(0, [two])  # It is not a frame of that shot.
   assert _chosen(session)[0] == [(two, None)]
 
 
@@ -183,7 +181,7 @@ def test_other_references_want_another_plan(session, film, queue):
   session.remove_reference(next(iter(session.references)))
   assert session.plan is session.result is None
   assert [x for x in _files(session) if 'colored' in x] == []
-  with pytest.raises(UserError, match='the shots come first'):
+  with pytest.raises(UserError, match='find the shots first'):
     session.color(queue, Stub())
 
 
@@ -192,7 +190,7 @@ def test_a_stop_keeps_nothing_and_the_plan(session, film, queue):
   given = _files(session)
   may_go = threading.Semaphore(5)
   session.color(queue, Stub(may_go))
-  with pytest.raises(UserError, match='stop what is going on first'):
+  with pytest.raises(UserError, match='stop the running job first'):
     session.find_shots(queue, embed)
   _await_steps(session)
   session.stop()
@@ -221,7 +219,7 @@ def test_jobs_wait_for_their_turn_and_can_be_stopped_meanwhile(queue):
 def test_a_rate_is_told_once_it_can_be(monkeypatch):
   job = Job('colors', None)
   assert job.rate is None
-  # A block comes at once.
+  # Frames come in blocks.
   for now, done, rate in ((9, 1, None), (9.01, 8, None), (19, 41, 4.0)):
     monkeypatch.setattr(time, 'monotonic', lambda now=now: now)
     job.advance(done, 80)
@@ -237,7 +235,7 @@ def test_what_fails_does_not_end_the_queue(queue, capsys):
     queue.take(job)
   jobs[1].future.result(60)
   assert [job.state for job in jobs] == ['failed', 'done']
-  assert 'the terminal tells' in jobs[0].message
+  assert 'see the terminal' in jobs[0].message
   assert 'ZeroDivisionError' in capsys.readouterr().err
 
 

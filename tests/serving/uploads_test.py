@@ -1,4 +1,4 @@
-"""Uploads: what is taken, and what is not believed."""
+"""Uploads: accepted files, and refused claims."""
 
 import contextlib
 import io
@@ -26,14 +26,14 @@ def film(tmp_path_factory):
 
 
 def test_a_playlist_opens_no_other_file(tmp_path, film):
-  """FFmpeg would follow the first, and the second where it is called .m3u8."""
+  """FFmpeg would follow the first, and the second if its name ends in .m3u8."""
   for text in (
     f'ffconcat version 1.0\nfile {film.name}\n',
     f'#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{film}\n#EXT-X-ENDLIST\n',
   ):
     path = film.with_name('given')
     path.write_text(text)
-    with pytest.raises(UserError, match='no video that is taken here'):
+    with pytest.raises(UserError, match='not a supported video'):
       uploads.check_video(path)
 
 
@@ -41,25 +41,27 @@ def test_a_playlist_opens_no_other_file(tmp_path, film):
   'content',
   [b'', b'words', b'\x89PNG\r\n\x1a\n' + bytes(99), encoded(picture(1))],
 )
-def test_what_is_no_video_is_refused(tmp_path, content):
+def test_files_that_are_not_videos_are_refused(tmp_path, content):
   (tmp_path / 'given').write_bytes(content)
   with pytest.raises(
-    UserError, match='given is (no video that is taken here|empty)'
+    UserError, match='given is (damaged or not a supported video|empty)'
   ):
     uploads.check_video(tmp_path / 'given')
 
 
-def test_an_animation_is_no_video_here(tmp_path):
+def test_animations_are_refused(tmp_path):
   pictures = [Image.fromarray(picture(seed)) for seed in (1, 2)]
   path = tmp_path / 'given'
   pictures[0].save(path, 'GIF', save_all=True, append_images=pictures[1:])
-  with pytest.raises(UserError, match='given is no video that is taken here'):
+  with pytest.raises(
+    UserError, match='given is damaged or not a supported video'
+  ):
     uploads.check_video(path)
 
 
 def test_a_video_has_bounds(tmp_path, film, monkeypatch):
   monkeypatch.setattr(uploads, 'MAX_FRAMES', 2 * COUNT - 1)
-  with pytest.raises(UserError, match=f'has {2 * COUNT} frames, at most'):
+  with pytest.raises(UserError, match=f'has {2 * COUNT} frames, but at most'):
     uploads.check_video(film)
   monkeypatch.undo()
   large = tmp_path / 'large.mkv'
@@ -72,7 +74,7 @@ def test_a_video_has_bounds(tmp_path, film, monkeypatch):
 
 
 def _header(width, height):
-  """A PNG that says it is large, and is not."""
+  """A small PNG that claims to be large."""
   data = bytearray(encoded(picture(1)))
   data[16:24] = width.to_bytes(4) + height.to_bytes(4)
   data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
@@ -80,7 +82,7 @@ def _header(width, height):
 
 
 def _odd_exif():
-  """A JPEG to be turned, whose Exif says that it is 1.5 pixels wide."""
+  """A rotated JPEG whose Exif claims a width of 1.5 pixels."""
   turned = struct.pack('<HHIHxx', 0x0112, 3, 1, 6)
   wide = struct.pack('<HHIf', 0x0100, 11, 1, 1.5)
   head = struct.pack('<2sHIH', b'II', 42, 8, 2)
@@ -93,9 +95,9 @@ def _odd_exif():
 @pytest.mark.parametrize(
   'content, sentence',
   [
-    (b'', 'no picture that is taken here'),
-    (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'no picture that is taken'),
-    (encoded(picture(1), 'GIF'), 'no picture that is taken here'),
+    (b'', 'not a supported picture'),
+    (b'<svg xmlns="http://www.w3.org/2000/svg"/>', 'not a supported picture'),
+    (encoded(picture(1), 'GIF'), 'not a supported picture'),
     (
       encoded(picture(1))[:1000],
       'is not an image, or is damaged or cut short',
@@ -104,10 +106,10 @@ def _odd_exif():
     (_header(9000, 8000), 'is 9000x8000 pixels: too large'),
     (
       encoded(picture(1, (31, 40))),
-      '40x31 pixels: sides are to be 32 at least',
+      '40x31 pixels: each side must be at least 32',
     ),
-    (encoded(picture(1, (40, 161))), 'and one at most 4 times the other'),
-    (encoded(np.full((64, 96, 3), 99, np.uint8)), 'has no color to give'),
+    (encoded(picture(1, (40, 161))), 'and one side at most 4 times the other'),
+    (encoded(np.full((64, 96, 3), 99, np.uint8)), 'is black-and-white'),
   ],
 )
 def test_unfit_pictures_are_refused(tmp_path, content, sentence):
@@ -119,20 +121,20 @@ def test_unfit_pictures_are_refused(tmp_path, content, sentence):
 def test_odd_exif_does_no_harm(tmp_path):
   (tmp_path / 'given').write_bytes(_odd_exif())
   kept = video.decode_image(uploads.redraw(tmp_path / 'given').png, 'kept')
-  assert kept.shape == (96, 64, 3)  # Turned.
+  assert kept.shape == (96, 64, 3)  # Rotated.
 
 
 def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
-  """No larger than need be, upright, and nothing that hid in the file."""
+  """The copy is small and upright, and has no hidden data."""
   monkeypatch.setattr(drawings, '_MAX_SIDE', 120)
   large = picture(1, (200, 240))
   image = Image.fromarray(large)
   exif = image.getexif()
-  exif[0x0112] = 6  # To be turned right.
+  exif[0x0112] = 6  # Rotated clockwise.
   image.save(tmp_path / 'given', 'PNG', exif=exif)
   with open(tmp_path / 'given', 'ab') as file:
     file.write(b'<script>')
-  monkeypatch.setattr(video, '_bounds', None)  # Set back.
+  monkeypatch.setattr(video, '_bounds', None)  # Restored afterwards.
   drawing = drawings.redraw(tmp_path / 'given')
   assert b'<script>' not in drawing.png
   kept = video.decode_image(drawing.png, 'kept')
@@ -142,13 +144,13 @@ def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
 
 
 def test_what_grows_on_the_way_is_not_decoded(tmp_path, monkeypatch):
-  """A stream may say in its midst that frames are larger from now on."""
+  """A stream may switch to larger frames in the middle."""
   with open(tmp_path / 'given', 'wb') as joined:
     for size in ((64, 96), (640, 960), (64, 96)):
       path = tmp_path / 'part.ts'
       _write_ts(path, [picture(1, size)] * 20)
       joined.write(path.read_bytes())
-  monkeypatch.setattr(video, '_bounds', None)  # Set back.
+  monkeypatch.setattr(video, '_bounds', None)  # Restored afterwards.
   video.bound(video.Bounds(pixels=640 * 960))
   assert len(_shapes(tmp_path / 'given')) == 60
   video.bound(video.Bounds(pixels=640 * 960 - 1))

@@ -1,8 +1,8 @@
-"""Image files of several frames: animated WebP, PNG, GIF and AVIF, and TIFF.
+"""Image files with several frames: animated WebP, PNG, GIF, AVIF, and TIFF.
 
-Animations say how long each frame is shown. The pages of a TIFF file do not;
-they are frames like the files of a folder. Smaller copies of a picture, which
-TIFF files may have, and a still that stands for an animated PNG are not frames.
+Animations store how long each frame is shown. The pages of a TIFF file have no
+times; they are treated like the files of a folder. Smaller copies of a picture in
+a TIFF file and the default image of an animated PNG are not frames.
 """
 
 import os
@@ -15,17 +15,17 @@ from PIL import Image
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import color_profiles, image_kinds
 
-_SUBFILE = 254  # The tag of TIFF that says what a page is:
+_SUBFILE = 254  # The TIFF tag for the kind of a page:
 _COPY = 0b101  # a smaller copy or a mask, if one of these bits is set.
-_BRIEF = 10  # Milliseconds: what is to be shown no longer than this is
-_DEFAULT = 100  # shown for so long by browsers.
+_BRIEF = 10  # Milliseconds: browsers show frames of at most this duration
+_DEFAULT = 100  # for this long.
 
 
 @image_kinds.quiet()
 def frame_numbers(image: Image.Image) -> Sequence[int]:
-  """Returns the numbers, by Pillow, of the frames that an image file claims.
+  """Returns Pillow's numbers of the frames that an image file claims to have.
 
-  GIF and TIFF are chains; where one breaks, that number is the last.
+  GIF and TIFF are chains of frames; the first broken frame is the last number.
   """
   if image.format in ('GIF', 'TIFF'):
     return _chained(image)
@@ -54,24 +54,24 @@ def _chained(image: Image.Image) -> list[int]:
 
 
 class Animation:
-  """The frames of an image file that has several.
+  """The frames of an image file with several frames.
 
   Attributes:
-    count: How many there should be.
-    stamps: When each that can be decoded begins, in milliseconds, and when the
-      last one ends; None for the pages of TIFF.
+    count: Number of frames that the file claims.
+    stamps: Start times of all decodable frames and the end of the last one, in
+      milliseconds; None for the pages of TIFF.
   """
 
   def __init__(self, data: bytes, image: Image.Image, path: str | os.PathLike):
-    """Looks through a file.
+    """Scans the frames of a file.
 
     Args:
-      data: its bytes.
-      image: the same, opened by Pillow.
-      path: its name in an error.
+      data: content of the file.
+      image: the file, opened by Pillow.
+      path: name of the file for errors.
 
     Raises:
-      UserError: not one frame can be decoded.
+      UserError: no frame can be decoded.
     """
     self._data, self._image, self._path = data, image, path
     self._numbers = frame_numbers(image)
@@ -82,7 +82,7 @@ class Animation:
     """Returns a frame, [h, w, 3] uint8 (deep: uint16) RGB.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the frame is damaged.
     """
     number = self._numbers[index]
     try:
@@ -100,7 +100,7 @@ class Animation:
     return image_kinds.with_bits(rgb, deep, self._path)
 
   def _read_page(self, number: int) -> np.ndarray:
-    """Decodes a page by OpenCV, as Pillow has no color of 16 bits."""
+    """Decodes a page with OpenCV, since Pillow has no 16-bit RGB."""
     read, pages = cv2.imdecodemulti(
       np.frombuffer(self._data, np.uint8),
       cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH,
@@ -116,7 +116,7 @@ class Animation:
       try:
         with image_kinds.quiet():
           self._image.seek(number)
-          self._image.load()  # Some formats tell the duration no earlier.
+          self._image.load()  # Some formats set the duration only now.
       except image_kinds.BROKEN:
         break
       shown = self._image.info.get('duration', 0)

@@ -1,13 +1,12 @@
-"""Black or white borders of a shot: letterbox, pillarbox, windowbox.
+"""Detection of black or white borders: letterbox, pillarbox, windowbox.
 
-A border is what stays at one level, close to black or white, over the whole
-length of a side, in the whole shot, and ends in a straight edge. A night sky is
-no border, since it ends where the scene begins, which is not straight. A black
-frame has none, since nothing tells where the picture begins; but as soon as
-other shots of the film show it, such a shot has theirs.
+A border has one level, close to black or white, along the whole side and during
+the whole shot, and it ends in a straight edge. A night sky is not a border: it
+does not end in a straight edge. A black frame shows no border; it gets the borders
+of the other shots of the film.
 
-`Finder` looks at frames while they stream by, `agreed` compares the shots of a
-film, and `of_picture` looks at a single picture.
+`Finder` collects evidence from a stream of frames, `agreed` compares the shots of
+a film, and `of_picture` handles a single picture.
 """
 
 import math
@@ -17,29 +16,27 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-_CELLS = 48  # Along a border. Each is a mean: noise of scans hardly shows.
-_KEPT = 64  # Frames of a shot that are looked at, at most.
-_OUTLIERS = 20  # One frame of so many may differ: a flash of dust on a mask.
-_BLACK, _WHITE = 40, 215  # Levels, of 255, that a border is below or above.
-# Levels by which cells of a border may differ: those of clean ones, and at most.
+_CELLS = 48  # Cells along a border. Each is a mean, which reduces scan noise.
+_MAX_FRAMES = 64  # Maximum number of frames used per shot.
+_OUTLIERS = 20  # One of this many frames may differ: dust on a mask.
+_BLACK, _WHITE = 40, 215  # A border is below or above these levels, of 255.
+# Allowed difference between the cells of a border: of clean ones, and at most.
 _CLEAN, _NOISE = 3, 8
-_STEP = 10  # Levels from the border to what counts as picture.
-_FOREIGN = (
-  0.12  # Of the cells of a border may be something else, such as a logo.
-)
-_STRAIGHT = 0.6  # Of the cells along an edge; these begin within ...
+_STEP = 10  # Minimum difference in level between border and picture.
+_FOREIGN = 0.12  # Share of a border's cells that may differ, such as a logo.
+_STRAIGHT = 0.6  # Share of the cells along an edge that start within ...
 _EDGE = 0.02  # ... this share of the side (scaling and coding blur it) ...
-_MIN_EDGE = 6  # ... or so many pixels.
-_FILLED = 0.6  # Of what is within borders is a picture. Lines of text are less.
-_MIN_LENGTH = 0.5  # Of a side, along which there must be a picture.
+_MIN_EDGE = 6  # ... or this many pixels.
+_FILLED = 0.6  # Minimum share of picture within borders; text has less.
+_MIN_LENGTH = 0.5  # Minimum share of a side along which there is a picture.
 _MIN_BORDER = 2  # Pixels.
-_MAX_BORDER = 0.35  # Of the side, on one end.
-_THIN = 0.03  # Of the side: a border that may be on one end alone.
-MIN_PICTURE = 32  # Pixels of a side that must remain.
+_MAX_BORDER = 0.35  # Share of the side, at one end.
+_THIN = 0.03  # Share of the side: such a border may be at one end only.
+MIN_PICTURE = 32  # Minimum side of the picture within borders, in pixels.
 
 
 class Borders(NamedTuple):
-  """Widths, in pixels."""
+  """Widths of the borders, in pixels."""
 
   top: int = 0
   bottom: int = 0
@@ -47,18 +44,18 @@ class Borders(NamedTuple):
   right: int = 0
 
   def crop(self, picture: np.ndarray) -> np.ndarray:
-    """The view of [h, w, ...] without borders."""
+    """Returns a view of [h, w, ...] without borders."""
     height, width = picture.shape[:2]
     return picture[
       self.top : height - self.bottom, self.left : width - self.right
     ]
 
   def scaled(self, scale: float) -> 'Borders':
-    """Those of a picture of another size; rather too wide than too narrow."""
+    """Returns the borders of a scaled picture, rounded up."""
     return Borders(*(math.ceil(scale * width) for width in self))
 
   def size(self, height: int, width: int) -> tuple[int, int]:
-    """(height, width) of what is within the borders."""
+    """Returns (height, width) of the picture within the borders."""
     return height - self.top - self.bottom, width - self.left - self.right
 
 
@@ -66,44 +63,44 @@ NONE = Borders()
 
 
 class Evidence(NamedTuple):
-  """What a shot shows, for each field of `Borders`."""
+  """Evidence from one shot for each field of `Borders`."""
 
   sharp: tuple[int, int, int, int]  # Pixels up to a straight edge; 0: no edge.
-  # How many pixels have the border's level, edge or not: black sky counts.
+  # Pixels at the border's level, with or without an edge; black sky counts.
   plain: tuple[int, int, int, int]
 
 
 class Finder:
-  """Looks at some frames of a shot, evenly spread, however long it gets."""
+  """Samples the frames of a shot evenly, whatever its length."""
 
   def __init__(self):
-    self._kept = []
+    self._samples = []
     self._step = 1
     self._count = 0
 
   def add(self, rgb: np.ndarray) -> None:
-    """Takes the next frame, [h, w, 3] uint8, all of one size."""
+    """Adds the next frame, [h, w, 3] uint8; all have the same size."""
     if self._count % self._step == 0:
-      self._kept.append(_cells(rgb))
-      if len(self._kept) > _KEPT:
-        self._kept = self._kept[::2]
+      self._samples.append(_cells(rgb))
+      if len(self._samples) > _MAX_FRAMES:
+        self._samples = self._samples[::2]
         self._step *= 2
     self._count += 1
 
   def evidence(self) -> Evidence:
-    """What the frames show; at least one must have been added."""
-    rows, columns = map(np.stack, zip(*self._kept, strict=True))
+    """Returns the evidence from the frames; needs at least one frame."""
+    rows, columns = map(np.stack, zip(*self._samples, strict=True))
     pairs = [*_of_side(rows), *_of_side(columns)]
     sharp, plain = zip(*pairs, strict=True)
     return Evidence(sharp, plain)
 
 
 def agreed(shots: Sequence[Evidence], size: tuple[int, int]) -> list[Borders]:
-  """Borders of each shot of a film.
+  """Returns the borders of each shot of a film.
 
-  A shot that shows no edge takes the widest border of other shots that it does
-  not contradict. Where widths differ by a few pixels, the smallest counts, so
-  that most shots have pictures of one size.
+  A shot without a visible edge gets the widest border of other shots that is
+  consistent with its frames. If widths differ by a few pixels, the smallest
+  counts, so that most shots have pictures of the same size.
 
   Args:
     shots: in any order.
@@ -128,14 +125,14 @@ def agreed(shots: Sequence[Evidence], size: tuple[int, int]) -> list[Borders]:
 
 
 def of_picture(rgb: np.ndarray) -> Borders:
-  """Borders of one picture, [h, w, 3] uint8."""
+  """Returns the borders of one picture, [h, w, 3] uint8."""
   finder = Finder()
   finder.add(rgb)
   return agreed([finder.evidence()], rgb.shape[:2])[0]
 
 
 def without(rgb: np.ndarray) -> np.ndarray:
-  """A view of one picture, [h, w, 3] uint8, without its borders."""
+  """Returns a view of one picture, [h, w, 3] uint8, without its borders."""
   return of_picture(rgb).crop(rgb)
 
 
@@ -144,7 +141,7 @@ def _sensible(borders: Borders, size: tuple[int, int]) -> Borders:
 
 
 def _cells(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Means over pieces of rows, [h, cells], and of columns, [w, cells]; uint8."""
+  """Means of row segments, [h, cells], and column segments, [w, cells]; uint8."""
   gray = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
   height, width = gray.shape
   rows = cv2.resize(gray, (_CELLS, height), interpolation=cv2.INTER_AREA)
@@ -153,7 +150,7 @@ def _cells(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_side(cells: np.ndarray) -> list[tuple[int, int]]:
-  """Sharp and plain width, at the first of the rows and at the last.
+  """Sharp and plain width at the first and at the last of the rows.
 
   Args:
     cells: [frames, rows, cells] uint8.
@@ -169,8 +166,8 @@ def _width(low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
   """Sharp and plain width at the first of the rows.
 
   Args:
-    low: darkest values in time, [rows, cells].
-    high: brightest ones.
+    low: minimum over time, [rows, cells].
+    high: maximum over time.
   """
   outermost = np.concatenate([low[:_MIN_BORDER], high[:_MIN_BORDER]])
   level = np.median(outermost)
@@ -184,7 +181,7 @@ def _width(low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
   if not _MIN_BORDER <= plain <= _MAX_BORDER * len(low):
     return 0, plain
   is_picture = np.maximum(high - level, level - low) > _STEP
-  # Where the borders of the other two sides lie there is never a picture.
+  # The borders of the other two sides never show a picture.
   active = is_picture.any(0)
   if active.mean() < _MIN_LENGTH:
     return 0, plain
@@ -199,9 +196,9 @@ def _width(low: np.ndarray, high: np.ndarray) -> tuple[int, int]:
 def _paired(
   this: tuple[int, int], opposite: tuple[int, int], length: int
 ) -> tuple[int, int]:
-  """Compares a border with the opposite one, and takes that into account.
+  """Corrects a border by comparing it with the opposite one.
 
-  A wide border without a counterpart is none: it may be a dark wall. Where the
+  A wide border without a counterpart does not count: it may be a dark wall. If the
   picture is too dark to show an edge, the border is as wide as the opposite one.
   """
   sharp, plain = this
@@ -213,5 +210,5 @@ def _paired(
 
 
 def _edge(length: int) -> int:
-  """Rows within which an edge is sharp, of a side of so many pixels."""
+  """Number of rows within which an edge counts as sharp."""
   return max(_MIN_EDGE, round(_EDGE * length))

@@ -1,9 +1,9 @@
-"""Color management of pictures: their values become sRGB.
+"""Color management of pictures: conversion to sRGB.
 
-A picture file may say what its numbers mean: by an ICC profile, by the code
-numbers of ITU-T H.273 (PNG's cICP, AVIF's nclx), by gamma and primaries (PNG),
-or by Exif's color space, which cameras set for Adobe RGB. The first of these
-that is there counts; a picture without any is sRGB.
+A picture file may define its color space by an ICC profile, by the code points of
+ITU-T H.273 (PNG's cICP, AVIF's nclx), by gamma and primaries (PNG), or by Exif's
+color space, which cameras set for Adobe RGB. The first of these counts; a picture
+without any is sRGB.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.media import image_kinds
 
 _MODES = {'RGB': 'RGB', 'GRAY': 'L', 'CMYK': 'CMYK', 'Lab': 'LAB'}
-_SAME = 2  # Levels of 255 by which profiles of sRGB differ from one another.
+_SAME = 2  # Maximum difference between profiles of sRGB, in levels of 255.
 _HDR = {16: 'PQ', 18: 'HLG'}  # Transfer functions, by H.273.
-_SRGB_GAMMA = 0.45455  # What PNG files of sRGB say.
+_SRGB_GAMMA = 0.45455  # The value in PNG files that are sRGB.
 _ADOBE_GAMMA = 256 / 563
 
 
@@ -46,7 +46,7 @@ _WIDE = {  # By H.273; its other primaries are close to those of sRGB.
 
 
 class _Profile(NamedTuple):
-  mode: str  # Pillow's, of the values that it takes.
+  mode: str  # Pillow's mode of the input.
   transform: ImageCms.ImageCmsTransform
 
   def convert(self, stored: np.ndarray) -> np.ndarray:
@@ -59,16 +59,16 @@ class _Profile(NamedTuple):
 def to_srgb(
   rgb: np.ndarray, image: Image.Image, data: bytes, path: object
 ) -> np.ndarray:
-  """Converts a picture to sRGB; colors outside of it are clipped.
+  """Converts a picture to sRGB and clips colors outside of it.
 
   Args:
     rgb: [h, w, 3] uint8 or uint16, decoded and upright, not yet converted.
     image: the same file, opened by Pillow.
-    data: the file's bytes.
-    path: its name in an error.
+    data: content of the file.
+    path: name of the file for errors.
 
   Returns:
-    As `rgb`, but CMYK and Lab pictures always as uint8.
+    Like `rgb`, except that CMYK and Lab pictures are always uint8.
 
   Raises:
     UserError: the picture is HDR, or its profile cannot be used.
@@ -100,13 +100,13 @@ def to_srgb(
 
 
 def _h273(data: bytes, icc: bytes) -> tuple[int | None, int | None]:
-  """Primaries and transfer function that a file or its profile names."""
+  """Returns the H.273 primaries and transfer function of a file or profile."""
   png = data.startswith(b'\x89PNG')
   pattern = rb'cICP(.)(.)' if png else rb'colrnclx\0(.)\0(.)'
   head = data.partition(b'IDAT' if png else b'mdat')[0]
-  found = re.search(rb'cicp\0{4}(.)(.)', icc, re.DOTALL)
-  found = found or re.search(pattern, head, re.DOTALL)
-  return (found[1][0], found[2][0]) if found else (None, None)
+  match = re.search(rb'cicp\0{4}(.)(.)', icc, re.DOTALL)
+  match = match or re.search(pattern, head, re.DOTALL)
+  return (match[1][0], match[2][0]) if match else (None, None)
 
 
 @functools.cache
@@ -140,7 +140,7 @@ def _open_profile(icc: bytes) -> _Profile | None:
 
 
 def _by_profile(rgb: np.ndarray, image: Image.Image, icc: bytes) -> np.ndarray:
-  """Converts by an ICC profile; ValueError if that is of another mode."""
+  """Converts by an ICC profile; ValueError if its mode does not match."""
   profile = _open_profile(icc)
   if profile is None:
     return rgb
@@ -161,9 +161,9 @@ def _by_profile(rgb: np.ndarray, image: Image.Image, icc: bytes) -> np.ndarray:
 
 
 def _convert_deep(profile: _Profile, stored: np.ndarray) -> np.ndarray:
-  """Converts [h, w, c] uint16; Pillow's transforms take 8 bits only.
+  """Converts [h, w, c] uint16; Pillow's transforms support only 8 bits.
 
-  Interpolates between the 8-bit colors around each value (tetrahedra).
+  Uses tetrahedral interpolation between the 8-bit colors around each value.
   """
   base, rest = np.divmod(stored, np.uint16(257))
   rank = (-rest.astype(np.int32)).argsort(-1).argsort(-1)
@@ -180,7 +180,7 @@ def _convert_deep(profile: _Profile, stored: np.ndarray) -> np.ndarray:
 def _by_primaries(
   rgb: np.ndarray, primaries: _Primaries, gamma: float
 ) -> np.ndarray:
-  """Converts from primaries and the exponent that encoded them."""
+  """Converts from given primaries and an encoding gamma."""
   srgb_curve = abs(gamma - _SRGB_GAMMA) < 0.01
   if srgb_curve and np.allclose(primaries, _SRGB, atol=0.002):
     return rgb
@@ -210,7 +210,7 @@ def _to_xyz(primaries: _Primaries) -> np.ndarray:
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
-  """Whether a camera says so, by the DCF rule or its common extension."""
+  """Whether Exif says so, by the DCF rule or its common extension."""
   with contextlib.suppress(*image_kinds.BROKEN):
     exif = image.getexif()
     space = exif.get_ifd(0x8769).get(0xA001)

@@ -1,11 +1,11 @@
-"""Files that break off: containers say how long they should be."""
+"""Detection of truncated files by the sizes that their containers store."""
 
 import os
 from pathlib import Path
 from typing import BinaryIO
 
 _EBML, _SEGMENT = b'\x1a\x45\xdf\xa3', b'\x18\x53\x80\x67'
-_PACKETS = 188, 192, 204  # Lengths that MPEG-TS has.
+_PACKETS = 188, 192, 204  # Packet lengths of MPEG-TS.
 
 
 def is_cut(path: str | os.PathLike, container: str) -> bool:
@@ -16,10 +16,10 @@ def is_cut(path: str | os.PathLike, container: str) -> bool:
     container: FFmpeg's name of its format.
 
   Returns:
-    False also where the format does not say, or the file ends between two parts.
+    False also if the format stores no size, or if the file ends between two parts.
 
   Raises:
-    OSError: it cannot be read.
+    OSError: the file cannot be read.
   """
   size = Path(path).stat().st_size
   if container == 'mpegts':
@@ -36,7 +36,7 @@ def is_cut(path: str | os.PathLike, container: str) -> bool:
 
 
 def _mp4_end(file: BinaryIO, size: int) -> int:
-  """Where the last box ends."""
+  """Returns the end of the last box."""
   end = 0
   while end < size:
     file.seek(end)
@@ -44,15 +44,15 @@ def _mp4_end(file: BinaryIO, size: int) -> int:
     length, kind = int.from_bytes(header[:4]), header[4:8]
     if length == 1:
       length = int.from_bytes(header[8:])
-    if length < 8:  # 0: up to the end.
+    if length < 8:  # 0: up to the end of the file.
       return size
     end += length
-  # Anything else may be rubbish that somebody has appended.
+  # Anything else may be appended garbage.
   return end if kind in (b'mdat', b'moof', b'moov') else size
 
 
 def _matroska_end(file: BinaryIO, size: int) -> int:
-  """Where the segment ends; 0: it does not say."""
+  """Returns the end of the segment; 0 if it is not stored."""
   end = 0
   for element in (_EBML, _SEGMENT):
     file.seek(end)
@@ -69,7 +69,7 @@ def _matroska_end(file: BinaryIO, size: int) -> int:
 
 
 def _avi_end(file: BinaryIO, size: int) -> int:
-  """Where the last of the RIFF chunks ends."""
+  """Returns the end of the last RIFF chunk."""
   end = 0
   while end < size:
     file.seek(end)

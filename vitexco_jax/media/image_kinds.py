@@ -1,7 +1,7 @@
-"""Kinds of image files, recognized by their content.
+"""Decoding of image files by kind, recognized by their content.
 
-OpenCV decodes most pictures. Pillow tells what else is in their files, and
-FFmpeg decodes the frames of film scanners. What none of them reads is named.
+OpenCV decodes most pictures, Pillow reads their metadata, and FFmpeg decodes the
+frames of film scanners. Known kinds that none of them reads are named in errors.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ SUFFIXES = (
   *('.png', '.apng', '.jpg', '.jpeg', '.jpe', '.jfif', '.tif', '.tiff'),
   *('.webp', '.avif', '.gif', '.bmp', '.jp2', '.dpx', '.exr'),
   *('.pbm', '.pgm', '.ppm', '.pnm', '.pam'),
-  # These cannot be read. They are listed so that an error names them.
+  # Not readable. They are listed so that an error can name them.
   *('.heic', '.heif', '.jxl', '.psd', *_RAW),
 )
 
-# What it has to say of a broken picture, `video` says.
+# `video` reports broken pictures itself.
 logging.getLogger('PIL').setLevel(logging.CRITICAL)
 
-# Pillow could open more, some of it by starting other programs.
+# Pillow can open more formats, some of them by starting other programs.
 _PILLOW = (
   *('AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000'),
   *('PNG', 'PPM', 'TIFF', 'WEBP'),
@@ -42,7 +42,7 @@ _DEMUXERS = {  # FFmpeg's, by the first bytes.
   b'XPDS': 'dpx_pipe',
   b'\x76\x2f\x31\x01': 'exr_pipe',
 }
-# What libraries raise if a file is damaged.
+# Exceptions that the libraries raise if a file is damaged.
 BROKEN = (
   *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError),
   *(ArithmeticError, RuntimeError, struct.error),
@@ -56,7 +56,7 @@ _SIGNATURES = {
 
 
 def refuse_unreadable(data: bytes, path: str | os.PathLike) -> None:
-  """Raises UserError for a picture of a kind that is known but not read."""
+  """Raises UserError for a picture of a known but unsupported kind."""
   kind = None
   if Path(path).suffix.lower() in _RAW:  # Their content looks like TIFF.
     kind = 'a camera raw file'
@@ -76,9 +76,9 @@ def refuse_unreadable(data: bytes, path: str | os.PathLike) -> None:
 
 
 def may_be_animated(path: str | os.PathLike) -> bool:
-  """Whether a file, whatever its name, is of an image format with animations.
+  """Whether a file's content is an image format that can have animations.
 
-  FFmpeg would read the first frame of some of them, and none of others.
+  FFmpeg would read only the first frame of some of them, and none of others.
   """
   with open(path, 'rb') as file:
     head = file.read(12)
@@ -90,7 +90,7 @@ def may_be_animated(path: str | os.PathLike) -> bool:
 
 
 def _is_unknown_lab(data: bytes) -> bool:
-  """Whether a TIFF file has Lab values that OpenCV would take for RGB."""
+  """Whether a TIFF file has Lab values that OpenCV would read as RGB."""
   with quiet(), contextlib.suppress(*BROKEN):
     tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
     file = io.BytesIO(data)
@@ -103,7 +103,7 @@ def _is_unknown_lab(data: bytes) -> bool:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """Keeps back what Pillow prints of large images and damaged ones."""
+  """Suppresses Pillow's warnings about large and damaged images."""
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
     yield
@@ -111,10 +111,10 @@ def quiet() -> Iterator[None]:
 
 @quiet()
 def open_header(data: bytes, path: str | os.PathLike) -> Image.Image | None:
-  """Opens an image by Pillow, without decoding it; None: Pillow cannot.
+  """Opens an image with Pillow without decoding it; None if Pillow cannot.
 
   Raises:
-    UserError: it is larger than Pillow allows; `path` is its name there.
+    UserError: the image, called `path`, is larger than Pillow allows.
   """
   try:
     return Image.open(io.BytesIO(data), formats=_PILLOW)
@@ -133,33 +133,33 @@ def decode(
 ) -> np.ndarray | None:
   """Decodes an image.
 
-  Where it is fully transparent its color is not seen, and replaced by gray.
+  Fully transparent pixels become gray, since their color is never shown.
   Elsewhere alpha is dropped and not composited.
 
   Args:
-    data: the file's bytes.
-    image: the same, as `open_header` gives it.
-    bounds: FFmpeg's options that keep its decoders within bounds.
+    data: content of the file.
+    image: the file, from `open_header`.
+    bounds: FFmpeg's options that limit its decoders.
 
   Returns:
-    [h, w, 3] RGB, upright, in the type and color space of the file; None if it
-    is no image or damaged. That may also raise one of `BROKEN`.
+    [h, w, 3] RGB, upright, in the type and color space of the file. None, or one of
+    the exceptions `BROKEN`, if the file is not an image or is damaged.
   """
   if data[:4] in _DEMUXERS:
     return _decode_scan(data, bounds)
   if image is not None and image.mode in ('CMYK', 'LAB'):
-    image.load()  # `color_profiles` will convert it; here it fails if damaged.
-  if image is not None and image.format == 'AVIF':  # OpenCV does not turn it.
+    image.load()  # Fails here if damaged; `color_profiles` converts it later.
+  if image is not None and image.format == 'AVIF':  # OpenCV does not rotate it.
     rgb = np.array(ImageOps.exif_transpose(image).convert('RGB'))
   else:
-    # Not cv2.imread, which takes only some paths on some systems.
+    # Not cv2.imread, which does not support all paths on all systems.
     bgr = cv2.imdecode(
       np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     )
     if bgr is None:
       return None
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-  # Modes that begin otherwise have no color.
+  # Other modes have no color.
   colored = image is not None and image.mode.startswith(('P', 'R'))
   if colored and image.has_transparency_data:
     rgba = ImageOps.exif_transpose(image).convert('RGBA')
@@ -169,7 +169,7 @@ def decode(
 
 
 def _decode_scan(data: bytes, bounds: dict[str, str]) -> np.ndarray:
-  """Decodes DPX, as it is stored, or OpenEXR, whose linear light becomes sRGB."""
+  """Decodes DPX as stored, or OpenEXR converted from linear light to sRGB."""
   demuxer = _DEMUXERS[data[:4]]
   with av.open(io.BytesIO(data), format=demuxer, options=bounds) as container:
     codec = container.streams.video[0].codec_context
@@ -184,10 +184,10 @@ def _decode_scan(data: bytes, bounds: dict[str, str]) -> np.ndarray:
 def with_bits(
   pixels: np.ndarray, deep: bool, path: str | os.PathLike
 ) -> np.ndarray:
-  """Returns an image, uint8 or uint16, as uint8 (deep: uint16).
+  """Converts a uint8 or uint16 image to uint8 (deep: uint16).
 
   Raises:
-    UserError: it is of another type.
+    UserError: the image has another type.
   """
   if pixels.dtype not in (np.uint8, np.uint16):
     raise UserError(

@@ -1,8 +1,8 @@
-"""Interlaced video: how it is recognized, made progressive, and written as such.
+"""Interlaced video: detection, deinterlacing, and encoding.
 
-An interlaced frame holds two fields, its even and its odd rows, that show two
-moments. `field_order` says which field comes first, as FFmpeg writes it: 'tt', the
-top one, or 'bb'. Players need to know it, or moving edges show combs.
+An interlaced frame consists of two fields, its even and its odd rows, captured at
+two moments. `field_order` says which field is first, in FFmpeg's notation: 'tt' for
+top, 'bb' for bottom. Players need it, or moving edges show combing.
 """
 
 import collections
@@ -13,27 +13,27 @@ from fractions import Fraction
 
 import av
 
-_TICK = Fraction(1, 25)  # Filters want one; ours are not interested in time.
+_TICK = Fraction(1, 25)  # Filters require one; these filters ignore it.
 
-# What encoders have to be told.
+# Options of the encoders.
 _FLAGS = {'flags': '+ildct+ilme'}
 _OPTIONS = {'libx264': _FLAGS, 'prores_ks': _FLAGS, 'ffv1': {}}
-ENCODERS = tuple(_OPTIONS)  # That mark frames as interlaced.
+ENCODERS = tuple(_OPTIONS)  # Encoders that mark frames as interlaced.
 
 
 def encoder_options(encoder: str, order: str) -> dict[str, str]:
-  """Options that have an encoder and its container keep a field order.
+  """Returns options that store the field order in the stream and the container.
 
-  An encoder that is not of `ENCODERS` cannot; the container then still does.
+  Encoders outside `ENCODERS` cannot store it; the container still does.
   """
   return {'field_order': order, **_OPTIONS.get(encoder, {})}
 
 
 class Graph:
-  """A chain of FFmpeg's filters for frames, one after the other."""
+  """A chain of FFmpeg filters."""
 
   def __init__(self, *filters: tuple[str, str]):
-    """Takes names and options of filters."""
+    """Sets the names and options of the filters."""
     self._filters = filters
     self._shape = None
 
@@ -52,10 +52,10 @@ class Graph:
     graph.link_nodes(*nodes).configure()
 
   def push(self, picture: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
-    """Yields the frames that are ready after another one, or None: the end."""
+    """Adds a frame (None: the end) and yields the frames that are ready."""
     if picture is not None:
       shape = picture.width, picture.height, picture.format.name
-      if shape != self._shape:  # A stream may change its size on the way.
+      if shape != self._shape:  # A stream may change its size.
         yield from self.push(None)
         self._open(picture)
         self._shape = shape
@@ -68,14 +68,13 @@ class Graph:
 
 
 def field_order(picture: av.VideoFrame) -> str:
-  """The field order of a decoded frame; empty if it is progressive.
+  """Returns the field order of a decoded frame; empty if it is progressive.
 
-  Where the stream does not say which field comes first it is taken to be the top
-  one, as FFmpeg does.
+  If the stream does not store the order, the top field is first, as in FFmpeg.
   """
   if not picture.interlaced_frame:
     return ''
-  # PyAV does not tell which field is the first one.
+  # PyAV does not expose which field is first.
   bottom_first = Graph(('select', 'eq(interlace_type,BOTTOMFIRST)'))
   return 'bb' if list(bottom_first.push(picture)) else 'tt'
 
@@ -83,34 +82,34 @@ def field_order(picture: av.VideoFrame) -> str:
 def deinterlaced(
   pictures: Iterable[av.VideoFrame], only_marked: bool
 ) -> Iterator[av.VideoFrame]:
-  """Makes frames progressive by FFmpeg's bwdif, one of each.
+  """Deinterlaces frames with FFmpeg's bwdif, one output frame per input frame.
 
   Args:
-    pictures: as they are decoded.
-    only_marked: whether those that are not marked as interlaced stay as they are.
+    pictures: decoded frames.
+    only_marked: whether frames that are not marked as interlaced stay unchanged.
   """
   which = 'interlaced' if only_marked else 'all'
   graph = Graph(('bwdif', f'mode=send_frame:deint={which}'))
-  times = collections.deque()  # bwdif counts in ticks of its own.
+  times = collections.deque()  # bwdif uses its own time base.
   for picture in itertools.chain(pictures, [None]):
     if picture is not None:
       times.append((picture.pts, picture.duration))
-    for made in graph.push(picture):
-      made.pts, made.duration = times.popleft()
-      yield made
+    for output in graph.push(picture):
+      output.pts, output.duration = times.popleft()
+      yield output
 
 
 def woven(order: str, pixels: str, matrix: str | None, flags: str) -> Graph:
-  """A graph that converts RGB frames to be encoded, and marks them.
+  """Returns a graph that converts RGB frames for encoding as interlaced video.
 
-  Chroma is computed for each field on its own, so that none has color of the other
-  moment.
+  Chroma is computed separately for each field, so that it does not mix the two
+  moments.
 
   Args:
     order: 'tt' or 'bb'.
-    pixels: the pixel format wanted.
-    matrix: FFmpeg's name of that of YCbCr of limited range; None: RGB stays.
-    flags: of the scaler.
+    pixels: the target pixel format.
+    matrix: FFmpeg's name of the matrix of limited-range YCbCr; None: RGB stays.
+    flags: scaler flags.
   """
   scale = f'interl=1:flags={flags}'
   if matrix is not None:

@@ -1,9 +1,9 @@
-"""Putting a video together: coded segments, and all of its source but pictures.
+"""Muxing: joins encoded video segments and copies the source's other streams.
 
-`join` writes the packets of several coded videos one after the other, with the
-time stamps that they are given, and beside them the sound, subtitles,
-attachments, cover, chapters and metadata of another file. Nothing is coded anew.
-What a container writes of itself (time code and chapter tracks) it writes anew.
+`join` concatenates the packets of several encoded videos with given time stamps,
+and adds the audio, subtitles, attachments, cover, chapters, and metadata of another
+file. Nothing is re-encoded. The muxer regenerates its own tracks (time codes and
+chapters).
 """
 
 import contextlib
@@ -23,17 +23,17 @@ from vitexco_jax.media import remux, video
 class Segment(NamedTuple):
   """A part of a video."""
 
-  path: Path  # Of a file with one stream of coded video.
-  pts: Sequence[int]  # Of its frames, rising, in ticks of the whole.
+  path: Path  # A file with one stream of encoded video.
+  pts: Sequence[int]  # Time stamps of its frames, increasing, in output ticks.
   delay: int  # See `delay`.
-  end: int | None = None  # When its last frame ends; None: one frame after it.
+  end: int | None = None  # End of the last frame; None: one frame later.
 
 
 def delay(path: Path) -> int:
-  """How many frames ahead of their turn a segment has to be decoded.
+  """Returns by how many frames decoding order can precede display order.
 
   Raises:
-    UserError: it cannot be read.
+    UserError: the segment cannot be read.
   """
   with video.explained('read', path):
     ranks = [rank for rank, _ in _ranked(path)]
@@ -43,12 +43,12 @@ def delay(path: Path) -> int:
 def _ranked(
   path: Path, frames: int | None = None
 ) -> Iterator[tuple[int, av.Packet]]:
-  """Yields packets, as they are stored, with the places where they are shown.
+  """Yields pairs of display index and packet, in storage order.
 
   Raises:
-    UserError: it has another number of `frames` than it should.
+    UserError: the segment does not have `frames` frames.
   """
-  # Read twice: without loss, a block of large frames would not fit into memory.
+  # Read twice, because large lossless frames may not fit into memory.
   shown = sorted(packet.pts for packet in _packets(path))
   if frames not in (None, len(shown)):
     raise UserError(
@@ -68,19 +68,19 @@ def _packets(path: Path) -> Iterator[av.Packet]:
 
 
 def left_out(source: Path, target: Path, sound: bool = True) -> list[str]:
-  """Lists what will be missing from a copy, after trying to make one.
+  """Lists what the output container cannot hold, by trying to copy everything.
 
   Args:
     source: a video file.
-    target: the output, whose suffix determines the container.
-    sound: whether to copy sound.
+    target: the output; its suffix determines the container.
+    sound: whether to copy audio.
 
   Returns:
-    What will be missing, in words.
+    Descriptions of what will be missing.
 
   Raises:
-    UserError: the source cannot be read, or sound would be missing that another
-      container can hold.
+    UserError: the source cannot be read, or the container cannot hold audio that
+      another container can.
   """
   with video.explained('read', source):
     findings = remux.examine(source, target.suffix, sound)
@@ -106,20 +106,21 @@ def join(
   target: Path,
   sound: bool = True,
 ) -> None:
-  """Writes a video file, replacing what is there.
+  """Writes a video file; replaces an existing file.
 
-  The output begins at zero: with its picture or its sound, whichever is first.
+  The output starts at time zero with its first picture or audio.
 
   Args:
-    segments: in their order, coded alike, each beginning with a key frame.
-    form: of the whole; its `time_base` is that of the time stamps.
-    source: what the rest is copied from; None: nothing.
-    target: the file; its suffix tells the container.
-    sound: whether sound is part of the rest.
+    segments: in order, encoded with the same settings, each starting with a key
+      frame.
+    form: of the output; its `time_base` is the unit of the time stamps.
+    source: file whose other streams are copied; None: no other streams.
+    target: the output; its suffix determines the container.
+    sound: whether to copy audio.
 
   Raises:
-    UserError: it cannot be written, the source not be read, or a segment does
-      not have as many frames as time stamps.
+    UserError: the output cannot be written, the source cannot be read, or the
+      number of frames and time stamps of a segment differ.
   """
   with video.explained('write', target), contextlib.ExitStack() as stack:
     suffix = target.suffix.lower()
@@ -130,7 +131,7 @@ def join(
         'w',
         format=remux.FORMATS[suffix],
         container_options={
-          # The same from the same: no random numbers, no dates.
+          # Deterministic output: no random numbers, no dates.
           'fflags': '+bitexact',
           **video.container_options(suffix, tick),
         },
@@ -142,7 +143,7 @@ def join(
     stream.time_base = tick
     stream.codec_context.framerate = form.frame_rate
     if template.name == 'hevc' and suffix != '.mkv':
-      stream.codec_context.codec_tag = 'hvc1'  # Players by Apple ask for it.
+      stream.codec_context.codec_tag = 'hvc1'  # Apple players require it.
     origin = segments[0].pts[0] * (form.time_base or 1 / form.frame_rate)
     copies = None
     if source is not None:
@@ -151,10 +152,10 @@ def join(
       if findings.start is not None:
         origin = min(origin, findings.start)
       copies = remux.Copies(other, out, findings)
-      out.metadata.update(remux.kept_tags(other.metadata))
+      out.metadata.update(remux.copied_tags(other.metadata))
       out.set_chapters(list(_moved(other.chapters(), origin)))
       first = video.main_stream(other)
-      stream.metadata.update(remux.kept_tags(first.metadata))
+      stream.metadata.update(remux.copied_tags(first.metadata))
       stream.disposition = first.disposition
     out.start_encoding()
     packets = [_pictures(segments, form, tick, template, stream, origin)]
@@ -165,7 +166,7 @@ def join(
 
 
 def _moved(chapters: list[dict], origin: Fraction) -> Iterator[dict]:
-  """Yields chapters as they are when second `origin` becomes zero."""
+  """Yields chapters shifted so that second `origin` becomes zero."""
   for chapter in chapters:
     shift = round(origin / chapter['time_base'])
     start = max(0, chapter['start'] - shift)
@@ -175,7 +176,7 @@ def _moved(chapters: list[dict], origin: Fraction) -> Iterator[dict]:
 
 
 def _pictures(segments, form, tick, template, stream, origin):
-  """Yields packets of the segments with the second that they are due at."""
+  """Yields pairs of decoding time, in seconds, and packet of the segments."""
   base = form.time_base or 1 / form.frame_rate
   ahead = max(segment.delay for segment in segments)
   adapt = None
@@ -194,7 +195,7 @@ def _pictures(segments, form, tick, template, stream, origin):
   else:
     end = max(stamps[-1] + 1, round((end * base - origin) / tick))
   early = [stamps[0] - i * step for i in range(ahead, 0, -1)]
-  # When packets are to be decoded.
+  # Decoding times of the packets.
   order = [*early, *stamps][: len(stamps)]
   due = iter(order)
   first = 0
@@ -207,7 +208,7 @@ def _pictures(segments, form, tick, template, stream, origin):
         after = stamps[rank + 1] if rank + 1 < len(stamps) else end
         part.duration = after - stamps[rank]
         if part.dts == order[-1] and stream.container.format.name != 'matroska':
-          # In MP4 the sum of durations, in coding order, is that of the video.
+          # In MP4 the durations, in coding order, sum to that of the video.
           part.duration = end - stamps[0] - (order[-1] - order[0])
         part.stream = stream
         yield part.dts * tick, part

@@ -1,9 +1,9 @@
-"""Collections of still pictures: a folder tree, or a data set of TFDS.
+"""Collections of still pictures: a folder tree or a TFDS data set.
 
-A picture has a *key* by which it is listed and a *name* that tells more of it:
-in a folder both are the path below the folder; in a data set the key is split
-and number, `train/0000017`, and the name goes on with the picture's own, if the
-data set knows it, `train/0000017/n01440764_190.JPEG`. Either will do to load it.
+A picture has a *key*, by which it is listed, and a *name* with more detail. In a
+folder both are the path below the folder. In a data set the key is the split and the
+number, `train/0000017`, and the name appends the file name if the data set stores
+it, `train/0000017/n01440764_190.JPEG`. Both can be used to load the picture.
 """
 
 import os
@@ -20,14 +20,14 @@ _SPLIT = 'train'
 
 
 class Folder:
-  """All images below a folder, but hidden ones; suffixes tell images."""
+  """All images below a folder, by suffix, without hidden files."""
 
   def __init__(self, root: Path):
     self._root = root.resolve()
     self.address = str(self._root)
 
   def keys(self) -> list[str]:
-    """In an order that does not depend on the file system."""
+    """Returns all keys, in an order independent of the file system."""
     return sorted(self._walk(self._root))
 
   def _walk(self, folder: Path) -> Iterator[str]:
@@ -44,7 +44,7 @@ class Folder:
     return name
 
   def load(self, name: str) -> tuple[str, bytes]:
-    """Returns name and content; raises UserError if it cannot be read."""
+    """Returns name and content; UserError if the file cannot be read."""
     path = self._root / name
     files.check_regular(path)
     try:
@@ -56,15 +56,15 @@ class Folder:
 
 
 class DataSet:
-  """Split `train` of a data set of TFDS, read without TensorFlow."""
+  """Split `train` of a TFDS data set, read without TensorFlow."""
 
   def __init__(self, address: str):
-    """Takes a name as `tfds.builder` does, such as `imagenet2012`."""
+    """Opens a data set by its TFDS name, such as `imagenet2012`."""
     try:
       builder = tfds.builder(address)
     except (ValueError, OSError) as error:
       raise UserError(
-        f'--images={address} is neither a folder nor a data set that TFDS knows'
+        f'--images={address} is neither a folder nor a TFDS data set'
       ) from error
     try:
       builder.info.features['image']
@@ -80,9 +80,9 @@ class DataSet:
       raise UserError(
         f'--images={address}: there is no such folder, and the data set has no '
         f'images in a split {_SPLIT} that can be read without TensorFlow; '
-        f'prepare it by `tfds build {address} --file_format=array_record`'
+        f'prepare it with `tfds build {address} --file_format=array_record`'
       ) from error
-    # Numbers are those of a version.
+    # The numbers of examples depend on the version.
     version = '' if ':' in address else f':{builder.version}'
     self.address = f'{address}{version}'
 
@@ -93,7 +93,7 @@ class DataSet:
     return '/'.join(name.split('/')[:2])
 
   def load(self, name: str) -> tuple[str, bytes]:
-    """Returns the full name and content; raises UserError as `Folder.load`."""
+    """Returns full name and content; UserError if it cannot be read."""
     key = self.key(name)
     try:
       example = self._examples[int(key.split('/')[1])]
@@ -107,7 +107,7 @@ def open_pictures(address: str) -> Folder | DataSet:
   """Opens a folder, or a data set by its name.
 
   Raises:
-    UserError: there is neither.
+    UserError: neither exists.
   """
   if Path(address).is_dir():
     return Folder(Path(address))

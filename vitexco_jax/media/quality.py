@@ -1,18 +1,19 @@
-"""Which videos and pictures are not good to train on, and why.
+"""Quality measures that reject videos and pictures unsuitable for training.
 
 Pictures are uint8 RGB [h, w, 3]:
 
-  chroma      color that lightness does not explain, in units of Lab; prints in
-              one tone, sepia for one, have as little as black-and-white ones
-  motion      change of lightness from frame to frame, of 255; noise and what
-              compression changes average out
-  blockiness  steps at the borders of 8x8 blocks over those inside (Wang, Sheikh
-              and Bovik 2002); 1 where no such grid shows
-  blur        0 sharp to 1 blurred (Crete et al. 2007, scikit-image's)
+  chroma      variation of color that lightness does not explain, in Lab units; low
+              for black-and-white and for one tone such as sepia
+  motion      change of lightness from frame to frame, of 255, on small pictures
+              that average out noise and compression artifacts
+  blockiness  steps at the borders of 8x8 blocks over steps inside (Wang, Sheikh,
+              and Bovik 2002); 1 without a visible grid
+  blur        0 (sharp) to 1 (blurred) (Crete et al. 2007, from scikit-image)
 
-Of 271 real clips the bounds of the config refuse one; of copies of 71 of them all
-that are black-and-white, frozen, or coded by x264 at crf 45 or as JPEG of quality
-20, 97 % under a Gaussian blur of 3 pixels, 82 % in sepia, 44 % at crf 38.
+The bounds of the config reject 1 of 271 real clips. Of degraded copies of 71 clips
+they reject all that are black-and-white, static, or coded with x264 at crf 45 or
+JPEG quality 20; 97 % with a Gaussian blur of 3 pixels; 82 % in sepia; and 44 % at
+crf 38.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,15 +23,13 @@ import cv2
 import numpy as np
 from skimage.measure import blur_effect
 
-_TONES = 32  # Steps of lightness, each of which may have a tint.
-_GRAY_BELOW = (
-  1.0  # Mean distance from gray, in Lab, of a picture without color.
-)
-_SMALL = 64  # Width of the pictures that color and motion are seen in.
+_TONES = 32  # Levels of lightness, each of which may have a tint.
+_GRAY_BELOW = 1.0  # Mean distance from gray, in Lab, of a gray picture.
+_SMALL = 64  # Width of the pictures in which color and motion are measured.
 
 
 class Measures(NamedTuple):
-  """Of one picture."""
+  """Measures of one picture."""
 
   chroma: float
   blockiness: float
@@ -38,10 +37,10 @@ class Measures(NamedTuple):
 
 
 def measure(decoded: np.ndarray, scaled: np.ndarray) -> Measures:
-  """Measures a picture as it was decoded, and scaled to the records' size.
+  """Measures a decoded picture and its copy at the size of the records.
 
-  Blocks are seen in the first. Sharp is what is sharp in the second: few large
-  pictures are so pixel by pixel.
+  Blockiness needs the decoded picture. Blur is measured on the scaled one: few
+  large pictures are sharp at the level of pixels.
   """
   return Measures(chroma(scaled), blockiness(decoded), blur(scaled))
 
@@ -51,18 +50,17 @@ def why_refused(
   frames: Sequence[np.ndarray],
   bounds: Mapping[str, float],
 ) -> str:
-  """Says what is wrong with a shot or a picture.
+  """Returns why a shot or a picture is rejected.
 
   Args:
-    measures: of some of its frames. The sharpest counts: others may be blurred
-      by motion.
-    frames: a few of its frames, in order; one for a still picture, which has no
-      motion to be asked for.
-    bounds: `min_chroma`, `min_motion`, `max_blockiness` and `max_blur`; 0 asks
-      for nothing.
+    measures: of some of its frames. For blur the sharpest frame counts, since
+      others may have motion blur.
+    frames: a few of its frames, in order; a single frame has no check of motion.
+    bounds: `min_chroma`, `min_motion`, `max_blockiness`, and `max_blur`; 0
+      disables a check.
 
   Returns:
-    The reason, empty if there is none.
+    The reason, or an empty string.
   """
   chroma_, blockiness_, _ = np.mean(measures, 0)
   sharpest = min(each.blur for each in measures)
@@ -78,14 +76,14 @@ def why_refused(
 
 
 def is_gray(rgb: np.ndarray) -> bool:
-  """Whether a picture, [h, w, 3] uint8, has no color to speak of."""
+  """Whether a picture, [h, w, 3] uint8, has almost no color."""
   small = np.float32(_shrink(rgb)) / 255
   ab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[..., 1:]
   return bool(np.linalg.norm(ab, axis=-1).mean() < _GRAY_BELOW)
 
 
 def chroma(rgb: np.ndarray) -> float:
-  """Root mean square distance of ab from the mean ab of the same lightness."""
+  """RMS distance of ab from the mean ab of pixels of the same lightness."""
   small = np.float32(_shrink(rgb)) / 255
   lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).reshape(-1, 3)
   tone = np.minimum(lab[:, 0] * (_TONES / 100), _TONES - 1).astype(int)
@@ -98,7 +96,7 @@ def chroma(rgb: np.ndarray) -> float:
 
 
 def motion(frames: Sequence[np.ndarray]) -> float:
-  """How much the frames differ from the first one where they differ most."""
+  """Maximum over the frames of the difference from the first frame."""
   small = (_shrink(frame) for frame in frames)
   first, *others = (
     np.float32(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)) for frame in small
@@ -113,7 +111,7 @@ def _shrink(rgb: np.ndarray) -> np.ndarray:
 
 
 def blockiness(rgb: np.ndarray) -> float:
-  """Mean step across borders of blocks over that inside, of both directions."""
+  """Mean step across block borders over mean step inside, in both directions."""
   gray = np.float32(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
   ratios = []
   for picture in (gray, gray.T):
@@ -125,5 +123,5 @@ def blockiness(rgb: np.ndarray) -> float:
 
 
 def blur(rgb: np.ndarray) -> float:
-  """Share of sharpness that a further blur does not take away."""
+  """Share of sharpness that an additional blur does not remove."""
   return float(blur_effect(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)))

@@ -1,14 +1,14 @@
-"""Copying the sound, subtitles and other streams of a video file.
+"""Copying of audio, subtitles, and other streams of a video file.
 
-`examine` copies all packets once to nowhere, into a container of the wanted kind,
-without decoding the pictures. What would fail at the end of a long run fails here:
-the result says which streams the container takes, how, and what will be missing.
+`examine` is a dry run: it copies all packets into a container of the target format
+that writes to the null device, without decoding the pictures. It reports before a
+long run which streams the container accepts, how, and what will be missing.
 `Copies` then copies the same packets next to the new pictures.
 
 Packets are repaired on the way. Clocks that restart are joined (see `timeline`),
-sound that overlaps is dropped, and equal time stamps are set apart. Uncompressed
-sound that a container cannot hold, as on DVDs and Blu-rays, is converted to PCM
-that it can hold, without loss.
+overlapping audio is dropped, and equal time stamps are separated. Uncompressed
+audio that a container cannot hold, as on DVDs and Blu-rays, is converted losslessly
+to PCM that it can hold.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import av
 from vitexco_jax.media import video
 from vitexco_jax.media.timeline import Timeline
 
-# FFmpeg's names; it knows .m4v as "ipod", which takes fewer codecs.
+# FFmpeg's names. It treats .m4v as "ipod", which supports fewer codecs.
 FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
 FORMATS |= {'.avi': 'avi'}
 
@@ -33,7 +33,7 @@ _PCM = {  # By the format of decoded samples; 24 bits are decoded to s32.
   **{'u8': 'pcm_s16le', 's16': 'pcm_s16le', 's32': 'pcm_s24le'},
   **{'flt': 'pcm_f32le', 'dbl': 'pcm_f64le'},
 }
-_OVERLAP = Fraction(1, 50)  # Seconds that a packet of sound may come too early.
+_OVERLAP = Fraction(1, 50)  # Allowed overlap of audio packets, in seconds.
 
 # Tags that describe the old container or its contents.
 _OWN_TAGS = re.compile(
@@ -44,27 +44,25 @@ _OWN_TAGS = re.compile(
 
 
 class Track(NamedTuple):
-  """How a stream goes into a container."""
+  """How to copy a stream into a container."""
 
   index: int  # Of the stream in the source.
-  encoder: str | None  # For sound that is converted; None: packets are copied.
+  encoder: str | None  # For audio to be converted; None: packets are copied.
   refused: frozenset[int]  # Numbers of packets that the container refuses.
 
 
 class Findings(NamedTuple):
-  """What `examine` found."""
+  """Result of `examine`."""
 
   tracks: tuple[Track, ...]
-  missing: tuple[str, ...]  # What will be missing, in words.
-  # Sound that the container cannot hold, in words, with suffixes of those that can.
+  missing: tuple[str, ...]  # Descriptions of what will be missing.
+  # Audio that the container cannot hold, with suffixes of containers that can.
   unfit: tuple[tuple[str, tuple[str, ...]], ...]
-  start: (
-    Fraction | None
-  )  # When the sound begins, in seconds; None: there is none.
+  start: Fraction | None  # Start of the audio, in seconds; None: no audio.
 
 
-def kept_tags(tags: dict[str, str]) -> dict[str, str]:
-  """Returns the tags that are still true of a copy."""
+def copied_tags(tags: dict[str, str]) -> dict[str, str]:
+  """Returns the tags that are also valid for a copy."""
   return {
     name: text for name, text in tags.items() if not _OWN_TAGS.fullmatch(name)
   }
@@ -72,7 +70,7 @@ def kept_tags(tags: dict[str, str]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def logged() -> Iterator[None]:
-  """Has errors of FFmpeg tell the reason that it logs."""
+  """Adds the logged reason to FFmpeg's errors."""
   level = av.logging.get_level()
   av.logging.set_level(av.logging.ERROR)
   try:
@@ -83,7 +81,7 @@ def logged() -> Iterator[None]:
 
 
 def mux_one(out: av.container.OutputContainer, packet: av.Packet) -> None:
-  """Writes a packet; if it is refused, tries again for the reason."""
+  """Writes a packet; after an error, tries again to get the reason."""
   try:
     out.mux_one(packet)
   except av.FFmpegError:
@@ -92,12 +90,12 @@ def mux_one(out: av.container.OutputContainer, packet: av.Packet) -> None:
 
 
 def examine(source: Path, suffix: str, sound: bool = True) -> Findings:
-  """Tries to copy everything in a file but its pictures; writes nothing.
+  """Tries to copy everything in a file except its pictures; writes nothing.
 
   Args:
     source: a video file.
-    suffix: of the output, which determines the container.
-    sound: whether to copy sound.
+    suffix: of the output; determines the container.
+    sound: whether to copy audio.
 
   Raises:
     av.FFmpegError, OSError: the file cannot be read.
@@ -107,7 +105,7 @@ def examine(source: Path, suffix: str, sound: bool = True) -> Findings:
   return _examine(source.absolute(), suffix.lower(), sound, state)
 
 
-@functools.lru_cache(16)  # Called before the work, and again at its end.
+@functools.lru_cache(16)  # Called before the work and again at its end.
 def _examine(
   source: Path, suffix: str, sound: bool, _: tuple[int, int]
 ) -> Findings:
@@ -152,7 +150,7 @@ class Copies:
 
     Args:
       source: from `video.open_input`.
-      out: the output, with its pictures; nothing is written yet.
+      out: the output with its video stream, before anything is written.
       findings: for this source and container.
     """
     self._source = source
@@ -163,7 +161,7 @@ class Copies:
     self._refused = {track.index: track.refused for track in findings.tracks}
 
   def packets(self, origin: Fraction) -> Iterator[tuple[Fraction, av.Packet]]:
-    """Yields packets for the output with the second at which they are due.
+    """Yields pairs of decoding time, in seconds, and packet of the output.
 
     Args:
       origin: second of the source that becomes zero.
@@ -184,15 +182,15 @@ def _others(
   """Yields the streams to copy."""
   for stream in container.streams:
     cover = stream.disposition & av.stream.Disposition.attached_pic
-    kept = stream.type in ('subtitle', 'attachment') or cover
-    if kept or (sound and stream.type == 'audio'):
+    copied = stream.type in ('subtitle', 'attachment') or cover
+    if copied or (sound and stream.type == 'audio'):
       yield stream
 
 
 def _packets(
   container: av.container.InputContainer, indices: Collection[int]
 ) -> Iterator[av.Packet]:
-  """Yields the packets of some streams, up to the end or to where it breaks."""
+  """Yields the packets of some streams up to the end or the first error."""
   if not indices:
     return
   timeline = Timeline(container)
@@ -210,7 +208,7 @@ def _name(stream: av.stream.Stream) -> str:
 
 
 def _because(error: Exception) -> str:
-  """Returns FFmpeg's own reason, if it gives one."""
+  """Returns FFmpeg's reason, if there is one."""
   if getattr(error, 'log', None):
     return f': {error.log[2].strip().rstrip(".")}'
   return ''
@@ -225,15 +223,15 @@ def _fitting(stream: av.stream.Stream) -> Iterator[str]:
 
 
 def _offset(picture: av.stream.Stream, start: Fraction) -> Iterator[str]:
-  """Says by how much sound and pictures will be apart in an AVI."""
+  """Describes the offset between audio and pictures, which AVI loses."""
   first = (picture.start_time or 0) * picture.time_base
   if abs(start - first) > 1 / (picture.average_rate or 25):
     apart = abs(float(start - first))
-    yield f'the {apart:.2f} s between the beginnings of sound and picture'
+    yield f'the {apart:.2f} s between the starts of audio and picture'
 
 
 class _Trial:
-  """Copies one stream into a container that goes nowhere."""
+  """Copies one stream into a container that writes to the null device."""
 
   def __init__(self, stream: av.stream.Stream, suffix: str):
     """Raises ValueError or FFmpegError if the container refuses the stream."""
@@ -241,7 +239,7 @@ class _Trial:
     self.start = None  # Of the stream, in seconds.
     if stream.start_time is not None:
       self.start = stream.start_time * stream.time_base
-    self.missing = []  # In words.
+    self.missing = []  # Descriptions.
     self._origin = Fraction(stream.container.start_time or 0, av.time_base)
     self._count = 0
     self._reasons = {}  # Why packets were refused, by their numbers.
@@ -298,7 +296,7 @@ class _Trial:
 
 
 def _pcm_encoder(stream: av.stream.Stream) -> str | None:
-  """Returns the PCM that holds a stream of uncompressed sound without loss."""
+  """Returns the PCM encoder that stores uncompressed audio without loss."""
   context = stream.codec_context
   if stream.type != 'audio' or not context or not context.format:
     return None
@@ -310,7 +308,7 @@ def _pcm_encoder(stream: av.stream.Stream) -> str | None:
 
 
 class _Copy:
-  """A stream of the output that is copied from one of the source."""
+  """A stream of the output and the stream of the source that it copies."""
 
   def __init__(
     self,
@@ -318,14 +316,12 @@ class _Copy:
     stream: av.stream.Stream,
     encoder: str | None,
   ):
-    """Adds the stream to `out`; ValueError if it cannot hold it."""
+    """Adds the stream to `out`; ValueError if the container refuses it."""
     self._is_sound = stream.type == 'audio'
     self._encoder = encoder
-    self._last = (
-      None  # Time stamp of the packet before, in ticks of the output.
-    )
-    self._next = 0  # Time stamp of a packet that has none.
-    self.overlap = Fraction(0)  # Seconds of sound that were dropped.
+    self._last = None  # Previous packet's time stamp, in output ticks.
+    self._next = 0  # Time stamp for a packet without one.
+    self.overlap = Fraction(0)  # Dropped audio, in seconds.
     if encoder is not None:
       context = stream.codec_context
       self._target = out.add_stream(
@@ -337,22 +333,22 @@ class _Copy:
       raise ValueError('unknown to this FFmpeg')
     else:
       if out.format.name == 'avi' and stream.type == 'video':
-        raise ValueError('an AVI has no cover')
+        raise ValueError('AVI does not support covers')
       self._target = out.add_stream_from_template(stream, opaque=True)
       self._name_channels(stream)
-    self._target.metadata.update(kept_tags(stream.metadata))
+    self._target.metadata.update(copied_tags(stream.metadata))
     self._target.disposition = stream.disposition
 
   def _name_channels(self, stream):
-    # AVI does not say which channels it has, and MP4 asks for them with PCM.
+    # AVI does not store the channel layout, and MP4 requires it for PCM.
     if self._is_sound and stream.layout.name.endswith(' channels'):
       self._target.codec_context.layout = f'{stream.channels}c'
 
   def convert(self, packet: av.Packet, origin: Fraction) -> Iterator[av.Packet]:
-    """Yields what goes into the output for a packet of the source.
+    """Yields the output packets for a packet of the source.
 
     Raises:
-      av.FFmpegError: sound that is to be converted cannot be decoded.
+      av.FFmpegError: audio to be converted cannot be decoded.
     """
     tick = self._target.time_base
     length = (packet.duration or 0) * packet.time_base
@@ -373,7 +369,7 @@ class _Copy:
       done += seconds
 
   def _place(self, packet, origin, tick, length) -> int | None:
-    """Returns where a packet goes, in ticks; None if it comes too late."""
+    """Returns a packet's output time, in ticks; None if it overlaps."""
     stamp = packet.dts if packet.pts is None else packet.pts
     if stamp is None:
       return self._next
@@ -398,7 +394,7 @@ class _Copy:
 
 def _attach(out, stream):
   if out.format.name != 'matroska':
-    raise ValueError('only Matroska has attachments')
+    raise ValueError('only Matroska supports attachments')
   return out.add_attachment(
     stream.name or 'attachment',
     stream.mimetype or 'application/octet-stream',

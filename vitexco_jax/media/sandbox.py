@@ -1,8 +1,8 @@
-"""Child processes with limits, in which untrusted files are opened.
+"""Child processes with resource limits that open untrusted files.
 
-A few hundred bytes can make a decoder ask for gigabytes, run for hours, or
-crash. So whatever opens an upload runs in a child process that has limits on
-memory, CPU time, wall time, and the size of the files that it writes:
+A few hundred bytes can make a decoder allocate gigabytes, run for hours, or
+crash. Uploads are therefore opened in a child process with limits on memory, CPU
+time, wall time, and the size of written files:
 
   with Sandbox() as sandbox:
     with sandbox.open(path) as reader:  # Like video.VideoReader.
@@ -12,11 +12,11 @@ memory, CPU time, wall time, and the size of the files that it writes:
 
 `DIRECT` does the same for trusted files, in this process and without limits.
 
-A child that passes a limit is killed, and the caller gets a `UserError`. A child
-also ends when its parent ends, however that happens.
+A child that exceeds a limit is killed, and the caller gets a `UserError`. A child
+also ends when its parent ends for any reason.
 
-The limits protect the machine from files that exhaust it. They do not contain
-code that takes over a decoder: a child runs as the same user.
+The limits protect the machine from exhaustion. They do not confine code that takes
+over a decoder: a child runs as the same user.
 """
 
 import enum
@@ -45,14 +45,16 @@ from vitexco_jax.media import video
 
 FRAME_PIXELS = 4096 * 2304
 
-_ROOT = Path(__file__).parents[2]  # Where the package is.
+_ROOT = Path(__file__).parents[2]  # The parent folder of the package.
 _CODE = 'from vitexco_jax.media import sandbox; sandbox.main()'
-_MEMORY = 3 * 2**29  # Bytes of private data, without code and files in memory.
-_SECONDS = 20.0  # For a call or an open; of wall time, and of CPU time ...
-_CALL_RATE = 1e7  # ... and more for a call, by bytes that it reads or writes.
-_FRAME_SECONDS = 2.0  # On average, once a file is open; likewise.
-_THREADS = 4  # That decode; frames in flight are most of the memory.
-_MESSAGE = 2**26  # Bytes of what a child says, without pixels.
+_MEMORY = 3 * 2**29  # Bytes of private data, without code and mapped files.
+_SECONDS = 20.0  # Wall time, and CPU time, of a call or of opening a file ...
+_CALL_RATE = (
+  1e7  # ... plus 1 s per this many bytes that a call reads or writes.
+)
+_FRAME_SECONDS = 2.0  # Average per frame; wall time, and CPU time.
+_THREADS = 4  # Of decoders; frames in flight are most of the memory.
+_MESSAGE = 2**26  # Maximum size of a child's answer without pixels, in bytes.
 _CONTAINERS = 'mov,mp4,matroska,webm,avi,mpegts,mpeg,asf,flv,mxf,ogg'
 _CODECS = (
   # Video.
@@ -61,7 +63,7 @@ _CODECS = (
   ' dirac mjpeg prores dnxhd cfhd ffv1 ffvhuff huffyuv utvideo magicyuv lagarith'
   ' dvvideo jpeg2000 rawvideo v210 v308 v408 v410 yuv4 r10k r210 svq1 svq3'
   ' cinepak indeo3 indeo4 indeo5 rpza qtrle msvideo1 png'
-  # Audio, which FFmpeg decodes a little of to know it.
+  # Audio, which FFmpeg decodes in part to probe it.
   ' aac aac_latm ac3 eac3 dca truehd mlp mp1 mp1float mp2 mp2float mp3 mp3float'
   ' opus libopus vorbis speex flac alac wmav1 wmav2 wmapro wmalossless wavpack'
   ' amrnb amrwb gsm_ms pcm_s8 pcm_u8 pcm_s16le pcm_s16be pcm_s24le pcm_s24be'
@@ -95,11 +97,11 @@ class Sandbox:
 
     Args:
       path: absolute.
-      deep: Whether frames come as uint16.
-      deinterlace: Whether they are made progressive.
+      deep: Whether to return frames as uint16.
+      deinterlace: Whether to deinterlace the frames.
 
     Raises:
-      UserError: It cannot be read within the limits.
+      UserError: The file cannot be read within the limits.
     """
     child = self._start(path)
     try:
@@ -115,23 +117,23 @@ class Sandbox:
     about: Path,
     file_bytes: int = 0,
   ) -> Any:
-    """Returns what a function returns that runs in a child.
+    """Calls a function in a child and returns its result.
 
     Args:
-      function: of a module's top level.
-      arguments: for it; all paths are absolute.
-      about: the untrusted file that it opens.
-      file_bytes: how large a file may become that it writes.
+      function: at the top level of a module.
+      arguments: of the function; all paths are absolute.
+      about: the untrusted file that the function opens.
+      file_bytes: maximum size of a file that the function writes.
 
     Raises:
-      UserError: It raised one, or passed a limit.
+      UserError: The function raised one or exceeded a limit.
     """
     size = about.stat().st_size + file_bytes
     with self._start(about, file_bytes) as child:
       return child.ask(_SECONDS + size / _CALL_RATE, function, *arguments)
 
   def close(self) -> None:
-    """Kills all children; whoever waits for one gets a `UserError`."""
+    """Kills all children; pending calls raise a `UserError`."""
     with self._lock:
       self._closed = True
       for child in self._children:
@@ -159,7 +161,7 @@ class Direct:
     about: Path,
     file_bytes: int = 0,
   ) -> Any:
-    """Returns what the function returns."""
+    """Calls the function and returns its result."""
     del about, file_bytes
     return function(*arguments)
 
@@ -168,7 +170,7 @@ DIRECT = Direct()
 
 
 class Reader:
-  """A `video.VideoReader` in a child; see there."""
+  """Proxy of a `video.VideoReader` in a child."""
 
   def __init__(
     self, child: '_Child', path: Path, deep: bool, deinterlace: bool
@@ -189,7 +191,7 @@ class Reader:
     if not self._child.is_alive:
       raise StopIteration
     answer = self._child.ask(_FRAME_SECONDS, '__next__')
-    if not isinstance(answer, video.Frame):  # The end.
+    if not isinstance(answer, video.Frame):  # No more frames.
       self._set(answer)
       self.close()
       raise StopIteration
@@ -199,7 +201,7 @@ class Reader:
     return answer._replace(rgb=rgb)
 
   def skip(self, count: int) -> None:
-    """Passes over frames, as `video.VideoReader.skip` does."""
+    """Skips frames, as `video.VideoReader.skip` does."""
     self._child.ask(count * _FRAME_SECONDS, 'skip', count)
 
   def __enter__(self):
@@ -214,24 +216,24 @@ class Reader:
 
 
 class _Child:
-  """A process that does what it is asked; a context manager."""
+  """A process that answers calls; a context manager."""
 
   def __init__(self, about: Path, file_bytes: int):
     self._about = about
-    self._left = 0.0  # Seconds that it may be waited for.
+    self._left = 0.0  # Remaining seconds of wall time.
     self.is_alive = True
     self._connection, theirs = Pipe()
     with theirs:
       self._process = subprocess.Popen(
         [
-          *(sys.executable, '-B', '-c', _CODE),  # It may not write files.
+          *(sys.executable, '-B', '-c', _CODE),  # It must not write files.
           *(str(theirs.fileno()), str(file_bytes)),
         ],
         cwd=_ROOT,
         pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,  # Decoders are talkative.
+        stderr=subprocess.DEVNULL,  # Decoders print many messages.
         start_new_session=True,  # Ctrl-C is for the parent.
       )
 
@@ -250,16 +252,15 @@ class _Child:
   def ask(
     self, seconds: float, function: Callable | str, *arguments: Any
   ) -> Any:
-    """Returns what a function returns, or a method of its first answer.
+    """Calls a function, or a method of the first result, in the process.
 
     Args:
-      seconds: more that the process may take, beside what is left of earlier
-        ones.
-      function: of a module's top level, or the name of a method.
-      arguments: for it.
+      seconds: additional time, beyond what is left from earlier calls.
+      function: at the top level of a module, or the name of a method.
+      arguments: of the function.
 
     Raises:
-      UserError: It raised one, or passed a limit.
+      UserError: The function raised one or exceeded a limit.
     """
     self._left += seconds
     begun = time.monotonic()
@@ -273,7 +274,7 @@ class _Child:
     self._left -= time.monotonic() - begun
     try:
       outcome, answer = _Unpickler(io.BytesIO(message)).load()
-    except Exception as error:  # Pickle raises whatever a message leads to.
+    except Exception as error:  # Unpickling can raise anything.
       raise self._refused('fails') from error
     if outcome == 'refused':
       raise UserError(answer)
@@ -294,7 +295,7 @@ class _Child:
     return 'fails, or takes too much memory'
 
   def receive_into(self, array: np.ndarray) -> None:
-    """Fills an array with the bytes that follow an answer."""
+    """Fills an array with the bytes that follow a result."""
     try:
       self._connection.recv_bytes_into(memoryview(array).cast('B'))
     except (OSError, EOFError) as failure:
@@ -309,21 +310,21 @@ class _Child:
 
 
 class _Unpickler(pickle.Unpickler):
-  """Reads what a child says, in which only plain values are believed."""
+  """Reads a child's answers; accepts only plain values."""
 
   def find_class(self, module, name):
-    found = super().find_class(module, name)
+    kind = super().find_class(module, name)
     plain = tuple, Fraction, enum.IntEnum
-    if isinstance(found, type) and issubclass(found, plain):
-      return found
-    raise pickle.UnpicklingError(f'{module}.{name} is no plain value')
+    if isinstance(kind, type) and issubclass(kind, plain):
+      return kind
+    raise pickle.UnpicklingError(f'{module}.{name} is not a plain value')
 
 
-# --- In the child ---
+# --- Code of the child ---
 
 
 def main() -> None:
-  """Does what the parent asks, until that ends the connection."""
+  """Answers the calls of the parent until it closes the connection."""
   handle, file_bytes = map(int, sys.argv[1:])
   for kind, limit in (
     (resource.RLIMIT_DATA, _MEMORY),
@@ -373,7 +374,7 @@ def main() -> None:
 
 
 def _listen(connection, requests):
-  """Takes requests in; ends the process when the parent has ended."""
+  """Receives requests; ends the process when the parent has ended."""
   try:
     while True:
       requests.put(connection.recv_bytes())

@@ -1,14 +1,13 @@
-"""Shot cuts, found while the frames of a video stream by.
+"""Detection of shot cuts in a stream of frames.
 
-A cut is a frame that differs from the one before far more than the frames
-around it differ from theirs: PySceneDetect's adaptive detector, on small
-pictures, by lightness alone, so that it finds the same cuts in a film and in its
-black-and-white print. What moves fast all the time is no cut. A flash is a shot
-of its own. A dissolve, in which every frame differs little from the one before,
-is not found.
+A cut is a frame that differs from the previous frame far more than its neighbors
+do. This is PySceneDetect's adaptive detector on small pictures; it uses only
+lightness, so that it finds the same cuts in a film and in its black-and-white
+print. Continuous fast motion is not a cut. A flash is a separate shot. Dissolves,
+in which each frame differs little from the previous one, are not detected.
 
-Of 235 cuts between real clips it finds 99 %, and of 282 clips without it divides
-13, most of them where a fast hand or a jump of the camera looks like one.
+It finds 99 % of 235 cuts between real clips, and splits 13 of 282 clips without
+cuts, most of them at a fast hand or a jump of the camera.
 """
 
 import collections
@@ -19,23 +18,23 @@ import cv2
 import numpy as np
 from scenedetect.detectors import AdaptiveDetector
 
-_WIDTH = 160  # Of the pictures that are compared, at most.
-_AHEAD = 2  # Frames after a cut that have to be seen, and before it.
-_RATIO = 2.5  # Difference to the frame before over that around it, for a cut.
-_DIFFERENCE = 12.0  # Mean difference of lightness, of 255, for a cut.
+_WIDTH = 160  # Maximum width of the compared pictures.
+_AHEAD = 2  # Frames needed before and after a cut.
+_RATIO = 2.5  # Minimum ratio of the difference at a cut to those around it.
+_DIFFERENCE = 12.0  # Minimum mean difference of lightness at a cut, of 255.
 
 
 def mark_cuts(
   frames: Iterable[np.ndarray],
 ) -> Iterator[tuple[np.ndarray, bool]]:
-  """Tells which frames begin a new shot.
+  """Marks the frames that start a new shot.
 
   Args:
-    frames: [h, w, 3] uint8 RGB, of one video in their order.
+    frames: [h, w, 3] uint8 RGB, of one video in order.
 
   Yields:
-    Every frame, two frames late, with whether a shot begins with it; for the
-    first frame that is False.
+    Each frame, with a delay of two frames, and whether a new shot starts with it;
+    False for the first frame.
   """
   detector = AdaptiveDetector(
     adaptive_threshold=_RATIO,
@@ -50,8 +49,8 @@ def mark_cuts(
   def compare(small):
     cuts.update(detector.process_frame(next(counted), small))
 
-  # Before the first frame and after the last one the video runs backwards, so
-  # that what surrounds them differs as frames of this video do.
+  # Mirror the video at both ends, so that the first and the last frames also have
+  # neighbors.
   frames = iter(frames)
   head = list(itertools.islice(frames, _AHEAD + 1))
   before = [_shrink(frame) for frame in head[:0:-1]]
@@ -73,7 +72,7 @@ def mark_cuts(
 
 
 def _shrink(rgb: np.ndarray) -> np.ndarray:
-  """As the detector takes it: small, and BGR."""
+  """Converts a frame to the detector's input: small, and BGR."""
   height, width = rgb.shape[:2]
   if width > _WIDTH:
     size = (_WIDTH, max(1, round(height * _WIDTH / width)))

@@ -1,10 +1,10 @@
-"""One continuous clock for all packets of a file.
+"""Correction of time stamps to one continuous clock per file.
 
-The clock of a recording may restart or jump: where two files were joined byte by
-byte, or where a broadcast was interrupted. Every part of the file then has its own
-*clock*, an offset in seconds that continues the time of the parts before it.
-Picture and sound of one part share the offset, so they stay in sync. FFmpeg's
-command line corrects time stamps in a similar way; its libraries do not.
+The clock of a recording may restart or jump where two files were concatenated or a
+broadcast was interrupted. Each part of the file then has its own *clock*, an offset
+in seconds that continues the time of the previous parts. Picture and audio of a part
+share the offset, so they stay in sync. FFmpeg's command line corrects time stamps
+similarly; its libraries do not.
 """
 
 import collections
@@ -12,39 +12,39 @@ from collections.abc import Sequence
 
 import av
 
-_BACK = 0.1  # Seconds that a stream may fall back; FFmpeg's own figure.
-_AHEAD = 10.0  # Seconds that all streams may jump ahead; likewise.
-_CLOCKS = 8  # That are remembered; packets of two parts mix where these meet.
-_LARGEST = 2**60  # Of a time stamp; what damaged files claim would overflow.
+_BACK = 0.1  # Allowed step back of a stream, in seconds; FFmpeg's value.
+_AHEAD = 10.0  # Allowed jump ahead of all streams, in seconds; FFmpeg's value.
+_CLOCKS = 8  # Clocks to remember: packets of two parts mix where they meet.
+_LARGEST = 2**60  # Largest time stamp; larger ones in damaged files overflow.
 
 
 class Timeline:
-  """Corrects the packets of one file, in the order in which they are stored."""
+  """Corrects the packets of one file in storage order."""
 
   def __init__(self, container: av.container.InputContainer):
-    """Takes an open file, of which no packet has been read."""
-    # In other formats a gap is a gap.
+    """Starts at an open file whose packets have not been read yet."""
+    # In other formats a gap is intended.
     self._may_jump = bool(
       container.format.flags & av.format.Flags.ts_discont.value
     )
     # Seconds to add to the time stamps of each part.
     self._clocks = collections.deque([0.0], _CLOCKS)
-    self._front = None  # Where the packets so far end, in seconds.
+    self._front = None  # End of the packets so far, in seconds.
     self._last = {}  # Decoding time of each stream's last packet, in seconds.
 
   def correct(self, packet: av.Packet) -> None:
-    """Replaces the time stamps of a packet by those of the continuous clock."""
+    """Changes the time stamps of a packet to the continuous clock."""
     stamp = packet.pts if packet.dts is None else packet.dts
     if stamp is None or abs(stamp) > _LARGEST:
       return
     time = float(stamp * packet.time_base)
     if packet.pts is not None:
       ahead = float(packet.pts * packet.time_base) - time
-      if abs(ahead) > _AHEAD:  # FFmpeg mixes two parts up where they meet.
+      if abs(ahead) > _AHEAD:  # FFmpeg confuses two parts where they meet.
         packet.pts = None
     stream = packet.stream
     cover = stream.disposition & av.stream.Disposition.attached_pic
-    # Without a decoding time, pictures come in any order; subtitles are sparse.
+    # Without a decoding time, pictures are unordered; subtitles are sparse.
     rises = stream.type == 'audio' or packet.dts is not None
     if stream.type in ('audio', 'video') and rises and not cover:
       clock = self._continued(stream.index, time)
@@ -61,7 +61,7 @@ class Timeline:
         packet.dts += shift
 
   def _continued(self, index: int, time: float) -> float:
-    """Returns the clock on which a stream continues; starts one if need be."""
+    """Returns the clock on which a stream continues; may start a new one."""
     last = self._last.get(index)
     fits = [
       clock
@@ -79,7 +79,7 @@ class Timeline:
     return self._nearest(fits, time)
 
   def _nearest(self, clocks: Sequence[float], time: float) -> float:
-    """Returns the clock by which a time comes nearest to the packets so far."""
+    """Returns the clock that brings a time closest to the packets so far."""
     if self._front is None:
       return clocks[0]
     return min(clocks, key=lambda clock: abs(time + clock - self._front))

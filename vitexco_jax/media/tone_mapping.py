@@ -1,9 +1,9 @@
-"""HDR and wide-gamut video becomes standard video, BT.709.
+"""Conversion of HDR and wide-gamut video to standard video, BT.709.
 
-Networks, references and output know BT.709 only. FFmpeg's scale filter converts:
-HDR (the transfer functions PQ and HLG) by its perceptual tone mapping, which
-follows the brightness that the file names and else assumes all that PQ can have;
-wide colors by clipping them.
+The networks, references, and output support only BT.709. FFmpeg's scale filter
+converts HDR (the transfer functions PQ and HLG) with its perceptual tone mapping,
+which uses the brightness stored in the file, or else the maximum of PQ. Wide-gamut
+colors are clipped.
 """
 
 from fractions import Fraction
@@ -22,7 +22,7 @@ _UNKNOWN = (0, 2, 3)  # Reserved, unspecified, reserved.
 
 
 def is_needed(picture: av.VideoFrame) -> bool:
-  """Whether a frame is HDR, or can have colors that BT.709 has not."""
+  """Whether a frame is HDR or may have colors outside BT.709."""
   return picture.color_trc in _HDR or picture.color_primaries in _WIDE
 
 
@@ -30,7 +30,7 @@ class ToneMapper:
   """Converts the frames of a video."""
 
   def __init__(self, width: int, height: int, pixels: str):
-    """Prepares nothing yet; the first frame takes a few seconds.
+    """Sets the output format; the first frame takes a few seconds.
 
     Args:
       width: of the converted frames.
@@ -42,7 +42,7 @@ class ToneMapper:
     self._graph = self._input = None
 
   def convert(self, picture: av.VideoFrame) -> av.VideoFrame:
-    """Converts a frame, whose missing tags are guessed."""
+    """Converts a frame; guesses missing color tags."""
     if picture.color_trc in _UNKNOWN:
       picture.color_trc = ColorTrc.BT709
     if picture.color_primaries in _UNKNOWN:
@@ -64,7 +64,7 @@ class ToneMapper:
       'out_primaries': 'bt709',
       'out_transfer': 'bt709',
       'intent': 'perceptual' if hdr else 'relative_colorimetric',
-      # As `video` scales other frames.
+      # The same scaling as in `video`.
       'flags': 'bilinear+accurate_rnd+full_chroma_int+full_chroma_inp',
     }
     graph = Graph()

@@ -325,8 +325,8 @@ def open_input(
     if _bounds.formats is None:
       raise
     raise UserError(
-      f'{path} is no video that is taken here, or is damaged: MP4, MOV, MKV, '
-      'WebM, AVI, MPEG and the like are'
+      f'{path} is damaged or not a supported video: use MP4, MOV, MKV, WebM, '
+      'AVI, or MPEG'
     ) from error
   if len(container.streams) > _bounds.streams:
     container.close()

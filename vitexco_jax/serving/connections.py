@@ -1,8 +1,8 @@
-"""Connections to the page: how many, for how long, and what is logged.
+"""Connection limits, timeouts, and logging of the web page.
 
-Anyone may connect, send half a request, and stay. So connections are limited, in
-all and for each client, and those that send or take nothing are closed. A bad
-request gives one line in the log.
+Any client can connect, send half a request, and keep the connection open. The
+number of connections is therefore limited, in total and per client, and idle
+connections are closed. A bad request gives one line in the log.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from aiohttp import web
 
 from vitexco_jax.errors import UserError
 
-IDLE_SECONDS = 30.0  # Until a request's next piece, or its head as a whole.
+IDLE_SECONDS = 30.0  # Until the next part of a body, or the complete headers.
 
 _MAX_CONNECTIONS = 256
-_MAX_OF_CLIENT = 64  # A proxy is one client here.
+_MAX_PER_CLIENT = 64  # A proxy counts as one client.
 _BACKLOG = 128
-_LINE = 300  # Characters of a line in the log.
+_LINE = 300  # Maximum length of a log line, in characters.
 
 
 @contextlib.asynccontextmanager
@@ -33,7 +33,7 @@ async def listening(
   """Serves an application; yields the port, which differs from `port` if 0.
 
   Raises:
-    UserError: the address cannot be listened on.
+    UserError: the server cannot listen on the address.
   """
   loop = asyncio.get_running_loop()
   loop.set_exception_handler(_log)
@@ -41,8 +41,8 @@ async def listening(
     app,
     access_log=None,
     logger=_logger(),
-    keepalive_timeout=IDLE_SECONDS,  # Also for the first head.
-    auto_decompress=False,  # Else a small body could become a large one.
+    keepalive_timeout=IDLE_SECONDS,  # Also for the first headers.
+    auto_decompress=False,  # A small body could expand to a large one.
     shutdown_timeout=1.0,
   )
   await runner.setup()
@@ -51,10 +51,10 @@ async def listening(
       listener = await loop.create_server(
         lambda: _ConnectionLimiter(runner.server), host, port, backlog=_BACKLOG
       )
-    except (OSError, UnicodeError) as error:  # No name, like a..b.
-      reason = getattr(error, 'strerror', 'it is no name of a machine')
+    except (OSError, UnicodeError) as error:  # An invalid name, like a..b.
+      reason = getattr(error, 'strerror', 'the host name is invalid')
       raise UserError(
-        f'--address={host}:{port} cannot be listened on: {reason}'
+        f'cannot listen on --address={host}:{port}: {reason}'
       ) from error
     try:
       yield listener.sockets[0].getsockname()[1]
@@ -65,9 +65,9 @@ async def listening(
 
 
 def client(request: web.Request) -> str:
-  """Who sends a request: an IPv4 address, or a network of IPv6.
+  """The sender of a request: an IPv4 address or an IPv6 network.
 
-  A proxy on this machine tells for whom it asks, in `X-Forwarded-For`.
+  A proxy on this machine names its client in `X-Forwarded-For`.
   """
   address = _address(request.transport)
   forwarded = request.headers.get('X-Forwarded-For')
@@ -89,7 +89,7 @@ def _address(transport: asyncio.BaseTransport | None) -> str:
 
 
 def _network(address: str) -> str:
-  """What one client can choose addresses from."""
+  """The range of addresses that one client can use."""
   try:
     known = ipaddress.ip_address(address.partition('%')[0])
   except ValueError:
@@ -102,7 +102,7 @@ def _network(address: str) -> str:
 
 
 class _ConnectionLimiter(asyncio.Protocol):
-  """Hands a new connection to the server, unless there are too many."""
+  """Passes a new connection to the server unless there are too many."""
 
   def __init__(self, server: web.Server):
     self._server = server
@@ -112,11 +112,13 @@ class _ConnectionLimiter(asyncio.Protocol):
       _network(_address(x.transport)) for x in self._server.connections
     ]
     own = _network(_address(transport))
-    if len(clients) >= _MAX_CONNECTIONS or clients.count(own) >= _MAX_OF_CLIENT:
+    if (
+      len(clients) >= _MAX_CONNECTIONS or clients.count(own) >= _MAX_PER_CLIENT
+    ):
       print(f'{own}: too many connections', file=sys.stderr)
       transport.abort()
       return
-    if hasattr(socket, 'TCP_USER_TIMEOUT'):  # For who takes no answer.
+    if hasattr(socket, 'TCP_USER_TIMEOUT'):  # If a client reads no response.
       transport.get_extra_info('socket').setsockopt(
         socket.IPPROTO_TCP,
         socket.TCP_USER_TIMEOUT,
@@ -128,7 +130,7 @@ class _ConnectionLimiter(asyncio.Protocol):
 
 
 class _OneLine(logging.Handler):
-  """Prints a line for each record; of an error its name, not its traceback."""
+  """Prints one line per record: the name of an error, not its traceback."""
 
   def emit(self, record: logging.LogRecord) -> None:
     error = record.exc_info and record.exc_info[1]
@@ -141,7 +143,7 @@ def _logger() -> logging.Logger:
   if not logger.handlers:
     logger.addHandler(_OneLine())
     logger.propagate = False
-    logger.setLevel(logging.DEBUG)  # Of requests that are no HTTP, too.
+    logger.setLevel(logging.DEBUG)  # Includes requests that are not HTTP.
   return logger
 
 

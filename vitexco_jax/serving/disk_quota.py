@@ -1,4 +1,4 @@
-"""The disk that all visitors of the page share."""
+"""Limits on the disk space that all sessions of the page share."""
 
 import math
 import os
@@ -9,20 +9,20 @@ from pathlib import Path
 from vitexco_jax.errors import UserError
 
 _RESERVE = 2 * 10**9  # Bytes that stay free for everything else.
-_SECONDS = 1.0  # For which a measurement counts.
+_SECONDS = 1.0  # For which a measurement stays valid.
 
 
 class DiskQuota:
-  """Limits what the files in a folder take together."""
+  """Limits the total size of the files in a folder."""
 
   def __init__(self, folder: Path, limit: float = math.inf):
-    """Takes the folder and the bytes that it may hold."""
+    """Sets the folder and its maximum size in bytes."""
     self._folder, self._limit = folder, limit
     self._measured = -math.inf
     self._used = 0
 
   def check(self, more: float = 0) -> None:
-    """Raises UserError if there is no room for so many more bytes."""
+    """Raises UserError if this many more bytes do not fit."""
     now = time.monotonic()
     if now - self._measured > _SECONDS:
       self._used = size(self._folder)
@@ -36,12 +36,12 @@ class DiskQuota:
 
 
 def size(folder: Path) -> int:
-  """Bytes of all files in a folder and below, while they come and go."""
+  """Total bytes of all files below a folder; files may vanish meanwhile."""
   total = 0
   for parent, _, names in os.walk(folder):
     for name in names:
       try:
         total += os.stat(os.path.join(parent, name)).st_blocks * 512
-      except OSError:  # It has just gone.
+      except OSError:  # The file was just removed.
         continue
   return total

@@ -1,6 +1,6 @@
-"""Untrusted pictures: decodes one, and encodes our own copy of it.
+"""Decodes an untrusted picture and encodes a clean copy.
 
-This runs in a child process, see `media.sandbox`, and so imports little.
+This runs in a child process (see `media.sandbox`), so it imports little.
 """
 
 import io
@@ -15,25 +15,25 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.media import image_kinds, video
 
 _MAX_ASPECT = 4
-_MAX_PICTURE = 2**26  # Pixels of a reference as it comes.
-_MAX_SIDE = 2048  # What is kept of it; the networks see less.
+_MAX_PICTURE = 2**26  # Pixels of an uploaded reference.
+_MAX_SIDE = 2048  # Of the stored copy, in pixels; the networks use less.
 _THUMBNAIL = 240  # Width, in pixels.
 _PICTURES = ('PNG', 'JPEG', 'WEBP', 'BMP')
 
 
 class Drawing(NamedTuple):
-  """A reference as it is kept."""
+  """A reference as it is stored."""
 
   png: bytes
   thumbnail: bytes  # JPEG.
 
 
 def redraw(path: Path) -> Drawing:
-  """Reads a picture, and makes one of our own: upright, and not too large.
+  """Reads a picture and encodes a copy: upright, and not too large.
 
   Raises:
-    UserError: it is of no kind that is taken, damaged, or too large.
-    MemoryError: it takes too much memory.
+    UserError: the format is not supported, or the file is damaged or too large.
+    MemoryError: the picture needs too much memory.
   """
   with video.explained('read', path):
     data = path.read_bytes()
@@ -48,13 +48,13 @@ def redraw(path: Path) -> Drawing:
     ) from error
   except image_kinds.BROKEN as error:
     raise UserError(
-      f'{path} is no picture that is taken here, or is damaged: PNG, JPEG, '
-      'WebP and BMP are'
+      f'{path} is damaged or not a supported picture: use PNG, JPEG, WebP, or '
+      'BMP'
     ) from error
   if not 32 <= min(size) >= max(size) / _MAX_ASPECT:
     raise UserError(
-      f'{path} is {size[0]}x{size[1]} pixels: sides are to be 32 at least, and '
-      f'one at most {_MAX_ASPECT} times the other'
+      f'{path} is {size[0]}x{size[1]} pixels: each side must be at least 32, '
+      f'and one side at most {_MAX_ASPECT} times the other'
     )
   video.bound(video.Bounds(pixels=_MAX_PICTURE))
   rgb = video.decode_image(data, path)
@@ -66,7 +66,7 @@ def redraw(path: Path) -> Drawing:
 
 
 def shrunk(rgb: np.ndarray, width: int) -> np.ndarray:
-  """A picture of a width, or as it is if that is less."""
+  """Shrinks a picture to a width; a narrower picture stays as it is."""
   if rgb.shape[1] <= width:
     return rgb
   height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))

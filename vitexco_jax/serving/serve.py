@@ -1,12 +1,12 @@
-"""--mode=serve: a local page on which videos are colored.
+"""--mode=serve: a local web page that colorizes videos.
 
-Here is HTTP: who may ask what, and how large it may be. `uploads` looks at what
-comes, `sessions` does the work; `page/` is what the browser gets, which asks for JSON
-and pictures:
+This module is the HTTP layer: routes, access checks, and size limits. `uploads`
+validates uploaded files, and `sessions` does the work. The browser loads `page/`,
+which requests JSON and pictures:
 
-  GET    /state                    what there is and how far it is, once a second
+  GET    /state                    the session and its progress, once a second
   PUT    /video?name=NAME          the file as the body
-  PUT    /reference?name=NAME      likewise
+  PUT    /reference?name=NAME      the file as the body
   DELETE /reference/NUMBER
   POST   /shots                    finds shots, proposes references
   GET    /shots
@@ -14,9 +14,9 @@ and pictures:
   POST   /color, /stop, /leave
   GET    /thumbnail/NUMBER, /reference/NUMBER, /before, /after, /result
 
-A cookie, which no script can read, says whose session it is; there is no other way to
-a session's files. All of them lie in one temporary folder, which goes when the
-program ends. What is refused comes back as {"error": SENTENCE}.
+An HTTP-only cookie identifies the session; there is no other way to its files. All
+files are in one temporary folder, which is removed when the program ends. An error
+is returned as {"error": SENTENCE}.
 """
 
 import asyncio
@@ -49,20 +49,19 @@ from vitexco_jax.serving.disk_quota import DiskQuota
 from vitexco_jax.serving.sessions import JobQueue, Session
 
 _PAGE = Path(__file__).parent / 'page'
-_PREFIX = 'vitexco-page-'  # Of the temporary folder.
+_PREFIX = 'vitexco-page-'  # Name prefix of the temporary folder.
 _MAX_SESSIONS = 100
 _MAX_CLIENT_SESSIONS = 10
-_CHECKS = 2  # Uploads that are looked at at a time, of different clients.
-_MAX_PICTURE = 64  # MB that a reference may have.
-_KEPT_SECONDS = 3600.0  # After a visitor was last seen and the work was done,
-_EMPTY_SECONDS = 300.0  # or if nothing came,
-_ABSENT_SECONDS = (
-  10.0  # or less where there is no room: pages ask every second.
-)
+_CHECKS = 2  # Uploads checked at the same time, from different clients.
+_MAX_PICTURE = 64  # Maximum size of a reference, in MB.
+# Time from the last request, or the end of a job, to the end of a session:
+_IDLE_SECONDS = 3600.0
+_EMPTY_SECONDS = 300.0  # without any upload,
+_ABSENT_SECONDS = 10.0  # if too many are open; a page polls every second.
 _SWEEP_SECONDS = 30.0
-_NUMBER = r'{number:\d{1,9}}'  # In a path.
+_NUMBER = r'{number:\d{1,9}}'  # As part of a route.
 _HEADERS = {
-  # No script or picture of elsewhere, and no page around this one.
+  # No foreign scripts or pictures, and no embedding in another page.
   'Content-Security-Policy': "default-src 'self'; frame-ancestors 'none'",
   'X-Content-Type-Options': 'nosniff',
   'Referrer-Policy': 'no-referrer',
@@ -77,17 +76,17 @@ def serve(
   upload_limit: int,
   disk_limit: int = 20_000,
 ) -> None:
-  """Serves the page until the program is interrupted, or its terminal closed.
+  """Serves the page until the program is interrupted or its terminal closes.
 
   Args:
     colorizer: a `colorize.VideoColorizer`.
-    config: its `retrieval` says how references are compared with shots.
-    address: HOST:PORT to listen on; port 0 takes a free one.
-    upload_limit: MB that a video may have.
-    disk_limit: MB that the files of all visitors may have together.
+    config: `retrieval` configures how references are compared with shots.
+    address: HOST:PORT to listen on; port 0 selects a free port.
+    upload_limit: maximum size of a video, in MB.
+    disk_limit: maximum size of the files of all sessions together, in MB.
 
   Raises:
-    UserError: the address is none, or cannot be listened on.
+    UserError: the address is invalid, or the server cannot listen on it.
   """
   host, port = parse_address(address)
   embed = embedding.make_embedder(config)
@@ -97,9 +96,9 @@ def serve(
       *(colorizer, embed, folder, queue, upload_limit, _is_local(host)), quota
     )
     asyncio.run(_listen(site.app, host, port))
-  print('All that was uploaded is removed.', flush=True)
+  print('All uploaded files are removed.', flush=True)
   if queue.is_busy or site.is_busy:
-    os._exit(0)  # Python would wait for a thread that computes.
+    os._exit(0)  # Python would wait for a thread that is still computing.
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -107,13 +106,13 @@ def parse_address(address: str) -> tuple[str, int]:
   host, colon, port = address.rpartition(':')
   if not (colon and host and port.isdecimal() and int(port) < 2**16):
     raise UserError(
-      f'--address={address} is no HOST:PORT, as in 127.0.0.1:7860'
+      f'--address={address} is not HOST:PORT, for example 127.0.0.1:7860'
     )
   return host.strip('[]'), int(port)
 
 
 def _is_local(host: str) -> bool:
-  """Whether nothing but this machine reaches a host."""
+  """Whether only this machine can reach a host."""
   try:
     return ipaddress.ip_address(host).is_loopback
   except ValueError:
@@ -123,34 +122,36 @@ def _is_local(host: str) -> bool:
 async def _listen(app: web.Application, host: str, port: int) -> None:
   async with connections.listening(app, host, port) as port:
     if not _is_local(host):
-      print(f'warning: all who reach {host} can use the page', flush=True)
+      print(
+        f'warning: everyone who can reach {host} can use the page', flush=True
+      )
     name = f'[{host}]' if ':' in host else host
     print(
-      f'Open http://{name}:{port} in a browser. Ctrl-C ends it '
-      'and removes all that was uploaded.',
+      f'Open http://{name}:{port} in a browser. Ctrl-C stops the server '
+      'and removes all uploaded files.',
       flush=True,
     )
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-      if signal.getsignal(number) != signal.SIG_IGN:  # As nohup has it.
+      if signal.getsignal(number) != signal.SIG_IGN:  # Set by nohup.
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await ended.wait()
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-  """A folder that only this user may open, and that is removed in the end.
+  """Creates a folder that only this user can open; removes it at exit.
 
-  Folders left by killed processes are removed now.
+  Also removes folders left by killed processes.
   """
   for path in Path(tempfile.gettempdir()).glob(f'{_PREFIX}*'):
-    # One may be in use, or of another user.
+    # It may be in use, or belong to another user.
     with contextlib.suppress(OSError), _locked(path):
       shutil.rmtree(path, ignore_errors=True)
   with contextlib.ExitStack() as stack:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    # A job that is not waited for may still write: what it leaves, the next
-    # start removes.
+    # A job that is still running may write more files: the next start removes
+    # them.
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     stack.enter_context(_locked(folder))
     yield folder
@@ -158,7 +159,7 @@ def temporary_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-  """Holds the lock of a folder of this user; OSError if another holds it."""
+  """Locks a folder of this user; OSError if another process holds the lock."""
   handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
   try:
     if os.fstat(handle).st_uid != os.getuid():
@@ -170,10 +171,10 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 class Site:
-  """The page and what it asks for.
+  """The page and the requests that it sends.
 
   Attributes:
-    app: for aiohttp to serve.
+    app: the aiohttp application.
   """
 
   def __init__(
@@ -186,16 +187,16 @@ class Site:
     local: bool,
     quota: DiskQuota | None = None,
   ):
-    """Makes `app`.
+    """Creates `app`.
 
     Args:
       colorizer: a `colorize.VideoColorizer`.
       embed: a `retrieval.Embedder`.
-      folder: for sessions' folders.
-      queue: for their work.
-      upload_limit: MB that a video may have.
-      local: whether only names of this machine are answered to, lest a page of
-        elsewhere gives its own name this address.
+      folder: holds the folders of the sessions.
+      queue: runs their jobs.
+      upload_limit: maximum size of a video, in MB.
+      local: whether to accept only host names of this machine, which prevents DNS
+        rebinding.
       quota: of `folder`; None: without a limit.
     """
     self._colorizer, self._embed = colorizer, embed
@@ -233,7 +234,7 @@ class Site:
     self.app.cleanup_ctx.append(self._at_work)
 
   async def _at_work(self, _):
-    # Few uploads are looked at at a time, which bounds the memory that takes.
+    # Check few uploads at a time, to bound the memory.
     self._checker = concurrent.futures.ThreadPoolExecutor(_CHECKS, 'check')
     sweeping = asyncio.create_task(self._sweep())
     yield
@@ -242,11 +243,11 @@ class Site:
 
   @property
   def is_busy(self) -> bool:
-    """Whether an upload is being looked at."""
+    """Whether an upload is being checked."""
     return any(not check.done() for check in self._checks)
 
   async def _sweep(self):
-    """Ends sessions that nobody comes back to."""
+    """Ends abandoned sessions."""
     while True:
       await asyncio.sleep(_SWEEP_SECONDS)
       self._end_old()
@@ -258,13 +259,13 @@ class Site:
         continue
       if session.is_busy:
         session.seen = now
-      kept = empty_seconds if session.is_empty else _KEPT_SECONDS
-      if now - session.seen > kept:
+      allowed = empty_seconds if session.is_empty else _IDLE_SECONDS
+      if now - session.seen > allowed:
         self._sessions.pop(token).leave()
 
   @web.middleware
   async def _guard(self, request, handler):
-    """Turns strangers away, and all errors into sentences."""
+    """Refuses foreign requests and turns all errors into sentences."""
     try:
       self._check_source(request)
       response = await handler(request)
@@ -274,14 +275,14 @@ class Site:
       response = web.json_response({'error': error.reason}, status=error.status)
     except web.RequestPayloadError:
       response = web.json_response(
-        {'error': 'what was sent came damaged: send it again'}, status=400
+        {'error': 'the upload arrived damaged: send it again'}, status=400
       )
     except (asyncio.CancelledError, ConnectionError):
-      raise  # The browser has gone.
+      raise  # The browser disconnected.
     except Exception:
       traceback.print_exc()
       response = web.json_response(
-        {'error': 'this failed for a reason that the terminal tells'},
+        {'error': 'internal error: see the terminal for details'},
         status=500,
       )
     response.headers.update(_HEADERS)
@@ -291,12 +292,12 @@ class Site:
     try:
       host = request.url.host or ''
     except ValueError as error:
-      raise web.HTTPBadRequest(reason='Host is no host') from error
+      raise web.HTTPBadRequest(reason='the Host header is invalid') from error
     if self._local and not _is_local(host):
       raise web.HTTPForbidden(reason=f'this is not {host}')
     origin = request.headers.get('Origin')
     if origin and origin.partition('://')[2] != request.host:
-      raise web.HTTPForbidden(reason='another page may not ask for this')
+      raise web.HTTPForbidden(reason='requests from other pages are refused')
 
   def _session(self, request) -> Session:
     session = self._sessions.get(request.cookies.get(self._cookie, ''))
@@ -316,12 +317,12 @@ class Site:
     self._sessions[token] = Session(
       self._folder / str(next(self._numbers)), client, self._quota
     )
-    # Lax: who comes back by a link is not to lose the session.
+    # Lax: a user who follows a link to the page keeps the session.
     response.set_cookie(self._cookie, token, httponly=True, samesite='Lax')
     return response
 
   def _make_place(self, limit, client=None):
-    """Ends absent sessions where there are too many, of all or of a client."""
+    """Ends absent sessions if there are too many, in total or of a client."""
 
     def is_full():
       return limit <= sum(
@@ -331,7 +332,9 @@ class Site:
     if is_full():
       self._end_old(_ABSENT_SECONDS, client)
     if is_full():
-      raise web.HTTPServiceUnavailable(reason='too many visitors: come later')
+      raise web.HTTPServiceUnavailable(
+        reason='too many sessions: try again later'
+      )
 
   async def _state(self, request):
     session = self._session(request)
@@ -382,12 +385,12 @@ class Site:
 
   @contextlib.asynccontextmanager
   async def _received(self, request, limit):
-    """Takes a file of at most `limit` MB in; it goes in the end unless moved."""
+    """Receives a file of at most `limit` MB; removes it later unless moved."""
     session = self._session(request)
     if (request.content_length or 0) > limit * 10**6:
       raise _too_large(limit)
     name = uploads.shown(request.query.get('name', ''))
-    async with session.upload:  # One at a time, lest they fill the disk.
+    async with session.upload:  # One at a time, so that the disk stays free.
       path = session.new_path()
       try:
         with session.named({path: name}):
@@ -406,12 +409,12 @@ class Site:
   async def _checked(self, request, check, path):
     client = self._session(request).client
     turn = self._turns.setdefault(client, asyncio.Lock())
-    async with turn:  # Who sends what takes long keeps nobody else waiting.
+    async with turn:  # A client with slow uploads does not delay others.
       future = self._checker.submit(check, path)
       self._checks = {x for x in self._checks if not x.done()} | {future}
-      found = await asyncio.wrap_future(future)
-    self._session(request)  # It may have ended meanwhile.
-    return found
+      result = await asyncio.wrap_future(future)
+    self._session(request)  # The session may have ended meanwhile.
+    return result
 
   async def _get_reference(self, request):
     references = self._session(request).references
@@ -456,7 +459,7 @@ class Site:
     if not isinstance(numbers, list) or any(
       type(x) is not int for x in numbers
     ):
-      raise UserError('{"references": [NUMBER, ...]} is wanted')
+      raise UserError('the body must be {"references": [NUMBER, ...]}')
     self._session(request).choose(
       int(request.match_info['number']), numbers, self._colorizer.has_prior
     )
@@ -500,23 +503,23 @@ def _picture(data: bytes) -> web.Response:
 
 
 def _too_large(limit: int) -> UserError:
-  return UserError(f'the file is too large: {limit} MB are taken')
+  return UserError(f'the file is too large: at most {limit} MB are allowed')
 
 
 async def _timely(arriving: Awaitable) -> Any:
-  """What comes of a request's body; HTTPException if nothing does."""
+  """Awaits the next part of a body; HTTPException if it does not arrive."""
   try:
     async with asyncio.timeout(connections.IDLE_SECONDS):
       return await arriving
   except TimeoutError as error:
     raise web.HTTPRequestTimeout(
-      reason='what was sent stopped coming: send it again'
+      reason='the upload stopped: send it again'
     ) from error
 
 
 async def _json(request: web.Request) -> Any:
   try:
     return await _timely(request.json())
-  # No JSON; an encoding that nobody knows; brackets in brackets in brackets.
+  # Invalid JSON; an unknown encoding; brackets nested too deeply.
   except (ValueError, LookupError, RecursionError) as error:
-    raise UserError('the body is no JSON') from error
+    raise UserError('the body is not JSON') from error

@@ -1,10 +1,10 @@
-"""What the page of `--mode=serve` does for its visitors, HTTP left out.
+"""Sessions and jobs of the page of `--mode=serve`, without HTTP.
 
-A `Session` is one person's folder, which no other user of the machine may open, and
-what was made of the files in it. A `JobQueue` does the work of all sessions, one `Job`
-at a time, in the order in which they came.
+A `Session` holds one user's folder, which no other user of the machine can open,
+and the results computed from its files. A `JobQueue` runs the jobs of all sessions,
+one at a time, in the order of their arrival.
 
-What visitors send has passed `uploads`.
+Uploaded files must have passed `uploads`.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from vitexco_jax.media.sandbox import Sandbox
 from vitexco_jax.serving import disk_quota, drawings, uploads
 
 MAX_REFERENCES = 24
-MAX_SHOTS = 5000  # Each is shown, and a long film has 3,000.
+MAX_SHOTS = 5000  # All are shown; a long film has 3,000.
 
 _PREVIEW = 960  # Width, in pixels.
 _PREVIEW_SECONDS = 1.0
-_STOP_SECONDS = 1.0  # That a job has to stop when the program ends.
+_STOP_SECONDS = 1.0  # To wait for a job when the program ends.
 _BY_PRIOR = (plan.Choice(plan.NONE),)
-_RATE_SECONDS = 3.0  # Of work, before its rate is told.
+_RATE_SECONDS = 3.0  # Of work before its rate is shown.
 _OUTPUTS = ('.mp4', '.mkv', '.mov')
 
 
@@ -47,22 +47,22 @@ class Preview(NamedTuple):
 
 
 class _Stopped(Exception):
-  """The visitor wants no more of a job."""
+  """The user stopped a job."""
 
 
 class Job:
-  """Work that waits, goes on, and can be stopped.
+  """A unit of work that is queued, runs, and can be stopped.
 
   Attributes:
     kind: 'shots' or 'colors'.
     state: 'waiting', 'running', 'stopped', 'failed' or 'done'.
-    stopping: whether the work ends with its next step.
+    stopping: whether the work ends after its next step.
     future: of the queue, done when the work is over.
-    done: steps.
-    total: how many there will be; None: not known.
-    message: what went wrong, a sentence.
-    preview: of frames that were colored.
-    sandbox: where the work opens what the visitor sent.
+    done: number of completed steps.
+    total: number of steps; None: not known.
+    message: a sentence about the error, if any.
+    preview: the newest colored frame.
+    sandbox: opens the uploaded files.
   """
 
   def __init__(self, kind: str, work: Callable[['Job'], None]):
@@ -82,7 +82,7 @@ class Job:
     return self.state in ('stopped', 'failed', 'done')
 
   def run(self) -> None:
-    """Does the work; whatever goes wrong is told by `state` and `message`."""
+    """Does the work; reports errors in `state` and `message`."""
     self.state = 'running'
     try:
       self._work(self)
@@ -92,22 +92,22 @@ class Job:
     except UserError as error:
       self.message = str(error)
       self.state = 'stopped' if self.stopping else 'failed'
-    except Exception:  # The next one in the queue is not to suffer.
+    except Exception:  # The next job must run.
       traceback.print_exc()
-      self.message = 'this failed for a reason that the terminal tells'
+      self.message = 'internal error: see the terminal for details'
       self.state = 'failed'
     finally:
       self.sandbox.close()
 
   def stop(self) -> None:
-    """Has the work end with its next step; what it made is removed."""
+    """Ends the work after its next step and removes its results."""
     self.stopping = True
     self.sandbox.close()  # A step may wait for it.
-    if self.future.cancel():  # It was waiting.
+    if self.future.cancel():  # It was still queued.
       self.state = 'stopped'
 
   def advance(self, done: int, total: int | None) -> None:
-    """Notes how far the work is; ends it if it is to stop."""
+    """Records the progress; ends the work if the user stopped it."""
     if self.stopping:
       raise _Stopped
     self.done, self.total = done, total
@@ -116,7 +116,7 @@ class Job:
 
   @property
   def rate(self) -> float | None:
-    """Steps a second, once that can be told: they come in blocks."""
+    """Steps per second; None before enough time has passed to measure it."""
     if not self._first:
       return None
     seconds, steps = np.subtract(self._last, self._first)
@@ -124,15 +124,15 @@ class Job:
 
 
 class JobQueue:
-  """Does jobs, one after the other, in a thread; a context manager.
+  """Runs jobs one after the other in a thread; a context manager.
 
-  In the end jobs are stopped, and hardly waited for; `is_busy` tells of one that
-  is still at work.
+  At exit it stops the jobs and waits for them for a moment only; `is_busy` says
+  whether one is still running.
   """
 
   def __init__(self):
     self._pool = concurrent.futures.ThreadPoolExecutor(1, 'queue')
-    self._jobs = []  # That are not over, in their order.
+    self._jobs = []  # Jobs that are not over, in order.
 
   def __enter__(self):
     return self
@@ -140,7 +140,7 @@ class JobQueue:
   def __exit__(self, *_):
     for job in self._jobs:
       job.stop()
-    # A network that computes or compiles cannot be stopped.
+    # A running computation or compilation cannot be stopped.
     concurrent.futures.wait([job.future for job in self._jobs], _STOP_SECONDS)
     self._pool.shutdown(wait=False)
 
@@ -154,38 +154,38 @@ class JobQueue:
     job.future = self._pool.submit(job.run)
 
   def ahead(self, job: Job) -> int:
-    """How many jobs come before one."""
+    """Number of jobs before one."""
     before = itertools.takewhile(lambda other: other is not job, self._jobs)
     return sum(not other.is_over for other in before)
 
 
 class Reference(NamedTuple):
-  """A picture in color that a visitor gave."""
+  """An uploaded picture in color."""
 
   name: str  # To show.
-  choice: plan.Choice  # Of the picture that is kept.
+  choice: plan.Choice  # Of the stored copy.
   thumbnail: bytes  # JPEG.
 
 
 class Session:
-  """What one visitor has here.
+  """The files, plan, and jobs of one user.
 
-  Its methods are for one thread; the queue's changes it only while `is_busy`, when
-  no method but `stop` and `leave` does.
+  Call its methods from one thread. The queue's thread changes the session only
+  while `is_busy`; meanwhile no method but `stop` and `leave` changes it.
 
   Attributes:
-    client: where its page is, see `connections.client`.
-    seen: when its page last asked for something, by `time.monotonic`.
+    client: address of the user, see `connections.client`.
+    seen: time of the last request of its page, by `time.monotonic`.
     video_name: to show; empty: there is no video.
-    upload: held while a file comes in.
+    upload: locked while a file is uploaded.
     references: by their numbers.
-    survey: of the video; None: not made yet.
-    scored: for each shot all references, compared with it.
-    plan: what colors are made by; None until shots are found with the references
-      as they are.
-    warnings: sentences on what was made.
-    result: the colored video, once it is whole.
-    job: the newest.
+    survey: of the video; None: not computed yet.
+    scored: for each shot the scores of all references.
+    plan: the references of each shot; None until the shots have been found with
+      the current references.
+    warnings: sentences about the plan or the result.
+    result: the colored video, once it is complete.
+    job: the newest job.
   """
 
   def __init__(
@@ -194,12 +194,12 @@ class Session:
     client: str = '',
     quota: disk_quota.DiskQuota | None = None,
   ):
-    """Makes the folder, which must not be there.
+    """Creates the folder, which must not exist.
 
     Args:
       folder: for the session's files.
       client: see the attribute.
-      quota: of a folder above; None: without a limit.
+      quota: of a parent folder; None: without a limit.
     """
     folder.mkdir(mode=0o700)
     self.folder, self.client = folder, client
@@ -229,15 +229,15 @@ class Session:
     return not (self.video_name or self.references)
 
   def new_path(self) -> Path:
-    """Where a file may grow that comes in."""
+    """A new path for an upload."""
     return self.folder / f'incoming-{next(self._numbers)}'
 
   def set_video(self, path: Path, name: str) -> None:
-    """Takes a video in the place of an earlier one, with all made of that.
+    """Sets the video; drops an earlier video and its results.
 
     Args:
       path: of `new_path`, after `uploads.check_video`; the file is moved.
-      name: what the visitor calls it.
+      name: the user's name of the file.
 
     Raises:
       UserError: a job is not over.
@@ -248,18 +248,18 @@ class Session:
     self._forget_plan()
 
   def add_reference(self, drawing: drawings.Drawing, name: str) -> None:
-    """Takes a picture to choose from.
+    """Adds a reference.
 
     Args:
       drawing: of `uploads.redraw`.
-      name: what the visitor calls it; ref_00123.png is frame 123 of the video.
+      name: the user's name of the file; ref_00123.png is frame 123 of the video.
 
     Raises:
-      UserError: a job is not over, or there are enough.
+      UserError: a job is not over, or there are too many references.
     """
     self._check_idle()
     if len(self.references) == MAX_REFERENCES:
-      raise UserError(f'{MAX_REFERENCES} references are all that fit here')
+      raise UserError(f'at most {MAX_REFERENCES} references are allowed')
     self._quota.check(len(drawing.png))
     name, number = uploads.shown(name), next(self._numbers)
     path = self.folder / f'reference-{number}.png'
@@ -270,7 +270,7 @@ class Session:
     self._forget_plan()
 
   def remove_reference(self, number: int) -> None:
-    """Removes a picture; UserError if there is none of that number."""
+    """Removes a reference; UserError if the number does not exist."""
     self._check_idle()
     if number not in self.references:
       raise UserError(f'there is no reference {number}')
@@ -283,10 +283,10 @@ class Session:
     embed: Callable[[Sequence[np.ndarray]], np.ndarray],
     prior: bool = False,
   ) -> None:
-    """Queues the making of a plan: shots, and the references they take.
+    """Queues a job that finds the shots and chooses their references.
 
     Args:
-      queue: where it is queued.
+      queue: runs the job.
       embed: a `retrieval.Embedder`.
       prior: whether shots can be colorized without a reference.
 
@@ -296,20 +296,20 @@ class Session:
     self._check_idle()
     if not self.video_name or not (self.references or prior):
       raise UserError(
-        'a video comes first' if prior else 'a video and a reference come first'
+        'add a video first' if prior else 'add a video and a reference first'
       )
     self._forget_plan()
     self._start(queue, Job('shots', lambda job: self._find_shots(job, embed)))
 
   def _find_shots(self, job, embed):
     def progress(count, total, shots):
-      for found, bound, things in (
+      for number, limit, unit in (
         (count, uploads.MAX_FRAMES, 'frames'),
         (shots, MAX_SHOTS, 'shots'),
       ):
-        if found > bound:
+        if number > limit:
           raise UserError(
-            f'{self.video_name} has more than {bound} {things}: cut it in parts'
+            f'{self.video_name} has more than {limit} {unit}: cut it into parts'
           )
       job.advance(count, total)
 
@@ -321,23 +321,23 @@ class Session:
       if choices:
         scored = plan.scores(self.survey, choices, embed)
     self.warnings = self._damage()
-    made = self.survey.plan
+    planned = self.survey.plan
     self.scored = scored
-    self.plan = made._replace(
+    self.plan = planned._replace(
       shots=tuple(
         shot._replace(references=plan.chosen(choices) if choices else _BY_PRIOR)
-        for shot, choices in zip(made.shots, scored, strict=True)
+        for shot, choices in zip(planned.shots, scored, strict=True)
       )
     )
 
   def choose(
     self, shot: int, numbers: Sequence[int], prior: bool = False
   ) -> None:
-    """Gives a shot other references.
+    """Sets the references of a shot.
 
     Args:
-      shot: from 0.
-      numbers: of references, one at least unless `prior`.
+      shot: index from 0.
+      numbers: of references, at least one unless `prior`.
       prior: whether the shot can be colorized without a reference.
 
     Raises:
@@ -347,7 +347,7 @@ class Session:
     if self.plan is None or not 0 <= shot < len(self.plan.shots):
       raise UserError(f'there is no shot {shot + 1}')
     if not (numbers or prior) or not set(numbers) <= set(self.references):
-      raise UserError(f'shot {shot + 1} needs one of the references here')
+      raise UserError(f'shot {shot + 1} needs one of the references')
     compared = dict(zip(self.references, self.scored[shot], strict=True))
     shots = list(self.plan.shots)
     references = tuple(compared[number] for number in sorted(set(numbers)))
@@ -356,10 +356,10 @@ class Session:
     self.plan = self.plan._replace(shots=tuple(shots))
 
   def color(self, queue: JobQueue, colorizer: Any) -> None:
-    """Queues the coloring by the plan.
+    """Queues a job that colorizes the video as planned.
 
     Args:
-      queue: where it is queued.
+      queue: runs the job.
       colorizer: a `colorize.VideoColorizer`.
 
     Raises:
@@ -367,7 +367,7 @@ class Session:
     """
     self._check_idle()
     if self.plan is None:
-      raise UserError('the shots come first')
+      raise UserError('find the shots first')
     with self.named():
       plan.check(self.video_name, self.plan)
     self._forget_result()
@@ -386,7 +386,7 @@ class Session:
           self.video,
           self.plan,
           output,
-          # Browsers show interlaced video as it is, with combs.
+          # Browsers do not deinterlace, so combing would be visible.
           options=film.Options(deinterlace=self.survey.interlaced > 0),
           opener=job.sandbox,
         )
@@ -401,7 +401,7 @@ class Session:
           for step in steps:
             job.advance(step.done, total)
             last = step.done == total
-            # In the end the parts are copied into one file.
+            # The last step copies the parts into one file.
             self._quota.check(last and disk_quota.size(self.folder))
             if step.rgb is not None and (last or time.monotonic() >= due):
               due = time.monotonic() + _PREVIEW_SECONDS
@@ -411,7 +411,7 @@ class Session:
               )
     finally:
       shutil.rmtree(film.part_folder(output), ignore_errors=True)
-      # Each size of video has programs compiled, 100 MB that would stay.
+      # Free the programs compiled for this video's size, about 100 MB.
       jax.clear_caches()
     self.warnings += work.doubts()
     self.result = output
@@ -426,24 +426,24 @@ class Session:
     return [plan.damage(self.video_name, self.survey)] if broken else []
 
   def _output(self, sandbox: Sandbox) -> Path:
-    """MP4, which browsers play, or else the next that the sound fits into."""
+    """MP4, which browsers play, or the next container that takes the audio."""
     for suffix in _OUTPUTS:
       output = self.folder / f'colored{suffix}'
       with contextlib.suppress(UserError):
         sandbox.call(mux.left_out, self.video, output, about=self.video)
         return output
     raise UserError(
-      f'the sound of {self.video_name} fits into none of {" ".join(_OUTPUTS)}: '
-      'give the video with its sound as AAC'
+      f'none of {" ".join(_OUTPUTS)} supports the audio of {self.video_name}: '
+      'convert the audio to AAC'
     )
 
   @property
   def result_name(self) -> str:
-    """What to call the result."""
+    """File name of the result."""
     return f'{Path(self.video_name).stem}_color{self.result.suffix}'
 
   def number_of(self, choice: plan.Choice) -> int:
-    """Of the reference that a choice of the plan is."""
+    """Number of the reference that a choice of the plan refers to."""
     return next(
       number
       for number, reference in self.references.items()
@@ -451,7 +451,7 @@ class Session:
     )
 
   def thumbnail(self, shot: int) -> bytes:
-    """A frame of a shot, JPEG."""
+    """A frame of a shot, as JPEG."""
     return self.survey.thumbnails[shot]
 
   def stop(self) -> None:
@@ -460,7 +460,7 @@ class Session:
       self.job.stop()
 
   def leave(self) -> None:
-    """Stops what goes on, and removes the folder, at the latest behind it."""
+    """Stops the job, if there is one, and removes the folder after it."""
     if not self.is_busy:
       shutil.rmtree(self.folder, ignore_errors=True)
       return
@@ -475,7 +475,7 @@ class Session:
 
   def _check_idle(self):
     if self.is_busy:
-      raise UserError('stop what is going on first')
+      raise UserError('stop the running job first')
 
   def _forget_plan(self):
     self.scored, self.plan = [], None
@@ -490,7 +490,7 @@ class Session:
 
   @contextlib.contextmanager
   def named(self, names: dict[Path, str] | None = None) -> Iterator[None]:
-    """Has errors call files as the visitor does, and no folder."""
+    """Replaces paths in errors by the user's names of the files."""
     names = {str(path): name for path, name in (names or {}).items()}
     names[str(self.video)] = self.video_name
     for reference in self.references.values():

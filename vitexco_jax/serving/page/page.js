@@ -1,31 +1,31 @@
-// The page of --mode=serve. It asks for /state once a second, and shows what that
-// says; what a visitor does goes to the server and comes back by the next state.
+// The page of --mode=serve. It requests /state once a second and shows it. Each
+// action of the user goes to the server, and the next state shows its effect.
 'use strict';
 
 const $ = (id) => document.getElementById(id);
 let state = null;
-let left = false;  // The session; nothing more is asked about it.
-let shots = [];  // As of /shots; empty until they are found.
-const GONE = 'The program does not answer; was it ended?';
-let shown = {};  // What was drawn last, by name: drawn anew only if it differs.
+let left = false;  // Whether the user has left the session: no more requests.
+let shots = [];  // From /shots; empty until the shots are found.
+const GONE = 'The server does not respond; it may have been stopped.';
+let shown = {};  // What was drawn last, by name: redrawn only if it differs.
 
-// --- Asking the server ---
+// --- Requests ---
 
-// Returns its JSON; shows what it refuses, and returns null then.
+// Returns the JSON of the response; shows an error, and returns null then.
 async function ask(method, path, body) {
   try {
     const answer = await fetch(path, {method, body});
-    const found = await answer.json();
-    if (answer.ok) return found;
-    tell(found.error);
+    const content = await answer.json();
+    if (answer.ok) return content;
+    showError(content.error);
   } catch {
-    tell(GONE);
+    showError(GONE);
   }
   return null;
 }
 
 async function act(method, path, body) {
-  tell('');
+  showError('');
   const done = await ask(method, path, body);
   await refresh();
   return done;
@@ -33,10 +33,10 @@ async function act(method, path, body) {
 
 async function refresh() {
   if (left) return;
-  const found = await ask('GET', '/state');
-  if (!found) return;
-  if ($('error').textContent === GONE) tell('');
-  state = found;
+  const newState = await ask('GET', '/state');
+  if (!newState) return;
+  if ($('error').textContent === GONE) showError('');
+  state = newState;
   if (!state.planned) shots = [];
   else if (!shots.length) shots = (await ask('GET', '/shots')) || [];
   draw();
@@ -47,7 +47,7 @@ async function poll() {
   setTimeout(poll, 1000);
 }
 
-// Sends a file, with a bar; fetch tells of no progress.
+// Uploads a file with a progress bar, which fetch does not support.
 function send(kind, file, bar) {
   return new Promise((resolve) => {
     const request = new XMLHttpRequest();
@@ -57,11 +57,11 @@ function send(kind, file, bar) {
     };
     request.upload.onload = () => bar.removeAttribute('value');
     request.onload = () => {
-      if (request.status !== 200) tell(JSON.parse(request.response).error);
+      if (request.status !== 200) showError(JSON.parse(request.response).error);
       resolve(request.status === 200);
     };
     request.onerror = () => {
-      tell(`${file.name} was not taken: the connection broke.`);
+      showError(`${file.name} was not uploaded: the connection was lost.`);
       resolve(false);
     };
     request.open('PUT', `/${kind}?name=${encodeURIComponent(file.name)}`);
@@ -73,11 +73,11 @@ async function upload(zone, files) {
   const kind = zone.dataset.kind;
   const limit = state.limits[kind];
   const bar = zone.querySelector('progress');
-  tell('');
+  showError('');
   bar.hidden = false;
   for (const file of kind === 'video' ? files.slice(0, 1) : files) {
     if (file.size > limit * 1e6) {
-      tell(`${file.name} is too large: ${limit} MB are taken.`);
+      showError(`${file.name} is too large: at most ${limit} MB are allowed.`);
       break;
     }
     if (!await send(kind, file, bar)) break;
@@ -86,20 +86,20 @@ async function upload(zone, files) {
   bar.hidden = true;
 }
 
-// --- Showing ---
+// --- Display ---
 
-function tell(sentence) {
+function showError(sentence) {
   $('error').textContent = sentence;
   $('error').hidden = !sentence;
 }
 
 function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(name), properties);
+  node.append(...children);
+  return node;
 }
 
-// Draws a part of the page anew if what it shows has changed.
+// Redraws a part of the page if its content has changed.
 function redraw(id, facts, children) {
   const text = JSON.stringify(facts);
   if (shown[id] === text) return;
@@ -109,7 +109,7 @@ function redraw(id, facts, children) {
 
 function draw() {
   $('video-text').textContent = state.video ||
-    `Drop a video here, or choose one (up to ${state.limits.video} MB)`;
+    `Drop a video here, or choose a file (up to ${state.limits.video} MB)`;
   for (const input of document.querySelectorAll('.drop input'))
     input.disabled = state.busy;
   redraw('pictures', [state.references, state.busy], drawPictures);
@@ -180,13 +180,14 @@ function drawChoice(shot, index, {number, name, frame}, score) {
   return button;
 }
 
-// A click on one adds or removes it; the last one stays unless there is a prior.
+// A click adds or removes a reference; a shot keeps its last reference unless
+// there is a color prior.
 async function choose(shot, index, number) {
   const others = shot.references.filter((x) => x !== number);
   const references =
     others.length < shot.references.length ? others : [...others, number];
   if (!references.length && !state.prior) {
-    tell('A shot needs one reference at least: choose another one first.');
+    showError('A shot needs at least one reference: choose another one first.');
     return;
   }
   const body = JSON.stringify({references});
@@ -217,8 +218,8 @@ function drawJob(job) {
 }
 
 function sentence(job) {
-  if (job.state === 'failed') return `It failed: ${job.message}.`;
-  if (job.state === 'stopped') return 'Stopped; nothing of it was kept.';
+  if (job.state === 'failed') return `Failed: ${job.message}.`;
+  if (job.state === 'stopped') return 'Stopped; the result was discarded.';
   if (job.state === 'done')
     return job.kind === 'shots' ? '' : 'Done.';
   if (job.stopping) return 'Stopping …';
@@ -226,13 +227,13 @@ function sentence(job) {
     return `Waiting: ${job.ahead} ${job.ahead === 1 ? 'job is' : 'jobs are'} ` +
       'ahead of yours.';
   }
-  const what = job.kind === 'shots' ? 'Looking for shots' : 'Coloring';
-  if (!job.done) return `${what}: getting ready …`;
+  const what = job.kind === 'shots' ? 'Finding shots' : 'Colorizing';
+  if (!job.done) return `${what}: preparing …`;
   let text = `${what}: ${job.done}`;
   if (job.total) text += ` of ${job.total}`;
   text += ' frames';
   if (job.rate) {
-    text += `, ${job.rate.toFixed(1)} a second`;
+    text += `, ${job.rate.toFixed(1)} per second`;
     if (job.total) text += `, ${clock((job.total - job.done) / job.rate)} left`;
   }
   return text;
@@ -246,7 +247,7 @@ function clock(seconds) {
   return (hours ? `${hours}:${two(minutes)}` : minutes) + `:${two(whole % 60)}`;
 }
 
-// --- What visitors do ---
+// --- User actions ---
 
 for (const zone of document.querySelectorAll('.drop')) {
   const input = zone.querySelector('input');
@@ -269,7 +270,7 @@ $('find').onclick = () => act('POST', '/shots');
 $('color').onclick = () => act('POST', '/color');
 $('stop').onclick = () => act('POST', '/stop');
 $('leave').onclick = async () => {
-  if (confirm('Remove what you gave and what was made of it?')) {
+  if (confirm('Remove your files and all results?')) {
     left = true;
     await ask('POST', '/leave');
     location.reload();
