@@ -1,4 +1,4 @@
-"""Baselines on pictures whose right colors are known."""
+"""Baselines on pictures with known colors."""
 
 import numpy as np
 import pytest
@@ -19,14 +19,14 @@ ALL = (
 
 
 def _noise(size, sigma, seed):
-  """Smooth, of unit deviation."""
+  """A smooth array with unit standard deviation."""
   noise = np.random.default_rng(seed).standard_normal(size)
   smooth = ndimage.gaussian_filter(noise, sigma)
   return smooth / smooth.std()
 
 
 def _picture(size=SIZE, seed=0):
-  """Fine luminance, and broad colors that do not follow it; uint8."""
+  """Fine luminance with independent smooth colors; uint8."""
   lab = np.stack(
     [
       50 + 10 * _noise(size, 2, 3 * seed),
@@ -40,7 +40,7 @@ def _picture(size=SIZE, seed=0):
 
 
 def _moving(count=5, step=3):
-  """A scene that moves to the left, `step` pixels a frame."""
+  """A scene that moves to the left by `step` pixels per frame."""
   height, width = SIZE
   scene = _picture((height, width + step * (count - 1)))
   return [scene[:, step * t : step * t + width] for t in range(count)]
@@ -55,7 +55,7 @@ def _run(function, frames, references, size=SIZE):
 
 
 def _ab_error(found, expected):
-  """Distance of the colors, pixel by pixel."""
+  """Distance of the colors at each pixel."""
   found, expected = (skcolor.rgb2lab(rgb)[..., 1:] for rgb in (found, expected))
   return np.linalg.norm(found - expected, axis=-1)
 
@@ -87,7 +87,7 @@ def test_looks_at_lightness_alone(function):
   references = [Given(frames[0], 0)]
   found = np.float32(_run(function, grays, references))
   expected = np.float32(_run(function, frames, references))
-  # Grays are rounded, so that L differs a little.
+  # Grays are rounded, so L differs slightly.
   assert np.abs(found - expected).mean() < 1
 
 
@@ -96,7 +96,7 @@ def test_chained_flow_follows_what_moves(index):
   frames = _moving()
   found = _run(baselines.chained_flow, frames, [Given(frames[index], index)])
   for t, (rgb, frame) in enumerate(zip(found, frames, strict=True)):
-    # Not where the reference's picture ends.
+    # Except where the reference ends.
     gone = 8 + 3 * abs(t - index)
     inner = (slice(8, -8), slice(gone, -gone))
     assert _ab_error(rgb, frame)[inner].mean() < 1.5
@@ -105,7 +105,7 @@ def test_chained_flow_follows_what_moves(index):
 
 
 def _tinted(rgb, ab):
-  """A picture's L with one color all over."""
+  """A picture's L with a single color."""
   lab = skcolor.rgb2lab(rgb) * [1, 0, 0] + [0, *ab]
   return np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
 
@@ -115,7 +115,7 @@ def test_chained_flow_goes_to_the_nearest_reference():
   red, blue = _tinted(frames[0], (20, 10)), _tinted(frames[0], (0, -20))
   references = [Given(blue, 6), Given(red, 2)]
   found = _run(baselines.chained_flow, frames, references)
-  for t, rgb in enumerate(found):  # Frame 4 is as near to both.
+  for t, rgb in enumerate(found):  # Frame 4 is equally near to both.
     assert _ab_error(rgb, red if t <= 4 else blue).mean() < 1
 
 
@@ -127,7 +127,7 @@ def test_chained_flow_refuses_what_it_cannot_reach(index):
 
 
 def _patchwork(dark, bright, across):
-  """Two tones beside each other, or one `across` the other."""
+  """Two tones side by side, or one `across` the other."""
   lab = np.empty((*SIZE, 3))
   lab[:] = bright
   if across:
@@ -139,10 +139,10 @@ def _patchwork(dark, bright, across):
 
 def test_color_transfer_goes_by_luminance():
   reference = _patchwork((30, 20, 10), (70, -10, 25), across=False)
-  # The same tones in other places, darker and closer to each other.
+  # The same tones at other positions, darker and closer to each other.
   frame = _patchwork((25, 20, 10), (45, -10, 25), across=True)
   (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
-  error = _ab_error(found, frame)  # But at the seam, a texture of its own.
+  error = _ab_error(found, frame)  # Except at the seam, which has another texture.
   assert error[:28].mean() < 1 and error[-28:].mean() < 1
 
 
@@ -183,7 +183,7 @@ def test_match_vgg16_finds_equal_places(shift):
   scene = _picture((64, 96 + shift))
   reference, frame = scene[:, :96], scene[:, shift:]
   (found,) = _run(baselines.match_vgg16, [frame], [Given(reference, None)])
-  # A picture's borders reach far into its features.
+  # The borders of a picture affect many of its features.
   inner = (slice(16, -16), slice(24, -24 - shift))
   assert np.median(_ab_error(found, frame)[inner]) < 1.5
   if shift:
@@ -199,7 +199,7 @@ def test_match_vgg16_lets_references_compete():
 
 
 def test_match_vgg16_takes_other_sizes():
-  """References that are on their side, of odd sizes, above the bound."""
+  """References that are rotated, of odd sizes, or above the size limit."""
   frame = _picture((70, 33))
   given = [Given(_picture((151, 101)), None), Given(frame, 0)]
   (found,) = _run(baselines.match_vgg16, [frame], given)

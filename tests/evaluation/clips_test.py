@@ -1,4 +1,4 @@
-"""Clips from folders, videos, records and data sets of TFDS."""
+"""Clips from folders, videos, records, and TFDS data sets."""
 
 import io
 
@@ -68,7 +68,7 @@ def test_fingerprint_changes_with_the_frames(tmp_path):
 
 def test_a_video_that_is_cut_short_is_refused(tmp_path):
   path = tmp_path / 'film.mkv'
-  _write_video(path, _rgb(12))  # Noise, as all of the file shall be frames.
+  _write_video(path, _rgb(12))  # Noise, so that frames fill the file.
   data = path.read_bytes()
   path.write_bytes(data[: len(data) * 2 // 3])
   (clip,) = clips.find_clips('--data', str(path))
@@ -85,14 +85,14 @@ def test_runs_of_records(tmp_path):
 
 
 class _Info(tfds.core.DatasetInfo):
-  """Of a data set that is nowhere on the web."""
+  """A local data set that does not exist online."""
 
   def initialize_from_bucket(self):
     pass
 
 
 class _Films(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Two videos, as TFDS has them."""
+  """Two videos as a TFDS data set."""
 
   name = 'films'
   VERSION = tfds.core.Version('1.0.0')
@@ -125,5 +125,5 @@ def test_what_holds_no_clips_is_refused(tmp_path):
   with pytest.raises(UserError, match='--data=nowhere is neither a folder'):
     clips.find_clips('--data', 'nowhere')
   (tmp_path / 'notes.txt').touch()
-  with pytest.raises(UserError, match='--predictions=.* has no clips: give'):
+  with pytest.raises(UserError, match='--predictions=.* has no clips: name'):
     clips.find_clips('--predictions', str(tmp_path))

@@ -1,4 +1,4 @@
-"""evaluate with stand-ins whose results are known."""
+"""Evaluation of fake methods with known results."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ SIZE = (48, 64)
 
 @pytest.fixture(autouse=True)
 def quick_lpips(monkeypatch):
-  """A stand-in for the network, which has tests of its own."""
+  """A fake of the network, which has separate tests."""
 
   def distance(net, rgb, true_rgb):
     assert rgb.shape == true_rgb.shape and rgb.ndim == 4
@@ -35,7 +35,7 @@ def quick_lpips(monkeypatch):
 
 
 class _Brighter:
-  """Gives each frame back 10 brighter, two frames behind, and keeps count."""
+  """Returns each frame 10 brighter, two frames later, and counts calls."""
 
   config = get_config('tiny')
 
@@ -99,7 +99,7 @@ def test_values_table_and_files(folder, capsys):
   assert tables['clips']['zoo']['size'] == list(SIZE)
   assert tables['clips']['zoo']['references'] == ['frame 0']
   row = _row(summary, 'zoo')
-  # 10 off everywhere.
+  # All pixels differ by 10.
   for column in ('psnr', 'psnr_not_given', 'psnr_last', 'psnr_wrapped'):
     np.testing.assert_allclose(row[column], 20 * np.log10(25.5), 1e-9)
   np.testing.assert_allclose(row['lpips_alex'], 40)
@@ -130,7 +130,7 @@ def test_values_table_and_files(folder, capsys):
   assert row['colorfulness_gap'] == row['colorfulness'] - true['colorfulness']
   assert true['cdc'] > 0 and 'psnr' not in true
 
-  # A clip counts as much as another, however long.
+  # All clips have the same weight, whatever their length.
   np.testing.assert_allclose(
     tables['mean']['gray']['psnr'],
     np.mean([_row(summary, x, method='gray')['psnr'] for x in tables['clips']]),
@@ -175,7 +175,7 @@ def test_warp_error_is_that_of_the_true_motion(tmp_path):
   true = _row(summary, 'pan', method='truth')['warp_error']
   ours = _row(summary, 'pan')['warp_error']
   assert true < 1e-3
-  share = (wide < 200).mean()  # Of values that flicker.
+  share = (wide < 200).mean()  # Share of values that flicker.
   np.testing.assert_allclose(ours, share * (20 / 255) ** 2, rtol=0.25)
 
 
@@ -204,7 +204,7 @@ def test_references_and_what_counts(folder, protocol, given, counted):
   assert first is True
   np.testing.assert_array_equal(rgb, _frames(folder, 'walk', *given))
   row = _row(summary, 'walk', protocol)
-  # Colors go on from the frame that is given, both ways.
+  # Colors are propagated from the given frame in both directions.
   psnr = [20 * np.log10(255 / (1 + abs(i - given[0]))) for i in range(12)]
   free = [i for i in counted if i not in given]
   for column, frames in (
@@ -265,7 +265,7 @@ def test_retrieved_is_the_best_of_the_gallery(folder, monkeypatch):
   np.testing.assert_array_equal(colorizer.references[0][0], [picture])
   clip = summary['protocols']['retrieved']['clips']['walk']
   assert clip['references'] == ['n7.jpg']
-  # Flow does not reach a picture that is not of the clip.
+  # Flow cannot reach a picture outside the clip.
   assert list(clip['methods']) == ['truth', 'vitexco', 'gray']
 
 
@@ -293,7 +293,7 @@ def test_strip_has_five_moments_and_video_all(folder, monkeypatch):
   for place, shift in enumerate((0, 10)):
     shown = frames[-1][-height:, place * width :][:, :width]
     difference = np.float32(shown) - last
-    assert np.abs(difference - shift).mean() < 12  # H.264's loss.
+    assert np.abs(difference - shift).mean() < 12  # Loss of H.264.
     assert abs(difference.mean() - shift) < 3
   page = (folder / 'out/report.html').read_text()
   assert page.count('<video') == page.count('data:video/mp4;base64') == 2
@@ -354,7 +354,7 @@ def test_lost_frames_do_not_pass(folder):
   assert not list((folder / 'out/first-frame').glob('*.mp4'))
 
 
-# --- Frames of others ---
+# --- Predictions of other methods ---
 
 
 def _judge(folder):
@@ -396,7 +396,7 @@ def test_a_video_predicts_a_single_clip(folder):
     folder / 'out',
   )
   row = _row(summary, 'walk', method='predictions')
-  assert row['psnr'] > 30  # H.264's loss.
+  assert row['psnr'] > 30  # Loss of H.264.
 
 
 def test_predictions_that_do_not_fit_are_named(folder):
@@ -420,12 +420,12 @@ def test_predictions_that_do_not_fit_are_named(folder):
       folder / f'theirs/boat/{i:05}.png', np.zeros((48, 80, 3), np.uint8)
     )
   with pytest.raises(
-    UserError, match='frame 0 of boat is 80x48, the true one 64x48'
+    UserError, match='frame 0 of boat is 80x48, the true frame is 64x48'
   ):
     _judge(folder)
 
 
-# --- What is refused ---
+# --- Errors ---
 
 
 @pytest.mark.parametrize(

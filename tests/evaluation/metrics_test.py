@@ -1,4 +1,4 @@
-"""metrics against numbers by hand, other libraries and the traps known."""
+"""Metrics against values by hand, other libraries, and known pitfalls."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_psnr_by_hand():
 
 def test_psnr_does_not_wrap():
   dark, bright = np.full((2, 8, 8, 3), [[[[10]]], [[[210]]]], np.uint8)
-  # 200 away both ways. As uint8, 10 - 210 wraps to 56, and squares wrap too.
+  # Differences of +-200. In uint8, 10 - 210 wraps to 56; squares also wrap.
   for pair in ((dark, bright), (bright, dark)):
     np.testing.assert_allclose(
       metrics.psnr(*pair), 20 * np.log10(255 / 200), 1e-12
@@ -91,7 +91,7 @@ def test_psnr_wrapped_by_hand():
   )
   assert metrics.psnr_wrapped(rgb, true) > 20 + metrics.psnr(rgb, true)
   assert metrics.psnr_wrapped(rgb, rgb) == 100
-  # 16 away is 0 away.
+  # A difference of 16 counts as 0.
   assert metrics.psnr_wrapped(rgb // 2, rgb // 2 + np.uint8(16)) == 100
 
 
@@ -115,7 +115,7 @@ def test_ciede2000_agrees_with_scikit_image_in_float64():
 
 
 def test_ciede2000_of_grays_by_hand():
-  """Grays differ in L alone, by dL / S_L (CIE 142-2001)."""
+  """Grays differ only in L, by dL / S_L (CIE 142-2001)."""
   dark, light = np.full((2, 4, 4, 3), [[[[77]]], [[[119]]]], np.uint8)
   l1, l2 = (
     116 * np.cbrt(((v / 255 + 0.055) / 1.055) ** 2.4) - 16 for v in (77, 119)
@@ -157,7 +157,7 @@ def test_colorfulness_by_hand():
 def test_mean_chroma_of_red_and_gray():
   rgb = np.full((4, 4, 3), 128, np.uint8)
   assert metrics.mean_chroma(rgb) < 0.01
-  rgb[:2] = [255, 0, 0]  # Lab 53.24, 80.09, 67.20, as tables have it.
+  rgb[:2] = [255, 0, 0]  # Lab 53.24, 80.09, 67.20, from published tables.
   np.testing.assert_allclose(
     metrics.mean_chroma(rgb), np.hypot(80.09, 67.20) / 2, atol=0.02
   )
@@ -170,7 +170,7 @@ def test_drift_is_per_100_frames():
   true = np.random.default_rng(0).uniform(5, 50, 30)
   faded = true - 3 - 0.02 * np.arange(30)
   np.testing.assert_allclose(metrics.drift(faded, true), -2, 1e-9)
-  # By hand: the line through 0, 0, 3, 3 rises by 1.2 a frame.
+  # By hand: the line through 0, 0, 3, 3 rises by 1.2 per frame.
   np.testing.assert_allclose(metrics.drift([1, 1, 4, 4], [1, 1, 1, 1]), 120)
   with pytest.raises(ValueError, match='2 frames'):
     metrics.drift([1], [1])

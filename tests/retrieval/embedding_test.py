@@ -1,4 +1,4 @@
-"""Embeddings against the networks in plain numpy; searches against sorting."""
+"""Embeddings against numpy networks; searches against sorting."""
 
 import functools
 import json
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures('quick_compiler')
 
 
 def _config(**values):
-  """Of the tiny ViT, which compiles in a moment."""
+  """An embedder with the tiny ViT, which compiles quickly."""
   config = get_config('tiny')
   config.retrieval.network = 'vit'
   config.update_from_flattened_dict(
@@ -69,7 +69,7 @@ def test_only_rgb_is_taken(embed):
 
 
 def test_the_class_token_of_the_vit_in_gray(tmp_path):
-  """With weights from a file, against numpy."""
+  """Compares weights from a file with a numpy network."""
   config = _config(train__vit_weights=str(tmp_path / 'vit.npz'))
   rng = np.random.default_rng(0)
   model = embedding.vit.VisionTransformer('test/16', taps=())
@@ -123,7 +123,7 @@ def test_the_pooled_features_of_efficientnet_in_color():
 
 
 def test_gray_embeddings_do_not_know_colors(embed):
-  rgb = _pictures(2, (256, 300))  # Not resized, which would come before gray.
+  rgb = _pictures(2, (256, 300))  # No resizing, which would precede the conversion to gray.
   gray = np.asarray(color.grey(rgb))
   np.testing.assert_allclose(embed(rgb), embed(gray), atol=0.01)
   in_color = embedding.make_embedder(_config(retrieval__grey=False))
@@ -183,7 +183,7 @@ def test_an_unknown_network_and_weights_that_do_not_fit(tmp_path):
 
 
 class _Source:
-  """Pictures that nobody looks at."""
+  """Fake pictures, which are not read."""
 
   address = '/nowhere'
   key = str
@@ -231,7 +231,7 @@ def test_names_by_number(tmp_path):
 
 
 def _near(one, cosine, seed):
-  """A vector at a given cosine to another."""
+  """A vector with a given cosine to another."""
   other = _unit(1, seed=seed)[0]
   other -= other @ one * one
   other /= np.linalg.norm(other)
@@ -247,13 +247,13 @@ def test_of_near_duplicates_the_better_one_is_kept(tmp_path):
   opened = embedding.Gallery.open(tmp_path)
   scores = opened.search(query, 9)[0][0]
   ((first, second, third),) = opened.best(query, 3, near_duplicate=0.9)
-  assert first[1] == pytest.approx(scores[0])  # Of all seven that are like a.
+  assert first[1] == pytest.approx(scores[0])  # The best of seven pictures similar to a.
   assert 1 <= first[0] <= 7
   assert [second[0], third[0]] == [8, 0]
   assert second[1] == pytest.approx(float(query[0] @ b), abs=1e-5)
-  # Fewer than asked for rather than the same twice.
+  # Fewer results rather than duplicates.
   assert len(opened.best(query, 5, near_duplicate=0.9)[0]) == 3
-  # 1 lets all stay, twins alike.
+  # 1 keeps all pictures, even duplicates.
   numbers = [number for number, _ in opened.best(query, 5)[0]]
   assert numbers == opened.search(query, 5)[1][0].tolist()
 
@@ -267,7 +267,7 @@ def test_best_of_each_query(tmp_path):
 
 
 def test_rows_half_written_are_not_seen(tmp_path):
-  """As they are while another process adds to the gallery."""
+  """The files while another process adds to the gallery."""
   _write(tmp_path, _unit(4))
   whole = embedding.Gallery.open(tmp_path)
   with open(tmp_path / 'embeddings.f32', 'ab') as file:
@@ -293,11 +293,11 @@ def test_the_fingerprint_is_of_pictures_and_settings(tmp_path):
 
 def test_what_cannot_be_opened_is_said(tmp_path):
   with pytest.raises(
-    UserError, match='no gallery: build one by --mode=gallery'
+    UserError, match='is not a gallery: build one with --mode=gallery'
   ):
     embedding.Gallery.open(tmp_path / 'nowhere')
   gallery.Writer(tmp_path / 'empty', SETTINGS, _Source)
-  with pytest.raises(UserError, match='empty holds no pictures yet'):
+  with pytest.raises(UserError, match='empty has no pictures yet'):
     embedding.Gallery.open(tmp_path / 'empty')
   _write(tmp_path / 'broken', _unit(3))
   (tmp_path / 'broken/settings.json').write_text('{"width"')
@@ -378,7 +378,7 @@ def test_an_index_that_claims_other_sizes_is_not_read(
 
 
 def test_an_index_of_few_lists_that_are_filled_is_read(tmp_path):
-  """FAISS writes the sizes of such lists in another way."""
+  """FAISS stores the sizes of sparse lists differently."""
   embeddings = np.repeat(_unit(2), 400, 0)
   _write(tmp_path, embeddings)
   gallery.build_index(tmp_path, embeddings)

@@ -1,4 +1,4 @@
-"""Building: what is taken, what is left out, and what a stopped build leaves."""
+"""Building a gallery: accepted, skipped, and interrupted."""
 
 import shutil
 
@@ -14,11 +14,11 @@ from vitexco_jax.retrieval import embedding, gallery
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
-WIDTH = 12  # Of an embedding of the stand-in.
+WIDTH = 12  # Of the fake embedding.
 
 
 class _Embedder:
-  """Of its colors, at a few places; fast, and counts what it sees."""
+  """Embeds a few pixels; fast, and counts its pictures."""
 
   stop_at = np.inf
 
@@ -43,7 +43,7 @@ class _Embedder:
 
 @pytest.fixture
 def embedder(monkeypatch):
-  """Stands in for the networks; the newest one made."""
+  """Replaces the networks; returns the newest instance."""
   made = []
 
   def make(config):
@@ -118,7 +118,7 @@ def test_what_is_of_no_use_is_listed(embedder, images, tmp_path, capsys):
   }
   out = capsys.readouterr().out
   assert '13 pictures; left out: 2 black-and-white, 3 unreadable' in out
-  # Not tried again, unless the list is gone.
+  # Not tried again unless the list is removed.
   _paint(images, ['n00/0.png'])
   assert len(_build(images, tmp_path / 'g')) == 13
   (tmp_path / 'g/left_out.jsonl').unlink()
@@ -137,7 +137,7 @@ def test_bounds_of_gray_are_those_of_the_config(embedder, tmp_path):
     if taken:
       gallery.build_gallery(config, str(tmp_path / 'images'), folder)
     else:
-      with pytest.raises(UserError, match='no picture is of use; .*left_out'):
+      with pytest.raises(UserError, match='no picture is usable; see .*left_out'):
         gallery.build_gallery(config, str(tmp_path / 'images'), folder)
       assert _left_out(folder) == {'pale.png': 'black-and-white'}
 
@@ -151,14 +151,14 @@ def test_bounds_of_gray_are_those_of_the_config(embedder, tmp_path):
 def test_a_stopped_build_goes_on(
   embedder, images, tmp_path, monkeypatch, stop_at, left, torn
 ):
-  """To the very bytes of one that was not stopped."""
+  """The files equal those of an uninterrupted build, byte for byte."""
   (images / 'n01/1.png').write_bytes(b'broken')
   _build(images, tmp_path / 'whole')
   with monkeypatch.context() as patch:
     patch.setattr(_Embedder, 'stop_at', stop_at)
     with pytest.raises(KeyboardInterrupt):
       _build(images, tmp_path / 'g')
-  # A commit that was cut short, as by a full disk or a kill.
+  # An incomplete commit, as after a full disk or a kill.
   for name in torn:
     with open(tmp_path / 'g' / name, 'ab') as file:
       file.write(b'half a row')
@@ -213,7 +213,7 @@ def test_pictures_that_moved_are_found_where_the_settings_say(
   built = _build(images, tmp_path / 'g')
   expected = built.read(3)
   shutil.move(images, tmp_path / 'moved')
-  with pytest.raises(UserError, match='mend the path in .*settings.json'):
+  with pytest.raises(UserError, match='correct the path in .*settings.json'):
     built.read(3)
   path = tmp_path / 'g/settings.json'
   path.write_text(
@@ -231,7 +231,7 @@ def test_names_are_any_that_a_file_may_have(embedder, tmp_path):
   assert found == ['Bäume/ä b.png', 'c.png', '\udcff.png']
   assert built.read(2).shape == (70, 90, 3)
   assert _left_out(tmp_path / 'g') == {
-    'two\nlines.png': 'its name has two lines'
+    'two\nlines.png': 'its name has a line break'
   }
   assert len(_build(tmp_path / 'images', tmp_path / 'g')) == 3
   assert embedder[1].seen == 0
@@ -257,7 +257,7 @@ def test_other_settings_are_refused(
 
 def test_refuses_what_it_cannot_read_or_write(embedder, images, tmp_path):
   (tmp_path / 'nothing').mkdir()
-  with pytest.raises(UserError, match='nothing holds no pictures'):
+  with pytest.raises(UserError, match='nothing has no pictures'):
     _build(tmp_path / 'nothing', tmp_path / 'g')
   assert not (tmp_path / 'g').exists()
   (tmp_path / 'file').touch()
@@ -284,7 +284,7 @@ def _clustered(count, width, rng):
 
 
 def test_the_index_reaches_its_recall(tmp_path):
-  """Measured by sorting, with queries that are not in the gallery."""
+  """Measured by sorting, with queries outside the gallery."""
   rng = np.random.default_rng(0)
   embeddings, queries = _clustered(6000, 24, rng), _clustered(300, 24, rng)
   made = gallery.build_index(tmp_path, embeddings)
@@ -320,7 +320,7 @@ def test_the_index_follows_the_gallery(embedder, images, tmp_path, monkeypatch):
   )
   _build(images, tmp_path / 'g', index='ivf')
   _build(images, tmp_path / 'g', index='ivf')
-  assert len(built) == 1  # There is nothing to add.
+  assert len(built) == 1  # Nothing to add.
   _paint(images, ['new.png'], seed=1)
   _build(images, tmp_path / 'g')
   with pytest.raises(UserError, match='changed since its index'):

@@ -1,4 +1,4 @@
-"""What a query shows and prints."""
+"""The picture and the text of a query."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def config():
   config = get_config('tiny')
   config.retrieval.network = 'vit'
   config.retrieval.count = 3
-  # Untrained, it finds all pictures alike.
+  # An untrained network finds all pictures similar.
   config.retrieval.near_duplicate = 0.9999
   return config
 
@@ -59,7 +59,7 @@ def test_a_picture_of_the_gallery_finds_itself(config, built, tmp_path, capsys):
   assert 'query.png\n  1.000  5.png\n' in printed and str(output) in printed
   strip = video.read_image(output)
   assert strip.shape[1] == 4 + 4 * (240 + 4)  # The query, then three.
-  # Below its label the query, and right of it the same picture again.
+  # The query below its label, and the same picture to the right.
   shown = strip[22:202, 4:244], strip[22:202, 248:488]
   np.testing.assert_array_equal(*shown)
   assert shown[0].std() > 10
@@ -102,7 +102,7 @@ def test_a_video_that_holds_less_than_it_says(monkeypatch, tmp_path):
   ('query', 'folder', 'output', 'sentence'),
   [
     ('none.png', 'gallery', 'best.png', 'none.png'),
-    ('query.png', 'nowhere', 'best.png', 'nowhere holds no gallery'),
+    ('query.png', 'nowhere', 'best.png', 'nowhere is not a gallery'),
     ('query.png', 'gallery', 'best.txt', 'best.txt cannot be written'),
   ],
 )

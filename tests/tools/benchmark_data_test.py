@@ -26,7 +26,7 @@ def test_metrics_of_a_frame_take_time(monkeypatch):
     np.testing.assert_array_equal(  # The clip moves 3 pixels to the right.
       before.true_rgb[:, :-3], frame.true_rgb[:, 3:]
     )
-    assert (before.number, frame.number) == (0, 1)  # Not LPIPS vgg's turn.
+    assert (before.number, frame.number) == (0, 1)  # No LPIPS vgg for these frames.
 
 
 def test_searches_are_timed_and_right():
@@ -45,9 +45,9 @@ def test_searches_are_timed_and_right():
 
 
 class _Searched:
-  """A gallery on a circle; a picture is as bright as its number is high."""
+  """A gallery on a circle; the brightness of a picture is its number."""
 
-  # The third synset has too few for queries, the second one that is left out.
+  # The third synset has too few pictures; the second has a skipped one.
   angles = {
     'n00000001': [0, 0, 2.5, 4, 90, 92],
     'n00000002': [4.5, 60, 61, 91.1],
@@ -76,7 +76,7 @@ class _Searched:
 def test_quality_is_the_share_whose_nearest_is_alike(
   tmp_path, monkeypatch, gray
 ):
-  """By hand: the twins, 2.5 and 4.5's neighbors at 60 and 61 are right."""
+  """By hand: the duplicates and the neighbors of 2.5 and 4.5 are right."""
   searched = _Searched()
   opened = searched.write(tmp_path)
   monkeypatch.setattr(
@@ -110,7 +110,7 @@ def test_quality_needs_synsets(tmp_path, monkeypatch):
 
 
 def test_feed_reads_all_ways(tmp_path):
-  if not flags.FLAGS.is_parsed():  # Grain's processes are handed the flags.
+  if not flags.FLAGS.is_parsed():  # Grain passes the flags to its processes.
     flags.FLAGS(['test'])
   written_records.write(tmp_path, written_records.moving_runs())
   config = get_config('tiny')

@@ -22,21 +22,21 @@ def test_network_has_four_levels(quick_compiler):
   config = get_config('tiny')
   config.model.correspondence.levels = (1, 2, 3, 4, 5)
   rows = benchmark_network.network(config, (32, 48), block=2)
-  frame, speed, memory = rows  # No share of peak: not a GPU that we know.
+  frame, speed, memory = rows  # No share of peak: not a known GPU.
   np.testing.assert_allclose(frame.value * speed.value, 1, rtol=0.5)
   assert frame.unit == 's' and frame.runs >= 3 and memory.value > 50
   assert config.model.correspondence.levels == (1, 2, 3, 4, 5)
 
 
 def test_an_update_is_all_its_micro_steps(monkeypatch):
-  """With a stand-in for the step, which takes minutes to compile."""
+  """With a fake of the step, which takes minutes to compile."""
   config = get_config('tiny')
   config.train.batch_size, config.train.accumulation = 6, 3
   calls = []
 
   def make_step(config, optimizer, axis):
     def step(state, clips):
-      assert clips.rgb.shape == (1, 2, 32, 48, 3)  # A device's share.
+      assert clips.rgb.shape == (1, 2, 32, 48, 3)  # The share of one device.
       jax.debug.callback(lambda: calls.append(1))
       return state + 1, jax.lax.pmean(state @ state.T, axis)
 

@@ -12,7 +12,7 @@ from vitexco_jax.tools import benchmark, benchmark_data, benchmark_network
 
 
 def test_writes_what_it_finds(tmp_path, monkeypatch, capsys):
-  """In processes of their own, so that peak memory is of one part."""
+  """Each part runs in a separate process, to measure its peak memory."""
   monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')  # Quick to compile.
   config = get_config('tiny')
 

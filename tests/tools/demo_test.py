@@ -1,4 +1,4 @@
-"""The demo with stand-in colorizers whose results are known."""
+"""The demo with fake colorizers with known results."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from vitexco_jax.tools import demo
 
 
 class _Tinter:
-  """Reddens each frame, two frames behind, and keeps what it was given."""
+  """Reddens each frame, two frames later, and records its inputs."""
 
   def __init__(self):
     self.given = []
@@ -37,7 +37,7 @@ def _tint(rgb):
 
 @pytest.fixture
 def clip(tmp_path):
-  """A folder of colorful frames, which are read back exactly; the frames."""
+  """A folder of colorful lossless frames, and the frames."""
   rng = np.random.default_rng(0)
   frames = []
   (tmp_path / 'clip').mkdir()
@@ -97,7 +97,7 @@ def test_writes_both_videos_and_a_strip_over_old_ones(clip, tmp_path):
       written = [frame.rgb for frame in reader]
     error = np.abs(np.float32(written) - np.float32(images)).mean()
     assert len(written) == len(frames)
-    assert error < 6  # H.264 and its chroma at half size.
+    assert error < 6  # Loss of H.264 with subsampled chroma.
   assert video.read_image(out / 'strip.jpg').shape[1] > 4 * 240
 
 
@@ -122,7 +122,7 @@ def test_refuses_a_single_picture(tmp_path):
 
 def test_refuses_a_video_that_is_cut_short(tmp_path):
   path = tmp_path / 'film.mkv'
-  rng = np.random.default_rng(0)  # Noise, as all of the file shall be frames.
+  rng = np.random.default_rng(0)  # Noise, so that frames fill the file.
   with video.VideoWriter(path, video.Format(48, 64)) as writer:
     for _ in range(12):
       rgb = rng.integers(0, 256, (48, 64, 3), np.uint8)

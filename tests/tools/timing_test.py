@@ -22,7 +22,7 @@ def test_flops_of_a_product_and_a_convolution():
   )
   flops = 2 * (2 * 4 * 3 * 10) * (3 * 3 * 4)  # Per output: 3x3 taps of 4.
   assert timing.count_flops(convolve, image, kernel) == flops
-  # Its gradient to either argument is as much work again.
+  # The gradient of each argument costs the same again.
   gradient = jax.grad(lambda i, k: convolve(i, k).sum(), (0, 1))
   count = timing.count_flops(gradient, image, kernel)
   assert 2.9 * flops < count < 3.5 * flops

@@ -1,20 +1,19 @@
-"""Coloring a clip without training: what the network has to beat.
+"""Baselines that colorize a clip without training.
 
-Four functions of one signature, `NAME(read, references, size)`:
+Four functions with the same signature, `NAME(read, references, size)`:
 
-  gray            L alone.
-  chained_flow    colors of the clip's own frames, carried along optical flow.
-  color_transfer  colors that go with a luminance and a texture.
-  match_vgg16     colors of the most similar place, by VGG16's features.
+  gray            L only.
+  chained_flow    colors of given frames, propagated by optical flow.
+  color_transfer  colors by luminance and texture.
+  match_vgg16     colors of the most similar position, by VGG16 features.
 
-`read()` yields the clip's true frames, [h, w, 3] uint8 of one size, anew each
-time it is called; only their CIE L is looked at. `references` are one or more.
-`size` is (height, width) within which colors are predicted, as
-`config.use.size`.
+Each call of `read()` yields the clip's true frames from the start, [h, w, 3] uint8
+of one size; only their CIE L is used. `references` are one or more. `size` is
+(height, width) within which colors are predicted, like `config.use.size`.
 
-Each function yields, for every frame, [h, w, 3] uint8 of the same size: its own
-L with the predicted ab, joined as `VideoColorizer` joins them. Frames stream
-through; nothing is held of a clip but what a function says.
+Each function yields for every frame [h, w, 3] uint8 of the same size: the frame's L
+with the predicted ab, joined as in `VideoColorizer`. Frames are streamed; functions
+that keep more of a clip in memory say so.
 """
 
 import functools
@@ -33,17 +32,17 @@ from vitexco_jax.structs import Given
 
 Read = Callable[[], Iterator[np.ndarray]]
 
-_PATCH = 5  # Pixels to a side of what `color_transfer` takes for texture.
-_BINS = (64, 32)  # Its bins of luminance and of texture ...
-_BIN = 3 / 32  # ... all of this width, in deviations of the picture's L.
-_LEVELS = (2, 3, 4, 5)  # Of VGG16: DEVC's.
-_BLOCK = 512  # Rows of the matching at a time.
+_PATCH = 5  # Side of the patches that define texture, in pixels.
+_BINS = (64, 32)  # Numbers of bins of luminance and of texture ...
+_BIN = 3 / 32  # ... and their width, in standard deviations of the picture's L.
+_LEVELS = (2, 3, 4, 5)  # Of VGG16, as in DEVC.
+_BLOCK = 512  # Rows of the matching per block.
 
 
 def gray(
   read: Read, references: Sequence[Given], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-  """L alone; neither references nor working size matter."""
+  """Yields L only; ignores the references and the working size."""
   del references, size
   for rgb in read():
     yield np.asarray(color.grey(rgb))
@@ -52,33 +51,33 @@ def gray(
 def chained_flow(
   read: Read, references: Sequence[Given], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-  """Carries the colors of given frames along DIS flow, on and back in time.
+  """Propagates the colors of given frames by DIS flow, forward and backward.
 
-  Each frame takes its colors from the given frame nearest in time, the earlier
-  of two, by way of its neighbor on that side:
+  Each frame gets the colors of the given frame nearest in time (the earlier of
+  two), step by step through its neighbor on that side:
 
     ab_t(x) = ab_t'(x + flow_{t to t'}(x)),  t' = t - 1 or t + 1.
 
-  Adding the flows up, so that the given frame is sampled only once, keeps
-  colors crisp; but on ten clips of DAVIS, first frame given, that has 29.99 dB
-  (27.86 in the last ten frames) against 30.19 dB (27.70).
+  Accumulating the flows, so that the given frame is sampled only once, gives
+  sharper colors. On ten clips of DAVIS with the first frame given, however, it
+  reaches 29.99 dB (27.86 in the last ten frames) instead of 30.19 dB (27.70).
 
-  Of the clip, gray frames at the working size are held, and the ab of those
-  that precede a given frame.
+  Keeps the gray frames of the clip at the working size, and the ab of frames
+  before a given frame.
 
   Raises:
-    ValueError: a reference is not a frame of the clip, which flow cannot reach.
+    ValueError: a reference is not a frame of the clip.
   """
   grays = [_flow_gray(rgb, size) for rgb in read()]
   for given in references:
     if given.index is None or not 0 <= given.index < len(grays):
       raise ValueError(
-        f'flow reaches frames 0 to {len(grays) - 1} of the clip alone, not a '
+        f'flow reaches only frames 0 to {len(grays) - 1} of the clip, not a '
         f'reference of index {given.index}'
       )
   by_index = {given.index: given for given in references}
   references = [by_index[index] for index in sorted(by_index)]
-  # Where the frames of one reference end and those of the next begin.
+  # The first frame of each reference but the first.
   cuts = [
     (earlier.index + later.index) // 2 + 1
     for earlier, later in itertools.pairwise(references)
@@ -98,7 +97,7 @@ def chained_flow(
 
 
 def _carry(ab: np.ndarray, grays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-  """Yields the ab of each gray frame but the first, which has `ab`."""
+  """Yields the ab of each gray frame except the first, whose ab is given."""
   for before, after in itertools.pairwise(grays):
     step = flow.estimate_flow(after.repeat(3, -1), before.repeat(3, -1), 'dis')
     ab = np.asarray(_warp(ab[None], step[None])[0])
@@ -108,15 +107,15 @@ def _carry(ab: np.ndarray, grays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 def color_transfer(
   read: Read, references: Sequence[Given], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-  """Gives each pixel the colors that go with its luminance and texture.
+  """Colors each pixel by its luminance and texture.
 
   Global matching of Welsh et al., Transferring Color to Grayscale Images (2002):
-  a pixel is told by its luminance and by the deviation of luminance in the 5x5
-  pixels around it. As the paper makes mean and deviation of the two pictures'
-  luminance equal first, both are counted from the mean, in deviations. In place
-  of one reference pixel, the best of some drawn at random, a pixel gets the mean
-  ab of those that share its bin, or else of the nearest bin that has any.
-  Several references are thrown together.
+  a pixel is described by its luminance and by the standard deviation of luminance
+  in the surrounding 5x5 pixels. The paper first equalizes mean and deviation of the
+  two luminances; here both values are normalized by them. The paper uses the best
+  of some randomly drawn reference pixels; here a pixel gets the mean ab of the
+  reference pixels in its bin, or in the nearest nonempty bin. Several references
+  are pooled.
   """
   labs = [_working_lab(given.rgb, size) for given in references]
   table = _mean_ab(
@@ -130,7 +129,7 @@ def color_transfer(
 
 @jax.jit
 def _bins(luminance: jax.Array) -> jax.Array:
-  """Each pixel's bin, counted through `_BINS`: [h, w, 1] to [h, w] int32."""
+  """Returns each pixel's flat bin index: [h, w, 1] to [h, w] int32."""
   deviation = jnp.maximum(luminance.std(), 1e-3)
   level = (luminance[..., 0] - luminance.mean()) / deviation
   around = jnp.pad(level, _PATCH // 2, 'edge')
@@ -151,7 +150,10 @@ def _bins(luminance: jax.Array) -> jax.Array:
 
 
 def _mean_ab(bins: np.ndarray, ab: np.ndarray) -> np.ndarray:
-  """Mean ab by bin, of the nearest where one is empty: [n], [n, 2] to [b, 2]."""
+  """Mean ab of each bin, or of the nearest nonempty bin.
+
+  Shapes: [n], [n, 2] to [b, 2].
+  """
   count = math.prod(_BINS)
   pixels = np.bincount(bins, minlength=count)
   sums = np.stack([np.bincount(bins, x, count) for x in ab.T], -1)
@@ -165,12 +167,12 @@ def _mean_ab(bins: np.ndarray, ab: np.ndarray) -> np.ndarray:
 def match_vgg16(
   read: Read, references: Sequence[Given], size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-  """Gives each place the colors of the one whose features are most similar.
+  """Gives each position the color of the position with the most similar features.
 
   DEVC's matching without its training: relu2_2 to relu5_2 of VGG16 of the gray
-  pictures are brought to stride 4, each centered and of unit length at every
-  place, and compared by their mean cosine. The best match's ab, the mean of 4x4
-  pixels, is brought up bilinearly. The places of several references compete.
+  pictures are resized to stride 4, centered and normalized at each position, and
+  compared by their mean cosine. The best match's ab, the mean of 4x4 pixels, is
+  upsampled bilinearly. Positions of all references compete.
 
   Raises:
     UserError: VGG16's weights are not installed.
@@ -202,7 +204,7 @@ def _match(
   rgb: jax.Array,
   size: tuple[int, int],
 ) -> jax.Array:
-  """Colors a frame, [h, w, 3] uint8."""
+  """Colorizes a frame, [h, w, 3] uint8."""
   luminance = _working_lab(rgb, size)[..., :1]
   padded = sizes.pad(luminance)
   queries = _features(params, padded[None])
@@ -226,13 +228,13 @@ def _features(params: vgg16.Params, luminance: jax.Array) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=1)
 def _working_lab(rgb: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Lab of [H, W, 3] uint8, shrunk to fit within `size`: [h, w, 3]."""
+  """Lab of [H, W, 3] uint8, downscaled to fit within `size`: [h, w, 3]."""
   lab = color.uint8_to_lab(rgb)
   return sizes.resize(lab, sizes.within(rgb.shape[:2], size))
 
 
 def _flow_gray(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """L as flow sees it, within `size`: [h, w, 1] uint8."""
+  """L within `size` as input of optical flow: [h, w, 1] uint8."""
   luminance = np.asarray(_working_lab(rgb, size)[..., :1])
   return np.uint8(np.round(luminance * 2.55))
 

@@ -1,9 +1,8 @@
-"""Clips whose colors are known, to evaluate on: on disk or in a data set.
+"""Color clips for evaluation, from disk or from a data set.
 
-`find_clips` takes whatever holds them: a folder of clips (each a folder of frames,
-as DAVIS has them, or a video), a single clip, records of `prepare`, or a data set
-of TFDS whose examples are videos. A clip is read anew as often as it is asked for,
-a frame at a time where its storage allows.
+`find_clips` accepts a folder of clips (each a folder of frames, as in DAVIS, or a
+video), a single clip, records of `prepare`, or a TFDS data set of videos. Each call
+of `Clip.read` reads the clip again, frame by frame if its storage allows.
 """
 
 import functools
@@ -19,15 +18,15 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
 
 _VIDEO_SUFFIXES = (*video.VIDEO_SUFFIXES, '.mpg', '.webm')
-_SPLITS = ('test', 'validation', 'train')  # The first that a data set has.
+_SPLITS = ('test', 'validation', 'train')  # In order of preference.
 
 
 class Clip:
   """A clip; its frames are uint8 RGB [h, w, 3].
 
   Attributes:
-    name: unlike those of the other clips.
-    fingerprint: changes with the frames, as far as names, sizes and times tell.
+    name: unique among the clips.
+    fingerprint: changes with the names, sizes, and times of the files.
   """
 
   def __init__(
@@ -37,14 +36,14 @@ class Clip:
     fingerprint: Any,
     stems: list[str] | None = None,
   ):
-    """Takes what yields the frames, and their files' names if there are any."""
+    """Sets a function that yields the frames, and the file names if any."""
     self.name = name
     self.fingerprint = fingerprint
     self.stems = stems
     self._read = read
 
   def read(self) -> Iterator[np.ndarray]:
-    """Yields the frames from the first on.
+    """Yields the frames from the start.
 
     Raises:
       UserError: a frame cannot be read.
@@ -53,29 +52,29 @@ class Clip:
 
   @functools.cached_property
   def count(self) -> int:
-    """How many frames there are, by reading: a video's header may be wrong."""
+    """Number of frames, by reading, since a video's header may be wrong."""
     return len(self.stems) if self.stems else sum(1 for _ in self.read())
 
   def frames(self, *numbers: int) -> list[np.ndarray]:
-    """Some frames, by their numbers."""
-    wanted = {}
+    """Returns frames by their numbers."""
+    by_number = {}
     for number, rgb in enumerate(self.read()):
       if number in numbers:
-        wanted[number] = rgb
+        by_number[number] = rgb
       if number >= max(numbers):
         break
-    return [wanted[number] for number in numbers]
+    return [by_number[number] for number in numbers]
 
 
 def find_clips(flag: str, data: str) -> list[Clip]:
-  """Opens what holds clips.
+  """Finds all clips in a folder, a file, or a data set.
 
   Args:
-    flag: whose value `data` is, for errors.
-    data: a path, or the name of a data set of TFDS.
+    flag: the flag with the value `data`, for errors.
+    data: a path, or the name of a TFDS data set.
 
   Raises:
-    UserError: there is nothing of the kind, or there are no clips in it.
+    UserError: `data` does not exist or has no clips.
   """
   path = Path(data)
   if not path.exists():
@@ -93,7 +92,7 @@ def find_clips(flag: str, data: str) -> list[Clip]:
     ]
   if not clips:
     raise UserError(
-      f'{flag}={data} has no clips: give the folder that holds one folder of '
+      f'{flag}={data} has no clips: name a folder that has one folder of '
       'frames, or one video, for each clip'
     )
   return clips
@@ -115,7 +114,7 @@ def _on_disk(path: Path) -> Clip:
       if reader.lost:
         raise UserError(
           f'{path} is damaged or cut short ({reader.lost} frames lost): copy it '
-          'anew or take it out'
+          'again or remove it'
         )
 
   files = video.image_files(path) if path.is_dir() else [path]
@@ -126,7 +125,7 @@ def _on_disk(path: Path) -> Clip:
 
 
 def _of_records(folder: Path) -> list[Clip]:
-  """The runs of a training set; none if there is no such set."""
+  """Returns the runs of a training set; empty if it is not a training set."""
   try:
     opened = records.Records(folder)
   except FileNotFoundError:
@@ -148,7 +147,7 @@ def _of_records(folder: Path) -> list[Clip]:
 
 
 def _of_data_set(flag: str, data: str) -> list[Clip]:
-  """The videos of a data set of TFDS, read without TensorFlow."""
+  """Returns the videos of a TFDS data set, read without TensorFlow."""
   try:
     folder = Path(data)
     builder = (
@@ -158,13 +157,12 @@ def _of_data_set(flag: str, data: str) -> list[Clip]:
     )
   except (ValueError, OSError, tfds.core.DatasetNotFoundError) as error:
     raise UserError(
-      f'{flag}={data} is neither a folder of clips, nor a video, nor a data set '
-      'that TFDS knows'
+      f'{flag}={data} is not a folder of clips, a video, or a TFDS data set'
     ) from error
   except ImportError as error:
     raise UserError(
-      f'{flag}={data} cannot be opened without TensorFlow: install it, or give '
-      'its frames as folders'
+      f'{flag}={data} cannot be opened without TensorFlow: install it, or '
+      'provide its frames as folders'
     ) from error
   path = _video_feature(builder.info.features)
   split = next((x for x in _SPLITS if x in builder.info.splits), None)
@@ -174,7 +172,7 @@ def _of_data_set(flag: str, data: str) -> list[Clip]:
     examples = builder.as_data_source(split)
   except NotImplementedError as error:
     raise UserError(
-      f'{flag}={data} cannot be read without TensorFlow: prepare it by '
+      f'{flag}={data} cannot be read without TensorFlow: prepare it with '
       f'`tfds build {data} --file_format=array_record`'
     ) from error
 
@@ -195,11 +193,11 @@ def _of_data_set(flag: str, data: str) -> list[Clip]:
 
 
 def _video_feature(feature: Any) -> tuple[str, ...] | None:
-  """Where in an example the frames are; None where there are none."""
+  """Returns the path of the frames within an example; None without frames."""
   if isinstance(feature, tfds.features.Sequence) and isinstance(
     feature.feature, tfds.features.Image
   ):
-    return ()  # `tfds.features.Video`, which needs TensorFlow, is one too.
+    return ()  # `tfds.features.Video`, which needs TensorFlow, is a subclass.
   if isinstance(feature, tfds.features.FeaturesDict):
     for name, inner in feature.items():
       path = _video_feature(inner)

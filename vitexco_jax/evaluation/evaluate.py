@@ -1,21 +1,20 @@
-"""--mode=evaluate: how close colors come to the truth, ours or anybody's.
+"""--mode=evaluate: compares colors with the ground truth.
 
-A *protocol* says which references a method is given of a clip, and which frames
-count:
+A *protocol* defines the references of a clip and the frames that count:
 
-  first-frame  the clip's true first frame; all count
-  far-frame    its middle frame, which does not count
-  retrieved    the picture of a gallery that is most like the middle frame in
-               gray; all count
-  multi        the first and the last frame; all count
+  first-frame  the clip's true first frame; all frames count
+  far-frame    the middle frame, which does not count
+  retrieved    the picture of a gallery that is most similar to the middle frame in
+               gray; all frames count
+  multi        the first and the last frame; all frames count
+  none         no reference; all frames count
 
-A *method* sees CIE L of each true frame, and yields colors at the source's size,
+A *method* gets CIE L of each true frame and yields colors at the source's size,
 where they are compared with the truth. Values are means over a clip's frames, then
-over clips. Beside the methods stands `truth`, for what is asked of a clip alone.
+over clips. The row `truth` has the metrics that need only one clip.
 
-All values of a clip are kept under `clips/` of the output, with a key of all that
-they depend on, and are not computed again: an evaluation that was cut off goes on
-with the next clip.
+The values of each clip are stored under `clips/` of the output, with a key of
+everything that they depend on. An interrupted evaluation resumes with the next clip.
 """
 
 import collections
@@ -49,8 +48,8 @@ BASELINES = {
   'vgg16': baselines.match_vgg16,
 }
 
-_LPIPS_VGG_EVERY = 10  # Frames: it takes far longer than all the others.
-_LAST = 10  # Frames at the end that have a mean of their own.
+_LPIPS_VGG_EVERY = 10  # Frames: it is far slower than all other metrics.
+_LAST = 10  # Frames at the end that have a separate mean.
 _STRIP_COLUMNS = 5
 _THREADS = max(2, os.cpu_count() or 2)
 _IN_FLIGHT = 2 * _THREADS  # Frames being compared; bounds the memory.
@@ -59,20 +58,20 @@ Method = Callable[[clips.Clip, Sequence[Given]], Iterator[np.ndarray]]
 
 
 class Subject(NamedTuple):
-  """What is evaluated."""
+  """The main method of an evaluation."""
 
   name: str  # `vitexco` or `predictions`.
   method: Method
-  stated: dict[str, Any]  # With the results.
-  identity: Any  # All that its frames depend on beside the clips, for JSON.
+  stated: dict[str, Any]  # Shown with the results.
+  identity: Any  # What its frames depend on besides the clips, as JSON.
 
 
 class Frame(NamedTuple):
-  """A frame of a clip, as the truth has it and as the methods have it."""
+  """A true frame and the results of the methods."""
 
   number: int
   true_rgb: np.ndarray
-  colored: list[np.ndarray]  # By method.
+  colored: list[np.ndarray]  # One for each method.
 
 
 def evaluate(
@@ -87,28 +86,28 @@ def evaluate(
   """Evaluates on every clip; prints tables and writes a report.
 
   Args:
-    config: its `use.size` is the working size, `retrieval` says how references
-      are found.
-    subject: of `network` or `predictions`.
+    config: `use.size` is the working size; `retrieval` configures the search of
+      references.
+    subject: from `network` or `predictions`.
     data: see `clips.find_clips`.
-    output: a folder; see `report` for what is written there.
+    output: a folder; `report` lists its files.
     protocols: some of `PROTOCOLS`.
-    compared: names of `BASELINES`, to stand beside.
-    gallery: where `retrieved` looks.
+    compared: names of `BASELINES` to compare with.
+    gallery: for the protocol `retrieved`.
 
   Returns:
-    What `summary.json` holds.
+    The content of `summary.json`.
 
   Raises:
     UserError: a name is unknown; there are no clips, or one is broken or too
-      short; the gallery or the predictions do not fit; the output cannot be
+      short; the gallery or the predictions do not match; the output cannot be
       written.
   """
   _check_known('--protocols', protocols, PROTOCOLS)
   _check_known('--baselines', compared, BASELINES)
   if 'retrieved' in protocols and gallery is None:
     raise UserError('--protocols=retrieved needs --gallery')
-  found = clips.find_clips('--data', data)
+  found_clips = clips.find_clips('--data', data)
   choosers = {x: _Chooser(config, x, gallery) for x in protocols}
   files.make_folder('--output', output)
   writing = functools.partial(files.explained, '--output', output)
@@ -125,14 +124,14 @@ def evaluate(
   for protocol, chooser in choosers.items():
     methods = {subject.name: subject.method}
     for name in compared:
-      # Flow does not reach a picture that is not of the clip.
+      # Flow cannot reach a picture outside the clip.
       of_clip = protocol not in ('retrieved', 'none')
       of_reference = protocol != 'none' or name == 'gray'
       if of_reference and (of_clip or name != 'flow'):
         methods[name] = functools.partial(_baseline, BASELINES[name], size)
     results[protocol] = {}
-    for clip in found:
-      kept = output / 'clips' / protocol / f'{clip.name}.json'
+    for clip in found_clips:
+      stored = output / 'clips' / protocol / f'{clip.name}.json'
       key = hashlib.sha256(
         json.dumps(
           [
@@ -142,13 +141,13 @@ def evaluate(
         ).encode()
       ).hexdigest()
       pictures = report.Pictures(output, protocol, clip.name, list(methods))
-      result = _read_kept(kept, key) if pictures.are_written() else None
+      result = _read_stored(stored, key) if pictures.are_written() else None
       if result is None:
         values = _evaluate_clip(clip, chooser, methods, pictures)
         result = {'key': key, **values}
         with writing():
-          kept.parent.mkdir(parents=True, exist_ok=True)
-          files.write(kept, json.dumps(result))
+          stored.parent.mkdir(parents=True, exist_ok=True)
+          files.write(stored, json.dumps(result))
       results[protocol][clip.name] = result
   summary = {
     'settings': settings,
@@ -168,14 +167,14 @@ def _check_known(flag, names, known):
 
 
 def network(colorizer: Any, checkpoint: str | Path) -> Subject:
-  """The network as what is evaluated.
+  """Returns the network as the subject of an evaluation.
 
-  From a frame of the clip colors go both ways in time, as in `film`; those before
-  it are held meanwhile.
+  Colors are propagated from a frame of the clip both ways in time, as in `film`;
+  frames before it are kept in memory.
 
   Args:
-    colorizer: `colorize.VideoColorizer`, or what has its `config`,
-      `set_reference` and `colorize`.
+    colorizer: `colorize.VideoColorizer`, or an object with its `config`,
+      `set_reference`, and `colorize`.
     checkpoint: file or folder of its weights.
   """
 
@@ -203,51 +202,54 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
 
 
 def predictions(path: str) -> Subject:
-  """Another method's frames as what is evaluated.
+  """Returns another method's results as the subject of an evaluation.
 
   Args:
-    path: holds clips as `--data` does, of the same names but for the suffix of
+    path: clips with the same names as in `--data`, except for the suffix of
       videos; a single one may have any name.
 
   Raises:
-    UserError: it holds none.
+    UserError: there are no clips.
   """
-  found = clips.find_clips('--predictions', path)
+  predicted = clips.find_clips('--predictions', path)
   return Subject(
     'predictions',
-    functools.partial(_predicted, found),
+    functools.partial(_predicted, predicted),
     {'predictions': path},
-    [clip.fingerprint for clip in found],
+    [clip.fingerprint for clip in predicted],
   )
 
 
 def _predicted(
-  found: Sequence[clips.Clip], clip: clips.Clip, references: Sequence[Given]
+  predicted: Sequence[clips.Clip],
+  clip: clips.Clip,
+  references: Sequence[Given],
 ) -> Iterator[np.ndarray]:
-  """Frames that another method made of a clip, once they are seen to fit."""
+  """Yields another method's frames of a clip, after checking that they match."""
   del references
   stem = Path(clip.name).stem
-  mine = [x for x in found if Path(x.name).stem == stem]
-  if not mine and len(found) == 1:
-    mine = found
-  if len(mine) != 1:
+  matches = [x for x in predicted if Path(x.name).stem == stem]
+  if not matches and len(predicted) == 1:
+    matches = predicted
+  if len(matches) != 1:
     raise UserError(
-      f'--predictions has {len(mine) or "no"} clips named {stem}, for the clip '
-      f'{clip.name} of --data, among: {", ".join(x.name for x in found)}'
+      f'--predictions has {len(matches) or "no"} clips named {stem}, for the '
+      f'clip {clip.name} of --data, among: '
+      f'{", ".join(x.name for x in predicted)}'
     )
-  (mine,) = mine
-  if mine.count != clip.count:
+  (match,) = matches
+  if match.count != clip.count:
     raise UserError(
-      f'--predictions: {mine.name} has {mine.count} frames, but the clip '
+      f'--predictions: {match.name} has {match.count} frames, but the clip '
       f'{clip.name} of --data has {clip.count}'
     )
-  for ours, theirs in zip(mine.stems or (), clip.stems or (), strict=False):
-    if ours != theirs:
+  for stem, true in zip(match.stems or (), clip.stems or (), strict=False):
+    if stem != true:
       raise UserError(
-        f'--predictions: {mine.name} has a frame {ours} where the clip '
-        f'{clip.name} of --data has {theirs}'
+        f'--predictions: {match.name} has a frame {stem} where the clip '
+        f'{clip.name} of --data has {true}'
       )
-  return mine.read()
+  return match.read()
 
 
 def _baseline(function, size, clip, references):
@@ -255,10 +257,10 @@ def _baseline(function, size, clip, references):
 
 
 class _Chooser:
-  """Chooses a clip's references, as a protocol says.
+  """Chooses a clip's references by a protocol.
 
   Attributes:
-    identity: all that the choice depends on beside the clip, for JSON.
+    identity: what the choice depends on besides the clip, as JSON.
   """
 
   def __init__(
@@ -274,7 +276,7 @@ class _Chooser:
       self.identity.append(self._gallery.fingerprint)
 
   def __call__(self, clip: clips.Clip) -> tuple[list[Given], list[str]]:
-    """Returns the references, and what they are called."""
+    """Returns the references and their names."""
     last, middle = clip.count - 1, clip.count // 2
     if self._protocol == 'none':
       return [], []
@@ -295,10 +297,10 @@ def _evaluate_clip(
   methods: Mapping[str, Method],
   pictures: report.Pictures,
 ) -> dict[str, Any]:
-  """Runs all methods over a clip in step, and measures as they go."""
+  """Runs all methods in parallel over a clip and measures each frame."""
   count = clip.count
   if count < 2:
-    raise UserError(f'{clip.name} has fewer than the 2 frames that it takes')
+    raise UserError(f'{clip.name} has fewer than 2 frames')
   given, names = choose(clip)
   streams = [method(clip, given) for method in methods.values()]
   columns = set(np.linspace(0, count - 1, _STRIP_COLUMNS).round().astype(int))
@@ -323,7 +325,7 @@ def _evaluate_clip(
           raise UserError(
             f'{name}: frame {number} of {clip.name} is '
             + ('missing' if rgb is None else '{1}x{0}'.format(*rgb.shape[:2]))
-            + ', the true one {1}x{0}'.format(*true_rgb.shape[:2])
+            + ', the true frame is {1}x{0}'.format(*true_rgb.shape[:2])
           )
         colored.append(rgb)
       frame = Frame(number, true_rgb, colored)
@@ -338,7 +340,7 @@ def _evaluate_clip(
   by_method = {}
   for place, name in enumerate([report.TRUTH, *methods]):
     values = [row[place] for row in rows]
-    keys = {key: None for x in values for key in x}  # Not all have all.
+    keys = {key: None for x in values for key in x}  # Not all rows have all.
     by_method[name] = {key: [x.get(key) for x in values] for key in keys}
     by_method[name]['cdc'] = metrics.cdc(
       np.stack([shares[place] for shares in histograms])
@@ -356,14 +358,14 @@ def _evaluate_clip(
 def measure(
   before: Frame | None, frame: Frame
 ) -> tuple[list[dict[str, float]], list[np.ndarray]]:
-  """Measures a frame, the true one and each method's.
+  """Computes the metrics of a frame for the truth and for each method.
 
   Args:
-    before: the frame before; None at the first.
-    frame: every tenth one is measured by LPIPS vgg too.
+    before: the previous frame; None for the first.
+    frame: every tenth frame also gets LPIPS vgg.
 
   Returns:
-    Values and `metrics.histograms`, the truth's first.
+    Values and `metrics.histograms`, those of the truth first.
   """
   motion = None
   if before is not None:
@@ -390,7 +392,7 @@ def measure(
 def _compare(
   rgb: np.ndarray, true_rgb: np.ndarray, number: int
 ) -> dict[str, float]:
-  """What compares a frame with the true one."""
+  """Computes the metrics that compare a frame with the true frame."""
   mean, percentile = metrics.ciede2000(rgb, true_rgb)
   values = {
     'psnr': metrics.psnr(rgb, true_rgb),
@@ -410,7 +412,7 @@ _lpips = functools.cache(lpips.load_lpips)
 
 
 def _summarize(results: Mapping[str, Any]) -> dict[str, Any]:
-  """Each clip's means, and the means of these."""
+  """Returns the means of each clip and the means over the clips."""
   rows = {}
   for name, result in results.items():
     true = result['methods'][report.TRUTH]
@@ -438,7 +440,7 @@ def _means(
   true: Mapping[str, Any],
   result: Mapping[str, Any],
 ) -> dict[str, float | None]:
-  """A method's values of a clip."""
+  """Returns a method's values for a clip."""
   counted = [i for i in range(result['frames']) if i not in result['uncounted']]
   free = [i for i in counted if i not in result['given']]
   row = {}
@@ -458,13 +460,13 @@ def _means(
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-  """The mean of those that there are."""
-  there = [x for x in values if x is not None]
-  return math.fsum(there) / len(there) if there else None
+  """Returns the mean of the values that are not None."""
+  known = [x for x in values if x is not None]
+  return math.fsum(known) / len(known) if known else None
 
 
-def _read_kept(path: Path, key: str) -> dict[str, Any] | None:
-  """What is kept of a clip, if all that it depends on is still the same."""
+def _read_stored(path: Path, key: str) -> dict[str, Any] | None:
+  """Returns the stored values of a clip if its key has not changed."""
   if not path.exists():
     return None
   result = json.loads(path.read_text())
@@ -472,7 +474,7 @@ def _read_kept(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def _fingerprint(path: Path) -> list[list[str | int]]:
-  """Name, size and time of change of a file, or of all files in a folder."""
+  """Name, size, and modification time of a file or of all files in a folder."""
   files = sorted(path.rglob('*')) if path.is_dir() else [path]
   return [
     [str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns]

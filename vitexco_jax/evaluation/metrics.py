@@ -1,10 +1,10 @@
-"""How good a colored clip is. Pictures are RGB uint8, [h, w, 3], full size.
+"""Metrics of colorized clips. Pictures are RGB uint8, [h, w, 3], at full size.
 
-Some metrics compare a frame with the true one (`psnr`, `ssim`, `ciede2000`),
-some look at it alone (`colorfulness`, `mean_chroma`), and some at how the
-colors go on over time (`warp_error`, `cdc`, `drift`). `models/lpips.py` has
-one more. Unless said, a clip's value is the mean over its frames, and a data
-set's the mean over its clips.
+Some metrics compare a frame with the true frame (`psnr`, `ssim`, `ciede2000`),
+some need only the frame (`colorfulness`, `mean_chroma`), and some measure change
+over time (`warp_error`, `cdc`, `drift`). `pretrained/lpips.py` has another one. By
+default a clip's value is the mean over its frames, and a data set's value is the
+mean over its clips.
 """
 
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ from scipy import special
 from skimage import metrics as skmetrics
 
 _CDC_STEPS = (1, 2, 4)
-MAX_PSNR = 100.0  # Else one black frame would make a clip's mean infinite.
+MAX_PSNR = 100.0  # A single black frame would make a clip's mean infinite.
 
 
 def psnr(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
   """Peak signal-to-noise ratio in dB over all channels, peak 255.
 
-  At most 100, which equal pictures have. Differences are taken in float64:
-  those of uint8 wrap around, which has flattered published numbers by several dB.
+  At most 100, the value of equal pictures. Differences are computed in float64:
+  those of uint8 wrap around, which raised some published numbers by several dB.
   """
   _check(rgb, true_rgb)
   return _decibels(np.mean((rgb.astype(np.float64) - true_rgb) ** 2))
 
 
 def psnr_wrapped(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
-  """What the evaluation script of ColorMNet (ECCV 2024) calls PSNR, in dB.
+  """PSNR as computed by the evaluation script of ColorMNet (ECCV 2024), in dB.
 
-  It subtracts and squares arrays of uint8, and both wrap around at 256, so that
+  The script subtracts and squares uint8 arrays. Both wrap around at 256, so that
   a large error may count as a small one: gray scores about 31 dB instead of 23.
-  Good for nothing but a comparison with tables printed by such scripts.
+  Use it only for comparison with tables from such scripts.
   """
   _check(rgb, true_rgb)
   return _decibels(np.mean((rgb - true_rgb) ** 2))
@@ -53,8 +53,8 @@ def ssim(rgb: np.ndarray, true_rgb: np.ndarray) -> float:
 def ciede2000(rgb: np.ndarray, true_rgb: np.ndarray) -> tuple[float, float]:
   """CIEDE2000 color differences: their mean and 90th percentile.
 
-  A difference of 1 is just visible. Computed in float32, which takes half the
-  time of float64; the two agree to 1e-4.
+  A difference of 1 is barely visible. Computed in float32, which takes half the
+  time of float64 and agrees with it to 1e-4.
   """
   _check(rgb, true_rgb)
   difference = skimage.color.deltaE_ciede2000(_lab(true_rgb), _lab(rgb))
@@ -65,9 +65,9 @@ def colorfulness(rgb: np.ndarray) -> float:
   """Colorfulness by Hasler and Suesstrunk (2003), their M on RGB.
 
   0 is gray; the authors call 15 slightly, 33 moderately, 45 averagely, 59
-  quite, 82 highly and 109 extremely colorful. A much copied variant,
-  ColorMNet's too, takes absolute values of the opponent colors first and
-  differs.
+  quite, 82 highly, and 109 extremely colorful. A widely copied variant, also in
+  ColorMNet, first takes absolute values of the opponent colors and gives other
+  values.
   """
   _check(rgb)
   red, green, blue = np.moveaxis(rgb.astype(np.float32), -1, 0)
@@ -78,18 +78,18 @@ def colorfulness(rgb: np.ndarray) -> float:
 
 
 def mean_chroma(rgb: np.ndarray) -> float:
-  """Mean over the pixels of CIE Lab's chroma, sqrt(a^2 + b^2); 0 is gray."""
+  """Mean CIE Lab chroma, sqrt(a^2 + b^2), of the pixels; 0 is gray."""
   _check(rgb)
   lab = _lab(rgb)
   return float(np.hypot(lab[..., 1], lab[..., 2]).mean())
 
 
 def drift(chroma: Sequence[float], true_chroma: Sequence[float]) -> float:
-  """How fast a clip's colors fade (negative) or grow (positive).
+  """Rate at which a clip's colors fade (negative) or grow (positive).
 
   Args:
-    chroma: `mean_chroma` of each frame, two frames at least.
-    true_chroma: the same of the true frames.
+    chroma: `mean_chroma` of each frame, at least two.
+    true_chroma: `mean_chroma` of each true frame.
 
   Returns:
     The slope of the line fitted to chroma - true_chroma over the frame number,
@@ -97,12 +97,12 @@ def drift(chroma: Sequence[float], true_chroma: Sequence[float]) -> float:
   """
   difference = np.subtract(chroma, true_chroma)
   if len(difference) < 2:
-    raise ValueError('the drift of a clip takes 2 frames')
+    raise ValueError('drift needs at least 2 frames')
   return float(100 * np.polyfit(np.arange(len(difference)), difference, 1)[0])
 
 
 def histograms(rgb: np.ndarray) -> np.ndarray:
-  """Shares of each value in each channel of a frame: [3, 256], float64."""
+  """Normalized histogram of each channel of a frame: [3, 256], float64."""
   _check(rgb)
   counts = [
     np.bincount(channel.ravel(), minlength=256)
@@ -115,17 +115,17 @@ def cdc(clip_histograms: np.ndarray) -> float:
   """Color distribution consistency (TCVC, Liu et al. 2021) of a clip.
 
   The mean Jensen-Shannon divergence (natural logarithm, so at most log 2) of
-  the histograms of frames 1, 2 and 4 apart; the mean of the three, then of the
-  channels. 0 is a still. Less than the true clip's means washed out, so give
-  that one's beside it.
+  the histograms of frames at distances 1, 2, and 4; the mean over the distances,
+  then over the channels. 0 means no change. A value below that of the true clip
+  means washed-out colors, so report both.
 
   Args:
-    clip_histograms: [t, 3, 256], `histograms` of the frames in order, two at
-      least. A clip of less than five frames has fewer of the three means.
+    clip_histograms: [t, 3, 256], `histograms` of at least two frames, in order.
+      A clip of less than five frames has fewer distances.
   """
   count = len(clip_histograms)
   if count < 2:
-    raise ValueError('the CDC of a clip takes 2 frames')
+    raise ValueError('CDC needs at least 2 frames')
   return float(
     np.mean(
       [
@@ -140,7 +140,7 @@ def cdc(clip_histograms: np.ndarray) -> float:
 def _divergence(p: np.ndarray, q: np.ndarray) -> np.ndarray:
   """Jensen-Shannon divergences over the last axis.
 
-  SciPy has their root, which may come out NaN for equal ones.
+  SciPy computes their square root, which may be NaN for equal distributions.
   """
   middle = (p + q) / 2
   return (
@@ -154,23 +154,22 @@ def warp_error(
   flow: np.ndarray,
   visible: np.ndarray,
 ) -> float | None:
-  """How much colors change along the motion, from one frame to the next.
+  """Change of colors along the motion from one frame to the next.
 
-  Frame t is brought back to frame t-1 along the flow, as `flow.warp` does it on
-  the device. (OpenCV 4 rounds the places that it samples to 1/32 pixel.)
+  Frame t is warped back to frame t-1 along the flow, as `flow.warp` does on the
+  device. (OpenCV 4 rounds sampling positions to 1/32 pixel.)
 
   Args:
     rgb_before: frame t-1.
     rgb: frame t.
     flow: [h, w, 2] float32, (dx, dy) in pixels from t-1 to t, of the *true*
-      clip (DIS), which moves whatever the colors do.
-    visible: [h, w, 1] uint8 on the grid of t-1, 1 = usable, of the true clip
-      too.
+      clip (DIS), so that it does not depend on the colors.
+    visible: [h, w, 1] uint8 on the grid of t-1, 1 = usable, also of the true
+      clip.
 
   Returns:
-    The mean squared difference of RGB in [0, 1], over the channels and the
-    visible pixels; None where no pixel is visible, so that a mean must leave
-    the pair out.
+    The mean squared difference of RGB in [0, 1] over the channels and the visible
+    pixels. None if no pixel is visible; means must then exclude the pair.
   """
   _check(rgb_before, rgb)
   mask = visible[..., 0] > 0

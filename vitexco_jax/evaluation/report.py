@@ -1,12 +1,12 @@
-"""What an evaluation leaves to be looked at, in its output folder.
+"""The report of an evaluation, in its output folder.
 
 report.html     everything in one file: tables, plots, videos side by side
 report.md       the tables
-summary.json    each clip's means and the means of these
-clips.csv       each clip's means, a line for each method
-frames.csv      every frame's values
-PROTOCOL/       NAME.png, a strip of five frames; NAME.mp4, the truth and all
-                methods side by side; NAME_psnr.png, PSNR over time
+summary.json    the means of each clip and the means over the clips
+clips.csv       the means of each clip, one line per method
+frames.csv      the values of every frame
+PROTOCOL/       NAME.png, a contact sheet of five frames; NAME.mp4, the truth and
+                all methods side by side; NAME_psnr.png, PSNR over time
 """
 
 import base64
@@ -29,13 +29,13 @@ from vitexco_jax.media import strips, video
 TRUTH = 'truth'
 
 _CELL = 384  # Width of a picture in the videos, in pixels.
-_CELLS = 3  # To a row.
-_LABEL = 22  # Height of its label.
-_CRF = 24  # Of the videos, which all go into the page.
+_CELLS = 3  # Pictures per row.
+_LABEL = 22  # Height of a label, in pixels.
+_CRF = 24  # Of the videos, which are all embedded in the page.
 
 
 class _Column(NamedTuple):
-  """Of the tables."""
+  """A column of the tables."""
 
   title: str
   decimals: int
@@ -60,12 +60,12 @@ _COLUMNS = {
 }
 _EXPLAINED = (
   'PSNR in dB, of RGB with a peak of 255; an equal frame counts as 100. *Not '
-  'given*: without the frames that the method was given. *Gap*: colorfulness '
-  'less that of the truth. CDC less than that of the truth means washed out. '
-  '*Drift*: change of chroma against the truth in 100 frames. *PSNR wrapped* is '
-  'what scripts that subtract bytes print, only for comparison with these. LPIPS '
-  'vgg is of every tenth frame. Of what it prints the paper does not state '
-  'clips, size, reference or LPIPS net.'
+  'given*: without the frames that were given to the method. *Gap*: colorfulness '
+  'minus that of the truth. CDC below that of the truth means washed-out colors. '
+  '*Drift*: change of chroma relative to the truth in 100 frames. *PSNR wrapped* '
+  'is the value of scripts that subtract bytes, only for comparison with these. '
+  'LPIPS vgg is of every tenth frame. For its numbers the paper does not state '
+  'clips, size, reference, or LPIPS network.'
 )
 
 # Table I of the paper: PSNR, SSIM, LPIPS.
@@ -83,16 +83,16 @@ _PUBLISHED = {
 
 
 class Pictures:
-  """Draws a clip's strip and video, frame by frame; a context manager.
+  """Draws a clip's contact sheet and video frame by frame; a context manager.
 
-  Both are written at the end of the `with` block, unless that ends by an
-  exception. `UserError` is raised where they cannot be.
+  Both are written at the end of the `with` block, unless it ends with an exception.
+  A `UserError` is raised if they cannot be written.
   """
 
   def __init__(
     self, output: Path, protocol: str, clip: str, methods: Sequence[str]
   ):
-    """Takes what they show; `output` is the evaluation's."""
+    """Sets the content; `output` is the folder of the evaluation."""
     self.protocol = protocol
     folder = output / protocol
     self._strip, self._video = folder / f'{clip}.png', folder / f'{clip}.mp4'
@@ -101,7 +101,7 @@ class Pictures:
     self._writer = None
 
   def are_written(self) -> bool:
-    """Whether an earlier evaluation left both."""
+    """Whether both exist from an earlier evaluation."""
     return self._strip.exists() and self._video.exists()
 
   def __enter__(self):
@@ -110,7 +110,7 @@ class Pictures:
   def add(
     self, true_rgb: np.ndarray, colored: Sequence[np.ndarray], in_strip: bool
   ) -> None:
-    """Adds a frame, [h, w, 3] uint8 each, to the video and maybe the strip."""
+    """Adds a frame, [h, w, 3] uint8 each, to the video and maybe the sheet."""
     pictures = [true_rgb, *colored]
     if in_strip:
       self._columns.append(pictures)
@@ -136,7 +136,7 @@ class Pictures:
 def _side_by_side(
   pictures: Sequence[np.ndarray], labels: Sequence[str]
 ) -> np.ndarray:
-  """Sets pictures of one size in rows, each under its label; sides are even."""
+  """Arranges equally sized pictures in rows, with labels and even sides."""
   height, width = pictures[0].shape[:2]
   width, height = min(width, _CELL), round(height * min(1, _CELL / width))
   width, height = width // 2 * 2, height // 2 * 2
@@ -164,16 +164,16 @@ def _side_by_side(
 def write(
   output: Path, summary: Mapping[str, Any], results: Mapping[str, Any]
 ) -> None:
-  """Writes all but what `Pictures` drew.
+  """Writes all files of the report except those of `Pictures`.
 
   Args:
-    output: the evaluation's folder.
-    summary: what `evaluate.evaluate` returns.
-    results: for each protocol and clip what is kept of it: per method, values
-      of each frame.
+    output: the folder of the evaluation.
+    summary: the result of `evaluate.evaluate`.
+    results: for each protocol and clip the stored values: per method, the values of
+      each frame.
 
   Raises:
-    OSError: it cannot be written.
+    OSError: a file cannot be written.
   """
   for protocol, clips in results.items():
     for name, result in clips.items():
@@ -187,7 +187,7 @@ def write(
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
-  """The tables of all protocols in Markdown."""
+  """Returns the tables of all protocols in Markdown."""
   parts = [_stated(summary['settings'])]
   for protocol, tables in summary['protocols'].items():
     clips = tables['clips']
@@ -206,14 +206,14 @@ def _stated(settings: Mapping[str, Any]) -> str:
     if name in settings
   )
   return (
-    f'Of {subject}. Input: {settings["input"]}; working size within '
+    f'Evaluation of {subject}. Input: {settings["input"]}; working size within '
     f'{width}x{height}, output at the size of the source; no boost of '
     'saturation, no edge filter.'
   )
 
 
 def _tables(tables: Mapping[str, Any]) -> list[list[list[str]]]:
-  """Means by method, and each clip's PSNR."""
+  """Returns the means by method, and the PSNR of each clip."""
   means = tables['mean']
   used = [
     column
@@ -238,7 +238,7 @@ def _tables(tables: Mapping[str, Any]) -> list[list[list[str]]]:
 def _published() -> list[list[str]]:
   """The paper's Table I."""
   rows = [[name, *map(str, values)] for name, values in _PUBLISHED.items()]
-  return [['as the paper prints it', 'PSNR', 'SSIM', 'LPIPS'], *rows]
+  return [['as printed in the paper', 'PSNR', 'SSIM', 'LPIPS'], *rows]
 
 
 def _number(value: float | None, column: str) -> str:
@@ -299,7 +299,7 @@ def _plot(result: Mapping[str, Any]) -> bytes:
   axes = figure.subplots()
   for method, values in result['methods'].items():
     if 'psnr' in values:
-      # Without frames that are equal, beside which all else would look flat.
+      # Without equal frames, next to which all other values would look flat.
       shown = [x if x < metrics.MAX_PSNR else None for x in values['psnr']]
       axes.plot(shown, label=method, linewidth=1.4)
   for frame in result['given']:
@@ -313,7 +313,7 @@ def _plot(result: Mapping[str, Any]) -> bytes:
 
 
 def _page(output: Path, summary: Mapping[str, Any]) -> str:
-  """The report, which needs no other file."""
+  """Returns the report as a page that needs no other file."""
   parts = []
   for protocol, tables in summary['protocols'].items():
     parts.append(f'<h2>{html.escape(protocol)}</h2>')

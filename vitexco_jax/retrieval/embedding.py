@@ -1,14 +1,13 @@
-"""Which pictures are like this one: embeddings, and the gallery of those.
+"""Picture embeddings and the gallery, which searches them.
 
-An *embedding* is a network's view of a picture, float32 [d] of unit length, so
-that the product of two is the cosine between them, their *score*. A gallery is a
-folder:
+An *embedding* is a network's descriptor of a picture, float32 [d] of unit length.
+The dot product of two embeddings is their cosine, the *score*. A gallery is a folder:
 
-  settings.json     what its embeddings depend on, and where its pictures are
-  embeddings.f32    [n, d], raw; rows are only ever added
-  pictures.txt      their names, one a line
-  left_out.jsonl    what was not taken, and why
-  ivf.index         FAISS's approximate index, if one was asked for
+  settings.json     settings of its embeddings, and where its pictures are
+  embeddings.f32    [n, d], raw; append-only
+  pictures.txt      names of the pictures, one per line
+  left_out.jsonl    skipped pictures with reasons
+  ivf.index         FAISS's approximate index (optional)
 
 `gallery` builds it.
 """
@@ -41,28 +40,28 @@ INDEXES = ('exact', 'ivf')
 
 # --- Embeddings ---
 
-# The networks' own: of a picture whose short side is 256, the middle 224x224.
-# On 1,150 gray pictures of 200 ImageNet synsets this finds one of the same synset
-# for more of them than squashing the whole picture does (37 and 34 %).
+# The networks' own preprocessing: the central 224x224 of a picture whose short side
+# is 256. On 1,150 gray pictures of 200 ImageNet synsets, the best match has the same
+# synset in 37 % of cases, against 34 % when the whole picture is squashed.
 _SIZE = 224
 _SHORT_SIDE = 256
 _BATCH = 64
 
 
 class _Network(NamedTuple):
-  """What embeds, apart from how pictures are made ready for it."""
+  """The network of an embedder, without preprocessing."""
 
   features: Callable[[Any, jax.Array], jax.Array]  # Of RGB in [0, 1].
   params: Any
   width: int
-  settings: dict[str, Any]  # That the features depend on, beside the weights.
+  settings: dict[str, Any]  # That affect the features, besides the weights.
 
 
 class Embedder:
   """Embeds pictures.
 
   Attributes:
-    settings: all that the embeddings depend on, as JSON gives it back.
+    settings: everything that the embeddings depend on, as JSON values.
   """
 
   def __init__(self, network: _Network, gray: bool):
@@ -94,11 +93,11 @@ class Embedder:
     return self.embed_crops(np.stack([crop(picture) for picture in rgb]))
 
   def embed_crops(self, crops: np.ndarray) -> np.ndarray:
-    """Embeds what `crop` gave: [b, 224, 224, 3] uint8 to [b, d]."""
+    """Embeds the output of `crop`: [b, 224, 224, 3] uint8 to [b, d]."""
     parts = []
     for first in range(0, len(crops), _BATCH):
       batch = crops[first : first + _BATCH]
-      # Few sizes, as each is compiled; one picture does not cost a whole batch.
+      # Powers of two: few sizes to compile, and small batches stay cheap.
       size = 1 << (len(batch) - 1).bit_length()
       padding = ((0, size - len(batch)), (0, 0), (0, 0), (0, 0))
       embeddings = self._embed(self._params, np.pad(batch, padding))
@@ -107,7 +106,7 @@ class Embedder:
 
 
 def crop(rgb: np.ndarray) -> np.ndarray:
-  """Brings [h, w, 3] uint8 to the [224, 224, 3] that the networks look at."""
+  """Crops and resizes [h, w, 3] uint8 to the networks' input, [224, 224, 3]."""
   if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3:
     raise TypeError(f'expected uint8 [h, w, 3], got {rgb.dtype} {rgb.shape}')
   height, width, _ = rgb.shape
@@ -130,14 +129,14 @@ def check_trained(config: ml_collections.ConfigDict) -> None:
 
 
 def make_embedder(config: ml_collections.ConfigDict) -> Embedder:
-  """Makes the embedder that `config.retrieval` describes.
+  """Returns the embedder that `config.retrieval` describes.
 
   Args:
-    config: its `retrieval.network` and `retrieval.grey` count; for `vit` also
+    config: uses `retrieval.network` and `retrieval.grey`; for `vit` also
       `model.vit`, and `train.vit_weights` or else `train.init` for its weights.
 
   Raises:
-    UserError: there is no such network, or its weights cannot be had.
+    UserError: the network is unknown, or its weights are not available.
   """
   networks = {'vit': _vit, 'efficientnet_lite0': _efficientnet_lite0}
   name = config.retrieval.network
@@ -149,7 +148,7 @@ def make_embedder(config: ml_collections.ConfigDict) -> Embedder:
 
 
 def _vit(config: ml_collections.ConfigDict) -> _Network:
-  """The class token at the end."""
+  """Embeds by the ViT's final class token."""
   config = config.copy_and_resolve_references()
   checkpoint.adopt_position_grid(config)
   if config.model.stem and not config.train.vit_weights:
@@ -180,7 +179,7 @@ def _vit(config: ml_collections.ConfigDict) -> _Network:
 
 
 def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
-  """The class token of a ViT that looks through a stem."""
+  """Embeds by the class token of a ViT with a convolutional stem."""
   generator = checkpoint.make_generator(config)
   see = functools.partial(generator.apply, levels=(), method='see')
   init = functools.partial(
@@ -192,8 +191,8 @@ def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
   )
   if config.train.init:
     expected = jax.eval_shape(init)['params']
-    found = checkpoint.load_params(config.train.init)
-    params = {name: found[name] for name in expected if name in found}
+    loaded = checkpoint.load_params(config.train.init)
+    params = {name: loaded[name] for name in expected if name in loaded}
     source = f'config.train.init={config.train.init}'
     checkpoint.check_params(params, expected, source)
   else:
@@ -212,15 +211,15 @@ def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
 
 def _untrained(init: Callable[[], Any]) -> Mapping[str, Any]:
   print(
-    'Retrieval will be poor: the ViT is untrained. Give it weights by '
-    '--config.train.vit_weights=FILE, or take another network by '
+    'Retrieval will be poor: the ViT is untrained. Set its weights with '
+    '--config.train.vit_weights=FILE, or choose another network with '
     '--config.retrieval.network=efficientnet_lite0'
   )
   return jax.jit(init)()['params']
 
 
 def _efficientnet_lite0(config: ml_collections.ConfigDict) -> _Network:
-  """The pooled features."""
+  """Embeds by the pooled features of EfficientNet-Lite0."""
   model = efficientnet.EfficientNetLite0()
 
   def features(params, rgb):
@@ -235,7 +234,7 @@ def _efficientnet_lite0(config: ml_collections.ConfigDict) -> _Network:
 
 
 def _digest(params: Mapping[str, Any]) -> str:
-  """Tells weights from others, whatever file they came in."""
+  """Returns a hash of the weights, independent of their file format."""
   digest = hashlib.sha256()
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   for name, array in sorted(flat.items()):
@@ -253,7 +252,7 @@ LEFT_OUT = 'left_out.jsonl'
 IVF = 'ivf.index'
 FILES = SETTINGS, EMBEDDINGS, NAMES, LEFT_OUT, IVF
 
-# Where a setting comes from.
+# The config keys of the settings.
 _VALUES = {
   'network': 'config.retrieval.network',
   'grey': 'config.retrieval.grey',
@@ -263,14 +262,14 @@ _VALUES = {
 }
 
 
-_CANDIDATES = 10  # For each picture that is wanted.
+_CANDIDATES = 10  # To search per requested picture.
 
 
 class Gallery:
-  """Pictures that can be searched by embedding, on disk."""
+  """A set of pictures on disk that can be searched by embedding."""
 
   def __init__(self, folder: Path, settings: dict[str, Any]):
-    """Takes the folder and the content of its `settings.json`; see `open`."""
+    """Use `open`; takes the folder and the content of its `settings.json`."""
     for name in (EMBEDDINGS, NAMES):
       files.check_regular(folder / name)
     self._folder = folder
@@ -278,10 +277,10 @@ class Gallery:
     width = settings['width']
     rows = (folder / EMBEDDINGS).stat().st_size // (4 * width)
     self._names = (folder / NAMES).read_bytes()
-    # One of the two may be ahead, where a gallery grows or was cut short.
+    # One of the two may be ahead while a gallery grows or after a crash.
     self._ends = line_ends(self._names)[:rows]
     if not len(self._ends):
-      raise UserError(f'the gallery {folder} holds no pictures yet')
+      raise UserError(f'the gallery {folder} has no pictures yet')
     self._index = None
     self.embeddings = np.memmap(
       folder / EMBEDDINGS, np.float32, 'r', shape=(len(self._ends), width)
@@ -289,21 +288,21 @@ class Gallery:
 
   @classmethod
   def open(cls, folder: str | Path, index: str = 'exact') -> 'Gallery':
-    """Opens a gallery, without reading its embeddings.
+    """Opens a gallery without reading its embeddings.
 
     Args:
-      folder: that `--mode=gallery` wrote.
-      index: which to search, `config.retrieval.index`.
+      folder: written by `--mode=gallery`.
+      index: the index to search, `config.retrieval.index`.
 
     Raises:
       UserError: there is no gallery, it is empty or damaged, or the index is
-        missing or does not know all pictures.
+        missing or out of date.
     """
     folder = Path(folder)
     check_index(index)
     if not os.path.exists(folder / SETTINGS):
       raise UserError(
-        f'{folder} holds no gallery: build one by --mode=gallery --images=DIR '
+        f'{folder} is not a gallery: build one with --mode=gallery --images=DIR '
         f'--gallery={folder}'
       )
     gallery = cls(folder, read_settings(folder))
@@ -316,7 +315,7 @@ class Gallery:
 
   @property
   def fingerprint(self) -> str:
-    """Equal for galleries of the same pictures and the same settings."""
+    """A hash of the names of the pictures and the settings."""
     end = int(self._ends[-1]) + 1
     digest = hashlib.sha256(json.dumps(self._settings).encode())
     digest.update(self._names[:end])
@@ -328,10 +327,10 @@ class Gallery:
     return os.fsdecode(self._names[start : int(self._ends[number])])
 
   def read(self, number: int) -> np.ndarray:
-    """Returns a picture, [h, w, 3] uint8 RGB, as it is in its collection.
+    """Returns a picture of the collection, [h, w, 3] uint8 RGB.
 
     Raises:
-      UserError: it is no longer there.
+      UserError: the picture no longer exists.
     """
     name = self.name(number)
     try:
@@ -340,45 +339,45 @@ class Gallery:
     except UserError as error:
       raise UserError(
         f'the gallery {self._folder} has lost its picture {name} ({error}): '
-        f'put it back, or mend the path in {self._folder / SETTINGS}'
+        f'restore it, or correct the path in {self._folder / SETTINGS}'
       ) from error
 
   def path(self, number: int) -> Path:
     """The picture's file.
 
     Raises:
-      UserError: it is in a data set, and not in a file.
+      UserError: the picture is in a data set, not in a file.
     """
     images = self._images(number)
     if not Path(images).is_dir():
       raise UserError(
-        f'the gallery {self._folder} is of {images}, which is no folder of '
-        'pictures that a plan could name: build one of a folder'
+        f'the pictures of the gallery {self._folder} are in {images}, which is '
+        'not a folder, so a plan cannot name them: build a gallery of a folder'
       )
     return Path(images, self.name(number))
 
   def _images(self, number: int) -> str:
-    """The collection that a picture is of."""
+    """The collection of a picture."""
     sources = self._settings['sources']
     place = bisect.bisect(sources, number, key=lambda x: x['first']) - 1
     return sources[place]['images']
 
   def check(self, embedder: Embedder) -> None:
-    """Raises UserError if the embedder's queries are not for this gallery."""
+    """Raises UserError if the embedder does not match this gallery."""
     check_settings(self._folder, self._settings, embedder.settings)
 
   def search(
     self, queries: np.ndarray, count: int
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the pictures most like each query.
+    """Finds the pictures most similar to each query.
 
     Args:
       queries: [q, d] embeddings.
-      count: pictures for each, n; all there are if there are fewer.
+      count: number of pictures per query, n; at most the size of the gallery.
 
     Returns:
-      Scores [q, n], falling, and numbers of the pictures [q, n]. An approximate
-      index may find fewer; the rest of the numbers are then -1.
+      Scores [q, n], decreasing, and numbers of the pictures [q, n]. An approximate
+      index may find fewer; the remaining numbers are then -1.
     """
     queries = np.ascontiguousarray(queries, np.float32)
     if queries.ndim != 2 or queries.shape[1] != self.embeddings.shape[1]:
@@ -392,7 +391,7 @@ class Gallery:
       scores, numbers = faiss.knn(
         queries, self.embeddings, count, faiss.METRIC_INNER_PRODUCT
       )
-    # Rows that are no numbers are never found, and an index may hold anything.
+    # Rows with NaN are never found, and an index file may contain anything.
     if np.any(numbers[:, 0] < 0) or np.any(numbers >= len(self)):
       raise UserError(
         f'the gallery {self._folder} is damaged: build it again in another folder'
@@ -402,22 +401,22 @@ class Gallery:
   def best(
     self, queries: np.ndarray, count: int = 5, near_duplicate: float = 1.0
   ) -> list[list[tuple[int, float]]]:
-    """Finds the pictures most like each query and unlike one another.
+    """Finds the pictures most similar to each query, without near-duplicates.
 
     Args:
       queries: [q, d] embeddings.
-      count: pictures for each.
-      near_duplicate: cosine above which two pictures are taken for the same;
-        the one with the lower score is left out and the next best taken.
+      count: number of pictures per query.
+      near_duplicate: cosine above which two pictures count as duplicates; only
+        the one with the higher score is returned.
 
     Returns:
-      For each query the numbers and scores of the pictures, the best first;
-      fewer where not so many differ among the nearest 50, for five.
+      For each query the numbers and scores of the pictures, the best first. The
+      search considers `10 * count` candidates, so it may return fewer.
     """
-    found = self.search(queries, _CANDIDATES * count)
+    candidates = self.search(queries, _CANDIDATES * count)
     return [
       self._distinct(*row, count, near_duplicate)
-      for row in zip(*found, strict=True)
+      for row in zip(*candidates, strict=True)
     ]
 
   def _distinct(
@@ -439,7 +438,7 @@ class Gallery:
   def _open_index(self):
     path = self._folder / IVF
     build = (
-      'build it by giving the command that built the gallery again, with '
+      'build it by running the command that built the gallery again with '
       '--config.retrieval.index=ivf'
     )
     if not path.exists():
@@ -457,10 +456,10 @@ class Gallery:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-  """Reads what a gallery notes of itself, `settings.json`.
+  """Reads the `settings.json` of a gallery.
 
   Raises:
-    UserError: it cannot be read, or a value is missing or of another type.
+    UserError: the file cannot be read, or a value is missing or of another type.
   """
   try:
     settings = files.read_json(folder / SETTINGS)
@@ -486,7 +485,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def _are_sources(entries: list[Any]) -> bool:
-  """Whether they tell for each row of a gallery where its picture is."""
+  """Whether the entries locate the picture of each row of a gallery."""
   firsts = [-1]
   for entry in entries:
     if not isinstance(entry, dict) or not isinstance(entry.get('images'), str):
@@ -501,10 +500,10 @@ def _are_sources(entries: list[Any]) -> bool:
 def open_with_embedder(
   config: ml_collections.ConfigDict, folder: str | Path
 ) -> tuple[Embedder, Gallery]:
-  """Opens a gallery and what embeds queries for it, as `config` says.
+  """Opens a gallery and the embedder of its queries, as `config` describes.
 
   Raises:
-    UserError: either cannot be had, or they do not go together.
+    UserError: one of them is not available, or they do not match.
   """
   gallery = Gallery.open(folder, config.retrieval.index)
   embedder = make_embedder(config)
@@ -513,7 +512,7 @@ def open_with_embedder(
 
 
 def check_index(index: str) -> None:
-  """Raises UserError if there is no such index."""
+  """Raises UserError if the kind of index is unknown."""
   if index not in INDEXES:
     raise UserError(
       f'config.retrieval.index is {index!r}; known are ' + ', '.join(INDEXES)
@@ -521,26 +520,26 @@ def check_index(index: str) -> None:
 
 
 def check_settings(
-  folder: Path, kept: Mapping[str, Any], settings: Mapping[str, Any]
+  folder: Path, stored: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> None:
-  """Raises UserError where an embedder's settings are not a gallery's."""
-  for name, value in _VALUES.items():
-    theirs, ours = kept.get(name), settings.get(name)
-    if theirs != ours:
+  """Raises UserError if the settings of embedder and gallery differ."""
+  for name, key in _VALUES.items():
+    expected, value = stored.get(name), settings.get(name)
+    if expected != value:
       raise UserError(
-        f'the gallery {folder} was embedded with {value}={theirs}, not {ours}: '
+        f'the gallery {folder} was embedded with {key}={expected}, not {value}: '
         'set this, or name another gallery'
       )
-  if any(kept[name] != settings[name] for name in ('weights', 'width')):
+  if any(stored[name] != settings[name] for name in ('weights', 'width')):
     raise UserError(
       f'the gallery {folder} was embedded with other weights of '
-      f'{kept["network"]}: give the same, or embed its pictures anew into '
+      f'{stored["network"]}: use the same weights, or build a new gallery in '
       'another folder'
     )
 
 
 def line_ends(text: bytes) -> np.ndarray:
-  """Where lines end: places of all line feeds."""
+  """Returns the positions of all line feeds."""
   return np.flatnonzero(np.frombuffer(text, np.uint8) == ord('\n'))
 
 

@@ -1,19 +1,19 @@
-"""FAISS index files, checked before FAISS reads them.
+"""Validation of FAISS index files before FAISS reads them.
 
-FAISS allocates whatever sizes a file claims. Only one kind of index is written
-here, an `IndexIVFFlat` over an `IndexFlatIP` (see `gallery.build_index`), and
-its layout is fixed, little-endian, without padding:
+FAISS allocates any size that a file claims. Galleries use only one kind of index,
+an `IndexIVFFlat` over an `IndexFlatIP` (see `gallery.build_index`). Its layout is
+fixed, little-endian, without padding:
 
   header of the index, b'IwFl'; lists, probes        uint64 each
   header of the centers, b'IxFI'; count; values      uint64; float32 [lists, d]
   an empty direct map                                9 zero bytes
   b'ilar'; lists; bytes of a row; kind of sizes      4s, uint64, uint64, 4s
   count; sizes of the lists                          uint64; uint64 [count]
-  rows and their numbers, list by list               4 d + 8 bytes a row
+  rows and their numbers, list by list               4 d + 8 bytes per row
 
-where sizes of kind `full` are one for each list, those of kind `sprs` pairs of
-list and size, and a header is kind, d, rows, two constants, whether it is
-trained, and the metric.
+Sizes of kind `full` are one per list; those of kind `sprs` are pairs of list and
+size. A header is kind, d, rows, two constants, whether it is trained, and the
+metric.
 """
 
 import os
@@ -33,14 +33,14 @@ def read_index(path: Path, width: int) -> faiss.Index:
   """Maps an index into memory.
 
   Args:
-    path: a file that `gallery.build_index` wrote, or that claims to be one.
+    path: a file written by `gallery.build_index`; not trusted.
     width: of its embeddings, d.
 
   Raises:
-    ValueError: its layout is another one, or its sizes are not those of the file.
-    RuntimeError: FAISS cannot read it.
-    UserError: it is no regular file.
-    OSError: it cannot be read.
+    ValueError: the layout differs, or its sizes do not match the file.
+    RuntimeError: FAISS cannot read the file.
+    UserError: the path is not a regular file.
+    OSError: the file cannot be read.
   """
   files.check_regular(path)
   with open(path, 'rb') as file:

@@ -1,11 +1,10 @@
-"""--mode=gallery: a collection of pictures becomes a gallery (Sec. IV).
+"""--mode=gallery: builds a gallery from a collection of pictures (Sec. IV).
 
-Pictures are read and decoded in threads while the device embeds those before
-them, and are committed in chunks: a build that was stopped goes on where it was,
-and pictures that are new in the collection, or of another one, are added to what
-is there. What cannot be read is left out and listed, and so are gray pictures,
-which have no colors to give. What was left out is not tried again unless that
-list is removed.
+Threads read and decode pictures while the device embeds the previous ones.
+Pictures are committed in chunks, so an interrupted build resumes, and new pictures
+of the same or another collection are added to the gallery. Unreadable and gray
+pictures are skipped and listed; they are not tried again unless that list is
+removed.
 """
 
 import collections
@@ -28,55 +27,55 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures, quality, video
 from vitexco_jax.retrieval import embedding
 
-_CHUNK = 256  # Pictures of a commit.
+_CHUNK = 256  # Pictures per commit.
 
-# Of the approximate index.
-_ROWS_PER_LIST = 64  # That the lists' centers are learned from.
-_RECALL_OF = 5  # Nearest.
-_RECALL = 0.95  # To be reached ...
-_RECALL_QUERIES = 1000  # ... by this many pictures of the gallery.
+# The approximate index.
+_ROWS_PER_LIST = 64  # Training rows per list, for k-means.
+_RECALL_OF = 5  # Number of nearest pictures.
+_RECALL = 0.95  # Target recall ...
+_RECALL_QUERIES = 1000  # ... of this many pictures of the gallery as queries.
 
 
 class Ivf(NamedTuple):
-  """An approximate index, as it was built."""
+  """Parameters of an approximate index."""
 
-  lists: int  # Into which the pictures are sorted ...
-  probes: int  # ... and so many of which a search looks through.
-  recall: float  # Share of the true five nearest that are among five found.
+  lists: int  # Number of lists.
+  probes: int  # Number of lists that a search scans.
+  recall: float  # Share of the true five nearest among the five found.
 
 
 class _Seen(NamedTuple):
-  """What became of a picture."""
+  """A picture that was read or skipped."""
 
   name: str
   crop: np.ndarray | None  # For the embedder.
-  reason: str  # Why it is left out; empty if it is not.
+  reason: str  # Why the picture is skipped; empty if it is not.
 
 
 def build_gallery(
   config: ml_collections.ConfigDict, images: str, folder: Path
 ) -> embedding.Gallery:
-  """Builds a gallery, or adds to it.
+  """Builds a gallery or adds pictures to it.
 
   Args:
-    config: its `retrieval` says how; a picture with less color than
-      `data.quality.min_chroma` is a gray one.
-    images: a folder, or the name of a data set of TFDS.
-    folder: the gallery's.
+    config: `retrieval` has the settings; a picture with less color than
+      `data.quality.min_chroma` counts as gray.
+    images: a folder, or the name of a TFDS data set.
+    folder: of the gallery.
 
   Returns:
     The gallery.
 
   Raises:
-    UserError: there are no pictures, or none of use; the folder holds a gallery
-      of other settings or cannot be written; the ViT is untrained.
+    UserError: there are no usable pictures; the folder has a gallery with other
+      settings or cannot be written; the ViT is untrained.
   """
   embedding.check_index(config.retrieval.index)
   embedding.check_trained(config)
   source = pictures.open_pictures(images)
   keys = source.keys()
   if not keys:
-    raise UserError(f'--images={images} holds no pictures')
+    raise UserError(f'--images={images} has no pictures')
   embed = embedding.make_embedder(config)
   with files.explained('--gallery', folder):
     writer = Writer(folder, embed.settings, source)
@@ -89,30 +88,30 @@ def build_gallery(
       unit='picture',
     ) as bar:
       for seen in _in_chunks(look, left):
-        taken = [picture for picture in seen if not picture.reason]
-        if taken:
-          embeddings = embed.embed_crops(np.stack([x.crop for x in taken]))
-          writer.add([x.name for x in taken], embeddings)
+        usable = [picture for picture in seen if not picture.reason]
+        if usable:
+          embeddings = embed.embed_crops(np.stack([x.crop for x in usable]))
+          writer.add([x.name for x in usable], embeddings)
         writer.leave_out({x.name: x.reason for x in seen if x.reason})
         bar.update(len(seen))
     print(writer.describe())
     if not writer.rows:
       raise UserError(
-        f'--images={images}: no picture is of use; '
-        f'{folder / embedding.LEFT_OUT} says why'
+        f'--images={images}: no picture is usable; see '
+        f'{folder / embedding.LEFT_OUT} for the reasons'
       )
     gallery = embedding.Gallery.open(folder)
     if config.retrieval.index == 'ivf' and not _has_index(folder):
       ivf = build_index(folder, gallery.embeddings)
       print(
-        f'index ivf: {ivf.lists} lists, of which a search looks through '
-        f'{ivf.probes}; recall@{_RECALL_OF} {ivf.recall:.3f}'
+        f'index ivf: {ivf.lists} lists, of which a search scans {ivf.probes}; '
+        f'recall@{_RECALL_OF} {ivf.recall:.3f}'
       )
   return gallery
 
 
 def _in_chunks(look: Any, keys: Sequence[str]) -> Iterator[list[_Seen]]:
-  """Looks at pictures, a chunk ahead of whoever takes them, in order."""
+  """Reads pictures in order, one chunk ahead of the consumer."""
   chunks = [keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK)]
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
     yield from video.prefetch(
@@ -128,14 +127,14 @@ def _look_at(source: Any, min_chroma: float, key: str) -> _Seen:
   except UserError as error:
     return _Seen(name, None, str(error).removeprefix(name).lstrip())
   if '\n' in name:
-    return _Seen(name, None, 'its name has two lines')
+    return _Seen(name, None, 'its name has a line break')
   if quality.chroma(rgb) < min_chroma:
     return _Seen(name, None, 'black-and-white')
   return _Seen(name, embedding.crop(rgb), '')
 
 
 def _has_index(folder: Path) -> bool:
-  """Whether there is an index, of all pictures that the gallery has now."""
+  """Whether there is an up-to-date index."""
   try:
     embedding.Gallery.open(folder, 'ivf')
   except UserError:
@@ -144,23 +143,23 @@ def _has_index(folder: Path) -> bool:
 
 
 class Writer:
-  """Begins a gallery or goes on with one.
+  """Creates a gallery or continues one.
 
   Attributes:
-    rows: pictures that the gallery has.
+    rows: number of pictures in the gallery.
   """
 
   def __init__(self, folder: Path, settings: Mapping[str, Any], source: Any):
     """Opens the folder.
 
     Args:
-      folder: made if it is missing.
-      settings: the embedder's.
-      source: of the pictures that will be added; see `pictures`.
+      folder: created if it is missing.
+      settings: of the embedder.
+      source: of the pictures to add; see `pictures`.
 
     Raises:
-      UserError: the folder holds a gallery of other settings.
-      OSError: it cannot be written.
+      UserError: the folder has a gallery with other settings.
+      OSError: the folder cannot be written.
     """
     self._folder = folder
     self._source = source
@@ -170,22 +169,22 @@ class Writer:
         files.check_regular(folder / name)
     path = folder / embedding.SETTINGS
     if path.exists():
-      kept = embedding.read_settings(folder)
-      embedding.check_settings(folder, kept, settings)
+      stored = embedding.read_settings(folder)
+      embedding.check_settings(folder, stored, settings)
     else:
-      kept = {**settings, 'sources': []}
+      stored = {**settings, 'sources': []}
       for name in (embedding.EMBEDDINGS, embedding.NAMES):
         files.write(folder / name, b'')
-    self.rows = self._cut_to_whole_rows(4 * kept['width'])
+    self.rows = self._cut_to_whole_rows(4 * stored['width'])
     self._before = self.rows
-    self._sources = [x for x in kept['sources'] if x['first'] < self.rows]
+    self._sources = [x for x in stored['sources'] if x['first'] < self.rows]
     if not self._sources or self._sources[-1]['images'] != source.address:
       self._sources.append({'first': self.rows, 'images': source.address})
-    kept['sources'] = self._sources
-    files.write(path, json.dumps(kept, indent=2) + '\n')
+    stored['sources'] = self._sources
+    files.write(path, json.dumps(stored, indent=2) + '\n')
 
   def _cut_to_whole_rows(self, row_bytes: int) -> int:
-    """Takes back what a stopped build has left half done."""
+    """Removes incomplete rows of an interrupted build."""
     names, embeddings, left_out = (
       self._folder / name
       for name in (embedding.NAMES, embedding.EMBEDDINGS, embedding.LEFT_OUT)
@@ -200,7 +199,7 @@ class Writer:
     return rows
 
   def not_done(self, keys: Sequence[str]) -> list[str]:
-    """Those of the source's keys that are neither here nor left out."""
+    """Returns the source's keys that are neither added nor skipped yet."""
     names = os.fsdecode((self._folder / embedding.NAMES).read_bytes())
     names = names.split('\n')[:-1]
     firsts = [x['first'] for x in self._sources] + [len(names)]
@@ -224,7 +223,7 @@ class Writer:
     self.rows += len(names)
 
   def leave_out(self, reasons: Mapping[str, str]) -> None:
-    """Lists pictures with the reason why they are not here."""
+    """Lists skipped pictures with their reasons."""
     entries = (
       {'images': self._source.address, 'name': name, 'reason': reason}
       for name, reason in reasons.items()
@@ -233,7 +232,7 @@ class Writer:
     _append(self._folder / embedding.LEFT_OUT, lines.encode())
 
   def describe(self) -> str:
-    """What the gallery holds, in words."""
+    """Describes the content of the gallery."""
     text = f'{self._folder}: {self.rows} pictures'
     if self._before:
       text += f', {self.rows - self._before} of them new'
@@ -250,7 +249,7 @@ class Writer:
 
 
 def _append(path: Path, content: bytes):
-  """Adds to a file; it is on the disk when this returns."""
+  """Appends to a file and flushes it to disk."""
   with open(path, 'ab') as file:
     file.write(content)
     file.flush()
@@ -258,7 +257,7 @@ def _append(path: Path, content: bytes):
 
 
 def read_left_out(folder: Path) -> Iterator[dict[str, str]]:
-  """Yields the `images`, `name` and `reason` of pictures that are not here."""
+  """Yields the `images`, `name`, and `reason` of skipped pictures."""
   path = folder / embedding.LEFT_OUT
   with open(path, 'rb') as lines:
     for number, line in enumerate(lines, 1):
@@ -267,34 +266,34 @@ def read_left_out(folder: Path) -> Iterator[dict[str, str]]:
         yield {name: entry[name] for name in ('images', 'name', 'reason')}
       except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(
-          f'{path} is damaged at line {number}: remove it, and the pictures in '
-          'it are tried again'
+          f'{path} is damaged at line {number}: remove it, so that the pictures '
+          'in it are tried again'
         ) from error
 
 
 def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
-  """Writes the approximate index of a gallery, whole or not at all.
+  """Writes the approximate index of a gallery atomically.
 
-  The pictures are sorted into lists by k-means. How many lists a search looks
-  through is set so that the recall is 0.95 at least, measured with pictures of
-  the gallery as queries for the five nearest others.
+  The pictures are clustered into lists by k-means. The number of lists that a
+  search scans is chosen for a recall of at least 0.95, measured with pictures of the
+  gallery as queries for their five nearest neighbors.
 
   Args:
-    folder: the gallery's.
+    folder: of the gallery.
     embeddings: [n, d], unit length.
 
   Raises:
-    OSError: it cannot be written.
+    OSError: the index cannot be written.
   """
   count, width = embeddings.shape
-  # Each list has dozens of pictures, in large galleries some hundreds.
+  # Each list has dozens of pictures, or hundreds in large galleries.
   lists = int(max(1, min(4 * count**0.5, count / 40)))
   lists = 1 << lists.bit_length() - 1
   product = faiss.METRIC_INNER_PRODUCT
   centers = faiss.IndexFlatIP(width)
   index = faiss.IndexIVFFlat(centers, width, lists, product)
   index.cp.spherical = True
-  index.cp.min_points_per_centroid = 1  # FAISS would warn of small galleries.
+  index.cp.min_points_per_centroid = 1  # FAISS warns about small galleries.
   rng = np.random.default_rng(0)
 
   def draw(number):
@@ -320,7 +319,7 @@ def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
   try:
     faiss.write_index(index, str(partial))
     os.replace(partial, path)
-  except RuntimeError as error:  # FAISS's, for a full disk.
+  except RuntimeError as error:  # From FAISS, if the disk is full.
     raise OSError(str(error)) from error
   finally:
     partial.unlink(missing_ok=True)
@@ -328,6 +327,6 @@ def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
 
 
 def recall_of(found: np.ndarray, true: np.ndarray) -> float:
-  """Share of what is in the rows of `true` that is in the same of `found`."""
+  """Share of the values in each row of `true` that the row of `found` has."""
   hits = (true[:, :, None] == found[:, None]).any(-1)
   return float(hits.mean()) if hits.size else 1.0

@@ -1,8 +1,8 @@
-"""--mode=retrieve: the pictures of a gallery that are most like a query.
+"""--mode=retrieve: finds the pictures of a gallery most similar to a query.
 
-The query is a picture or a video. Of a video three frames are taken, from the
-middle of each third, as its scenes may differ. The pictures are written as a
-strip, a row for each frame: the frame, then its best, with their scores.
+The query is a picture or a video. A video is searched by three frames, the middle
+of each third, since its scenes may differ. The result is a contact sheet with one
+row per frame: the frame, then its best pictures, with their scores.
 """
 
 from pathlib import Path
@@ -14,25 +14,25 @@ from vitexco_jax import files
 from vitexco_jax.media import strips, video
 from vitexco_jax.retrieval import embedding
 
-_MOMENTS = 3  # Of a video.
+_MOMENTS = 3  # Frames of a video.
 
 
 def retrieve(
   config: ml_collections.ConfigDict, query: Path, gallery: Path, output: Path
 ) -> list[list[tuple[str, float]]]:
-  """Finds references for a picture or a video, shows and prints them.
+  """Finds references for a picture or a video; draws and prints them.
 
   Args:
-    config: its `retrieval` says how; it must be that of the gallery.
-    query: an image, a video or a folder of frames.
+    config: `retrieval` has the settings, which must match the gallery.
+    query: an image, a video, or a folder of frames.
     gallery: to search.
-    output: an image, which is replaced if it is there.
+    output: an image; an existing file is replaced.
 
   Returns:
-    For each frame looked at the names and scores of the best pictures.
+    For each query frame the names and scores of the best pictures.
 
   Raises:
-    UserError: the query cannot be read, the gallery is of other settings, or the
+    UserError: the query cannot be read, the gallery has other settings, or the
       output cannot be written or is the query.
   """
   files.check_apart([output], [query, gallery])
@@ -44,32 +44,32 @@ def retrieve(
     config.retrieval.near_duplicate,
   )
   rows, labels, named = [], [], []
-  for (place, rgb), found in zip(frames.items(), best, strict=True):
-    rows.append([rgb, *(opened.read(number) for number, _ in found)])
-    scores = '  '.join(f'{score:.2f}' for _, score in found)
-    labels.append(f'{place}; its best: {scores}')
-    named.append([(opened.name(number), score) for number, score in found])
+  for (place, rgb), results in zip(frames.items(), best, strict=True):
+    rows.append([rgb, *(opened.read(number) for number, _ in results)])
+    scores = '  '.join(f'{score:.2f}' for _, score in results)
+    labels.append(f'{place}; best matches: {scores}')
+    named.append([(opened.name(number), score) for number, score in results])
     print(place)
     for name, score in named[-1]:
       print(f'  {score:.3f}  {name}')
   video.write_image(output, strips.strip(rows, labels))
-  print(f'To look at: {output}')
+  print(f'Wrote {output}')
   return named
 
 
 def _moments(query: Path) -> dict[str, np.ndarray]:
-  """Frames to find references for, [h, w, 3] uint8, by what they are called."""
+  """Returns the query frames, [h, w, 3] uint8, by their names."""
   with video.VideoReader(query) as reader:
     if reader.kind == 'image':
       return {query.name: next(reader).rgb}
     count = reader.num_frames or sum(1 for _ in reader)
-  wanted = [(2 * i + 1) * count // (2 * _MOMENTS) for i in range(_MOMENTS)]
+  moments = [(2 * i + 1) * count // (2 * _MOMENTS) for i in range(_MOMENTS)]
   frames = {}
   with video.VideoReader(query) as reader:
     for index, frame in enumerate(reader):
       name = f'{query.name}, frame {index}'
-      if index in wanted:
+      if index in moments:
         frames[name] = frame.rgb
-      if index == wanted[-1]:
+      if index == moments[-1]:
         break
-  return frames or {name: frame.rgb}  # A file may hold less than it says.
+  return frames or {name: frame.rgb}  # A file may be shorter than it claims.
