@@ -142,7 +142,9 @@ def test_color_transfer_goes_by_luminance():
   # The same tones at other positions, darker and closer to each other.
   frame = _patchwork((25, 20, 10), (45, -10, 25), across=True)
   (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
-  error = _ab_error(found, frame)  # Except at the seam, which has another texture.
+  error = _ab_error(
+    found, frame
+  )  # Except at the seam, which has another texture.
   assert error[:28].mean() < 1 and error[-28:].mean() < 1
 
 

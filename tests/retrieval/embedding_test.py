@@ -123,7 +123,9 @@ def test_the_pooled_features_of_efficientnet_in_color():
 
 
 def test_gray_embeddings_do_not_know_colors(embed):
-  rgb = _pictures(2, (256, 300))  # No resizing, which would precede the conversion to gray.
+  rgb = _pictures(
+    2, (256, 300)
+  )  # No resizing, which would precede the conversion to gray.
   gray = np.asarray(color.grey(rgb))
   np.testing.assert_allclose(embed(rgb), embed(gray), atol=0.01)
   in_color = embedding.make_embedder(_config(retrieval__grey=False))
@@ -247,7 +249,9 @@ def test_of_near_duplicates_the_better_one_is_kept(tmp_path):
   opened = embedding.Gallery.open(tmp_path)
   scores = opened.search(query, 9)[0][0]
   ((first, second, third),) = opened.best(query, 3, near_duplicate=0.9)
-  assert first[1] == pytest.approx(scores[0])  # The best of seven pictures similar to a.
+  assert first[1] == pytest.approx(
+    scores[0]
+  )  # The best of seven pictures similar to a.
   assert 1 <= first[0] <= 7
   assert [second[0], third[0]] == [8, 0]
   assert second[1] == pytest.approx(float(query[0] @ b), abs=1e-5)

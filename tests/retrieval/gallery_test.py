@@ -137,7 +137,9 @@ def test_bounds_of_gray_are_those_of_the_config(embedder, tmp_path):
     if taken:
       gallery.build_gallery(config, str(tmp_path / 'images'), folder)
     else:
-      with pytest.raises(UserError, match='no picture is usable; see .*left_out'):
+      with pytest.raises(
+        UserError, match='no picture is usable; see .*left_out'
+      ):
         gallery.build_gallery(config, str(tmp_path / 'images'), folder)
       assert _left_out(folder) == {'pale.png': 'black-and-white'}
 

@@ -26,7 +26,10 @@ def test_metrics_of_a_frame_take_time(monkeypatch):
     np.testing.assert_array_equal(  # The clip moves 3 pixels to the right.
       before.true_rgb[:, :-3], frame.true_rgb[:, 3:]
     )
-    assert (before.number, frame.number) == (0, 1)  # No LPIPS vgg for these frames.
+    assert (before.number, frame.number) == (
+      0,
+      1,
+    )  # No LPIPS vgg for these frames.
 
 
 def test_searches_are_timed_and_right():

@@ -1,21 +1,21 @@
 """`--mode=benchmark`: speed and memory as a table of medians and as JSON.
 
-Each part runs in its own process, one after the other, so that its peak memory is
-its own and the GPU is free for it. Weights and inputs are random: speed does not
-depend on them. Nothing else should run on the machine.
+The parts run one after the other, each in a separate process, so that peak memory
+belongs to one part and the GPU is free. Weights and inputs are random: speed does
+not depend on them. Nothing else should run on the machine.
 
-  matching         the blocked formula against the direct one
+  matching         the blocked matching against the direct formula
   network          the paper's size with DEVC's four levels, without video
   video            colorize from file to file, except for the paper's config
-  video_memory     the same, for a short and a long video
+  video_memory     peak memory of a short and a long video
   training         one update; the paper's size on a GPU only
   metrics          all metrics of an evaluated frame of 854x480 except LPIPS vgg
   retrieval        search of as many random embeddings as ImageNet has pictures
-  feed             samples from the records at config.data.records, if there are
-                   any, from the disk and from the system's cache
+  feed             samples from the records at config.data.records, if any, from
+                   the disk and from the system's cache
 
-With a gallery, only the gallery is measured: how often the nearest picture of an
-ImageNet picture has the same synset.
+With a gallery, only retrieval quality is measured: how often the nearest picture of
+an ImageNet picture has the same synset.
 """
 
 import concurrent.futures
@@ -38,7 +38,7 @@ from vitexco_jax.tools import benchmark_data, benchmark_network
 from vitexco_jax.tools.timing import Row
 from vitexco_jax.training import train
 
-_GPU_BLOCK = 8  # Frames at a time on a GPU, as colorize takes them.
+_GPU_BLOCK = 8  # Frames per block on a GPU, as in colorize.
 
 
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'av')
@@ -49,11 +49,11 @@ def benchmark(
   output: Path,
   searched: Path | None = None,
 ) -> None:
-  """Runs the parts that suit the config; prints and writes what they find.
+  """Runs the parts for the config; prints and writes the results.
 
   Args:
-    config: its `variant` decides the parts.
-    output: a folder; `benchmark_VARIANT.json` in it is replaced, or
+    config: its `variant` selects the parts.
+    output: a folder; replaces `benchmark_VARIANT.json` in it, or
       `benchmark_gallery.json`.
     searched: a gallery of that config, to measure instead.
 
@@ -64,7 +64,7 @@ def benchmark(
   name = config.variant if searched is None else 'gallery'
   path = output / f'benchmark_{name}.json'
   files.make_folder('--output', output)
-  machine = _alone(_describe_machine)
+  machine = _in_process(_describe_machine)
   print(', '.join(str(value) for value in machine.values()))
   if searched is not None:
     parts = [
@@ -75,13 +75,14 @@ def benchmark(
     if Path(config.data.records).exists():
       parts.append(functools.partial(benchmark_data.feed, config))
     else:
-      print(f'no records at {config.data.records}: the feed is not measured')
+      print(f'no records at {config.data.records}: skipping the feed')
   if any(part.func is benchmark_network.training for part in parts):
-    train.micro_batch_size(config, machine['devices'])  # Refused now, not late.
+    train.micro_batch_size(config, machine['devices'])  # Check it early.
   rows = []
   for part in parts:
-    # Grain's processes are handed the flags, which only this one has.
-    for row in part() if part.func is benchmark_data.feed else _alone(part):
+    # Grain passes the flags to its processes; only this process has them.
+    here = part.func is benchmark_data.feed
+    for row in part() if here else _in_process(part):
       rows.append(row)
       runs = f'median of {row.runs}' if row.runs > 1 else ''
       print(f'{row.name:60} {row.value:9.4g} {row.unit:9} {runs}', flush=True)
@@ -101,7 +102,7 @@ def benchmark(
 def _parts(
   config: ml_collections.ConfigDict, gpu: bool
 ) -> Iterator[Callable[[], list[Row]]]:
-  """The parts to run, each a call without arguments."""
+  """Yields the parts to run, as functions without arguments."""
   part = functools.partial
   yield part(benchmark_network.matching, config)
   if config.variant != 'paper':
@@ -122,8 +123,8 @@ def _parts(
     yield part(benchmark_data.retrieval_speed)
 
 
-def _alone(function: Callable[[], Any]) -> Any:
-  """Calls a function in a fresh process."""
+def _in_process(function: Callable[[], Any]) -> Any:
+  """Calls a function in a new process."""
   with concurrent.futures.ProcessPoolExecutor(
     1, multiprocessing.get_context('spawn')
   ) as pool:

@@ -23,10 +23,10 @@ from vitexco_jax.tools.timing import Row
 
 
 def metrics_speed(height: int = 480, width: int = 854) -> list[Row]:
-  """Measures made-up frames as an evaluation does, one after the other.
+  """Times the metrics of an evaluation on synthetic frames.
 
   Returns:
-    Time of a frame of one method, with the flow of the true clip.
+    Time per frame of one method, including the flow of the true clip.
   """
   rng = np.random.default_rng(0)
   coarse = rng.integers(0, 256, (height // 8, width // 8 + 2, 3), np.uint8)
@@ -46,13 +46,13 @@ def metrics_speed(height: int = 480, width: int = 854) -> list[Row]:
 def retrieval_speed(
   count: int = 1_280_000, width: int = 192, clusters: int = 10_000
 ) -> list[Row]:
-  """Searches a gallery of made-up embeddings, exactly and approximately.
+  """Times exact and approximate search in a gallery of random embeddings.
 
   Args:
-    count: pictures, by default as ImageNet has.
-    width: of an embedding, by default ViT-Ti's.
-    clusters: that the embeddings fall into; the cosine between one and the
-      center of its cluster is about 0.7.
+    count: number of pictures, by default that of ImageNet.
+    width: of an embedding, by default that of ViT-Ti.
+    clusters: number of clusters; the cosine between an embedding and the center
+      of its cluster is about 0.7.
 
   Returns:
     Times of opening and searching, and the recall of the approximate index.
@@ -69,7 +69,7 @@ def retrieval_speed(
   one = itertools.cycle(np.split(queries, len(queries)))
   name = f'retrieval of {count} x {width}'
   with tempfile.TemporaryDirectory() as folder:
-    source = types.SimpleNamespace(address='made up')
+    source = types.SimpleNamespace(address='random')
     writer = gallery.Writer(Path(folder), {'width': width}, source)
     for first in range(0, count, 1 << 16):
       numbers = range(first, min(first + (1 << 16), count))
@@ -91,65 +91,65 @@ def retrieval_speed(
 
     exact, true = measure('exact')
     start = time.perf_counter()
-    made = gallery.build_index(
+    index = gallery.build_index(
       Path(folder), embedding.Gallery.open(folder).embeddings
     )
     building = Row(f'{name}, ivf, building', time.perf_counter() - start, 's')
-    ivf, found = measure('ivf')
+    ivf, approximate = measure('ivf')
   return [
     *exact,
     building,
-    Row(f'{name}, ivf, lists', made.lists, ''),
-    Row(f'{name}, ivf, lists looked through', made.probes, ''),
+    Row(f'{name}, ivf, lists', index.lists, ''),
+    Row(f'{name}, ivf, scanned lists', index.probes, ''),
     *ivf,
-    Row(f'{name}, ivf, recall@5', gallery.recall_of(found, true), ''),
+    Row(f'{name}, ivf, recall@5', gallery.recall_of(approximate, true), ''),
   ]
 
 
 def retrieval_quality(
   config: ml_collections.ConfigDict, folder: Path, at_most: int = 2000
 ) -> list[Row]:
-  """How often the nearest picture of ImageNet is of the same synset.
+  """Measures how often the nearest ImageNet picture has the same synset.
 
-  Queries are pictures of the gallery, whose nearest other is looked for. They
-  are of synsets that had five pictures at least before gray ones were refused.
+  Queries are pictures of the gallery; the search excludes the query itself. Their
+  synsets had at least five pictures before gray ones were skipped.
 
   Args:
-    config: that the gallery was built with.
-    folder: the gallery's; the names of its pictures hold their synsets.
-    at_most: queries, drawn evenly.
+    config: with which the gallery was built.
+    folder: of the gallery; the names of its pictures contain their synsets.
+    at_most: maximum number of queries, evenly spaced.
 
   Returns:
-    The share for queries in gray and, where the gallery is not gray, in color.
+    The share for queries in gray and, if the gallery is not gray, in color.
 
   Raises:
-    UserError: no names have synsets with five pictures.
+    UserError: no synset in the names has five pictures.
   """
   embed, opened = embedding.open_with_embedder(config, folder)
   synsets = [_synset(opened.name(i)) for i in range(len(opened))]
   sizes = collections.Counter(synsets)
   sizes.update(_synset(x['name']) for x in gallery.read_left_out(folder))
-  wanted = [i for i, x in enumerate(synsets) if x and sizes[x] >= 5]
-  if not wanted:
+  chosen = [i for i, x in enumerate(synsets) if x and sizes[x] >= 5]
+  if not chosen:
     raise UserError(
-      f'--gallery={folder} has no five pictures of one ImageNet synset: names '
-      'like n01440764_10026.JPEG tell these'
+      f'--gallery={folder} does not have five pictures of one ImageNet synset, '
+      'with names like n01440764_10026.JPEG'
     )
-  places = np.linspace(0, len(wanted) - 1, min(at_most, len(wanted)))
-  wanted = [wanted[int(place)] for place in places]
-  crops = np.stack([embedding.crop(opened.read(i)) for i in wanted])
+  places = np.linspace(0, len(chosen) - 1, min(at_most, len(chosen)))
+  chosen = [chosen[int(place)] for place in places]
+  crops = np.stack([embedding.crop(opened.read(i)) for i in chosen])
   queries = {'gray': np.asarray(color.grey(crops))}
   if not config.retrieval.grey:
     queries['color'] = crops
   kind = 'gray' if config.retrieval.grey else 'color'
   name = f'{config.retrieval.network}, {len(opened)} pictures in {kind}'
-  rows = [Row(f'{name}, queries', len(wanted), '')]
+  rows = [Row(f'{name}, queries', len(chosen), '')]
   for how, seen in queries.items():
-    # The picture itself is the nearest, unless it has a twin.
-    _, found = opened.search(embed.embed_crops(seen), 2)
-    nearest = np.where(found[:, 0] == wanted, found[:, 1], found[:, 0])
+    # The picture itself is the nearest, unless it has a duplicate.
+    _, numbers = opened.search(embed.embed_crops(seen), 2)
+    nearest = np.where(numbers[:, 0] == chosen, numbers[:, 1], numbers[:, 0])
     same = [
-      synsets[i] == synsets[j] for i, j in zip(wanted, nearest, strict=True)
+      synsets[i] == synsets[j] for i, j in zip(chosen, nearest, strict=True)
     ]
     what = f'{name}, {how} queries, nearest of the synset'
     rows.append(Row(what, 100 * float(np.mean(same)), '%'))
@@ -157,21 +157,21 @@ def retrieval_quality(
 
 
 def _synset(name: str) -> str:
-  """The WordNet number in a name of ImageNet's; empty if there is none."""
-  found = re.search(r'(?<![A-Za-z0-9])n\d{8}(?![A-Za-z0-9])', name)
-  return found[0] if found else ''
+  """Returns the WordNet number in an ImageNet name; empty if there is none."""
+  match = re.search(r'(?<![A-Za-z0-9])n\d{8}(?![A-Za-z0-9])', name)
+  return match[0] if match else ''
 
 
 def feed(config: ml_collections.ConfigDict, batches: int = 40) -> list[Row]:
-  """Draws batches as training does, and does nothing else.
+  """Measures the input pipeline of training without training.
 
   Args:
     config: of the training, whose records are read.
-    batches: to be timed, after a first one.
+    batches: number of timed batches, after a first one.
 
   Returns:
-    Speed in this process's threads, and in one and two others; each time first
-    with records that the system has dropped from its cache.
+    Speed with threads of this process, and with one and two worker processes;
+    each without and with the records in the system's cache.
   """
   config = config.copy_and_resolve_references()
   rows = []
@@ -194,7 +194,7 @@ def feed(config: ml_collections.ConfigDict, batches: int = 40) -> list[Row]:
 
 
 def _drop_from_cache(folder: Path):
-  """Makes the system read files anew from the disk."""
+  """Drops the records from the system's cache."""
   for path in folder.rglob('*.array_record*'):
     with path.open('rb') as file:
       os.fsync(file.fileno())

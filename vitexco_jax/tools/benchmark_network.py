@@ -39,16 +39,16 @@ def matching(
   large: int = 20_736,
   channels: int = 256,
 ) -> list[Row]:
-  """The blocked matching against the direct formula.
+  """Compares the blocked matching with the direct formula.
 
   Args:
     config: for its block and temperature.
     positions: of frame and reference, for the times.
-    large: the same for the memory; this is compiled but not run.
+    large: positions for the memory; this is compiled but not run.
     channels: of a position.
 
   Returns:
-    Times of both formulas and their ratio; working memory beside arguments and
+    Times of both formulas and their ratio; working memory without arguments and
     results.
   """
   settings = config.model.correspondence
@@ -80,17 +80,17 @@ def matching(
   rows = []
   for what, change in (('forward', lambda f: f), ('and gradient', gradients)):
     name = f'matching {positions} positions, {what}'
-    theirs, ours = timing.times(
+    direct_times, blocked_times = timing.times(
       [
         functools.partial(jax.jit(change(direct)), *arrays),
         functools.partial(jax.jit(change(blocked)), *arrays),
       ]
     )
-    ratio = statistics.median(ours) / statistics.median(theirs)
+    ratio = statistics.median(blocked_times) / statistics.median(direct_times)
     rows += [
-      Row(f'{name}, direct', *timing.median(theirs, 'ms')),
-      Row(f'{name}, blocked', *timing.median(ours, 'ms')),
-      Row(f'{name}, blocked / direct', ratio, '', len(ours)),
+      Row(f'{name}, direct', *timing.median(direct_times, 'ms')),
+      Row(f'{name}, blocked', *timing.median(blocked_times, 'ms')),
+      Row(f'{name}, blocked / direct', ratio, '', len(blocked_times)),
     ]
   shapes = [
     jax.ShapeDtypeStruct((1, large, d), jnp.float32)
@@ -111,22 +111,22 @@ def network(
   dtype: str = 'float32',
   block: int = 1,
 ) -> list[Row]:
-  """The networks on frames that are there already, the reference encoded.
+  """Measures the networks on frames in memory with an encoded reference.
 
   Args:
-    config: of the networks; DEVC's four levels are put in, to compare with it.
+    config: of the networks; uses DEVC's four levels, for comparison with it.
     size: of the frames.
     dtype: of the networks.
-    block: frames at a time.
+    block: frames per call.
 
   Returns:
-    Speed, peak memory and, on a known GPU, the share of its peak.
+    Speed, peak memory, and, on a known GPU, the share of its peak.
   """
   config = config.copy_and_resolve_references()
   config.model.dtype = dtype
   config.model.correspondence.levels = _DEVC_LEVELS
   apply = checkpoint.make_generator(config).apply
-  variables = {'params': _made_up(config)}
+  variables = {'params': _random_params(config)}
 
   def colorize_block(
     variables: Any,
@@ -171,7 +171,7 @@ def video_speed(
   frames: int = 48,
   size: tuple[int, int] = (360, 640),
 ) -> list[Row]:
-  """Colors a file end to end, decoding and encoding included.
+  """Measures colorization of a file, including decoding and encoding.
 
   Args:
     config: of the colorizer, whose programs are compiled beforehand.
@@ -199,7 +199,7 @@ def video_memory(
   frames: int,
   size: tuple[int, int] = (64, 96),
 ) -> list[Row]:
-  """Colors a file of many small frames, for the peak memory."""
+  """Measures peak memory with a file of many small frames."""
   config = config.copy_and_resolve_references()
   config.use.size = (32, 48)
   with _colored_video(config, frames, size) as run:
@@ -212,7 +212,7 @@ def video_memory(
 def _colored_video(
   config: ml_collections.ConfigDict, frames: int, size: tuple[int, int]
 ) -> Iterator[Callable[[], None]]:
-  """Makes up a video; yields what colors it."""
+  """Writes a synthetic video; yields a function that colorizes it."""
   rng = np.random.default_rng(0)
   picture = rng.uniform(0, 255, (size[0] // 8, size[1] // 8, 3))
   picture = jax.image.resize(picture, (*size, 3), 'cubic')
@@ -223,7 +223,7 @@ def _colored_video(
     with video.VideoWriter(source, video.Format(*size)) as writer:
       for i in range(frames):
         writer.write(video.Frame(np.roll(picture, (2 * i, 3 * i), (0, 1))))
-    colorizer = VideoColorizer(_made_up(config), config)
+    colorizer = VideoColorizer(_random_params(config), config)
 
     def run():
       with contextlib.redirect_stderr(io.StringIO()):  # Progress bars.
@@ -241,14 +241,14 @@ def _colored_video(
 def training(
   config: ml_collections.ConfigDict, dtype: str = 'float32'
 ) -> list[Row]:
-  """Updates of both networks on all devices, without the data feed.
+  """Measures updates of both networks on all devices, without the data feed.
 
   Args:
     config: of the training.
     dtype: of the networks.
 
   Returns:
-    Time, peak memory and, on a known GPU, the share of its peak.
+    Time, peak memory, and, on a known GPU, the share of its peak.
   """
   config = config.copy_and_resolve_references()
   config.model.dtype = dtype
@@ -258,7 +258,7 @@ def training(
   state = jax.jit(functools.partial(train.init_state, config, optimizer))()
   state = flax.jax_utils.replicate(state, axis_name=train.AXIS)
   share = train.micro_batch_size(config, devices) // devices
-  clips = _made_up_clips(config, share)
+  clips = _random_clips(config, share)
   clips = flax.jax_utils.replicate(clips, axis_name=train.AXIS)
   step = train.make_step(config, optimizer, train.AXIS)
   flops = (
@@ -285,7 +285,7 @@ def training(
   ]
 
 
-def _made_up_clips(config: ml_collections.ConfigDict, batch: int) -> Clips:
+def _random_clips(config: ml_collections.ConfigDict, batch: int) -> Clips:
   t, size = config.train.clip_length, config.data.size
   rng = np.random.default_rng(0)
   rgb = rng.integers(0, 256, (batch, t + 1, *size, 3), np.uint8)
@@ -300,8 +300,8 @@ def _made_up_clips(config: ml_collections.ConfigDict, batch: int) -> Clips:
   )
 
 
-def _made_up(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Parameters of about the size that the layers start with."""
+def _random_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Random parameters with about the scale of the initializers."""
   rng = np.random.default_rng(0)
 
   def draw(leaf):

@@ -1,8 +1,8 @@
-"""A color video is made gray and colored again, from its first frame's colors.
+"""Demo: removes the colors of a video and colorizes it from its first frame.
 
-The network gets the gray pictures and, as reference, the first true frame; no
-other color of the video reaches it. As the truth is known, each result can be
-compared with it. For videos that are gray to begin with, see `colorize`.
+The network gets the gray frames and, as reference, the first true frame; it sees no
+other color of the video. Results are compared with the true colors. For
+black-and-white videos, see `colorize`.
 """
 
 import collections
@@ -20,24 +20,24 @@ from vitexco_jax.media import strips, video
 
 _STRIP = 'strip.jpg'  # PNG would be four times as large.
 _STRIP_COLUMNS = 4
-_AHEAD = 8  # Frames made gray while others are colored.
+_AHEAD = 8  # Gray frames prepared in advance.
 
 
 def demo(
   colorizer: Any, video_path: str | Path, output: str | Path
 ) -> dict[str, float]:
-  """Grays and colors a video, and prints how close to the truth it comes.
+  """Removes the colors of a video, colorizes it, and prints the PSNR.
 
   Args:
-    colorizer: `colorize.VideoColorizer`, or what has its `set_reference` and
+    colorizer: `colorize.VideoColorizer`, or an object with its `set_reference` and
       `colorize`.
     video_path: a color video.
     output: folder for `<name>_gray.mp4`, `<name>_color.mp4` and `strip.jpg`,
       which are replaced if they are there.
 
   Returns:
-    Mean PSNR `colored` and `gray` over all frames but the first, whose colors
-    are given away.
+    Mean PSNR `colored` and `gray` over all frames but the first, which is the
+    reference.
 
   Raises:
     UserError: the video cannot be read, is broken or has a single frame, or the
@@ -47,7 +47,7 @@ def demo(
   stem = Path(video_path).stem
   gray_path = output / f'{stem}_gray.mp4'
   color_path = output / f'{stem}_color.mp4'
-  read = collections.deque()  # Frames on their way: the true one, the gray one.
+  read = collections.deque()  # Pairs of true and gray frames in flight.
   psnr = {'gray': [], 'colored': []}
   columns = []
 
@@ -81,10 +81,12 @@ def demo(
     if reader.lost:
       raise UserError(
         f'{video_path} is damaged or cut short ({reader.lost} frames lost): '
-        'copy it anew or take another'
+        'copy it again or use another video'
       )
     if i == 0:
-      raise UserError(f'{video_path} has a single frame; the demo needs more')
+      raise UserError(
+        f'{video_path} has a single frame; the demo needs at least two'
+      )
 
   labels = ('truth; its first frame is the reference', 'gray', 'colored')
   rows = list(zip(*columns, strict=True))

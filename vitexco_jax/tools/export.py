@@ -1,11 +1,11 @@
-"""A run's parameters and config as a folder to hand on.
+"""--mode=export: writes a run's parameters and config as a folder for release.
 
-  OUTPUT/config.json, params/    to color with by --checkpoint, or train from
-  OUTPUT/stablehlo/              the same network as programs that need no Vitexco
+  OUTPUT/config.json, params/    for --checkpoint and for training
+  OUTPUT/stablehlo/              the network as programs that do not need Vitexco
 
-The programs are StableHLO, as `jax.export` writes it, for the CPU and for CUDA,
-for any number and size of pictures. They take named arguments, among them the
-parameters, so that these are stored once:
+The programs are StableHLO from `jax.export`, for CPU and CUDA, for any number and
+size of pictures. They take named arguments, including the parameters, which are
+therefore stored only once:
 
   rgb_to_lab(rgb) -> lab
   encode_reference(params, rgb) -> {lab, keys, ab}
@@ -13,8 +13,8 @@ parameters, so that these are stored once:
     -> {ab, last_lab}
   lab_to_rgb(lab) -> rgb
 
-`stablehlo/run.py`, which is `stablehlo_runner.py`, colors frames by them, and
-`stablehlo/programs.json` tells what they take and of which versions they are.
+`stablehlo/run.py`, a copy of `stablehlo_runner.py`, colorizes frames with them.
+`stablehlo/programs.json` lists their arguments and versions.
 """
 
 import functools
@@ -38,7 +38,7 @@ from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Reference
 from vitexco_jax.tools import stablehlo_runner
 
-# To be raised when a program takes or gives something else than before.
+# Increment it when the arguments or results of a program change.
 FORMAT = 1
 PLATFORMS = ('cpu', 'cuda')
 
@@ -47,35 +47,35 @@ def export_run(workdir: Path, output: Path) -> None:
   """Writes the newest checkpoint's generator, as float16, with its config.
 
   Args:
-    workdir: of a run; an export will do too.
+    workdir: of a run, or an export.
     output: a folder that does not exist yet.
 
   Raises:
-    UserError: there is no whole checkpoint, or `output` exists or cannot be
+    UserError: there is no complete checkpoint, or `output` exists or cannot be
       written.
   """
   if output.exists():
-    raise UserError(f'--output={output} exists: name a folder that does not')
+    raise UserError(f'--output={output} exists: name a new folder')
   params = checkpoint.load_params(workdir)
   config = checkpoint.load_config(workdir)
   with files.explained('--output', output), files.new_folder(output) as folder:
     checkpoint.export(folder, params, config)
     write_programs(folder / 'stablehlo', params, config)
-  print(f'Wrote {output}; color with --checkpoint={output}')
+  print(f'Wrote {output}; use it with --checkpoint={output}')
 
 
 def write_programs(
   folder: Path, params: Mapping[str, Any], config: ml_collections.ConfigDict
 ) -> None:
-  """Writes the programs, `params.npz`, `programs.json` and `run.py`.
+  """Writes the programs, `params.npz`, `programs.json`, and `run.py`.
 
   Args:
-    folder: that does not exist yet.
-    params: the generator's.
-    config: the run's.
+    folder: a new folder.
+    params: of the generator.
+    config: of the run.
 
   Raises:
-    OSError: they cannot be written.
+    OSError: a file cannot be written.
   """
   folder.mkdir()
   params = flax.traverse_util.flatten_dict(checkpoint.rounded(params), sep='/')
@@ -106,18 +106,19 @@ def write_programs(
 def make_programs(
   generator: Generator, params: Mapping[str, Any]
 ) -> dict[str, jax.export.Exported]:
-  """Traces what the module's docstring lists, for symbolic sizes.
+  """Traces the programs of the module's docstring with symbolic sizes.
 
-  In what each takes, b is a batch of clips, each with a reference of its own, t
-  frames, k the positions of the references. Sides are multiples of 16, two at
-  least; floats are float32, the parameters as they are given.
+  In the shapes of the arguments, b is the number of clips, each with its own
+  reference, t the number of frames, and k the number of positions of the reference.
+  Sides are multiples of 16 and at least 32. Floats are float32; parameters keep
+  their types.
 
   Args:
     generator: the networks.
     params: its parameters, or their shapes, by names with slashes.
 
   Returns:
-    By name.
+    The programs by name.
   """
 
   def variables(params):
@@ -175,7 +176,7 @@ def make_programs(
 def _export(
   function: Callable, given: Mapping[str, Any] | None = None, **shapes: str
 ) -> jax.export.Exported:
-  """Exports a function of named arguments: `given`, and float32 of `shapes`."""
+  """Exports a function with the arguments `given` and float32 of `shapes`."""
   scope = jax.export.SymbolicScope(['h >= 2', 'w >= 2'])
   arguments = {
     name: jax.ShapeDtypeStruct(

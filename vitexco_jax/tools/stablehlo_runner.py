@@ -1,13 +1,13 @@
-"""Colors frames by the programs beside this file; Vitexco is not needed.
+"""Colorizes frames with the programs in this folder, without Vitexco.
 
-  pip install jax numpy flatbuffers    # The last is for jax.export to read with.
+  pip install jax numpy flatbuffers    # jax.export needs flatbuffers.
   python run.py FRAMES.npy REFERENCE.npy COLORED.npy [FLOW.npy]
 
-FRAMES, of which lightness alone is looked at, and COLORED are [t, h, w, 3],
-REFERENCE is [h, w, 3]: RGB in uint8. programs.json tells what programs take. Where
-that has `backward_flow`, colors go from frame to frame along the optical flow from
-each frame to the one before, of which FLOW has (dx, dy) [t, h, w, 2] in pixels of
-what the networks see; without it each frame is colored by itself.
+FRAMES, of which only lightness is used, and COLORED are [t, h, w, 3]; REFERENCE is
+[h, w, 3]; all are uint8 RGB. programs.json lists the arguments of the programs. With
+`backward_flow`, colors are propagated by the optical flow from each frame to the
+previous one: FLOW has (dx, dy), [t, h, w, 2], in pixels at the networks' size.
+Without FLOW each frame is colorized independently.
 """
 
 import json
@@ -19,11 +19,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-BLOCK = 8  # Frames at a time.
+BLOCK = 8  # Frames per call.
 
 
 def shrink(pictures, bound):
-  """Brings [n, h, w, c] within `bound`, padded to multiples of 16; and size."""
+  """Resizes [n, h, w, c] to fit `bound` and pads it to multiples of 16.
+
+  Returns:
+    The padded pictures, and (height, width) before padding.
+  """
   n, h, w, c = pictures.shape
   bound = sorted(bound, reverse=h > w)
   scale = min(1.0, bound[0] / h, bound[1] / w)
@@ -48,19 +52,19 @@ def main(frames, reference, colored, flow=None):
   out = np.lib.format.open_memmap(colored, 'w+', np.uint8, frames.shape)
   moves = 'backward_flow' in about['programs']['colorize']['takes']
   flow = np.load(flow, mmap_mode='r') if flow else None
-  alone = moves and flow is None
-  size = 1 if alone else BLOCK
+  independent = moves and flow is None
+  size = 1 if independent else BLOCK
   previous_lab = None
   for start in range(0, len(frames), size):
     block = slice(start, start + size)
     lab = rgb_to_lab(rgb=frames[block] / np.float32(255))
     luminance, (h, w) = shrink(lab[..., :1] - 50, bound)
-    if previous_lab is None or alone:
+    if previous_lab is None or independent:
       previous_lab = jnp.zeros((1, *luminance.shape[1:3], 3))
     motion = {}
     if moves:
       still = np.zeros((1, *luminance.shape[:3], 2), np.float32)
-      motion['backward_flow'] = still if alone else flow[None, block]
+      motion['backward_flow'] = still if independent else flow[None, block]
     predicted = colorize(
       params=params,
       luminance=luminance[None],

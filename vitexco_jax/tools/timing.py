@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-# Multiplications and additions a second, dense, by the makers' data sheets.
+# Dense multiplications and additions per second, from the data sheets.
 # XLA's float32 convolutions run as TF32 on these.
 _PEAK_FLOPS = {
   'H200': {'float32': 494.7e12, 'bfloat16': 989.4e12},
@@ -21,7 +21,7 @@ _PEAK_FLOPS = {
 
 
 class Row(NamedTuple):
-  """One line of the table."""
+  """A row of the table."""
 
   name: str
   value: float
@@ -35,7 +35,7 @@ def times(
   at_least: int = 3,
   at_most: int = 9,
 ) -> list[list[float]]:
-  """Times functions in turn, after a first call of each, until time is up."""
+  """Times functions in turn, after a first call of each, for some seconds."""
   for function in functions:
     jax.block_until_ready(function())
   measured = [[] for _ in functions]
@@ -51,7 +51,7 @@ def times(
 
 
 def median(values: list[float], unit: str) -> tuple[float, str, int]:
-  """Median, unit and number of runs; seconds become `ms` if so asked."""
+  """Returns median, unit, and number of runs; converts seconds for `ms`."""
   scale = 1e3 if unit == 'ms' else 1.0
   return scale * statistics.median(values), unit, len(values)
 
@@ -59,8 +59,8 @@ def median(values: list[float], unit: str) -> tuple[float, str, int]:
 def count_flops(function: Callable[..., Any], *arguments: Any) -> float:
   """Multiplications and additions in matrix products and convolutions.
 
-  A loop counts as often as it runs, which XLA's own cost analysis leaves out;
-  what a gradient recomputes counts again. For one device.
+  Loop bodies count once per iteration, unlike in XLA's cost analysis; recomputation
+  in a gradient counts again. For one device.
   """
   return _flops_of(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -77,7 +77,7 @@ def _flops_of(jaxpr: Any) -> float:
     elif equation.primitive.name == 'conv_general_dilated':
       kernel = parameters['dimension_numbers'].rhs_spec
       taps = [shapes[1][i] for i in kernel[1:]]  # Input channels, then space.
-      # A gradient's kernel or picture may be spread out by zeros.
+      # In a gradient, the kernel or picture may be dilated with zeros.
       spread = math.prod(parameters['lhs_dilation'])
       total += 2 * out * math.prod(taps) / spread
     inner = sum(map(_flops_of, _inner(parameters.values())))
@@ -86,7 +86,7 @@ def _flops_of(jaxpr: Any) -> float:
 
 
 def _inner(values: Iterable[Any]) -> Iterator[Any]:
-  """The programs that an equation runs."""
+  """Yields the programs within an equation."""
   for value in values:
     if isinstance(value, list | tuple):
       yield from _inner(value)
@@ -109,15 +109,15 @@ def share_of_peak(
 
 
 def peak_memory() -> int:
-  """Bytes: the GPU's where there is one, else those of this process."""
+  """Peak memory in bytes: of the GPU if there is one, else of this process."""
   stats = jax.devices()[0].memory_stats()
   return stats['peak_bytes_in_use'] if stats else resident_peak()
 
 
 def resident_peak() -> int:
-  """Bytes of this process's memory at its largest."""
+  """Peak resident memory of this process in bytes."""
   status = Path('/proc/self/status')
-  if status.exists():  # `resource` would count the parent's as well.
+  if status.exists():  # `resource` would include the parent's memory.
     for line in status.read_text().splitlines():
       if line.startswith('VmHWM'):
         return int(line.split()[1]) * 1024
