@@ -300,13 +300,13 @@ def test_refuses_what_cannot_be_prepared(videos, prepared, tmp_path):
   with pytest.raises(UserError, match='--videos=.*nowhere does not exist'):
     prepare.prepare(config, tmp_path / 'nowhere')
   (tmp_path / 'empty').mkdir()
-  with pytest.raises(UserError, match='holds no files'):
+  with pytest.raises(UserError, match='has no files'):
     prepare.prepare(config, tmp_path / 'empty')
   with pytest.raises(UserError, match='a text file'):
     prepare.prepare(config, videos / 'b.mp4')
   (tmp_path / 'useless').mkdir()
   (tmp_path / 'useless/notes.txt').write_text('no video')
-  with pytest.raises(UserError, match='nothing to train on.*useless'):
+  with pytest.raises(UserError, match='no usable training data.*useless'):
     _prepare(config, tmp_path / 'useless')
   assert not (tmp_path / 'out/vitexco').exists()
 

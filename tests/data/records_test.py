@@ -221,6 +221,6 @@ def test_something_else_in_its_place(written):
     kept = (path / name).read_text()
     for text in ('{', '{}'):
       (path / name).write_text(text)
-      with pytest.raises(UserError, match='no training set.*prepare again'):
+      with pytest.raises(UserError, match='not a training set.*prepare again'):
         records.Records(written)
     (path / name).write_text(kept)

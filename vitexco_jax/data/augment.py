@@ -1,15 +1,15 @@
-"""Training samples made more various: framed anew, and worn like old film.
+"""Data augmentation: random crops, flips, and artifacts of old film.
 
-Two halves, in two places, each steered by `config.augment`:
+Two functions, both configured by `config.augment`:
 
-  reframe   on the host, one sample at a time: mirrors a clip and cuts a window
-            out of it, with its reference, flow and visibility.
-  degrade   on the device, a batch at a time: blurs and flickers the luminance
-            that the networks see, and adds grain and noise. The truth and the
-            luminance of the frame before are not its business: they stay clean.
+  reframe   on the host, per sample: flips a clip and crops a window, together
+            with reference, flow, and visibility.
+  degrade   on the device, per batch: adds blur, flicker, grain, and noise to the
+            luminance that the networks see. The truth and the luminance of the
+            previous frame stay clean.
 
-All chance comes from the generator or the key that is handed in. What is off
-draws nothing, so that switching one thing on leaves the others as they were.
+All randomness comes from the given generator or key. Disabled augmentations draw no
+random numbers, so enabling one does not change the others.
 """
 
 import cv2
@@ -48,24 +48,25 @@ def check(settings: ml_collections.ConfigDict):
 def reframe(
   clip: Clips, rng: np.random.Generator, flip: float, crop: float
 ) -> Clips:
-  """Mirrors a sample by chance, and cuts a random window out of it.
+  """Randomly flips a sample and crops it to a random window.
 
-  The window has the frame's aspect and is the same in all frames of the clip,
-  which are scaled back to their size, the flow and its vectors with them. The
-  clip's own first frame as reference gets that window too, as it stands for the
-  colored frame before the first (see `train.generate`). Any other reference
-  gets a window of its own: references are not framed like the video where the
-  networks are used, and if they were, matching could go by the position.
+  The window has the frame's aspect ratio and is the same in all frames of the clip.
+  Frames and flow are scaled back to full size. If the reference is the first frame
+  of the clip, it gets the same window, since it also serves as the previous colored
+  frame (see `train.generate`). Any other reference gets a different window: at
+  inference references are framed differently from the video, and matching must not
+  rely on positions.
 
   Args:
     clip: a single sample: arrays without the axis b.
-    rng: decides.
-    flip: probability that left and right change places.
-    crop: the smallest share of each side that a window keeps; 1: no window.
+    rng: source of randomness.
+    flip: probability of a horizontal flip.
+    crop: minimum share of each side in a window; 1: no crop.
 
   Returns:
-    The sample, of the same shapes and types. A pixel stays visible if all those
-    were that its flow is mixed of, and if that flow still ends in the window.
+    The sample, with the same shapes and types. A pixel stays visible if all pixels
+    that its flow is interpolated from were visible, and the flow ends within the
+    window.
   """
   if rng.random() < flip:
     clip = _mirror(clip)
@@ -78,9 +79,9 @@ def reframe(
     of_reference = _draw_window(size, rng, crop)
   flows = [resize_flow(flow[window], size) for flow in clip.flow]
   visible = [
-    (_zoom(np.float32(was), window, cv2.INTER_LINEAR) > 0.999)
+    (_zoom(np.float32(mask), window, cv2.INTER_LINEAR) > 0.999)
     & stays_inside(flow)
-    for was, flow in zip(clip.visible, flows, strict=True)
+    for mask, flow in zip(clip.visible, flows, strict=True)
   ]
   return clip._replace(
     rgb=np.stack([_zoom(rgb, window) for rgb in clip.rgb]),
@@ -91,7 +92,7 @@ def reframe(
 
 
 def _mirror(clip: Clips) -> Clips:
-  """Swaps left and right; dx changes its sign."""
+  """Flips horizontally and negates dx."""
   return clip._replace(
     rgb=clip.rgb[..., ::-1, :],
     reference=clip.reference[..., ::-1, :],
@@ -106,16 +107,16 @@ def _draw_window(
   share = rng.uniform(smallest, 1)
   window = []
   for side in size:
-    kept = round(share * side)
-    start = int(rng.integers(side - kept + 1))
-    window.append(slice(start, start + kept))
+    length = round(share * side)
+    start = int(rng.integers(side - length + 1))
+    window.append(slice(start, start + length))
   return tuple(window)
 
 
 def _zoom(
   picture: np.ndarray, window: _Window, interpolation: int = cv2.INTER_CUBIC
 ) -> np.ndarray:
-  """Scales a window of a picture to the size of the whole."""
+  """Scales a window of a picture to the size of the picture."""
   height, width = picture.shape[:2]
   return cv2.resize(
     picture[window], (width, height), interpolation=interpolation
@@ -131,28 +132,28 @@ def degrade(
   grain: float = 0.0,
   luminance_noise: float = 0.0,
 ) -> jax.Array:
-  """Wears luminance like old film, in the order in which that happens.
+  """Adds artifacts of old film to luminance, in their physical order.
 
-  Blur, flicker and grain are up to as strong as said: each clip draws its share
-  of each between 0 and 1. A strength of 0 leaves a step out.
+  The arguments are maximum strengths of blur, flicker, and grain: each clip draws a
+  factor between 0 and 1 for each of them. A strength of 0 skips a step.
 
   Args:
     luminance: [b, t, h, w, 1] float, L - 50.
-    key: decides.
-    blur: of a soft lens: sigma of a Gaussian in pixels, the same all over a
-      clip. Outside the picture is nothing: at its border the rest counts more.
-    flicker: of the exposure: each frame's L is multiplied by a gain of its own,
-      at most this far from 1, and kept within [0, 100].
-    grain: of the film: standard deviation in L at mid gray, fading to none at
+    key: source of randomness.
+    blur: of a soft lens: sigma of a Gaussian in pixels, constant within a clip;
+      its weights are normalized at the border of the picture.
+    flicker: of the exposure: each frame's L is multiplied by a random gain that
+      differs from 1 by at most this, and clipped to [0, 100].
+    grain: of the film: standard deviation in L at mid gray, decreasing to 0 at
       black and white; new in each frame, correlated in space.
-    luminance_noise: standard deviation in L of each pixel by itself, the same
-      for all clips (DEVC).
+    luminance_noise: standard deviation in L of independent noise per pixel, the
+      same for all clips (DEVC).
 
   Returns:
     [b, t, h, w, 1].
   """
   b, t = luminance.shape[:2]
-  # The noise takes the key as it is: with it alone nothing else is drawn.
+  # The noise uses the key itself, so that it does not depend on the other steps.
   shares, gains, grains = jax.random.split(jax.random.fold_in(key, 1), 3)
   shares = jax.random.uniform(shares, (3, b, 1, 1, 1, 1))
   if blur:
@@ -173,19 +174,19 @@ def degrade(
 
 
 def _smooth(x: jax.Array, sigma: jax.Array, norm: int) -> jax.Array:
-  """Mixes neighbors with the weights of a Gaussian.
+  """Applies a Gaussian filter.
 
   Args:
     x: [b, t, h, w, c].
     sigma: [b], pixels.
-    norm: of each pixel's weights along a side: 1 keeps the level of a picture, 2
-      the variance of white noise, up to the border.
+    norm: order of the norm by which weights are normalized: 1 preserves the mean
+      of a picture, 2 the variance of white noise, also at the border.
   """
 
   def weights(side):
     place = jnp.arange(side, dtype=jnp.float32)
     distance = place[:, None] - place
-    width = jnp.maximum(sigma, 1e-3)[:, None, None]  # 0 would give 0 / 0.
+    width = jnp.maximum(sigma, 1e-3)[:, None, None]  # Avoid 0 / 0.
     weights = jnp.exp(-0.5 * jnp.square(distance / width))
     return weights / jnp.linalg.norm(weights, norm, axis=-1, keepdims=True)
 

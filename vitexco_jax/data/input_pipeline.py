@@ -1,14 +1,13 @@
-"""The training feed: batches of clips, without end, cut out of the records.
+"""Input pipeline of training: an endless iterator over batches of clips.
 
-A sample is a (run, start): `config.train.clip_length` consecutive frames of one
-run, so that every frame can be the first of a clip and no clip crosses from one
-run into another. Each epoch shuffles all samples anew. Reading, decoding and
-the random choices run in Grain, in threads of this process or in processes of
-their own; which sample and which choices come n-th depends on the seed alone,
-not on how many threads or processes there are, nor on the size of a batch.
+A sample is a (run, start): `config.train.clip_length` consecutive frames of one run.
+Any frame can be the first of a clip, and no clip crosses the border of a run. Each
+epoch reshuffles all samples. Grain reads, decodes, and draws random choices, in
+threads of this process or in worker processes. The n-th sample and its choices
+depend only on the seed, not on the number of threads or processes or the batch size.
 
-A record that cannot be read costs its samples, not the run: another sample is
-drawn in place of each, the record is named once, and `skipped` counts.
+Unreadable records do not stop training: each of their samples is replaced by another
+one, the record is named once, and `skipped` counts the samples.
 """
 
 import functools
@@ -29,25 +28,27 @@ from vitexco_jax.checkpoint import make_generator
 from vitexco_jax.data import augment, records, synthetic_motion
 from vitexco_jax.errors import UserError, program
 
-ATTEMPTS = 100  # Samples drawn in place of one.
-_NEARBY = 5  # Frames away, at most, that a nearby reference is.
+ATTEMPTS = 100  # Maximum number of samples tried in place of one.
+_NEARBY = 5  # Maximum distance of a nearby reference, in frames.
 
 
 class Drawn(NamedTuple):
-  """What Grain makes of a sample."""
+  """A sample drawn by Grain."""
 
   sample: Any  # A tree of arrays.
-  broken: np.str_  # What kept another from being read, if anything did.
+  broken: (
+    np.str_
+  )  # Why the original sample could not be read; empty if it could.
 
 
 class Feed:
-  """An endless iterator of batches: the trees of samples, of NumPy arrays.
+  """An endless iterator over batches: trees of NumPy arrays.
 
-  Its state is how many samples it has given, on all hosts together, so that any
-  number of hosts can go on from it. Nothing is read before the first `next`.
+  Its state is the number of samples so far on all hosts together, so that training
+  can resume with another number of hosts. Nothing is read before the first `next`.
 
   Attributes:
-    skipped: how many samples were replaced, as they could not be read.
+    skipped: number of unreadable samples that were replaced.
   """
 
   def __init__(
@@ -58,14 +59,14 @@ class Feed:
     host: int,
     hosts: int,
   ):
-    """Takes what gives a `Drawn` for each sample, and whose share is wanted.
+    """Starts at the first sample.
 
     Args:
-      samples: without end.
+      samples: an endless data set of `Drawn`.
       batch_size: samples in a batch, of all hosts together.
-      data: its `threads` and `workers` count.
-      host: whose share of each batch it is, every `hosts`-th sample of it.
-      hosts: how many there are; they divide `batch_size`.
+      data: uses `threads` and `workers`.
+      host: index of this host, which gets every `hosts`-th sample of a batch.
+      hosts: number of hosts; must divide `batch_size`.
     """
     self._samples = samples
     self._batch_size = batch_size
@@ -87,16 +88,16 @@ class Feed:
     return drawn.sample
 
   def get_state(self) -> dict[str, int]:
-    """Returns what `set_state` takes; JSON keeps it."""
+    """Returns the state for `set_state`, as JSON values."""
     return {'samples': self._given}
 
   def set_state(self, state: dict[str, int]):
-    """Goes to where an iterator of the same records and seed was."""
+    """Moves to the state of an iterator with the same records and seed."""
     self._given = state['samples']
     self._batches = None
 
   def _read_from(self, sample: int) -> grain.DatasetIterator:
-    # Without the flag Grain counts the endless batches in float, and overflows.
+    # Without drop_remainder Grain counts endless batches in float and overflows.
     share = self._samples[sample + self._host :: self._hosts]
     batches = share.batch(self._batch_size // self._hosts, drop_remainder=True)
     workers, threads = self._data.workers, self._data.threads
@@ -110,7 +111,7 @@ class Feed:
     return iter(batches.to_iter_dataset(options))
 
   def _report(self, drawn: Drawn):
-    """Counts the samples that were replaced; names each reason once."""
+    """Counts replaced samples and prints each reason once."""
     broken = [str(name) for name in drawn.broken if name]
     self.skipped += len(broken)
     for name in set(broken) - self._named:
@@ -127,13 +128,13 @@ def make_iterator(
   """Opens the records of `config.data` for training on `structs.Clips`.
 
   Args:
-    config: its `data`, `augment`, `model`, `train.clip_length` and `seed` count.
+    config: uses `data`, `augment`, `model`, `train.clip_length`, and `seed`.
     batch_size: clips in a batch, of all hosts together.
-    host: whose share of each batch is wanted, every `hosts`-th clip of it.
-    hosts: how many there are; they divide `batch_size`.
+    host: index of this host, which gets every `hosts`-th clip of a batch.
+    hosts: number of hosts; must divide `batch_size`.
 
   Raises:
-    UserError: there are no records at `config.data.records`, or they do not fit
+    UserError: there are no records at `config.data.records`, or they do not match
       the config; or the seed or a number of threads is below 0.
   """
   check(config)
@@ -167,7 +168,7 @@ def make_iterator(
 
 
 def check(config: ml_collections.ConfigDict):
-  """Raises UserError if the seed, a number of threads or a share is unfit."""
+  """Raises UserError if the seed, a thread count, or a share is invalid."""
   for name in ('seed', 'data.threads', 'data.workers'):
     value = operator.attrgetter(name)(config)
     if value < 0:
@@ -177,8 +178,8 @@ def check(config: ml_collections.ConfigDict):
   ]
   if min(shares) < 0 or sum(shares) > 1:
     raise UserError(
-      'config.data.first_frame_share, warped_share and nearby_share are '
-      f'{", ".join(map(str, shares))}: they must be at least 0, and together at '
+      'config.data.first_frame_share, warped_share, and nearby_share are '
+      f'{", ".join(map(str, shares))}: each must be at least 0, and their sum at '
       'most 1'
     )
 
@@ -190,9 +191,9 @@ def _draw(
   ends: np.ndarray,
   **settings,
 ) -> Drawn:
-  """Draws a clip at a sample, or at another one where that cannot be read.
+  """Draws a clip at a sample, or at another one if it cannot be read.
 
-  Sample n lies in the first run whose `ends` is past n.
+  Sample n is in the first run whose `ends` is greater than n.
   """
   broken = ''
   for _ in range(ATTEMPTS):
@@ -206,7 +207,7 @@ def _draw(
       sample = int(rng.integers(ends[-1]))
   raise UserError(
     f'{ATTEMPTS} samples of {source.folder} in a row cannot be read, the first '
-    f'for {broken}: copy that folder anew, or remove it and prepare again'
+    f'because of {broken}: copy that folder again, or remove it and prepare again'
   )
 
 
@@ -222,7 +223,7 @@ def _draw_clip(
   crop: float,
   backward: bool,
 ) -> structs.Clips:
-  """Draws the reference and the framing, and decodes what is needed."""
+  """Draws the reference and the crop, and decodes the frames."""
   first = run.first + start
   frames = [source.read(first + step) for step in range(length)]
   retrieved = frames[-1].references
@@ -255,7 +256,7 @@ def _draw_clip(
     backward_flow=np.zeros((length - 1, 0, 0, 2), np.float32),
   )
   clip = augment.reframe(clip, rng, flip, crop)
-  if backward:  # Estimated here as it will be where the networks are used.
+  if backward:  # The same estimate as at inference.
     gray = [cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in clip.rgb]
     steps = [
       flow.backward_flow(after, before)
@@ -269,8 +270,8 @@ def open_records(config: ml_collections.ConfigDict) -> records.Records:
   """Opens `config.data.records` and checks them against the config.
 
   Raises:
-    UserError: they are missing or broken, or of another size, or all of their
-      runs are shorter than `config.train.clip_length`.
+    UserError: the records are missing or broken or have another size, or all of
+      their runs are shorter than `config.train.clip_length`.
   """
   folder = Path(config.data.records)
   length = config.train.clip_length
@@ -283,14 +284,15 @@ def open_records(config: ml_collections.ConfigDict) -> records.Records:
     opened = records.Records(folder)
   except FileNotFoundError as error:
     raise UserError(
-      f'no prepared videos at {folder} (config.data.records); prepare a folder '
-      f'of videos by {prepare}'
+      f'no prepared videos at {folder} (config.data.records): prepare a folder '
+      f'of videos with {prepare}'
     ) from error
   if opened.size != tuple(config.data.size):
     raise UserError(
       f'the records at {folder} are {opened.size[0]}x{opened.size[1]}, not '
-      f'config.data.size={tuple(config.data.size)}: set this to theirs, or '
-      'prepare the videos again into another folder, config.data.records'
+      f'config.data.size={tuple(config.data.size)}: set this to the size of the '
+      'records, or prepare the videos again in another folder, '
+      'config.data.records'
     )
   longest = max(run.frames for run in opened.runs)
   if not 2 <= length <= longest:

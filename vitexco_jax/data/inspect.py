@@ -1,11 +1,11 @@
-"""--mode=inspect: a page that shows what was prepared, and what may be wrong.
+"""--mode=inspect: writes a page that shows a training set and likely errors.
 
-`index.html` holds everything, pictures too; `samples.png` has the samples alone.
-A *pair* is a frame and the next one of its run. Its *error* is the mean absolute
-difference of lightness, of 255, between the earlier frame and the later one
-brought back along the flow, where that is visible; it stands beside the same
-without flow. Wrong flow makes it large, wrong direction most of all, so the pairs
-of the largest errors out of those that were measured are shown first.
+`index.html` contains everything including pictures; `samples.png` has only the
+samples. A *pair* is a frame and the next frame of its run. Its *error* is the mean
+absolute difference of lightness, of 255, between the earlier frame and the later
+frame warped back along the flow, over visible pixels. The same without flow is shown
+for comparison. Wrong flow makes the error large, a wrong direction most of all, so
+the measured pairs with the largest errors are shown first.
 """
 
 import base64
@@ -28,25 +28,25 @@ from vitexco_jax.media import strips
 from vitexco_jax.media.video import write_image
 
 _MEASURED = 200  # Pairs, drawn at random.
-_WORST, _RANDOM = 6, 12  # Pairs that are shown.
-_SHOWN = ('earlier', 'later', 'flow', 'visible', 'later, brought back')
+_WORST, _RANDOM = 6, 12  # Numbers of pairs to show.
+_SHOWN = ('earlier', 'later', 'flow', 'visible', 'later, warped back')
 
 
 class Pair(NamedTuple):
-  """Two neighbors, and how well the flow between them explains the one."""
+  """Two neighboring frames, and the error of the flow between them."""
 
   number: int  # Record of the earlier frame.
   earlier: records.Record
   later: records.Record
   flow: np.ndarray  # [h, w, 2] float32
   visible: np.ndarray  # [h, w, 1] uint8
-  brought_back: np.ndarray  # [h, w, 3] uint8, the later frame.
+  warped_back: np.ndarray  # [h, w, 3] uint8, the later frame.
   error: float
   error_without: float
 
   @property
   def title(self) -> str:
-    """Where it comes from."""
+    """The source of the pair."""
     return f'{self.earlier.video}, frame {self.earlier.index}'
 
 
@@ -54,11 +54,11 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> Path:
   """Writes the page for the records of a config.
 
   Args:
-    config: its `data.records` are looked at; `seed` draws the samples.
+    config: names the records, `data.records`, and the `seed` of the samples.
     output: a folder.
 
   Returns:
-    The page.
+    The path of the page.
 
   Raises:
     UserError: there are no records, or `output` cannot be written.
@@ -92,7 +92,7 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> Path:
 def _measure(
   opened: records.Records, rng: np.random.Generator, broken: list[str]
 ) -> Iterator[Pair]:
-  """Yields pairs drawn at random; names in `broken` what cannot be read."""
+  """Yields random pairs; adds unreadable records to `broken`."""
   numbers = np.concatenate(
     [run.first + np.arange(run.frames - 1) for run in opened.runs]
   )
@@ -124,7 +124,7 @@ def _compare(
 
 
 def flow_picture(flow: np.ndarray, longest: float | None = None) -> np.ndarray:
-  """Paints flow: hue is its direction, saturation its length.
+  """Visualizes flow: hue shows its direction, saturation its length.
 
   Args:
     flow: [h, w, 2] float32, (dx, dy) in pixels. To the right is red, down
@@ -145,7 +145,7 @@ def flow_picture(flow: np.ndarray, longest: float | None = None) -> np.ndarray:
 
 
 def _wheel(radius: int = 60) -> np.ndarray:
-  """Flow away from the middle: the legend of `flow_picture`."""
+  """Flow away from the center: the legend of `flow_picture`."""
   y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
   return np.stack([x, y], -1).astype(np.float32)
 
@@ -165,9 +165,9 @@ def _summary(opened: records.Records, pairs: list[Pair]) -> dict[str, str]:
     'on disk': f'{opened.bytes / 1e6:,.0f} MB',
     'references': f'{opened.references:,}',
     'fingerprint': opened.fingerprint,
-    f'of {len(pairs)} pairs drawn at random:': '',
+    f'of {len(pairs)} random pairs:': '',
     'references of a pair': f'{np.mean(of_pairs):.1f}',
-    'a frame with its motion': (
+    'a frame with its flow': (
       f'{np.mean(sizes):.0f} KB, at most {np.max(sizes):.0f} KB'
     ),
     'motion': (
@@ -192,7 +192,7 @@ def _flatten(settings: dict, prefix: str = '') -> dict[str, str]:
 
 
 def _left_out(left_out: dict[str, str]) -> str:
-  """Names by reason, the most frequent first; numbers do not tell them apart."""
+  """Lists names by reason, the most frequent first, ignoring numbers in it."""
   groups = collections.defaultdict(list)
   for name, reason in left_out.items():
     kind = 'a part: ' if re.search(r' frames\)$', reason) else ''
@@ -209,7 +209,7 @@ def _left_out(left_out: dict[str, str]) -> str:
 
 
 def _histogram(lengths: list[int], height: int = 80) -> np.ndarray:
-  """Bars: how many runs there are of each number of frames."""
+  """Draws a bar chart: number of runs by number of frames."""
   counts = np.bincount(lengths)[1:]
   bar = max(2, min(12, 600 // len(counts)))
   picture = np.full((height + 14, bar * len(counts), 3), 255, np.uint8)
@@ -233,21 +233,21 @@ def _table(rows: dict[str, str]) -> str:
 
 
 def _pictures(pair: Pair) -> list[np.ndarray]:
-  """What is shown of a pair, as `_SHOWN` names it."""
+  """Returns the pictures of a pair in the order of `_SHOWN`."""
   visible = np.repeat(255 * pair.visible, 3, -1)
   return [
     pair.earlier.rgb(),
     pair.later.rgb(),
     flow_picture(pair.flow),
     visible,
-    np.where(pair.visible == 1, pair.brought_back, np.uint8(128)),
+    np.where(pair.visible == 1, pair.warped_back, np.uint8(128)),
   ]
 
 
 def _references(
   opened: records.Records, pair: Pair
 ) -> Iterator[tuple[str, np.ndarray]]:
-  """Names and pictures; one that is broken is gray."""
+  """Yields names and pictures; a broken picture is gray."""
   for number in pair.earlier.references:
     try:
       record = opened.read_reference(number)
@@ -257,7 +257,7 @@ def _references(
 
 
 def _sample(opened: records.Records, pair: Pair) -> str:
-  """A pair as a row of the page."""
+  """Returns a pair as a row of the page."""
   longest = float(np.percentile(np.linalg.norm(pair.flow, axis=-1), 99))
   captions = list(_SHOWN)
   captions[2] += f', up to {longest:.1f} pixels'
@@ -276,7 +276,7 @@ def _sample(opened: records.Records, pair: Pair) -> str:
 
 
 def _picture(rgb: np.ndarray) -> str:
-  """An element that holds the picture, no wider than 240 pixels."""
+  """Returns an image element with the picture, at most 240 pixels wide."""
   if rgb.shape[1] > 240 and rgb.shape[0] > 100:
     size = (240, round(rgb.shape[0] * 240 / rgb.shape[1]))
     rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
@@ -286,7 +286,7 @@ def _picture(rgb: np.ndarray) -> str:
 
 
 def _strip(opened: records.Records, pairs: list[Pair]) -> np.ndarray:
-  """The same samples in one picture: a column each."""
+  """Draws the samples as one contact sheet, one column per sample."""
   rows = [*zip(*map(_pictures, pairs), strict=True)]
   labels = list(_SHOWN)
   references = [[rgb for _, rgb in _references(opened, x)] for x in pairs]
@@ -311,17 +311,17 @@ summary {{ cursor: pointer }}
 </style></head><body>
 <h1>Training set {title}</h1>
 <div class="side"><table>{summary}</table>
-<div><p>Runs by their number of frames</p>{lengths}
+<div><p>Runs by number of frames</p>{lengths}
 <p>Prepared with</p><table>{settings}</table></div></div>
 <h2>Left out</h2>{left_out}
-<h2>Cannot be read, of the records that were drawn</h2><ul>{broken}</ul>
-<h2>Look here first: the largest errors</h2>
+<h2>Unreadable records among the samples</h2><ul>{broken}</ul>
+<h2>Largest errors</h2>
 <div class="side"><p>Flow goes from the earlier frame to the later one. The later
-frame brought back along it should look like the earlier one; gray is what is not
-visible. A large error where much moved may be right; an error larger than without
-flow is wrong.</p><figure>{wheel}<figcaption>direction of
+frame warped back along the flow should look like the earlier one; pixels that are
+not visible are gray. A large error may be right if there is much motion; an error
+larger than without flow is wrong.</p><figure>{wheel}<figcaption>direction of
 flow</figcaption></figure></div>
 {worst}
-<h2>Drawn at random</h2>{samples}
+<h2>Random pairs</h2>{samples}
 </body></html>
 """

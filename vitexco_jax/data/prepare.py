@@ -1,18 +1,17 @@
-"""--mode=prepare: videos and pictures become a training set (Sec. IV).
+"""--mode=prepare: builds a training set from videos and pictures (Sec. IV).
 
-  video -> shots -> every `frame_step`-th frame -> scaled and cropped to `size`
-  -> runs of at most `run_length` frames -> those good enough -> flow and
-  visibility between neighbors -> references out of a gallery -> records
+  video -> shots -> every `frame_step`-th frame -> scale and crop to `size` -> runs
+  of at most `run_length` frames -> quality filter -> flow and visibility between
+  consecutive frames -> references from a gallery -> records
 
-A video is a file or a folder of images. With `images`, still pictures become
-runs of two frames besides, by a smooth warp whose flow is known (`stills`).
+A video is a file or a folder of images. With `images`, each still picture also
+becomes a run of two frames, by a smooth warp with known flow (`synthetic_motion`).
 
-A *job* is one video, or some pictures. Each is done by itself, by one of several
-processes or on another machine (Apache Beam), into a file of its own with a note
-(JSON) of what became of it; the note is written last. So the records do not
-depend on who made them, and a preparation that was stopped goes on with the jobs
-that have no note yet. When all are there the data set is put together out of
-their files (`records.write`).
+A *job* is one video or a group of pictures. Jobs are independent: several processes
+or other machines (Apache Beam) run them. Each job writes one file of records, and
+finally a JSON note with its results. The records therefore do not depend on the
+machine, and an interrupted preparation resumes with the jobs that have no note.
+After all jobs, `records.write` assembles the data set from their files.
 """
 
 import collections
@@ -49,38 +48,38 @@ from vitexco_jax.media.video import (
 from vitexco_jax.retrieval import embedding
 
 _SETTINGS = 'settings.json'
-_IMAGES_IN_A_JOB = 256
-_LOOK_EVERY = 4  # Frames, for motion.
+_IMAGES_PER_JOB = 256
+_MOTION_STEP = 4  # Frames between measurements of motion.
 
 
 class _Job(NamedTuple):
-  """What is prepared by one process at a time."""
+  """A unit of work for one process."""
 
   paths: dict[str, Path]  # By name: a video, or pictures.
   stills: bool
-  folder: Path  # Where parts go.
+  folder: Path  # Of the parts.
   config: str  # JSON.
   gallery: Path | None
 
   @property
   def part(self) -> Path:
-    """The file of its records: readable, and different for any two jobs."""
+    """The file of its records, with a readable and unique name."""
     digest = hashlib.sha1(os.fsencode('\n'.join(self.paths))).hexdigest()[:10]
     stem = re.sub('[^A-Za-z0-9_-]', '_', Path(next(iter(self.paths))).stem)
     return self.folder / f'{stem[:60]}-{digest}.array_record'
 
   @property
   def note(self) -> Path:
-    """What became of it."""
+    """The file of its results."""
     return self.part.with_suffix('.json')
 
 
 class _UnusableError(Exception):
-  """A video cannot be used at all; `str(error)` is the reason."""
+  """A video cannot be used at all; the message is the reason."""
 
 
 class _Frame(NamedTuple):
-  """One that was read."""
+  """A frame of a video."""
 
   shot: int
   index: int  # In the video.
@@ -89,7 +88,7 @@ class _Frame(NamedTuple):
 
 
 class _Run(NamedTuple):
-  """Frames that follow each other, ready to be written."""
+  """Consecutive frames to be written."""
 
   video: str
   indices: list[int]  # Of the frames in the video.
@@ -105,26 +104,26 @@ def prepare(
   beam: str | None = None,
   workers: int | None = None,
 ) -> records.Records:
-  """Prepares videos and pictures for training, into `config.data.records`.
+  """Prepares videos and pictures for training in `config.data.records`.
 
   Args:
-    config: its `data` says how, `retrieval` how references are found.
-    videos: a folder, searched through and through, or a text file with the path
-      of a video on each line, from where the program runs.
-    images: a folder of pictures, searched likewise.
-    gallery: where references come from; without it there are none.
+    config: `data` has the settings; `retrieval` configures the references.
+    videos: a folder, searched recursively, or a text file with the path of a
+      video on each line, relative to the current folder.
+    images: a folder of pictures, searched recursively.
+    gallery: source of references; None: no references.
     beam: options of an Apache Beam pipeline, such as `--runner=FlinkRunner`,
-      that does the jobs instead of this machine's processes. Its workers must
-      see all these folders under the same names.
-    workers: processes; by default one for each core.
+      that runs the jobs instead of local processes. Its workers must see all these
+      folders under the same names.
+    workers: number of processes; by default one per core.
 
   Returns:
-    The data set, of these videos and pictures. What was prepared of others into
-    the same folder is kept, but not in it.
+    The data set of these videos and pictures. Parts of others, prepared earlier in
+    the same folder, are kept but not included.
 
   Raises:
-    UserError: there is nothing usable, or the folder holds records of other
-      settings, or it cannot be written; the ViT is untrained.
+    UserError: nothing is usable, or the folder has records with other settings or
+      cannot be written; the ViT is untrained.
   """
   embedding.check_trained(config)
   folder = Path(config.data.records)
@@ -138,36 +137,36 @@ def prepare(
       print(f'left out {name}: {reason}')
     if not contents.runs:
       raise UserError(
-        f'nothing to train on in --videos={videos}, --images={images}: all of '
+        f'no usable training data in --videos={videos}, --images={images}: all '
         f'{len(contents.left_out)} are left out'
       )
     if _is_written(folder, contents):
-      print(f'{folder} holds them all already')
+      print(f'{folder} is up to date')
     else:
       records.write(folder, contents)
   except concurrent.futures.BrokenExecutor as error:
     raise UserError(
-      'a process of the preparation was killed, perhaps for want of memory; '
-      'run again, what is prepared is kept'
+      'a worker process was killed, perhaps because memory ran out: run the '
+      'command again to resume'
     ) from error
   except OSError as error:
     raise UserError(
-      f'cannot write records to {folder}: {error}; mend that and run again, '
-      'what is prepared is kept'
+      f'cannot write records to {folder}: {error}; fix this and run the command '
+      'again to resume'
     ) from error
-  made = records.Records(folder)
+  opened = records.Records(folder)
   print(
-    f'{folder}: {len(made)} frames of {len(contents.videos)} videos and pictures '
-    f'in {len(made.runs)} runs, {len(contents.references)} references, '
-    f'{made.bytes / 1e6:.0f} MB; fingerprint {made.fingerprint}'
+    f'{folder}: {len(opened)} frames of {len(contents.videos)} videos and '
+    f'pictures in {len(opened.runs)} runs, {len(contents.references)} '
+    f'references, {opened.bytes / 1e6:.0f} MB; fingerprint {opened.fingerprint}'
   )
-  return made
+  return opened
 
 
 def _settings(
   config: ml_collections.ConfigDict, gallery: Path | None
 ) -> dict[str, Any]:
-  """What the records depend on, as JSON gives it back."""
+  """Returns the settings that the records depend on, as JSON values."""
   data = config.data
   if min(data.size) < 32 or any(side % 16 for side in data.size):
     raise UserError(
@@ -198,7 +197,7 @@ def _settings(
 
 
 def prepare_job(job: _Job):
-  """Writes the records of a job, if anything is usable, and its note."""
+  """Writes the usable records of a job and its note."""
   job.part.unlink(missing_ok=True)
   config = ml_collections.ConfigDict(json.loads(job.config))
   make_runs = _still_runs if job.stills else _video_runs
@@ -206,11 +205,11 @@ def prepare_job(job: _Job):
   try:
     with records.PartWriter(job.part) as writer:
       for run in make_runs(job, config, note['left_out']):
-        found = _find_references(job, run.rgb)
-        note['references'] += itertools.chain(*found)
+        of_frames = _find_references(job, run.rgb)
+        note['references'] += itertools.chain(*of_frames)
         note['runs'].append([run.video, run.indices[0], len(run.rgb)])
-        for row in zip(run.rgb, run.indices, run.motion, found, strict=True):
-          rgb, index, motion, references = row
+        rows = zip(run.rgb, run.indices, run.motion, of_frames, strict=True)
+        for rgb, index, motion, references in rows:
           writer.write(
             records.encode(rgb, run.video, index, motion, references)
           )
@@ -229,7 +228,7 @@ def prepare_job(job: _Job):
 def _video_runs(
   job: _Job, config: ml_collections.ConfigDict, left_out: dict[str, str]
 ) -> Iterator[_Run]:
-  """Yields what is good of a video; notes in `left_out` what is not, and why."""
+  """Yields the usable runs of a video; adds reasons of others to `left_out`."""
   ((name, path),) = job.paths.items()
   refused = collections.Counter()
   seen = 0
@@ -239,8 +238,8 @@ def _video_runs(
       reason = f'shots of fewer than {config.data.min_frames} frames'
     else:
       measures = [frame.measures for frame in frames]
-      looked_at = [frame.rgb for frame in frames[::_LOOK_EVERY]]
-      reason = quality.why_refused(measures, looked_at, config.data.quality)
+      sampled = [frame.rgb for frame in frames[::_MOTION_STEP]]
+      reason = quality.why_refused(measures, sampled, config.data.quality)
     if reason:
       refused[reason] += len(frames)
       continue
@@ -260,7 +259,7 @@ def _video_runs(
 def _still_runs(
   job: _Job, config: ml_collections.ConfigDict, left_out: dict[str, str]
 ) -> Iterator[_Run]:
-  """Yields a pair of frames for every picture that is good."""
+  """Yields a pair of frames for each usable picture."""
   for name, path in job.paths.items():
     digest = hashlib.sha1(f'{config.seed} {name}'.encode()).digest()
     rng = np.random.default_rng(list(digest))
@@ -284,7 +283,7 @@ def _read_runs(
   """Yields every `frame_step`-th frame of a video, in runs within shots.
 
   Raises:
-    _UnusableError: it cannot be read to its end.
+    _UnusableError: the video cannot be read to its end.
   """
   try:
     with VideoReader(path) as reader:
@@ -305,7 +304,7 @@ def _without_path(error: UserError, path: Path) -> str:
 def _read(
   reader: VideoReader, data: ml_collections.ConfigDict
 ) -> Iterator[_Frame]:
-  """Yields every `frame_step`-th frame at the records' size."""
+  """Yields every `frame_step`-th frame at the size of the records."""
   shot = 0
   marked = shots.mark_cuts(frame.rgb for frame in reader)
   for index, (rgb, begins_shot) in enumerate(marked):
@@ -319,23 +318,23 @@ def _read(
 def _split(frames: Iterable[_Frame], longest: int) -> Iterator[list[_Frame]]:
   """Splits a shot into runs of at most `longest` frames.
 
-  No run of a longer shot has less than half of that, and no more than twice
-  that is held at a time.
+  The runs of a longer shot have at least `longest / 2` frames. At most
+  `2 * longest` frames are in memory.
   """
-  held = []
+  buffer = []
   for frame in frames:
-    held.append(frame)
-    if len(held) == 2 * longest:
-      yield held[:longest]
-      del held[:longest]
-  parts = -(-len(held) // longest)
+    buffer.append(frame)
+    if len(buffer) == 2 * longest:
+      yield buffer[:longest]
+      del buffer[:longest]
+  parts = -(-len(buffer) // longest)
   for part in range(parts):
-    first, last = (len(held) * i // parts for i in (part, part + 1))
-    yield held[first:last]
+    first, last = (len(buffer) * i // parts for i in (part, part + 1))
+    yield buffer[first:last]
 
 
 def _scale_and_crop(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Scales to cover `size` = (height, width), crops what stands out evenly."""
+  """Scales to cover `size` = (height, width) and crops the center."""
   height, width = rgb.shape[:2]
   scale = max(size[0] / height, size[1] / width)
   scaled = cv2.resize(
@@ -351,14 +350,14 @@ def _scale_and_crop(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _estimate_motion(
   earlier: np.ndarray, later: np.ndarray, method: str
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Flow and visibility, from the earlier frame to the later one."""
+  """Returns flow and visibility from the earlier to the later frame."""
   there = flow.estimate_flow(earlier, later, method)
   back = flow.estimate_flow(later, earlier, method)
   return there, flow.visible_mask(there, back)
 
 
 def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
-  """For each frame the numbers of the pictures that are most like it."""
+  """Returns for each frame the numbers of the most similar pictures."""
   if job.gallery is None:
     return [[]] * len(rgb)
   embed, gallery = _open_gallery(job.gallery, job.config)
@@ -369,7 +368,7 @@ def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
 
 @functools.lru_cache(1)
 def _open_gallery(path: Path, config: str):
-  """Once for each process."""
+  """Opens the gallery once per process."""
   config = ml_collections.ConfigDict(json.loads(config))
   return embedding.open_with_embedder(config, path)
 
@@ -382,7 +381,7 @@ def _write_reference(
   writer.write(records.encode(rgb, gallery.name(number), number))
 
 
-# --- Jobs and what becomes of them ---
+# --- Jobs and their results ---
 
 
 def _jobs(
@@ -391,7 +390,7 @@ def _jobs(
   images: Path | None,
   gallery: Path | None,
 ) -> Iterator[_Job]:
-  """All that is to be done, in an order that depends on names alone."""
+  """Yields all jobs in an order that depends only on names."""
   folder = Path(config.data.records)
   make = functools.partial(
     _Job, folder=folder / 'parts', config=config.to_json(), gallery=gallery
@@ -400,21 +399,22 @@ def _jobs(
     for name, path in _find_videos(videos, folder).items():
       yield make({name: path}, stills=False)
   if images is not None:
-    found = collections.defaultdict(list)
+    by_folder = collections.defaultdict(list)
     for path in _files(images, folder):
       if path.suffix.lower() in IMAGE_SUFFIXES:
-        found[path.parent].append((path.relative_to(images).as_posix(), path))
-    if not found:
-      raise UserError(f'--images={images} holds no pictures')
-    # By folders, so that a new picture does not shift those of all others.
-    for pictures in found.values():
-      for first in range(0, len(pictures), _IMAGES_IN_A_JOB):
-        some = dict(pictures[first : first + _IMAGES_IN_A_JOB])
-        yield make(some, stills=True)
+        name = path.relative_to(images).as_posix()
+        by_folder[path.parent].append((name, path))
+    if not by_folder:
+      raise UserError(f'--images={images} has no pictures')
+    # By folder, so that a new picture does not change the jobs of other folders.
+    for pictures in by_folder.values():
+      for first in range(0, len(pictures), _IMAGES_PER_JOB):
+        group = dict(pictures[first : first + _IMAGES_PER_JOB])
+        yield make(group, stills=True)
 
 
 def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
-  """Names and paths, in an order that does not depend on the file system."""
+  """Returns names and paths in an order independent of the file system."""
   if videos.is_file():
     try:
       lines = [line.strip() for line in files.read_text(videos).splitlines()]
@@ -423,35 +423,35 @@ def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
         f'--videos={videos} must be a folder of videos or a text file that '
         f'lists them: {error}'
       ) from error
-    found = {line: Path(line) for line in lines if line}
+    paths = {line: Path(line) for line in lines if line}
   elif videos.is_dir():
-    found = {}
+    paths = {}
     for path in _files(videos, folder):
       suffix = path.suffix.lower()
       if suffix in IMAGE_SUFFIXES and suffix != '.gif':  # A folder of frames.
         path = path.parent
-      found[path.relative_to(videos).as_posix()] = path
+      paths[path.relative_to(videos).as_posix()] = path
   else:
     raise UserError(f'--videos={videos} does not exist')
-  if not found:
-    raise UserError(f'--videos={videos} holds no files')
-  return found
+  if not paths:
+    raise UserError(f'--videos={videos} has no files')
+  return paths
 
 
 def _files(root: Path, folder: Path) -> Iterator[Path]:
-  """Files below a folder, but hidden ones and those that we write."""
+  """Yields files below a folder except hidden ones and those in `folder`."""
   if not root.is_dir():
-    raise UserError(f'--images={root} is no folder')
+    raise UserError(f'--images={root} is not a folder')
   for path in sorted(root.rglob('*')):
     name = path.relative_to(root)
     hidden = any(part.startswith('.') for part in name.parts)
-    ours = folder.resolve() in path.resolve().parents
-    if not hidden and not ours and path.is_file():
+    is_output = folder.resolve() in path.resolve().parents
+    if not hidden and not is_output and path.is_file():
       yield path
 
 
 def _begin(folder: Path, settings: dict[str, Any]):
-  """Starts a preparation, or goes on with one of the same settings."""
+  """Starts a preparation or resumes one with the same settings."""
   (folder / 'parts').mkdir(parents=True, exist_ok=True)
   path = folder / _SETTINGS
   if not path.exists():
@@ -461,13 +461,13 @@ def _begin(folder: Path, settings: dict[str, Any]):
     before, now = begun.get(name), settings.get(name)
     if before != now:
       raise UserError(
-        f'{folder} holds records prepared with {name}={before}, not {now}; name '
-        'another folder by --config.data.records or remove that one'
+        f'{folder} has records prepared with {name}={before}, not {now}: name '
+        'another folder with --config.data.records, or remove this one'
       )
 
 
 def _run_all(jobs: list[_Job], workers: int | None, beam: str | None):
-  """Does the jobs that are not done yet."""
+  """Runs the jobs that are not done yet."""
   total = sum(len(job.paths) for job in jobs)
   jobs = [job for job in jobs if not _is_done(job)]
   if beam is not None:
@@ -499,14 +499,14 @@ def _run_all(jobs: list[_Job], workers: int | None, beam: str | None):
 
 
 def _run_by_beam(jobs: list[_Job], options: str):
-  """Does the jobs by a pipeline of Apache Beam, wherever that runs."""
+  """Runs the jobs in an Apache Beam pipeline."""
   try:
     import apache_beam
     from apache_beam.options.pipeline_options import PipelineOptions
   except ImportError as error:
     raise UserError(
-      '--beam needs Apache Beam: `pip install -r requirements-beam.txt`, best in '
-      'an environment of its own'
+      '--beam needs Apache Beam: `pip install -r requirements-beam.txt`, '
+      'preferably in a separate environment'
     ) from error
   with apache_beam.Pipeline(
     options=PipelineOptions(shlex.split(options))
@@ -520,30 +520,30 @@ def _run_by_beam(jobs: list[_Job], options: str):
 
 
 def _start_worker():
-  cv2.setNumThreads(1)  # There is a process for every core.
-  jax.config.update('jax_platforms', 'cpu')  # They would fight for a GPU.
+  cv2.setNumThreads(1)  # There is one process per core.
+  jax.config.update('jax_platforms', 'cpu')  # Processes cannot share a GPU.
   threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent():
-  """Workers would outlive a parent that is killed, and write on."""
+  """Ends a worker whose parent was killed; it would continue to write."""
   multiprocessing.parent_process().join()
   os._exit(1)
 
 
 def _is_done(job: _Job) -> bool:
-  """Whether there is a note on these very files, and the part it speaks of."""
+  """Whether there is a note for the same files, and its part exists."""
   try:
     note = files.read_json(job.note)
     part = not note['runs'] or job.part.exists()
     return part and note['bytes'] == _bytes(job)
-  except (UserError, KeyError):  # There is none yet, or it is damaged.
+  except (UserError, KeyError):  # The note is missing or damaged.
     return False
 
 
 def _gather(jobs: list[_Job], settings: dict[str, Any]) -> records.Contents:
-  """What the data set is made of, by the notes."""
-  videos, references = {}, {}  # To their places, in the order of the jobs.
+  """Returns the contents of the data set according to the notes."""
+  videos, references = {}, {}  # To their indices, in the order of the jobs.
   runs, frame_parts, reference_parts, left_out = [], [], [], {}
   digest = hashlib.sha1()
   for job in jobs:
@@ -573,19 +573,19 @@ def _gather(jobs: list[_Job], settings: dict[str, Any]) -> records.Contents:
 
 
 def _is_written(folder: Path, contents: records.Contents) -> bool:
-  """Whether the data set is there as it would be written."""
+  """Whether the data set already exists with these contents."""
   try:
-    made = records.Records(folder)
+    opened = records.Records(folder)
   except (FileNotFoundError, UserError):
     return False
-  return (made.fingerprint, made.left_out) == (
+  return (opened.fingerprint, opened.left_out) == (
     contents.fingerprint,
     contents.left_out,
   )
 
 
 def _bytes(job: _Job) -> list[int | None]:
-  """The sizes of a job's files, by which changed ones are known."""
+  """Returns the sizes of a job's files, to detect changes."""
 
   def size(path):
     try:

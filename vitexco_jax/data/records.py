@@ -1,21 +1,21 @@
-"""The training set on disk: what `prepare` writes and `data` reads.
+"""The training set on disk, written by `prepare` and read by `input_pipeline`.
 
-It is a data set of TFDS, `vitexco`, in shards of ArrayRecord: `tfds.load` and
-`tfds.data_source` read it as they read any other, without TensorFlow. A record
-is a frame. Frames of a *run*, which come from one shot of a video at equal
-steps, follow each other, so a clip is any few neighbors inside a run. Every
-picture is encoded by itself, and no frame is stored twice:
+It is a TFDS data set, `vitexco`, in ArrayRecord shards. `tfds.load` and
+`tfds.data_source` read it like any other, without TensorFlow. A record is a frame.
+A *run* is a sequence of frames from one shot of a video at equal steps; its records
+are consecutive, so a clip is a slice of a run. Each picture is encoded separately,
+and no frame is stored twice:
 
   frame       JPEG, 4:4:4 (chroma not subsampled), quality 98
-  motion      from here to the next frame of the run: PNG, 16 bit, RGB =
-              (8 dx + 2^15, 8 dy + 2^15, visible), so within 1/16 pixel
-  references  numbers of pictures of the gallery, the most alike first
-  video       which video (or picture) it is of
-  index       which frame of that video, as it was decoded
+  motion      from this frame to the next one of the run: 16-bit PNG, RGB =
+              (8 dx + 2^15, 8 dy + 2^15, visible), exact to 1/16 pixel
+  references  numbers of gallery pictures, the most similar first
+  video       name of the video (or picture)
+  index       number of the frame in the video, as decoded
 
-Split `train` holds the frames, split `references` the pictures that they refer
-to, each once, `index` being its number. Where there is no next frame nothing is
-visible. The metadata holds what `Contents` lists.
+Split `train` has the frames. Split `references` has the pictures that they refer to,
+each once, with its number as `index`. Without a next frame no pixel is visible. The
+metadata is listed in `Contents`.
 """
 
 import contextlib
@@ -60,22 +60,22 @@ _PNG = (
   cv2.IMWRITE_PNG_COMPRESSION,
   6,
 )
-# JPEG and PNG do not shrink any further.
+# JPEG and PNG cannot be compressed further.
 _WRITER_OPTIONS = 'group_size:1,uncompressed'
-_SHARD_RECORDS = 1024  # TFDS holds a shard in memory while it writes one.
+_SHARD_RECORDS = 1024  # TFDS keeps a shard in memory while it writes.
 
 
 class Run(NamedTuple):
-  """Consecutive frames, by their place in the data set."""
+  """A sequence of consecutive records."""
 
   video: str
-  start: int  # Frame of the video that it begins with, as decoded.
+  start: int  # Number of its first frame in the video, as decoded.
   first: int  # Record of that frame.
   frames: int
 
 
 class Part(NamedTuple):
-  """Some neighboring records of a file that a `PartWriter` wrote."""
+  """A range of records in a file written by `PartWriter`."""
 
   path: Path
   first: int
@@ -83,21 +83,21 @@ class Part(NamedTuple):
 
 
 class Contents(NamedTuple):
-  """What a data set is made of."""
+  """The contents of a data set."""
 
   size: tuple[int, int]  # Height and width of all pictures.
-  settings: dict[str, Any]  # What preparation depended on, as JSON gives it.
-  videos: list[str]  # Those that anything is here of.
+  settings: dict[str, Any]  # Settings of the preparation, as JSON values.
+  videos: list[str]  # Names of the videos.
   runs: list[tuple[int, int, int]]  # Number of the video, start, frames.
   references: list[int]  # Numbers in the gallery, in the order of the split.
-  left_out: dict[str, str]  # Video to why it, or part of it, is not here.
-  fingerprint: str  # Of all records: equal sets have equal ones.
+  left_out: dict[str, str]  # Why videos, or parts of them, were skipped.
+  fingerprint: str  # A hash of all records.
   frame_parts: list[Part]
   reference_parts: list[Part]
 
   @property
   def metadata(self) -> dict[str, Any]:
-    """What TFDS keeps beside the records."""
+    """The metadata that TFDS stores with the records."""
     names = 'settings videos runs references left_out fingerprint'
     return {name: getattr(self, name) for name in names.split()}
 
@@ -116,11 +116,11 @@ def encode(
     video: name of the video or picture.
     index: frame of the video.
     motion: to the next frame of the run: flow [h, w, 2] float32, (dx, dy) in
-      pixels, and visible [h, w, 1] uint8; None stands for no next frame.
+      pixels, and visible [h, w, 1] uint8; None: no next frame.
     references: numbers of gallery pictures.
 
   Returns:
-    The example that TFDS takes.
+    The example for TFDS.
   """
   if motion is None:
     flow = np.zeros((*rgb.shape[:2], 2), np.float32)
@@ -139,7 +139,7 @@ def encode(
 
 
 class Record:
-  """A record as read: decodes what it is asked for."""
+  """A record that decodes its fields on demand."""
 
   def __init__(self, example: dict[str, Any]):
     self.video: str = example['video'].decode()
@@ -153,41 +153,41 @@ class Record:
     return _decode(self._frame)
 
   def motion(self) -> tuple[np.ndarray, np.ndarray]:
-    """To the next frame: flow [h, w, 2] float32, visible [h, w, 1] uint8."""
+    """Motion to the next frame: flow [h, w, 2] float32, visible [h, w, 1]."""
     planes = _decode(self._motion)
     flow = (planes[..., :2].astype(np.float32) - _FLOW_ZERO) / _FLOW_STEPS
     return flow, planes[..., 2:].astype(np.uint8)
 
   @property
   def bytes(self) -> int:
-    """Of the picture and the motion, encoded."""
+    """Size of the encoded picture and motion."""
     return len(self._frame) + len(self._motion)
 
 
 class BrokenRecord(Exception):
-  """A record cannot be read; `str(error)` names it and says why."""
+  """A record cannot be read; the message has its number and the reason."""
 
 
 class Records:
-  """A data set, open for reading from any number of threads and processes.
+  """An open data set, for any number of reading threads and processes.
 
   Attributes:
-    folder: where it is.
+    folder: path of the data set.
     size: (height, width) of all pictures.
-    settings: what preparation depended on.
+    settings: settings of the preparation.
     runs: all runs, in the order of their records.
-    left_out: video to the reason why it, or part of it, is not here.
-    fingerprint: differs for any two sets that differ.
-    bytes: of all records.
-    references: how many pictures the frames refer to.
+    left_out: why videos, or parts of them, were skipped.
+    fingerprint: a hash of all records.
+    bytes: size of all records.
+    references: number of reference pictures.
   """
 
   def __init__(self, folder: Path):
-    """Opens the data set below a folder that `write` wrote to.
+    """Opens the data set in a folder that `write` wrote.
 
     Raises:
-      FileNotFoundError: there is none.
-      UserError: it cannot be read.
+      FileNotFoundError: there is no data set.
+      UserError: the data set cannot be read.
     """
     self.folder = Path(folder)
     path = self.folder / _NAME / _VERSION
@@ -213,14 +213,14 @@ class Records:
         split: builder.as_data_source(split, decoders=undecoded)
         for split in builder.info.splits
       }
-    except Exception as error:  # TFDS raises what its layers raise.
+    except Exception as error:  # TFDS can raise anything.
       raise UserError(
-        f'{path} is no training set of this program ({error}); remove it and '
+        f'{path} is not a training set of this program ({error}): remove it and '
         'prepare again'
       ) from error
 
   def __len__(self) -> int:
-    """How many frames there are."""
+    """Number of frames."""
     return len(self._splits[FRAMES])
 
   def read(self, number: int) -> Record:
@@ -228,21 +228,20 @@ class Records:
     return self._read(FRAMES, number)
 
   def read_reference(self, number: int) -> Record:
-    """Reads the picture of a number in a record's `references`; as `read`."""
+    """Reads a picture by its number in `Record.references`, like `read`."""
     return self._read(REFERENCES, self._places[number])
 
   def _read(self, split: str, place: int) -> Record:
     try:
       return Record(self._splits[split][place])
-    except Exception as error:  # Each layer below raises what it likes.
+    except Exception as error:  # The layers below can raise anything.
       raise BrokenRecord(f'record {place} of {split}: {error}') from error
 
 
 class PartWriter:
-  """Writes records under a temporary name; moved into place when complete.
+  """Writes records to a temporary file, which is renamed when complete.
 
-  A file into which nothing was written is not left. What goes wrong with the
-  disk is raised as OSError.
+  Removes an empty file. Raises OSError for errors of the disk.
   """
 
   def __init__(self, path: Path):
@@ -258,7 +257,7 @@ class PartWriter:
     return self
 
   def write(self, example: dict[str, Any]):
-    """Adds a record, as `encode` gives it."""
+    """Adds a record from `encode`."""
     encoded = msgpack.packb(example)
     self._writer.write(encoded)
     self._digest.update(encoded)
@@ -266,7 +265,7 @@ class PartWriter:
 
   @property
   def digest(self) -> str:
-    """Of all that was written."""
+    """Hash of all written records."""
     return self._digest.hexdigest()
 
   def __exit__(self, kind, error, trace):
@@ -274,40 +273,40 @@ class PartWriter:
       self._writer.close()
       if kind is None and self.count:
         os.replace(self._partial, self._path)
-    except RuntimeError as failure:  # ArrayRecord's, for a full disk too.
+    except (
+      RuntimeError
+    ) as failure:  # From ArrayRecord, e.g. if the disk is full.
       raise OSError(str(failure)) from failure
     finally:
       self._partial.unlink(missing_ok=True)
 
 
 def write(folder: Path, contents: Contents) -> None:
-  """Makes the data set of the parts, in the place of one that is there.
+  """Assembles the data set from its parts; replaces an existing one.
 
   Args:
     folder: `config.data.records`.
     contents: with at least one run.
 
   Raises:
-    OSError: it cannot be written; the one before is still there.
+    OSError: the data set cannot be written; the existing one is unchanged.
   """
   building = folder / '.building'
   shutil.rmtree(building, ignore_errors=True)
   try:
     builder = Vitexco(contents, data_dir=str(building))
-    with contextlib.redirect_stdout(
-      io.StringIO()
-    ):  # TFDS says where it writes.
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the path.
       builder.download_and_prepare(file_format='array_record')
     shutil.rmtree(folder / _NAME, ignore_errors=True)
     os.replace(building / _NAME, folder / _NAME)
-  except RuntimeError as error:  # ArrayRecord's, for a full disk.
+  except RuntimeError as error:  # From ArrayRecord, if the disk is full.
     raise OSError(str(error)) from error
   finally:
     shutil.rmtree(building, ignore_errors=True)
 
 
 class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
-  """Frames of videos with motion and references, to train colorizers on."""
+  """Video frames with motion and references for training colorizers."""
 
   name = _NAME
   VERSION = tfds.core.Version(_VERSION)
@@ -332,7 +331,7 @@ class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
           'index': np.int32,
         }
       ),
-      disable_shuffling=True,  # Neighbors make a clip.
+      disable_shuffling=True,  # Clips are consecutive records.
       citation=_CITATION,
       license='That of each video and picture; see `videos` in the metadata.',
       metadata=tfds.core.MetadataDict(self._contents.metadata),
@@ -352,14 +351,14 @@ class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
 
 
 class _Info(tfds.core.DatasetInfo):
-  """Of a data set that is nowhere on the web."""
+  """Information about a data set that does not exist online."""
 
   def initialize_from_bucket(self):
-    """Makes no temporary folder, as TFDS does, which nobody removes."""
+    """Does nothing; TFDS would leave a temporary folder."""
 
 
 class _Uncompressed(ExampleWriter):
-  """Writes as TFDS does, but does not compress JPEG and PNG once more."""
+  """Writes like TFDS, but without compressing JPEG and PNG again."""
 
   def write(self, path, examples):
     writer = array_record_module.ArrayRecordWriter(
@@ -371,7 +370,7 @@ class _Uncompressed(ExampleWriter):
 
 
 def _shards(parts: Sequence[Part]) -> Iterator[Callable[[], Iterator]]:
-  """Deals records out to shards of about equal numbers, in their order."""
+  """Divides the records into shards of about equal size, in order."""
   total = sum(part.count for part in parts)
   shards = -(-total // _SHARD_RECORDS)
   for shard in range(shards):
@@ -382,7 +381,7 @@ def _shards(parts: Sequence[Part]) -> Iterator[Callable[[], Iterator]]:
 def _read_parts(
   parts: Sequence[Part], first: int, last: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields the `first` to `last` of all records, numbered."""
+  """Yields records `first` to `last` of all parts with their numbers."""
   before, path, reader = 0, None, None
   for part in parts:
     begin, end = max(first - before, 0), min(last - before, part.count)
@@ -398,7 +397,7 @@ def _read_parts(
 
 
 def _encode(suffix: str, image: np.ndarray, options: Sequence[int]) -> bytes:
-  # Whoever decodes it finds the channels in their order.
+  # OpenCV encodes BGR, so that files have RGB channels.
   bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
   done, encoded = cv2.imencode(suffix, bgr, options)
   if not done:
