@@ -201,6 +201,9 @@ def test_lists_of_references(surveyed, references, name, text, expected):
     ('file,frame\nzero.png,1.5\n', "'1.5' is neither a frame"),
     ('file,frame\nzero.png,1_0\n', "'1_0' is neither a frame"),
     (f'file,frame\nzero.png,{"9" * 5000}\n', 'is neither a frame'),
+    ('file,time\nzero.png,-0.2\n', "'-0.2' is neither a frame"),
+    ('file,time\nzero.png,1:-5\n', "'1:-5' is neither a frame"),
+    ('file,time\nzero.png,0:00:00:05\n', "'0:00:00:05' is neither a frame"),
     ('file,time\nzero.png,nan\n', "'nan' is neither a frame"),
     ('file,time\nzero.png,0:nan\n', "'0:nan' is neither a frame"),
     ('file,time\nzero.png,inf\n', "'inf' is neither a frame"),
@@ -480,6 +483,16 @@ def test_times_count_from_the_beginning_of_the_film(tmp_path, references, late):
   (references / 'times.csv').write_text('file,time\ntwo.png,36000.2')
   with pytest.raises(UserError, match='nothing is shown at 36000.2 s'):
     plan.list_references(references / 'times.csv', surveyed)
+
+
+def test_a_time_within_a_frame_that_is_shown_for_long(surveyed, references):
+  starts = [0.0, 0.04, *(9 + 0.04 * i for i in range(surveyed.plan.frames - 2))]
+  slow = surveyed._replace(seconds=starts)
+  text = 'file,time\ntwo.png,5.0\ntwo.png,8.9\n'
+  (references / 'slow.csv').write_text(text)
+  found = plan.list_references(references / 'slow.csv', slow)
+  # Times may be rounded: 8.9 s is close to the next frame.
+  assert [choice.frame for choice in found] == [1, 2]
 
 
 def test_a_folder_of_frames_has_the_rate_that_is_given(tmp_path):

@@ -318,10 +318,13 @@ def named_frame(stem: str, sequence: Sequence[Path] = ()) -> int | None:
 
 
 def _frame_at(where: str, seconds: float, surveyed: Survey) -> int:
-  """Returns the frame that is shown at a time."""
-  away = np.abs(np.array(surveyed.seconds) - seconds)
+  """Returns the frame that is shown at a time, which may be rounded."""
+  starts = np.array(surveyed.seconds)
+  away = np.abs(starts - seconds)
   nearest = int(away.argmin())
   if away[nearest] > 1:
+    if starts[0] < seconds < starts[-1]:  # A frame is shown for long.
+      return int((starts < seconds).sum()) - 1
     raise UserError(f'{where}: nothing is shown at {seconds:g} s in the video')
   return nearest
 

@@ -12,6 +12,8 @@ from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
 
+_TIME = re.compile(r'(\d+:){0,2}(\d+\.?\d*|\.\d+)', re.ASCII)
+
 
 class Listed(NamedTuple):
   """A picture of a list, with what it is bound to."""
@@ -91,6 +93,8 @@ def _bound(
       return int(frame), None
     if not time:
       return None, None
+    if not _TIME.fullmatch(time.strip()):
+      raise ValueError
     seconds = 0.0
     for part in time.split(':'):
       seconds = 60 * seconds + float(part)
