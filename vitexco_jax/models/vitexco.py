@@ -257,7 +257,7 @@ class Generator(nn.Module):
     queries = self._queries(seen._replace(features=features), luminance.shape)
     steady = likeness(
       *(queries[:, 1:], queries[:, :-1], backward_flow),
-      jnp.full_like(guidance.confidence, _ALIKE),
+      _ALIKE,
       *(matching.STRIDE * scale, 0.1),
     )
     return guidance, steady, None
@@ -455,7 +455,7 @@ def likeness(
   frames: jax.Array,
   others: jax.Array,
   flow_to_others: jax.Array,
-  confidence: jax.Array,
+  confidence: jax.Array | float,
   stride: int,
   tolerance: float,
 ) -> jax.Array:
@@ -469,7 +469,7 @@ def likeness(
     frames: [b, t, n, m, d], queries.
     others: [b, t, n, m, d], queries or keys.
     flow_to_others: [b, t, h, w, 2], pixels.
-    confidence: [b, t, 4*n, 4*m, 1], of the matching.
+    confidence: [b, t, 4*n, 4*m, 1], of the matching; or one for all places.
     stride: of the queries in pixels of the flow.
     tolerance: see above.
 
@@ -484,7 +484,8 @@ def likeness(
   steps = layers.average_pool(flat(flow_to_others), stride) / stride
   there = flow.warp(flat(others), steps)
   alike = (flat(frames) * there).sum(-1, keepdims=True)
-  confidence = layers.average_pool(flat(confidence), matching.STRIDE)
+  if not isinstance(confidence, float):
+    confidence = layers.average_pool(flat(confidence), matching.STRIDE)
   like = jnp.exp(-jnp.maximum(confidence - alike, 0.0) / tolerance)
   like = jax.image.resize(like, (b * t, h, w, 1), 'bilinear')
   return like.reshape(b, t, h, w, 1)
