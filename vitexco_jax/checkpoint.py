@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
+from vitexco_jax.models import settings
 from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import vit_weights
 
@@ -29,7 +30,6 @@ _CONFIG = 'config.json'
 _CONFIG_BYTES = 2**20
 # Later versions have more values, for which older configs have defaults.
 _NEEDED = ('variant', 'data.size', 'use.size', 'use.temperature')
-_DTYPES = ('float32', 'bfloat16')
 # Of several hosts the first reads and writes by itself: Orbax would have it wait
 # for the others at every turn.
 _ALONE = ocp.options.MultiprocessingOptions(
@@ -38,15 +38,19 @@ _ALONE = ocp.options.MultiprocessingOptions(
 
 
 def make_generator(config: ml_collections.ConfigDict) -> Generator:
-  """The generator that `config.model` describes."""
+  """Builds the generator that `config.model` describes.
+
+  Raises:
+    UserError: a setting is invalid; names it with its prefix `config.model`.
+  """
   model = config.model.to_dict()
-  if model['dtype'] not in _DTYPES:
-    raise UserError(
-      f'config.model.dtype is {model["dtype"]!r}; known are '
-      + ', '.join(_DTYPES)
-    )
   del model['discriminator']
-  return Generator(**model)
+  generator = Generator(**model)
+  try:
+    settings.check(generator)
+  except UserError as error:
+    raise UserError(f'config.model.{error}') from error
+  return generator
 
 
 def adopt_position_grid(config: ml_collections.ConfigDict) -> None:

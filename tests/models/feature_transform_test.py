@@ -1,4 +1,4 @@
-"""The decoders against slow loops over single pixels."""
+"""Tests of the decoders against slow loops over single pixels."""
 
 import functools
 import math

@@ -1,9 +1,13 @@
-"""The color prior: what it sees, and what it gives."""
+"""The color prior: its inputs, its colors, and guidance without a reference."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny_generator
+from tiny_generator import T, make_tiny, random_luminance, random_rgb
 
 from vitexco_jax.models import prior
 
@@ -36,10 +40,10 @@ def predict():
 
 
 def test_colors_have_stride_4_and_spreads_are_positive(predict):
-  found = predict(*_inputs())
-  assert found.ab.shape == (2, H // 4, W // 4, 2)
-  assert found.spread.shape == (2, H // 4, W // 4, 1)
-  assert (found.spread > 0).all()
+  result = predict(*_inputs())
+  assert result.ab.shape == (2, H // 4, W // 4, 2)
+  assert result.spread.shape == (2, H // 4, W // 4, 1)
+  assert (result.spread > 0).all()
 
 
 def test_every_input_counts_where_it_lies(predict):
@@ -63,12 +67,44 @@ def test_every_input_counts_where_it_lies(predict):
 def test_a_fresh_prior_is_gray_and_learns():
   inputs = _inputs()
   variables = jax.jit(NET.init)(jax.random.key(0), *inputs)
-  found = jax.jit(NET.apply)(variables, *inputs)
-  assert np.abs(found.ab).max() < 2.0
-  assert found.spread.mean() == pytest.approx(20.0, rel=0.1)
+  result = jax.jit(NET.apply)(variables, *inputs)
+  assert np.abs(result.ab).max() < 2.0
+  assert result.spread.mean() == pytest.approx(20.0, rel=0.1)
 
   def error(variables):
     return jnp.square(NET.apply(variables, *inputs).ab - 10.0).mean()
 
   grads = jax.tree.leaves(jax.jit(jax.grad(error))(variables))
   assert all(np.isfinite(x).all() for x in grads)
+
+
+def test_guidance_without_a_reference_is_that_of_the_prior():
+  generator = make_tiny(prior={'width': 1 / 16})
+  luminance = random_luminance(1)
+  shapes = jax.eval_shape(generator.init, jax.random.key(0), random_rgb(1))
+  rng = np.random.default_rng(3)
+  variables = jax.tree.map(
+    lambda x: np.float32(rng.normal(0, 0.2, x.shape)), shapes
+  )
+  apply = jax.jit(
+    functools.partial(generator.apply, variables), static_argnames='method'
+  )
+  flow = np.zeros((1, T - 1, H, W, 2), np.float32)
+  guidance, steady, anchored = apply(luminance, flow, method='guide_by_prior')
+  single = apply(luminance[0, 1:], method='predict_color')
+  blocks = np.asarray(guidance.warped_ab).reshape(T - 1, 8, 4, 12, 4, 2)
+  np.testing.assert_allclose(blocks[:, :, 1, :, 2], single.ab, atol=1e-4)
+  confidence = np.asarray(guidance.confidence)[0, :, ::4, ::4]
+  np.testing.assert_allclose(
+    confidence, np.exp(-np.asarray(single.spread) / 20), atol=1e-5
+  )
+  assert anchored is None and steady.shape == (1, T - 1, H, W, 1)
+  assert (steady >= 0).all() and (steady <= 1).all()
+  still = np.repeat(luminance[:, :1], T, 1)
+  _, steady, _ = apply(still, flow, method='guide_by_prior')
+  np.testing.assert_allclose(steady, 1, atol=1e-5)
+
+
+def test_a_generator_has_no_prior_by_default():
+  assert not make_tiny().has_prior
+  assert 'prior' not in tiny_generator.random_variables()['params']

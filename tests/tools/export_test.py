@@ -17,7 +17,8 @@ import pytest
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint, flow
 from vitexco_jax.inference import colorize
-from vitexco_jax.models.vitexco import colorize_clip, competing
+from vitexco_jax.models.references import combine
+from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.tools import export, stablehlo_runner
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -64,7 +65,7 @@ def test_programs_equal_the_networks(
   def colorize_block(luminance, references, previous_lab, backward_flow):
     seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
     guidance, steady, _ = apply(
-      seen, competing(references), backward_flow, method='guide_along'
+      seen, combine(references), backward_flow, method='guide_along'
     )
     return colorize_clip(
       functools.partial(apply, method='colorize_frame'),

@@ -41,14 +41,10 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import film, plan, preflight, worker
 from vitexco_jax.media import strips, video
 from vitexco_jax.models import layers
+from vitexco_jax.models.anchor import Anchor
 from vitexco_jax.models.correspondence import STRIDE
-from vitexco_jax.models.vitexco import (
-  Anchor,
-  Generator,
-  colorize_clip,
-  competing,
-  compressed,
-)
+from vitexco_jax.models.references import combine, compress
+from vitexco_jax.models.vitexco import Generator, colorize_clip
 
 _BLOCK = 8  # Frames at a time ...
 _BLOCK_PIXELS = 2**22  # ... unless they are large.
@@ -219,8 +215,8 @@ class VideoColorizer:
     if not rgb:
       self._reference = _BY_PRIOR
     elif list(self._encoded) != list(known):
-      encoded = competing(list(self._encoded.values()))
-      self._reference = compressed(encoded, self._components)
+      encoded = combine(list(self._encoded.values()))
+      self._reference = compress(encoded, self._components)
 
   def check_prior(self) -> None:
     """Raises UserError where the weights cannot do without a reference."""
@@ -237,7 +233,7 @@ class VideoColorizer:
       _fitted(tuple(scale * side for side in size), 1, picture)
       for scale in scales
     )
-    return competing(
+    return combine(
       [self._encode_reference(self._variables, rgb) for rgb in fitted]
     )
 

@@ -12,6 +12,8 @@ from flax import linen as nn
 from vitexco_jax.models import layers
 from vitexco_jax.models.correspondence import STRIDE
 
+RESIDUALS = ('', 'warped', 'blend')
+
 
 class Colorizer(nn.Module):
   """One step of the recurrence: predicts a frame's ab.

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitexco_jax.errors import UserError
 from vitexco_jax.models import layers
 
 STRIDES = (1, 2, 4, 8, 16)
+KINDS = ('bilinear', 'subpixel')  # How a decoder upsamples.
 CHANNELS = (64, 128, 256, 512, 512)
 
 
@@ -52,16 +52,11 @@ class Decoder(nn.Module):
     if self.kind == 'bilinear':
       x = layers.Dense(c, dtype=self.dtype)(token_grid)
       x = jax.image.resize(x, (b, n * s, m * s, c), 'bilinear')
-    elif self.kind == 'subpixel':
+    else:  # `subpixel`; `settings.check` knows no other.
       x = layers.Dense(c * s * s, dtype=self.dtype)(token_grid)
       x = x.reshape(b, n, m, s, s, c).transpose(0, 1, 3, 2, 4, 5)
       x = x.reshape(b, n * s, m * s, c)
       x = layers.Conv(c, (3, 3), dtype=self.dtype)(x)
-    else:
-      raise UserError(
-        f'config.model.feature_transform.kind is {self.kind!r}; known are '
-        'bilinear, subpixel'
-      )
     if lateral is not None:
       x += layers.Dense(c, dtype=self.dtype, name='lateral')(lateral)
     x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)

@@ -1,34 +1,39 @@
-"""The color prior: a gray picture's colors without any reference.
+"""The color prior: colors of a gray picture, predicted without a reference.
 
-The features that the Feature Transform makes of a gray picture, and the ViT's
-class token, predict ab and how far off that is:
+An addition to the paper, which always uses a reference. The features of a gray
+picture and the class token of the ViT predict ab and the expected error of ab:
 
   level 5 (stride 16), level 4 (8), class token -> 3 residual blocks at stride 8
-  that, level 3 (stride 4), 4x4 patches of lightness -> 1 block at stride 4 -> out
+  their output, level 3 (stride 4), 4x4 patches of lightness
+    -> 1 residual block at stride 4 -> ab, spread
 
-Not the paper's: it colors by references alone. Most of the network runs at stride
-8, where a convolution costs a quarter of one at stride 4; how large a part of an
-object's color has to be decided at stride 4 is decided by the last block.
+Most of the network runs at stride 8, where a convolution costs a quarter of one
+at stride 4. The last block, at stride 4, locates the edges of colored objects.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-LEVELS = (3, 4, 5)  # Of the Feature Transform that the prior sees.
-STRIDE = 4
-_SCALE = 20.0  # Colors and their errors are about so large.
+from vitexco_jax.models import layers, motion, vit
+from vitexco_jax.models.correspondence import STRIDE as MATCHING_STRIDE
+from vitexco_jax.structs import Guidance
+
+LEVELS = (3, 4, 5)  # Levels of the Feature Transform that the prior uses.
+STRIDE = 4  # Pixels per predicted color.
+_SCALE = 20.0  # Typical size of a, b, and of their errors.
+_UNSURE_SPREAD = 20.0  # Spread at which the confidence is 1/e.
+_ALIKE = 0.7  # Cosine of two positions that show the same thing.
 
 
 class PriorColor(NamedTuple):
-  """Colors that a gray picture suggests."""
+  """Predicted colors and their uncertainty."""
 
   ab: jax.Array  # [b, h/4, w/4, 2]
-  # [b, h/4, w/4, 1], above 0: the distance to the truth to be expected, in ab.
-  spread: jax.Array
+  spread: jax.Array  # [b, h/4, w/4, 1], above 0: expected distance in ab.
 
 
 class Prior(nn.Module):
@@ -47,8 +52,8 @@ class Prior(nn.Module):
     """Predicts colors.
 
     Args:
-      features: of `LEVELS`, [b, h/stride, w/stride, c] each.
-      embedding: [b, d], the ViT's class token.
+      features: one [b, h/stride, w/stride, c] for each of `LEVELS`.
+      embedding: [b, d], the class token of the ViT.
       luminance: [b, h, w, 1], L - 50; h and w multiples of 16.
 
     Returns:
@@ -83,7 +88,7 @@ class Prior(nn.Module):
 
 
 class Block(nn.Module):
-  """LayerNorm, 3x3 convolution, GELU, linear layer, around a skip."""
+  """LayerNorm, 3x3 convolution, GELU, linear layer, with a skip connection."""
 
   dtype: jnp.dtype
 
@@ -92,3 +97,88 @@ class Block(nn.Module):
     y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
     y = nn.gelu(nn.Conv(x.shape[-1], (3, 3), dtype=self.dtype)(y))
     return x + nn.Dense(x.shape[-1], dtype=self.dtype)(y)
+
+
+def see_and_predict(
+  generator: Any,
+  rgb: jax.Array,
+  luminance: jax.Array,
+  levels: Sequence[int] = LEVELS,
+  train: bool = False,
+) -> tuple[Any, PriorColor]:
+  """Runs `Generator.see` and predicts the colors of the same pictures.
+
+  Args:
+    generator: a bound `Generator`.
+    rgb: [b, h, w, 3] in [0, 1], gray; h and w multiples of 16.
+    luminance: [b, h, w, 1], L - 50.
+    levels: levels of the features to compute, with `LEVELS` among them.
+    train: whether to apply dropout (rng `dropout`).
+
+  Returns:
+    The result of `see`, and colors at stride 4.
+  """
+  seen = generator.see(rgb, levels, train)
+  features = [seen.features[levels.index(x)] for x in LEVELS]
+  return seen, generator.prior_net(features, seen.embedding, luminance)
+
+
+def predict_color(generator: Any, luminance: jax.Array) -> PriorColor:
+  """Predicts colors at stride 4 of gray pictures.
+
+  Args:
+    generator: a bound `Generator`.
+    luminance: [b, h, w, 1], L - 50; h and w multiples of 16.
+  """
+  return see_and_predict(generator, vit.gray(luminance), luminance)[1]
+
+
+def guide_by_prior(
+  generator: Any,
+  luminance: jax.Array,
+  backward_flow: jax.Array | None = None,
+  scale: int = 1,
+) -> tuple[Guidance, jax.Array | None, None]:
+  """Computes guidance and likeness, as `motion.guide_along`, by the prior.
+
+  The predicted colors replace the warped ones. Their confidence is
+  exp(-spread / 20).
+
+  Args:
+    generator: a bound `Generator`.
+    luminance: [b, 1 + t, h, w, 1], L - 50, of the previous frame and t frames.
+    backward_flow: [b, t, scale*h, scale*w, 2], (dx, dy) in pixels from each
+      frame to the previous one.
+    scale: size of the flow relative to the frames.
+
+  Returns:
+    Guidance of the t frames; likeness to the previous frame, [b, t, scale*h,
+    scale*w, 1], or None without a flow; None, as there is no first reference.
+  """
+  b, t, h, w, _ = luminance.shape
+  pictures = luminance.reshape(b * t, h, w, 1)
+  levels = tuple(sorted({*generator.levels, *LEVELS}))
+  seen, colors = see_and_predict(
+    generator, vit.gray(pictures), pictures, levels
+  )
+
+  def of_frames(x):
+    x = layers.upsample_nearest(x, STRIDE)
+    return x.reshape(b, t, h, w, -1)[:, 1:]
+
+  confidence = jnp.exp(-colors.spread / _UNSURE_SPREAD)
+  guidance = Guidance(of_frames(colors.ab), of_frames(confidence))
+  if backward_flow is None:
+    return guidance, None, None
+  features = tuple(seen.features[levels.index(x)] for x in generator.levels)
+  seen = seen._replace(features=features)
+  queries = generator.make_queries(seen, luminance.shape)
+  steady = motion.likeness(
+    queries[:, 1:],
+    queries[:, :-1],
+    backward_flow,
+    _ALIKE,
+    MATCHING_STRIDE * scale,
+    motion.PREVIOUS_TOLERANCE,
+  )
+  return guidance, steady, None

@@ -55,8 +55,13 @@ class VitOutput(NamedTuple):
 
 
 def normalize(rgb: jax.Array) -> jax.Array:
-  """Brings RGB from [0, 1] to the [-1, 1] that the weights expect."""
+  """Scales RGB from [0, 1] to [-1, 1], the range of pretrained weights."""
   return (rgb - 0.5) / 0.5
+
+
+def gray(luminance: jax.Array) -> jax.Array:
+  """Converts L - 50, [b, h, w, 1], to gray RGB in [0, 1], [b, h, w, 3]."""
+  return jnp.repeat((luminance + 50.0) / 100.0, 3, -1)
 
 
 class VisionTransformer(nn.Module):
@@ -99,8 +104,8 @@ class VisionTransformer(nn.Module):
     b, h, w, channels = image.shape
     if h % patch or w % patch:
       raise UserError(
-        f'pictures are {h}x{w} (config.data.size), but the ViT {self.variant} '
-        f'needs multiples of {patch}'
+        f'image is {h}x{w}, but the ViT {self.variant} needs multiples of '
+        f'{patch}'
       )
     grid = (h // patch, w // patch)
 
@@ -236,17 +241,16 @@ def checked_sizes(
   """Returns the variant's sizes, once all settings are known to be good."""
   if variant not in VARIANTS:
     raise UserError(
-      f'config.model.vit.variant is {variant!r}; known are '
-      + ', '.join(VARIANTS)
+      f'vit.variant is {variant!r}; known are ' + ', '.join(VARIANTS)
     )
   sizes = VARIANTS[variant]
   if not all(1 <= tap <= sizes.blocks for tap in taps):
     raise UserError(
-      f'config.model.vit.taps is {tuple(taps)}; blocks of {variant} are '
+      f'vit.taps is {tuple(taps)}; blocks of {variant} are '
       f'counted from 1 to {sizes.blocks}'
     )
   if gelu not in ('tanh', 'erf'):
-    raise UserError(f'config.model.vit.gelu is {gelu!r}; known are tanh, erf')
+    raise UserError(f'vit.gelu is {gelu!r}; known are tanh, erf')
   if pos_grid < 0:
-    raise UserError(f'config.model.vit.pos_grid={pos_grid} must be at least 0')
+    raise UserError(f'vit.pos_grid is {pos_grid}; it must be at least 0')
   return sizes

@@ -1,15 +1,20 @@
-"""Vitexco, Fig. 2: the generator, wired from its boxes.
+"""Vitexco, Fig. 2: the overall architecture of the network.
 
-  frame, reference -> ViT -> Feature Transform -> correspondence -> guidance
-  frame, guidance, previous frame in colour -> colorizer -> ab
-  frame -> ViT -> Feature Transform -> prior -> guidance without a reference
+  frame, reference -> ViT -> Feature Transform -> correspondence subnet
+    -> warped color, confidence map
+  frame, warped color, confidence map, previous frame in color
+    -> colorization subnet -> color of the frame
 
-What depends on the reference alone is paid for once (`encode_reference`). What
-depends on the frames alone is done for a block of them at once (`guide`). Only
-the colorizer waits for the frame before: `colorize_clip` scans it over time.
+`encode_reference` computes once what depends only on the reference, and `guide`
+matches any number of frames. Only the colorization subnet needs the previous
+frame: `colorize_clip` scans it over time.
+
+Additions to the paper are in their own files: `stem` (a hybrid ViT), `references`
+(several references, principal components), `motion` (colors propagated by optical
+flow), `anchor` (references that are frames of the clip), and `prior` (colors
+without a reference).
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -19,33 +24,49 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitexco_jax import color, flow
-from vitexco_jax.errors import UserError
+from vitexco_jax.models import anchor as anchors
 from vitexco_jax.models import correspondence as matching
-from vitexco_jax.models import efficientnet, feature_transform, layers, vit
-from vitexco_jax.models import prior as color_prior
+from vitexco_jax.models import (
+  efficientnet,
+  feature_transform,
+  layers,
+  motion,
+  references,
+  settings,
+  vit,
+)
+from vitexco_jax.models import prior as priors
+from vitexco_jax.models import stem as stems
 from vitexco_jax.models.colorizer import Colorizer
 from vitexco_jax.structs import Guidance, Reference
 
-ALL_LEVELS = (1, 2, 3, 4, 5)
-_ALIKE = 0.7  # Cosine of two places that show the same thing.
-_UNSURE_SPREAD = 20.0  # In ab, at which the prior's confidence is 1/e.
-_STEM_STRIDE = 16  # Of the map that a hybrid ViT's tokens are made of.
+ALL_LEVELS = settings.LEVELS
 
 
 class Seen(NamedTuple):
-  """What the networks see of pictures."""
+  """What the ViT and the Feature Transform compute of pictures."""
 
-  features: tuple[jax.Array, ...]  # The Feature Transform's.
-  embedding: jax.Array  # The ViT's, [b, d].
-  maps: tuple[jax.Array, ...]  # The stem's own, of strides 4 to 32, if any.
+  features: tuple[jax.Array, ...]  # [b, h/stride, w/stride, c] per level.
+  embedding: jax.Array  # [b, d], the class token of the ViT.
+  # Maps of the stem, of strides 4, 8, 16, 32; without a stem there are none.
+  maps: tuple[jax.Array, ...]
 
 
 class Generator(nn.Module):
   """Both subnets, for one frame at a time.
 
-  The attributes are the settings of the boxes, under the names of the boxes'
-  own attributes; `correspondence` also holds `temperature` and `block`, see
-  `correspondence.match`. `dtype` is that of the convolutions and products.
+  Each attribute holds the settings of one network, as keyword arguments;
+  `correspondence` also holds `temperature` and `block` of `correspondence.match`.
+
+  Attributes:
+    vit: settings of `vit.VisionTransformer`.
+    feature_transform: settings of `feature_transform.FeatureTransform`.
+    correspondence: settings of `correspondence.CorrespondenceNet`.
+    colorizer: settings of `colorizer.Colorizer`.
+    stem: the convolutional network before the ViT, `efficientnet_lite0`, or ''
+      for none, as in the paper.
+    dtype: of convolutions and matrix products, `float32` or `bfloat16`.
+    prior: settings of `prior.Prior`; with a width of 0 there is none.
   """
 
   vit: Mapping[str, Any]
@@ -58,18 +79,18 @@ class Generator(nn.Module):
   prior: Mapping[str, Any] = flax.core.FrozenDict(width=0.0)
 
   def setup(self):
+    settings.check(self)
     dtype = jnp.dtype(self.dtype)
     net = dict(self.correspondence)
     self.temperature = net.pop('temperature')
     self.block = net.pop('block')
     self.levels = tuple(net['levels'])
-    _check(self)
     if self.stem:
       self.stem_net = efficientnet.EfficientNetLite0(name='stem')
     self.vit_net = vit.VisionTransformer(
       **self.vit,
       dtype=dtype,
-      input_stride=_STEM_STRIDE if self.stem else 1,
+      input_stride=stems.STRIDE if self.stem else 1,
       name='vit',
     )
     self.feature_transform_net = feature_transform.FeatureTransform(
@@ -85,13 +106,11 @@ class Generator(nn.Module):
       **self.colorizer, dtype=dtype, name='colorizer'
     )
     if self.has_prior:
-      self.prior_net = color_prior.Prior(
-        **self.prior, dtype=dtype, name='prior'
-      )
+      self.prior_net = priors.Prior(**self.prior, dtype=dtype, name='prior')
 
   @property
   def blends(self) -> bool:
-    """Whether the colorizer wants the frame before along the optical flow."""
+    """Whether the colorizer needs the previous frame warped to each frame."""
     return self.colorizer.get('residual') == 'blend'
 
   @property
@@ -99,189 +118,99 @@ class Generator(nn.Module):
     """Whether frames can be colorized without a reference."""
     return self.prior['width'] > 0
 
-  def features(
-    self,
-    rgb: jax.Array,
-    levels: Sequence[int] = ALL_LEVELS,
-    train: bool = False,
-  ) -> tuple[jax.Array, ...]:
-    """The Feature Transform's view of pictures.
-
-    Args:
-      rgb: [b, h, w, 3] in [0, 1], grey for a frame; h and w multiples of 16.
-      levels: which of the five, counted from 1, finest first.
-      train: whether dropout (rng `dropout`) is on.
-
-    Returns:
-      One [b, h/stride, w/stride, c] per level.
-    """
-    return self.see(rgb, levels, train).features
-
   def see(
     self,
     rgb: jax.Array,
     levels: Sequence[int] = ALL_LEVELS,
     train: bool = False,
   ) -> Seen:
-    """All that is seen of pictures; arguments as of `features`."""
+    """Runs the ViT and the Feature Transform.
+
+    Args:
+      rgb: [b, h, w, 3] in [0, 1], gray for a frame; h and w multiples of 16.
+      levels: which of the five levels to compute, counted from 1, finest first.
+      train: whether to apply dropout (rng `dropout`).
+
+    Returns:
+      Features of these levels, embedding, and maps of the stem.
+    """
     image, maps, laterals = vit.normalize(rgb), (), (None,) * len(ALL_LEVELS)
     if self.stem:
       pyramid = self.stem_net.pyramid(rgb)
-      maps, laterals = pyramid[1:], _laterals(pyramid)
+      maps, laterals = pyramid[1:], stems.make_laterals(pyramid)
       image = laterals[-1]
     taps, embedding = self.vit_net(image)
     features = self.feature_transform_net(taps, levels, train, laterals)
     return Seen(features, embedding, maps)
 
+  def features(
+    self,
+    rgb: jax.Array,
+    levels: Sequence[int] = ALL_LEVELS,
+    train: bool = False,
+  ) -> tuple[jax.Array, ...]:
+    """Returns the features of `see`, [b, h/stride, w/stride, c] per level."""
+    return self.see(rgb, levels, train).features
+
   def encode_reference(self, rgb: jax.Array, train: bool = False) -> Reference:
-    """Does all that depends on the reference alone. [b, h, w, 3] in [0, 1]."""
+    """Computes what depends only on the reference.
+
+    Args:
+      rgb: [b, h, w, 3] in [0, 1]; h and w multiples of 16.
+      train: whether to apply dropout (rng `dropout`).
+
+    Returns:
+      Color, keys, and pooled color of the reference.
+    """
     lab = color.center(color.rgb_to_lab(rgb))
     seen = self.see(rgb, self.levels, train)
     keys = self.correspondence_net.keys(seen.features, seen.maps)
     ab = layers.average_pool(lab[..., 1:], matching.STRIDE)
     return Reference(lab, keys, ab.reshape(*keys.shape[:2], 2))
 
-  def guide(
-    self, luminance: jax.Array, reference: Reference, train: bool = False
-  ) -> Guidance:
-    """Matches frames to their reference, all at once.
-
-    Args:
-      luminance: [b, t, h, w, 1], L - 50; h and w multiples of 16.
-      reference: of each clip.
-      train: whether dropout (rng `dropout`) is on.
-
-    Returns:
-      Guidance with fields [b, t, h, w, c].
-    """
-    return self.match(self.encode_frames(luminance, train), reference)
-
-  def guide_along(
-    self,
-    luminance: jax.Array,
-    reference: Reference,
-    backward_flow: jax.Array | None = None,
-    anchor_flow: jax.Array | None = None,
-    scale: int = 1,
-  ) -> tuple[Guidance, jax.Array | None, jax.Array | None]:
-    """As `guide`, and says where optical flow leads to what looks the same.
-
-    Args:
-      luminance: [b, 1 + t, h, w, 1] of the frames and of the one before them.
-      reference: of each clip. Of several the first comes first, at the size of its
-        `lab`.
-      backward_flow: [b, t, scale*h, scale*w, 2] from each frame to the one before.
-      anchor_flow: as that, to the first reference.
-      scale: of the flows' grid.
-
-    Returns:
-      Guidance of the t frames, and `likeness` along each flow, [b, t, scale*h,
-      scale*w, 1]: to the frame before, with a tolerance of 0.1, and to the first
-      reference, of 0.2. None where the flow is.
-    """
-    queries = self.encode_frames(luminance)
-    guidance = self.match(queries[:, 1:], reference)
-    like = functools.partial(
-      likeness,
-      confidence=guidance.confidence,
-      stride=matching.STRIDE * scale,
-    )
-    steady = anchored = None
-    if backward_flow is not None:
-      # By all features: what the reference does not show has its own there.
-      before, frames = queries[:, :-1], queries[:, 1:]
-      steady = like(frames, before, backward_flow, tolerance=0.1)
-    if anchor_flow is not None:
-      frames = _components(queries[:, 1:], reference)
-      n, m = (side // matching.STRIDE for side in reference.lab.shape[1:3])
-      keys = reference.keys[:, : n * m].reshape(-1, n, m, frames.shape[-1])
-      keys = _fit(keys, frames.shape[2:4])[:, None]
-      keys = jnp.broadcast_to(keys, frames.shape)
-      anchored = like(frames, keys, anchor_flow, tolerance=0.2)
-    return guidance, steady, anchored
-
-  def see_and_predict(
-    self,
-    rgb: jax.Array,
-    luminance: jax.Array,
-    levels: Sequence[int] = color_prior.LEVELS,
-    train: bool = False,
-  ) -> tuple[Seen, color_prior.PriorColor]:
-    """As `see`, and predicts the pictures' colors without a reference.
-
-    Args:
-      rgb: see `features`.
-      luminance: [b, h, w, 1], L - 50.
-      levels: those of the prior among them.
-      train: see `features`.
-    """
-    seen = self.see(rgb, levels, train)
-    features = [seen.features[levels.index(x)] for x in color_prior.LEVELS]
-    return seen, self.prior_net(features, seen.embedding, luminance)
-
-  def predict_color(self, luminance: jax.Array) -> color_prior.PriorColor:
-    """Predicts colors at stride 4 of gray pictures, [b, h, w, 1] L - 50."""
-    return self.see_and_predict(gray(luminance), luminance)[1]
-
-  def guide_by_prior(
-    self,
-    luminance: jax.Array,
-    backward_flow: jax.Array | None = None,
-    scale: int = 1,
-  ) -> tuple[Guidance, jax.Array | None, None]:
-    """As `guide_along`, for frames that have no reference.
-
-    The prior's colors stand in for the warped ones; its confidence is 1 where it
-    is sure and falls with the spread.
-
-    Args:
-      luminance: [b, 1 + t, h, w, 1] of the frames and of the previous one.
-      backward_flow: [b, t, scale*h, scale*w, 2] from each frame to the previous
-        one.
-      scale: of the flow's grid.
-    """
-    b, t, h, w, _ = luminance.shape
-    pictures = luminance.reshape(b * t, h, w, 1)
-    levels = tuple(sorted({*self.levels, *color_prior.LEVELS}))
-    seen, colors = self.see_and_predict(gray(pictures), pictures, levels)
-
-    def of_frames(x):
-      x = layers.upsample_nearest(x, color_prior.STRIDE)
-      return x.reshape(b, t, h, w, -1)[:, 1:]
-
-    confidence = jnp.exp(-colors.spread / _UNSURE_SPREAD)
-    guidance = Guidance(of_frames(colors.ab), of_frames(confidence))
-    if backward_flow is None:
-      return guidance, None, None
-    features = tuple(seen.features[levels.index(x)] for x in self.levels)
-    queries = self._queries(seen._replace(features=features), luminance.shape)
-    steady = likeness(
-      *(queries[:, 1:], queries[:, :-1], backward_flow),
-      _ALIKE,
-      *(matching.STRIDE * scale, 0.1),
-    )
-    return guidance, steady, None
-
   def encode_frames(
     self, luminance: jax.Array, train: bool = False
   ) -> jax.Array:
-    """Queries of frames, [b, t, h/4, w/4, d]; arguments as of `guide`."""
-    b, t, h, w, _ = luminance.shape
-    pictures = gray(luminance.reshape(b * t, h, w, 1))
-    return self._queries(
-      self.see(pictures, self.levels, train), luminance.shape
-    )
+    """Computes the queries of frames.
 
-  def _queries(self, seen: Seen, shape: Sequence[int]) -> jax.Array:
-    """As `encode_frames`, of frames of [b, t, h, w, 1] that are seen."""
+    Args:
+      luminance: [b, t, h, w, 1], L - 50; h and w multiples of 16.
+      train: whether to apply dropout (rng `dropout`).
+
+    Returns:
+      [b, t, h/4, w/4, d], of unit length.
+    """
+    b, t, h, w, _ = luminance.shape
+    pictures = vit.gray(luminance.reshape(b * t, h, w, 1))
+    seen = self.see(pictures, self.levels, train)
+    return self.make_queries(seen, luminance.shape)
+
+  def make_queries(self, seen: Seen, shape: Sequence[int]) -> jax.Array:
+    """Computes the queries of frames that the ViT has seen.
+
+    Args:
+      seen: of b * t frames, with the levels that matching uses.
+      shape: of the frames, (b, t, h, w, 1).
+
+    Returns:
+      [b, t, h/4, w/4, d], of unit length.
+    """
     queries = self.correspondence_net.queries(seen.features, seen.maps)
     b, t, h, w, _ = shape
     s = matching.STRIDE
     return queries.reshape(b, t, h // s, w // s, -1)
 
   def match(self, queries: jax.Array, reference: Reference) -> Guidance:
-    """What `guide` gives, of frames that are encoded."""
-    queries = _components(queries, reference)
+    """Matches encoded frames with their reference.
+
+    Args:
+      queries: [b, t, h/4, w/4, d], from `encode_frames`.
+      reference: one for each clip.
+
+    Returns:
+      Warped color and confidence, fields [b, t, h, w, c].
+    """
+    queries = references.project(queries, reference)
     b, t, n, m, d = queries.shape
     warped_ab, confidence = matching.match(
       queries.reshape(b, -1, d),
@@ -298,16 +227,44 @@ class Generator(nn.Module):
 
     return Guidance(picture(warped_ab), picture(confidence))
 
+  def guide(
+    self, luminance: jax.Array, reference: Reference, train: bool = False
+  ) -> Guidance:
+    """Runs the correspondence subnet on all frames of clips.
+
+    Args:
+      luminance: [b, t, h, w, 1], L - 50; h and w multiples of 16.
+      reference: one for each clip, from `encode_reference`.
+      train: whether to apply dropout (rng `dropout`).
+
+    Returns:
+      Warped color and confidence, fields [b, t, h, w, c].
+    """
+    return self.match(self.encode_frames(luminance, train), reference)
+
   def colorize_frame(
     self, luminance: jax.Array, guidance: Guidance, previous_lab: jax.Array
   ) -> jax.Array:
-    """Predicts one frame's ab, [b, h, w, 2]; arguments as in `Colorizer`."""
+    """Predicts ab of one frame, [b, h, w, 2]; arguments as in `Colorizer`."""
     return self.colorizer_net(luminance, *guidance, previous_lab)
 
+  # Additions to the paper.
+  guide_along = motion.guide_along
+  see_and_predict = priors.see_and_predict
+  predict_color = priors.predict_color
+  guide_by_prior = priors.guide_by_prior
+
   def __call__(self, rgb: jax.Array) -> jax.Array:
-    """Runs every box once, on [b, h, w, 3]; for making the parameters."""
+    """Runs every network once, to initialize the parameters.
+
+    Args:
+      rgb: [b, h, w, 3] in [0, 1]; h and w multiples of 16.
+
+    Returns:
+      ab, [b, h, w, 2].
+    """
     lab = color.center(color.rgb_to_lab(rgb))
-    self.features(rgb)  # All decoders: the losses may want them.
+    self.features(rgb)  # Losses may use levels that matching does not.
     reference = self.encode_reference(rgb)
     guidance = self.guide(lab[:, None, ..., :1], reference)
     if self.has_prior:
@@ -315,195 +272,6 @@ class Generator(nn.Module):
     return self.colorize_frame(
       lab[..., :1], jax.tree.map(lambda x: x[:, 0], guidance), lab
     )
-
-
-def gray(luminance: jax.Array) -> jax.Array:
-  """L - 50, [b, h, w, 1], as the networks see it: [b, h, w, 3] in [0, 1]."""
-  return jnp.repeat((luminance + 50.0) / 100.0, 3, -1)
-
-
-def _laterals(pyramid: Sequence[jax.Array]) -> tuple[jax.Array | None, ...]:
-  """A stem's maps of strides 2, 4, 8, 16, 32 by level of the features.
-
-  Each place gets mean 0 and variance 1 over its channels. There is no map for the
-  finest level; the deepest takes the last two, the coarser one brought up.
-  """
-  *finer, map16, map32 = (
-    nn.standardize(x.astype(jnp.float32), -1, epsilon=1e-6) for x in pyramid
-  )
-  b, h, w, _ = map16.shape
-  map32 = jax.image.resize(map32, (b, h, w, map32.shape[-1]), 'bilinear')
-  return (None, *finer, jnp.concatenate([map16, map32], -1))
-
-
-def _check(generator: Generator):
-  """Checks settings in which boxes have to agree, or that no box checks."""
-  if generator.stem not in ('', 'efficientnet_lite0'):
-    raise UserError(
-      f'config.model.stem is {generator.stem!r}; known are efficientnet_lite0, '
-      "and '' for none"
-    )
-  patch = vit.checked_sizes(**generator.vit).patch
-  if generator.stem and patch != _STEM_STRIDE:
-    raise UserError(
-      f'config.model.vit.variant={generator.vit["variant"]} cannot see through '
-      f'config.model.stem={generator.stem}, whose maps are of patches of '
-      f'{_STEM_STRIDE}: take a variant with /{_STEM_STRIDE}'
-    )
-  taps, levels = tuple(generator.vit['taps']), generator.levels
-  if len(taps) != len(ALL_LEVELS):
-    raise UserError(
-      f'config.model.vit.taps is {taps}; it must name five blocks, one for each '
-      'level of the features'
-    )
-  if not levels or len(set(levels).intersection(ALL_LEVELS)) != len(levels):
-    raise UserError(
-      f'config.model.correspondence.levels is {levels}; it must name one or '
-      'more of 1, 2, 3, 4, 5, each once'
-    )
-  if generator.block < 1:
-    raise UserError(
-      f'config.model.correspondence.block is {generator.block}; it must be '
-      'above 0'
-    )
-  if not generator.temperature >= 0:
-    raise UserError(
-      f'config.model.correspondence.temperature is {generator.temperature}; it '
-      'must be at least 0'
-    )
-  residual = generator.colorizer.get('residual', '')
-  if residual not in ('', 'warped', 'blend'):
-    raise UserError(
-      f'config.model.colorizer.residual is {residual!r}; known are warped, '
-      "blend, and '' for none"
-    )
-  dropout = generator.feature_transform['dropout']
-  if not 0 <= dropout < 1:
-    raise UserError(
-      f'config.model.feature_transform.dropout is {dropout}; it must be at '
-      'least 0 and below 1'
-    )
-  if not generator.prior['width'] >= 0:
-    raise UserError(
-      f'config.model.prior.width is {generator.prior["width"]}; it must be at '
-      'least 0'
-    )
-  for box in ('feature_transform', 'correspondence', 'colorizer'):
-    width = getattr(generator, box)['width']
-    if not (width > 0 or (width == 0 and box == 'colorizer' and residual)):
-      raise UserError(
-        f'config.model.{box}.width is {width}; it must be above 0'
-      )
-
-
-def competing(references: Sequence[Reference]) -> Reference:
-  """Makes several references one: their positions compete to be matched.
-
-  A position of the frame is matched to where its confidence is highest,
-  whichever reference that is in. `lab` stays the first one's. None of them may be
-  `compressed` yet.
-  """
-  keys, ab = (
-    jnp.concatenate([getattr(x, name) for x in references], 1)
-    for name in ('keys', 'ab')
-  )
-  return Reference(references[0].lab, keys, ab)
-
-
-def compressed(reference: Reference, components: int) -> Reference:
-  """Keeps the principal components of a reference's features alone.
-
-  Positions of one picture, or a few, fill a small part of the space of their
-  features: 128 of 496 components keep 97 to 99.9 % of the squares, and matching
-  takes a third of the time.
-
-  Args:
-    reference: as `encode_reference` gives it; several if `competing`.
-    components: how many; 0, or as many as there are features or more: all.
-
-  Returns:
-    The reference, with `basis` if anything was left out.
-  """
-  if not 0 < components < reference.keys.shape[-1]:
-    return reference
-  _, vectors = jnp.linalg.eigh(
-    jnp.einsum(
-      'bkd,bke->bde',
-      reference.keys,
-      reference.keys,
-      precision=jax.lax.Precision.HIGHEST,
-    )
-  )
-  basis = vectors[..., -components:]  # By rising eigenvalue.
-  reference = reference._replace(basis=basis)
-  return reference._replace(keys=_components(reference.keys, reference))
-
-
-def _components(features: jax.Array, reference: Reference) -> jax.Array:
-  """Features, [b, ..., e], as they are compared with the reference's keys."""
-  if reference.basis is None:
-    return features
-  return jnp.einsum(
-    'b...e,bed->b...d',
-    features,
-    reference.basis,
-    precision=jax.lax.Precision.HIGHEST,
-  )
-
-
-def likeness(
-  frames: jax.Array,
-  others: jax.Array,
-  flow_to_others: jax.Array,
-  confidence: jax.Array | float,
-  stride: int,
-  tolerance: float,
-) -> jax.Array:
-  """How far other pictures show the same as frames, along the flow to them.
-
-  1 where the two are as alike as the frame and the best of the reference are, and
-  exp(-m / tolerance) where less so by m: something else is there, which lightness
-  alone does not always tell.
-
-  Args:
-    frames: [b, t, n, m, d], queries.
-    others: [b, t, n, m, d], queries or keys.
-    flow_to_others: [b, t, h, w, 2], pixels.
-    confidence: [b, t, 4*n, 4*m, 1], of the matching; or one for all places.
-    stride: of the queries in pixels of the flow.
-    tolerance: see above.
-
-  Returns:
-    [b, t, h, w, 1] in [0, 1].
-  """
-  b, t, h, w, _ = flow_to_others.shape
-
-  def flat(x):
-    return x.reshape(b * t, *x.shape[2:])
-
-  steps = layers.average_pool(flat(flow_to_others), stride) / stride
-  there = flow.warp(flat(others), steps)
-  alike = (flat(frames) * there).sum(-1, keepdims=True)
-  if not isinstance(confidence, float):
-    confidence = layers.average_pool(flat(confidence), matching.STRIDE)
-  like = jnp.exp(-jnp.maximum(confidence - alike, 0.0) / tolerance)
-  like = jax.image.resize(like, (b * t, h, w, 1), 'bilinear')
-  return like.reshape(b, t, h, w, 1)
-
-
-def _fit(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Cuts [b, h, w, c] to a size, or goes on with its edge."""
-  pads = [(0, max(0, n - m)) for n, m in zip(size, x.shape[1:3], strict=True)]
-  padded = jnp.pad(x, ((0, 0), *pads, (0, 0)), 'edge')
-  return padded[:, : size[0], : size[1]]
-
-
-class Anchor(NamedTuple):
-  """A frame of the clip that is given in colour, and the way to it."""
-
-  lab: jax.Array  # [b, h, w, 3], l centred.
-  flow: jax.Array  # [b, t, h, w, 2] from each frame, pixels.
-  weight: jax.Array  # [b, t, h, w, 1] in [0, 1], where lightness is the same.
 
 
 def colorize_clip(
@@ -514,29 +282,32 @@ def colorize_clip(
   clean_luminance: jax.Array | None = None,
   backward_flow: jax.Array | None = None,
   steady: jax.Array | None = None,
-  anchor: Anchor | None = None,
+  anchor: anchors.Anchor | None = None,
   unroll: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
-  """The recurrence: each frame sees the one before in its predicted colour.
+  """Colorizes frames in order; each one sees the previous one in color.
+
+  The arguments from `clean_luminance` to `anchor` are additions to the paper.
 
   Args:
     colorize_frame: `Generator.colorize_frame`, bound to parameters.
     luminance: [b, t, h, w, 1], L - 50.
     guidance: of these frames, each field [b, t, h, w, c].
-    previous_lab: [b, h, w, 3], the frame before the first; zeros, or the
-      reference where that is the clip's own first frame.
-    clean_luminance: [b, t, h, w, 1], what the next frame sees of this one's
-      lightness, where `luminance` carries noise; None stands for `luminance`.
-    backward_flow: [b, t, h, w, 2], from each frame to the one before, along which
-      that is brought to the frame's grid; None: it is seen as it is.
-    steady: [b, t, h, w, 1] in [0, 1], how far the frame before shows the same
-      there; for the rest, matched colours stand in for its own. None: 1.
-    anchor: whose colours each frame is mixed with; None: with none.
-    unroll: frames that the scan unrolls.
+    previous_lab: [b, h, w, 3], l = L - 50, the frame before the first one. Use
+      zeros if there is none, or the reference if that is the previous frame.
+    clean_luminance: [b, t, h, w, 1], the lightness that the next frame sees if
+      `luminance` has noise; None means `luminance`.
+    backward_flow: [b, t, h, w, 2], (dx, dy) in pixels from each frame to the
+      previous one, which is warped by it; None means no warping.
+    steady: [b, t, h, w, 1] in [0, 1], likeness to the previous frame; see
+      `motion.replace_unsteady`. None means 1.
+    anchor: a reference that is a frame of the clip; see `anchor.mix`. None means
+      that there is none.
+    unroll: number of scan steps to unroll.
 
   Returns:
-    ab [b, t, h, w, 2], and the last frame's lab [b, h, w, 3], which continues
-    the clip as the next call's `previous_lab`.
+    ab [b, t, h, w, 2], and the last frame [b, h, w, 3], which is the
+    `previous_lab` of the next call.
   """
 
   def step(previous_lab, frame):
@@ -544,17 +315,12 @@ def colorize_clip(
     if backward_flow is not None:
       previous_lab = flow.warp(previous_lab, backward_flow)
     if steady is not None:
-      # Zeros say that there is no frame before, and stay.
-      there = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
-      steady = jnp.where(there, steady, 1.0)
-      previous_l, previous_ab = jnp.split(previous_lab, [1], -1)
-      previous_ab = steady * previous_ab + (1.0 - steady) * guidance.warped_ab
-      previous_lab = jnp.concatenate([previous_l, previous_ab], -1)
+      previous_lab = motion.replace_unsteady(
+        previous_lab, steady, guidance.warped_ab
+      )
     ab = colorize_frame(luminance, guidance, previous_lab)
     if anchor is not None:
-      anchor_flow, weight = way
-      there = flow.warp(anchor.lab, anchor_flow)
-      ab = _anchored(ab, luminance, there, weight)
+      ab = anchors.mix(ab, luminance, anchors.Anchor(anchor.lab, *way))
     return jnp.concatenate([clean_luminance, ab], -1), ab
 
   if clean_luminance is None:
@@ -567,14 +333,3 @@ def colorize_clip(
   frames = jax.tree.map(lambda x: x.swapaxes(0, 1), frames)
   last_lab, ab = jax.lax.scan(step, previous_lab, frames, unroll=unroll)
   return ab.swapaxes(0, 1), last_lab
-
-
-def _anchored(ab, luminance, anchor_lab, weight):
-  """Mean of a frame's colours and of those that the anchor has there.
-
-  These weigh `weight` times exp(-d / 5) where lightness differs by d: where the
-  flow went astray, or something is hidden, they do not count.
-  """
-  difference = jnp.abs(luminance - anchor_lab[..., :1])
-  weight = weight * jnp.exp(-difference / 5.0)
-  return weight * anchor_lab[..., 1:] + (1.0 - weight) * ab

@@ -153,6 +153,7 @@ def _vit(config: ml_collections.ConfigDict) -> _Network:
   checkpoint.adopt_position_grid(config)
   if config.model.stem and not config.train.vit_weights:
     return _hybrid_vit(config)
+  checkpoint.make_generator(config)  # Checks `config.model`.
   settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
   model = vit.VisionTransformer(
     **settings, taps=(), pos_grid=config.model.vit.pos_grid
@@ -203,6 +204,7 @@ def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
   def features(params, rgb):
     return see({'params': params}, rgb).embedding
 
+  checkpoint.make_generator(config)  # Checks `config.model`.
   settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
   settings |= {'network': 'vit', 'stem': config.model.stem}
   width = vit.VARIANTS[settings['variant']].width

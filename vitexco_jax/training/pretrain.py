@@ -53,7 +53,7 @@ from vitexco_jax.checkpoint import adopt_position_grid, make_generator
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures
 from vitexco_jax.models import efficientnet, layers, prior, vit
-from vitexco_jax.models.vitexco import ALL_LEVELS, gray
+from vitexco_jax.models.vitexco import ALL_LEVELS
 from vitexco_jax.pretrained import efficientnet_weights, vgg16
 from vitexco_jax.training import crops, loop, multihost
 from vitexco_jax.training.train import load_initial_weights
@@ -160,7 +160,8 @@ def _check(config):
       f'config.model.prior.width={config.model.prior.width} must both be above 0, '
       'or none'
     )
-  sizes = vit.checked_sizes(**config.model.vit)
+  make_generator(config)  # Checks `config.model`.
+  sizes = vit.VARIANTS[config.model.vit.variant]
   patch = sizes.patch
   stride = max(patch, 16)  # The last level's.
   for name, good, must in (
@@ -300,7 +301,7 @@ def make_compare(
     lab = color.rgb_to_lab(_unit_range(rgb))
     luminance = color.center(lab)[..., :1]
     shown = jnp.where(
-      in_gray[:, None, None, None], gray(luminance), _unit_range(rgb)
+      in_gray[:, None, None, None], vit.gray(luminance), _unit_range(rgb)
     )
     apply = functools.partial(
       generator.apply,
