@@ -1,8 +1,8 @@
-"""All-pairs work in blocks of rows, so that no matrix is ever held whole.
+"""All-pairs computations in blocks of rows, to save memory.
 
-A q x k matrix of similarities is needed only row by row. `map_rows` walks over
-blocks of rows; going backward it computes each block anew instead of keeping it,
-so both ways only `block` x k entries live at a time.
+A q x k matrix of similarities is needed only row by row. `map_rows` computes it
+in blocks of rows, and again in the backward pass, so that at most `block` x k
+entries are in memory.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,19 @@ def map_rows(
   rows: jax.Array,
   block: int,
 ) -> jax.Array | tuple[jax.Array, ...]:
-  """Applies `function`, which treats each row by itself, block by block.
+  """Computes `function(rows)` block by block.
 
   Args:
-    function: [n, d] to one array, or a tuple of arrays, with n rows each.
+    function: maps [n, d] to an array with n rows, or to a tuple of such arrays.
+      Each row of the result must depend only on the same row of the argument.
     rows: [q, d].
-    block: rows at a time; the last block is filled up with zero rows.
+    block: rows at a time; the last block is padded with zeros.
 
   Returns:
-    What `function(rows)` would give.
+    `function(rows)`.
   """
   q = rows.shape[0]
-  block = jax.core.min_dim(block, q)  # In jax.export q is a symbol.
+  block = jax.core.min_dim(block, q)  # q is symbolic in jax.export.
   count = -(-q // block)
   padded = jnp.pad(rows, ((0, count * block - q), (0, 0)))
   out = jax.lax.map(jax.checkpoint(function), padded.reshape(count, block, -1))

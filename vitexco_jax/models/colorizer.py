@@ -1,8 +1,9 @@
-"""The colorization subnet B: lightness, warped colour and the frame before.
+"""The colorization subnet: predicts color from warped color and previous frame.
 
-A U-Net of ten stages at strides 1, 2, 4, 8 (stages 5 and 6 dilated) and back,
-with InstanceNorm behind each stage and three skips; after DEVC's ColorVidNet
-(Zhang et al., CVPR 2019), which the paper keeps (Sec. III-C, Eq. 1).
+A U-Net of ten stages at strides 1, 2, 4, 8 and back, with InstanceNorm after each
+stage, dilated convolutions in stages 5 and 6, and three skip connections. It is
+the ColorVidNet of DEVC (Zhang et al., CVPR 2019), which the paper uses unchanged
+(Sec. III-C, Eq. 1).
 """
 
 import jax
@@ -19,14 +20,15 @@ class Colorizer(nn.Module):
   """One step of the recurrence: predicts a frame's ab.
 
   Attributes:
-    width: scales all channel counts; 1.0 is the paper's, 32,802,370 parameters.
-      0: no network, what a `residual` adds is all.
-    residual: what the prediction is added to: '' nothing, as in the paper;
-      `warped` the warped colours, times a factor in [0, 2] that is predicted for
-      each pixel and starts at 1. Every skip passes an InstanceNorm, which takes
-      out how strong a colour is over the picture; it takes long training to learn
-      to carry that past them. 129 parameters more. `blend` is the same, and then
-      a mean with the colours of the frame before, see `_blend`; 258 more.
+    width: scales all channel counts. 1.0 is the width in the paper, with
+      32,802,370 parameters; 0 leaves out the network and keeps the `residual`.
+    residual: what the prediction is added to. '': nothing, as in the paper.
+      `warped`: the warped color, times a factor in [0, 2] that is predicted for
+      each pixel and starts at 1. It preserves saturation, which the InstanceNorm
+      before every skip connection removes. Adds 129 parameters. `blend`: the
+      same, averaged with the color of the previous frame; see `_blend`. Adds 258
+      parameters.
+    dtype: of the convolutions.
   """
 
   width: float = 1.0
@@ -41,18 +43,18 @@ class Colorizer(nn.Module):
     confidence: jax.Array,
     previous_lab: jax.Array,
   ) -> jax.Array:
-    """Predicts ab.
+    """Predicts the color of one frame.
 
     Args:
       luminance: [b, h, w, 1], L - 50; h and w multiples of 8.
       warped_ab: [b, h, w, 2].
       confidence: [b, h, w, 1] in [-1, 1].
-      previous_lab: [b, h, w, 3], the frame before in colour, l centred; zeros
-        where there is none. For `blend` it lies on this frame's grid.
+      previous_lab: [b, h, w, 3], the previous frame in color, l = L - 50; zeros
+        if there is none. For `blend` it must be warped to this frame.
 
     Returns:
-      ab, [b, h, w, 2] float32 in [-128, 128]; with `residual` within three times
-      that.
+      ab, [b, h, w, 2] float32 in [-128, 128], or in [-384, 384] with a
+      `residual`.
     """
     outputs = {'': 2, 'warped': 3, 'blend': 4}[self.residual]
     if self.width:
@@ -94,8 +96,8 @@ class Colorizer(nn.Module):
     x = nn.relu(self._join('10', x, skip1, 128))
     x = nn.leaky_relu(self._conv('conv10_0', x, 128), 0.2)
 
-    # A small last layer, so that tanh does not start saturated; with a residual
-    # none, so that what is added to is what comes out at first.
+    # The last layer starts small, so that tanh does not saturate. With a residual
+    # it starts at zero, so that the output is the residual.
     x = nn.Conv(
       outputs,
       (1, 1),
@@ -122,7 +124,7 @@ class Colorizer(nn.Module):
     return x
 
   def _halve(self, name, x):
-    """Every second pixel, each channel with its own factor."""
+    """Subsamples by 2 and multiplies each channel by a learned factor."""
     return layers.Conv(
       x.shape[-1],
       (1, 1),
@@ -141,20 +143,20 @@ class Colorizer(nn.Module):
 
 
 def _blend(ab, luminance, previous_lab, logit):
-  """Mean of a frame's colours and of those that the frame before had there.
+  """Averages the color of a frame and the color of the previous frame.
 
-  These weigh sigmoid(`logit` + 4), 0.98 at first, times exp(-d / 10) where both
-  frames' lightness differs by d, as it does where something was hidden; nothing,
-  where there is no frame before. As it is a mean, errors do not grow from frame to
-  frame, however long the film.
+  The previous color has the weight sigmoid(`logit` + 4), initially 0.98, times
+  exp(-d / 10), where d is the difference in lightness, which is large at
+  occlusions. The weight is 0 if there is no previous frame. Since this is an
+  average, errors do not grow from frame to frame.
   """
-  there = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
+  exists = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
   difference = jnp.abs(luminance - previous_lab[..., :1])
-  weight = there * jnp.exp(-difference / 10.0) * nn.sigmoid(logit + 4.0)
+  weight = exists * jnp.exp(-difference / 10.0) * nn.sigmoid(logit + 4.0)
   return weight * previous_lab[..., 1:] + (1.0 - weight) * ab
 
 
 def _smooth(warped_ab: jax.Array) -> jax.Array:
-  """Interpolates between the blocks that nearest upsampling left."""
+  """Interpolates the warped color, which is constant in 4x4 blocks."""
   blocks = layers.average_pool(warped_ab, STRIDE)
   return jax.image.resize(blocks, warped_ab.shape, 'bilinear')

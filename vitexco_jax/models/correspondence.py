@@ -1,12 +1,12 @@
-"""The correspondence network: where in the reference is each pixel's colour?
+"""The correspondence network: matches a frame with its reference.
 
 Features of frame and reference pass through the same branches (one per level,
 each to stride 4 and 64 channels) and the same trunk of residual blocks; then
-theta (frame) and phi (reference) project them. Their correlation, all positions
-q of the frame against all positions k of the reference, weighs the reference's
-colours; `match` computes it in blocks and never holds it whole.
+theta (frame) and phi (reference) project them. The correlation of all positions
+q of the frame with all positions k of the reference weights the colors of the
+reference. `match` computes it in blocks and never stores all of it.
 
-After DEVC's WarpNet (Zhang et al., CVPR 2019), which the paper keeps.
+This is the WarpNet of DEVC (Zhang et al., CVPR 2019), which the paper uses.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ from flax import linen as nn
 
 from vitexco_jax.models import blocked, layers
 
-STRIDE = 4  # Of theta and phi.
-_ENTRIES = 2**24  # Of the correlation that are held at once, at most.
+STRIDE = 4  # Pixels per position of theta and phi.
+_ENTRIES = 2**24  # Maximum number of entries of the correlation in memory.
 
 
 class ReflectConv(nn.Module):
@@ -43,7 +43,7 @@ class ReflectConv(nn.Module):
 
 
 class Branch(nn.Module):
-  """Brings one level, of stride 2^(level-1), to stride 4 and 64 channels."""
+  """Converts one level, of stride 2^(level-1), to stride 4 and 64 channels."""
 
   level: int
   width: float
@@ -51,7 +51,7 @@ class Branch(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    # (channels, stride, nearest upsampling behind) of the two convolutions.
+    # (channels, stride, nearest upsampling afterward) of the two convolutions.
     first, second = {
       1: ((64, 2, 1), (64, 2, 1)),
       2: ((128, 1, 1), (64, 2, 1)),
@@ -69,7 +69,7 @@ class Branch(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-  """Two convolutions around a skip; one PReLU slope serves both."""
+  """Two convolutions with a skip connection; they share one PReLU slope."""
 
   dtype: jnp.dtype
 
@@ -82,17 +82,23 @@ class ResidualBlock(nn.Module):
 
 
 class CorrespondenceNet(nn.Module):
-  """Features to theta and phi, spec'd by DEVC; `width` scales all channels.
+  """Projects features to theta and phi.
 
-  Beside its features a picture may have `maps` that another network made. They
-  are compared as they are: the correlation is the mean of those of theta and phi
-  and of each map, with weights that are learned. At first the maps have most of
-  the weight, so that matching is as good as theirs before anything is learned.
+  A picture may also have maps of another network, which are compared unchanged.
+  Then the correlation is the weighted mean of the correlation of theta and phi
+  and of the correlation of each map. The weights are learned. Initially the maps
+  have most of the weight, so that an untrained network matches as well as they do.
+
+  Attributes:
+    levels: of the features, counted from 1, finest first.
+    width: scales all channel counts; 1.0 is that of DEVC.
+    maps: number of maps.
+    dtype: of the convolutions.
   """
 
   levels: Sequence[int] = (1, 2, 3, 4, 5)
   width: float = 1.0
-  maps: int = 0  # How many.
+  maps: int = 0
   dtype: jnp.dtype = jnp.float32
 
   def setup(self):
@@ -110,23 +116,31 @@ class CorrespondenceNet(nn.Module):
   def queries(
     self, features: Sequence[jax.Array], maps: Sequence[jax.Array] = ()
   ) -> jax.Array:
-    """Frame features, one per level, to unit vectors [b, q, d], float32."""
+    """Computes theta of frames.
+
+    Args:
+      features: one [b, h/stride, w/stride, c] per level.
+      maps: [b, n, m, c] each, of any size.
+
+    Returns:
+      Unit vectors [b, h/4 * w/4, d], float32.
+    """
     return self._join(self.theta(self._embed(features)), maps)
 
   def keys(
     self, features: Sequence[jax.Array], maps: Sequence[jax.Array] = ()
   ) -> jax.Array:
-    """Reference features, one per level, to unit vectors [b, k, d]."""
+    """Computes phi of references; arguments and result as in `queries`."""
     return self._join(self.phi(self._embed(features)), maps)
 
   def __call__(self, frame_features, reference_features):
-    """Queries and keys at once; for making the parameters."""
+    """Computes queries and keys, to initialize the parameters."""
     return self.queries(frame_features), self.keys(reference_features)
 
   def _join(self, x: jax.Array, maps: Sequence[jax.Array]) -> jax.Array:
     if not maps:
       return positions(x)
-    # The product of vectors that are so joined is the weighted mean of theirs.
+    # The product of two joined vectors is the weighted mean of their products.
     return stacked_positions((x, *maps), x.shape[1:3], nn.softmax(self.shares))
 
   def _embed(self, features: Sequence[jax.Array]) -> jax.Array:
@@ -143,13 +157,20 @@ class CorrespondenceNet(nn.Module):
 
 
 def _first_shares(key, shape):
-  """Logits that give theta and phi an eighth of the weight of each map."""
+  """Returns logits: theta and phi have an eighth of the weight of each map."""
   del key
   return jnp.zeros(shape).at[0].set(-jnp.log(8.0))
 
 
 def positions(x: jax.Array) -> jax.Array:
-  """Centres each channel over its image and gives unit vectors [b, h*w, d]."""
+  """Subtracts the mean of each channel and normalizes each position.
+
+  Args:
+    x: [b, h, w, d].
+
+  Returns:
+    Unit vectors [b, h*w, d], float32.
+  """
   x = x.astype(jnp.float32)
   x = x - x.mean((1, 2), keepdims=True)
   b, h, w, d = x.shape
@@ -159,13 +180,13 @@ def positions(x: jax.Array) -> jax.Array:
 def stacked_positions(
   maps: Sequence[jax.Array], size: tuple[int, int], shares: jax.Array
 ) -> jax.Array:
-  """Makes one unit vector of the places of several maps.
+  """Joins several maps to one unit vector per position.
 
   Args:
-    maps: each [b, h, w, c] of its own size and channels.
-    size: (height, width) that they are brought to.
-    shares: [maps], that sum to 1: the weights of the maps' own products in that
-      of two results.
+    maps: [b, h, w, c] each, of any size and number of channels.
+    size: (height, width) to which the maps are resized.
+    shares: [maps], weights of the maps with sum 1. The product of two results is
+      the mean of the products of the maps with these weights.
 
   Returns:
     [b, height*width, sum of channels], float32.
@@ -185,30 +206,30 @@ def match(
   temperature: float,
   block: int,
 ) -> tuple[jax.Array, jax.Array]:
-  """Carries the reference's colours to the frame, best matches first.
+  """Warps the colors of the reference to the frame.
 
     correlation(q, k) = queries_q . keys_k
     confidence(q) = max_k correlation(q, k)
     warped_ab(q) = sum_k softmax_k(correlation(q, k) / temperature) ab(k)
 
   The b x q x k correlation is computed in blocks of `block` rows, forward and
-  backward, and accumulates in float32.
+  backward, and accumulated in float32.
 
   Args:
-    queries: [b, q, d] of the frame, unit vectors or shorter.
-    keys: [b, k, d] of the reference, as those.
+    queries: [b, q, d] of the frame, of length 1 or less.
+    keys: [b, k, d] of the reference, of length 1 or less.
     reference_ab: [b, k, 2].
-    temperature: of the softmax; 0 takes the best match alone.
-    block: rows of the correlation at a time; fewer where there are very many keys.
+    temperature: of the softmax; 0 uses only the best match.
+    block: rows of the correlation at a time; reduced if there are many keys.
 
   Returns:
     warped_ab [b, q, 2] and confidence [b, q, 1].
   """
-  if isinstance(keys.shape[1], int):  # In jax.export it is a symbol.
+  if isinstance(keys.shape[1], int):  # It is symbolic in jax.export.
     block = max(1, min(block, _ENTRIES // keys.shape[1]))
 
   def match_one(queries, keys, reference_ab):
-    # The column of ones sums the softmax's weights along with the colours.
+    # The column of ones sums the weights of the softmax.
     colors = jnp.pad(reference_ab, ((0, 0), (0, 1)), constant_values=1.0)
 
     def rows(queries):

@@ -1,8 +1,8 @@
-"""The video discriminator: do two consecutive colour frames look real?
+"""The video discriminator: scores whether two consecutive frames look real.
 
 Convolutions of stride 2 with spectral norm, self-attention at stride 4, and the
-mean of a last score map, so that any size works. After DEVC (Zhang et al., CVPR
-2019), whose fixed-size head the mean replaces. For training only.
+mean of a score map. It follows DEVC (Zhang et al., CVPR 2019), but the mean
+replaces the last layer of DEVC, which needs a fixed size. Used only in training.
 """
 
 import jax
@@ -12,14 +12,18 @@ from flax import linen as nn
 from vitexco_jax.models import blocked, layers
 
 _CHANNELS = (64, 64, 128, 256, 512, 1024)
-_ATTENTION_BLOCK = 432  # Rows of the attention at a time.
+_ATTENTION_BLOCK = 432  # Rows of the attention matrix at a time.
 
 
 class Discriminator(nn.Module):
-  """Scores pairs of frames; `width` scales all channel counts.
+  """Scores pairs of frames.
 
-  Spectral norm keeps its power-iteration vectors in the collection
-  `batch_stats`; make it mutable and set `train` to take one iteration.
+  Spectral norm stores the vectors of its power iteration in the collection
+  `batch_stats`, which must be mutable if `train` is set.
+
+  Attributes:
+    width: scales all channel counts.
+    dtype: of the convolutions.
   """
 
   width: float = 1.0
@@ -30,13 +34,13 @@ class Discriminator(nn.Module):
     """Scores each pair.
 
     Args:
-      lab_pair: [b, h, w, 6], `[L_t, ab_t, L_{t-1}, ab_{t-1}]`, L not centred.
-      train: whether the spectral norms take a power iteration.
+      lab_pair: [b, h, w, 6], `[L_t, ab_t, L_{t-1}, ab_{t-1}]`, L in [0, 100].
+      train: whether spectral norm does one step of its power iteration.
 
     Returns:
-      One score per pair, [b] float32.
+      [b] float32, higher for real frames.
     """
-    # Six stages leave 2 pixels of 128; smaller pictures get fewer stages.
+    # Six stages reduce 128 pixels to 2; smaller pictures use fewer stages.
     stages = min(6, min(lab_pair.shape[1:3]).bit_length() - 2)
     x = lab_pair.astype(self.dtype)
     for i, channels in enumerate(_CHANNELS[:stages]):
@@ -63,7 +67,7 @@ class Discriminator(nn.Module):
     return norm(x, update_stats=train)
 
   def _attend(self, x, train):
-    """Self-attention (Zhang et al., 2019) behind a gate that starts shut."""
+    """Adds self-attention (Zhang et al., 2019) times a factor, initially 0."""
     b, h, w, c = x.shape
     query, key, value = (
       self._conv(name, x, c, train, kernel_size=(1, 1))

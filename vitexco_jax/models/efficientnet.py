@@ -1,28 +1,27 @@
 """EfficientNet-lite0: pooled features for retrieval, and the stem of a hybrid ViT.
 
-Its weights: `pretrained/efficientnet_weights.py`. Unlike the first
-EfficientNet the lite ones have no squeeze-and-excitation and ReLU6 in place of
-swish (Tan and Le 2019; Google's "lite" of 2020). Each BatchNorm has become part
-of the convolution before it,
+`pretrained/efficientnet_weights.py` loads its weights. EfficientNet-lite (Google,
+2020) is EfficientNet (Tan and Le, 2019) without squeeze-and-excitation, and with
+ReLU6 instead of swish. Each BatchNorm is folded into the convolution before it,
 
   kernel' = kernel s,  bias' = beta - mean s,  s = gamma / sqrt(variance + 1e-3)
 
-so every layer is a kernel and a bias. Names are those of the weight file:
+so every layer has a kernel and a bias. Their names are those of the weight file:
 
-  conv_stem   3x3, stride 2, to 32
+  conv_stem   3x3, stride 2, to 32 channels
   blocks_i    expand_conv 1x1, depthwise_conv, project_conv 1x1 (see `STAGES`)
-  conv_head   1x1, 320 to 1280, and the mean over all places
+  conv_head   1x1, 320 to 1280 channels, then the mean over all positions
 """
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-SIZE = 224  # Pixels of a side that it was trained at.
-WIDTH = 1280  # Of the features.
+SIZE = 224  # Height and width of the training images, in pixels.
+WIDTH = 1280  # Number of features.
 
-# Blocks, size of the depthwise kernel, stride of the first block, factor by
-# which a block widens its input, channels.
+# Number of blocks, size of the depthwise kernel, stride of the first block,
+# expansion factor, output channels.
 STAGES = (
   (1, 3, 1, 1, 16),
   (2, 3, 2, 6, 24),
@@ -32,7 +31,7 @@ STAGES = (
   (4, 5, 2, 6, 192),
   (1, 3, 1, 6, 320),
 )
-_PYRAMID = (0, 2, 4, 10, 14)  # Blocks, the last of their strides.
+_PYRAMID = (0, 2, 4, 10, 14)  # Last block at each of the five strides.
 
 
 class EfficientNetLite0(nn.Module):
@@ -54,26 +53,28 @@ class EfficientNetLite0(nn.Module):
       rgb: [b, h, w, 3] in [0, 1].
 
     Returns:
-      [b, 1280], at least 0 and at most 6.
+      [b, 1280] in [0, 6].
     """
     x = self._run(rgb, len(self.blocks))[-1]
     return _relu6(self.conv_head(x)).mean((1, 2))
 
   def pyramid(self, rgb: jax.Array) -> tuple[jax.Array, ...]:
-    """The last maps of strides 2, 4, 8, 16 and 32 that a block adds to.
+    """Computes maps of strides 2, 4, 8, 16 and 32, without the head.
+
+    The head and the last block, which only the classifier needs, have no
+    parameters if only this method is used.
 
     Args:
       rgb: [b, h, w, 3] in [0, 1].
 
     Returns:
-      Five maps of 16, 24, 40, 112 and 192 channels. Head and last block, which
-      only the classifier needs, are left out, and so are their parameters.
+      Five maps [b, h/stride, w/stride, c] of 16, 24, 40, 112 and 192 channels.
     """
     maps = self._run(rgb, _PYRAMID[-1] + 1)
     return tuple(maps[i] for i in _PYRAMID)
 
   def _run(self, rgb, count):
-    """What the first `count` blocks give."""
+    """Returns the output of each of the first `count` blocks."""
     x = _relu6(self.conv_stem((rgb * 255.0 - 127.0) / 128.0))
     maps = []
     for block in self.blocks[:count]:
@@ -83,7 +84,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class Block(nn.Module):
-  """Widens, filters each channel, narrows; adds its input where that fits."""
+  """Inverted residual block; has a skip connection if the shapes are equal."""
 
   kernel: int
   stride: int
@@ -104,9 +105,9 @@ class Block(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-  """A convolution of each channel by itself, as a sum of shifted pictures.
+  """Depthwise convolution, computed as a sum of shifted pictures.
 
-  A fifth of the time of XLA's grouped convolution on a CPU.
+  On a CPU it takes a fifth of the time of XLA's grouped convolution.
   """
 
   kernel: int

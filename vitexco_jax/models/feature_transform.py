@@ -1,16 +1,16 @@
-"""The Feature Transform of Fig. 3: ViT tokens become a pyramid of features.
+"""The Feature Transform, Fig. 3: converts ViT tokens to a pyramid of features.
 
-Five decoders, one per tap of the ViT, the shallowest tap to the finest level,
-stand in for the five maps of VGG that exemplar-based colorization used before:
+Five decoders, one per tap of the ViT, from the shallowest tap and finest level to
+the deepest and coarsest. They replace the five maps of VGG in earlier work:
 
   level     1    2    3    4    5
   stride    1    2    4    8   16
   channels 64  128  256  512  512
 
 A decoder is a linear layer on the tokens, upsampling of the 2-D token grid,
-LayerNorm over channels, GELU and dropout. Behind a hybrid ViT it also adds, before
-the LayerNorm, a linear layer of the convolutional network's own map of the level's
-stride, the *lateral* one (as DPT-Hybrid, Ranftl et al. 2021).
+LayerNorm over channels, GELU and dropout. With a hybrid ViT, it also adds a linear
+projection of a lateral map before the LayerNorm: the map of the stem that has the
+stride of the level (as in DPT-Hybrid, Ranftl et al. 2021).
 """
 
 from collections.abc import Sequence
@@ -27,14 +27,18 @@ CHANNELS = (64, 128, 256, 512, 512)
 
 
 class Decoder(nn.Module):
-  """One level: [b, n, m, d] tokens to [b, n*scale, m*scale, channels].
+  """Decodes one level: [b, n, m, d] tokens to [b, n*scale, m*scale, channels].
 
-  `lateral`, where there is one, is [b, n*scale, m*scale, c].
+  The lateral map, if there is one, is [b, n*scale, m*scale, c].
 
-  `kind` says how the grid grows. `bilinear`: a linear layer to the channels,
-  then interpolation. `subpixel`: a linear layer to scale^2 vectors per token,
-  laid out as pixels, then a 3x3 convolution; it can bring back detail from
-  inside a token's patch.
+  Attributes:
+    channels: of the output.
+    scale: factor of the upsampling.
+    kind: of upsampling. `bilinear`: a linear layer, then interpolation.
+      `subpixel`: a linear layer to scale^2 vectors per token, which become
+      pixels, then a 3x3 convolution; it can recover detail inside a patch.
+    dropout: rate in [0, 1).
+    dtype: of the matrix products.
   """
 
   channels: int
@@ -65,7 +69,15 @@ class Decoder(nn.Module):
 
 
 class FeatureTransform(nn.Module):
-  """The five decoders; only those asked for are computed."""
+  """The five decoders.
+
+  Attributes:
+    kind: of upsampling; see `Decoder`.
+    width: scales all channel counts.
+    dropout: rate in [0, 1).
+    patch: side of a ViT patch in pixels.
+    dtype: of the matrix products.
+  """
 
   kind: str = 'bilinear'
   width: float = 1.0
@@ -81,22 +93,23 @@ class FeatureTransform(nn.Module):
     train: bool = False,
     laterals: Sequence[jax.Array | None] = (None,) * len(STRIDES),
   ) -> tuple[jax.Array, ...]:
-    """Decodes five taps.
+    """Decodes the taps.
 
     Args:
       taps: five token grids [b, h/patch, w/patch, d], shallowest first.
-      levels: which of the five, counted from 1, finest first.
-      train: whether dropout (rng `dropout`) is on.
-      laterals: five maps of the levels' strides, or None where there is none.
+      levels: which levels to compute, counted from 1, finest first.
+      train: whether to apply dropout (rng `dropout`).
+      laterals: for each of the five levels a map [b, h/stride, w/stride, c], or
+        None.
 
     Returns:
-      `features`, one [b, h/stride, w/stride, channels] per wanted level.
+      `features`, one [b, h/stride, w/stride, channels] for each of `levels`.
     """
     features = []
     for level in levels:
       token_grid = taps[level - 1]
       stride = STRIDES[level - 1]
-      if stride > self.patch:  # Patches of 8 are finer than the last level.
+      if stride > self.patch:  # A patch of 8 is finer than the last level.
         token_grid = layers.average_pool(token_grid, stride // self.patch)
       features.append(
         Decoder(

@@ -1,8 +1,8 @@
-"""Layers that several boxes of the figures share.
+"""Layers that several networks share.
 
-Images are [b, h, w, c]. Weights start like PyTorch's defaults, as in the work
-that the paper builds on: kernels uniform with variance 1 / (3 fan_in), a third
-of Flax's default; biases at zero.
+Images are [b, h, w, c]. Kernels are initialized as in PyTorch, which DEVC uses:
+uniform with variance 1 / (3 fan_in), a third of the variance in Flax. Biases are
+initialized to zero.
 """
 
 from functools import partial
@@ -17,7 +17,15 @@ Dense = partial(nn.Dense, kernel_init=kernel_init)
 
 
 def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
-  """Zero mean, unit variance per image and channel; statistics in float32."""
+  """Normalizes each channel of each image to mean 0 and variance 1.
+
+  Args:
+    x: [b, h, w, c]; statistics are computed in float32.
+    epsilon: added to the variance.
+
+  Returns:
+    [b, h, w, c], with the dtype of `x`.
+  """
   wide = x.astype(jnp.float32)
   mean = wide.mean((1, 2), keepdims=True)
   variance = jnp.square(wide - mean).mean((1, 2), keepdims=True)
@@ -25,24 +33,29 @@ def instance_norm(x: jax.Array, epsilon: float = 1e-5) -> jax.Array:
 
 
 def l2_normalize(x: jax.Array, epsilon: float = 1e-12) -> jax.Array:
-  """Unit length over the channels, in float32; zero vectors stay zero."""
+  """Normalizes [..., c] to unit length, in float32; zero vectors stay zero."""
   x = x.astype(jnp.float32)
   square = jnp.square(x).sum(-1, keepdims=True)
   return x * jax.lax.rsqrt(square + epsilon)
 
 
 def upsample_nearest(x: jax.Array, scale: int) -> jax.Array:
-  """[b, h, w, c] to [b, h*scale, w*scale, c]."""
+  """Repeats each pixel: [b, h, w, c] to [b, h*scale, w*scale, c]."""
   return x.repeat(scale, 1).repeat(scale, 2)
 
 
 class UpsampleConv(nn.Module):
-  """Nearest x2, then a 3x3 convolution with zero padding, in 4/9 of the work.
+  """Nearest upsampling by 2, then a 3x3 convolution, at 4/9 of the usual cost.
 
-  The 3x3 pixels under the kernel are copies of 2x2 small ones, so each of the
-  four kinds of output pixels is a 2x2 convolution of the small picture, with
-  the taps that meet the same pixel added up. One convolution computes the four
-  kinds as channels. Parameters are those of `Conv`.
+  After upsampling, the 3x3 pixels under the kernel are copies of 2x2 pixels of
+  the input. So each of the four output pixels of an input pixel is a 2x2
+  convolution of the input, whose weights are sums of weights of the 3x3 kernel.
+  One convolution computes the four of them as channels. The parameters are those
+  of a 3x3 `Conv`.
+
+  Attributes:
+    features: output channels.
+    dtype: of the convolution.
   """
 
   features: int
@@ -50,16 +63,16 @@ class UpsampleConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    """[b, h, w, c] to [b, 2h, 2w, features]."""
+    """Maps [b, h, w, c] to [b, 2h, 2w, features]."""
     b, h, w, c = x.shape
     kernel = self.param('kernel', kernel_init, (3, 3, c, self.features))
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    # By even and odd pixel: which of 3 taps meet the first and the second of
-    # the two small pixels.
+    # For even and odd output pixels: which of the 3 weights apply to the first
+    # and to the second of the two input pixels.
     meet = jnp.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], x.dtype)
     kernel = jnp.einsum('ysj,xtk,jkcf->stcyxf', meet, meet, kernel)
-    # Padded apart: on the CPU the gradient of a convolution with an even kernel
-    # that pads by itself is 20 times slower.
+    # Explicit padding: on a CPU, the gradient of a convolution that pads for an
+    # even kernel is 20 times slower.
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     y = jax.lax.conv_general_dilated(
       x.astype(self.dtype),
@@ -78,10 +91,10 @@ class UpsampleConv(nn.Module):
 
 
 def average_pool(x: jax.Array, window: int) -> jax.Array:
-  """[b, h, w, c] to [b, h//window, w//window, c]."""
+  """Averages windows: [b, h, w, c] to [b, h//window, w//window, c]."""
   return nn.avg_pool(x, (window, window), (window, window))
 
 
 def scaled(channels: int, width: float) -> int:
-  """A channel count under a width multiplier, at least 2."""
+  """Multiplies a channel count by a width; the result is at least 2."""
   return max(2, round(channels * width))

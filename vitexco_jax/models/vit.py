@@ -1,17 +1,17 @@
-"""The Vision Transformer that sees frame and reference (Sec. III-A).
+"""The Vision Transformer, the backbone of frames and references (Sec. III-B).
 
-An image is cut into patches, each patch becomes a token, and a class token is
-put before them. The `taps` are the residual stream after chosen blocks as
-pictures [b, h/p, w/p, d], for the Feature Transform; the `embedding` [b, d] is
-the class token at the end, for retrieval.
+An image is split into patches. Each patch becomes a token, and a class token is
+prepended. The `taps` are the residual stream after some of the blocks, as
+pictures [b, h/p, w/p, d], for the Feature Transform. The `embedding` [b, d] is
+the class token of the last block, for retrieval.
 
-Parameters carry the names of Scenic's ViT, so that weights interchange. The
+Parameters have the names of Scenic's ViT, so that weights can be exchanged. The
 position embeddings are learned on a square grid and resized bilinearly to the
-grid at hand, square or not. Parameters, LayerNorm, softmax and the residual
-stream are float32 whatever the dtype of the matrix products.
+grid of the image. Parameters, LayerNorm, softmax and the residual stream are
+float32, whatever the dtype of the matrix products.
 
-In a *hybrid* (Dosovitskiy et al. 2021, Sec. 3.1) patches are cut from the map of a
-convolutional network instead of the picture.
+In a hybrid ViT (Dosovitskiy et al. 2021, Sec. 3.1) the patches come from the map
+of a convolutional network instead of the image.
 """
 
 import math
@@ -25,13 +25,13 @@ from vitexco_jax.errors import UserError
 
 
 class Variant(NamedTuple):
-  """The sizes behind a name such as `Ti/16`."""
+  """Sizes of a ViT, such as `Ti/16`."""
 
-  width: int
-  heads: int
+  width: int  # Channels of a token.
+  heads: int  # Of the attention.
   blocks: int
-  mlp: int
-  patch: int
+  mlp: int  # Channels of the hidden layer.
+  patch: int  # Side in pixels.
 
 
 VARIANTS = {
@@ -44,14 +44,14 @@ VARIANTS = {
   'test/16': Variant(32, 2, 2, 64, 16),
 }
 
-_PRETRAINING_SIZE = 224
+_PRETRAINING_SIZE = 224  # Height and width in pixels.
 
 
 class VitOutput(NamedTuple):
-  """What the ViT hands out."""
+  """Outputs of the ViT."""
 
-  taps: tuple[jax.Array, ...]  # Token grids, each [b, h/p, w/p, d].
-  embedding: jax.Array  # [b, d], not L2-normalised.
+  taps: tuple[jax.Array, ...]  # Token grids, [b, h/p, w/p, d] each.
+  embedding: jax.Array  # [b, d], not normalized.
 
 
 def normalize(rgb: jax.Array) -> jax.Array:
@@ -65,19 +65,19 @@ def gray(luminance: jax.Array) -> jax.Array:
 
 
 class VisionTransformer(nn.Module):
-  """A ViT that hands out intermediates.
+  """A ViT that also returns intermediate results.
 
   Attributes:
     variant: a name in `VARIANTS`.
-    taps: blocks, counted from 1, after which the stream is handed out; a block
-      may be named more than once.
-    gelu: `tanh`, the approximation that AugReg's weights were trained with, or
-      `erf`, the exact form of timm's.
+    taps: blocks whose output is returned, counted from 1; a block may occur more
+      than once.
+    gelu: `tanh`, the approximation used by AugReg weights, or `erf`, the exact
+      form used by timm weights.
     dtype: of the matrix products.
-    pos_grid: side of the square grid that new position embeddings get; 0 is that
-      of 224x224 pixels. Loaded ones keep their own grid.
-    input_stride: pixels of the picture to one place of what is seen; above 1 in
-      a hybrid.
+    pos_grid: side of the square grid of new position embeddings, in tokens; 0
+      means that of an image of 224x224 pixels. Loaded embeddings keep their grid.
+    input_stride: pixels of the image per position of the input; above 1 in a
+      hybrid ViT.
   """
 
   variant: str = 'Ti/16'
@@ -89,15 +89,18 @@ class VisionTransformer(nn.Module):
 
   @nn.compact
   def __call__(self, image: jax.Array) -> VitOutput:
-    """Sees an image.
+    """Computes taps and embedding of images.
 
     Args:
-      image: [b, h, w, c], from `normalize`, or a network's map of it; h and w
+      image: [b, h, w, c], from `normalize`, or the map of a stem; h and w must be
         multiples of the patch.
 
     Returns:
-      Taps in the order of `self.taps`, and the embedding. Under `jax.jit` the
-      blocks after the last tap cost nothing where the embedding is not used.
+      Taps in the order of `self.taps`, and the embedding. Under `jax.jit`, blocks
+      after the last tap are not computed if the embedding is not used.
+
+    Raises:
+      UserError: a setting or the size of the image is invalid.
     """
     sizes = checked_sizes(self.variant, self.taps, self.gelu, self.pos_grid)
     patch = sizes.patch // self.input_stride
@@ -109,7 +112,7 @@ class VisionTransformer(nn.Module):
       )
     grid = (h // patch, w // patch)
 
-    # A convolution with kernel and stride of one patch is a matrix product.
+    # A convolution whose kernel and stride are one patch is a matrix product.
     patches = image.reshape(b, grid[0], patch, grid[1], patch, channels)
     tokens = nn.DenseGeneral(
       sizes.width, axis=(-3, -2, -1), dtype=self.dtype, name='embedding'
@@ -132,7 +135,7 @@ class VisionTransformer(nn.Module):
 
 
 class Encoder(nn.Module):
-  """Position embedding, all blocks, and the norm of the class token."""
+  """Position embedding, all blocks, and LayerNorm of the class token."""
 
   sizes: Variant
   approximate_gelu: bool
@@ -159,7 +162,7 @@ class Encoder(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-  """Adds to each token what stands for its place."""
+  """Adds a learned position embedding to each token."""
 
   side: int
 
@@ -167,7 +170,7 @@ class PositionEmbedding(nn.Module):
   def __call__(self, tokens, grid):
     d = tokens.shape[-1]
     if self.has_variable('params', 'pos_embedding'):
-      # `param` would insist on `side`.
+      # Loaded embeddings may have another size than `param` expects.
       embedding = self.get_variable('params', 'pos_embedding')
     else:
       embedding = self.param(
@@ -185,8 +188,7 @@ class PositionEmbedding(nn.Module):
 def resize_grid(places: jax.Array, grid: tuple[int, int]) -> jax.Array:
   """Resizes position embeddings [h, w, d] bilinearly to [*grid, d].
 
-  Each place of the new grid takes the value at its centre, the two grids laid
-  over the same picture.
+  Both grids cover the same picture, and values are those at the centers of cells.
   """
   return jax.image.resize(
     places, (*grid, places.shape[-1]), 'bilinear', antialias=False
@@ -194,7 +196,7 @@ def resize_grid(places: jax.Array, grid: tuple[int, int]) -> jax.Array:
 
 
 class EncoderBlock(nn.Module):
-  """Attention, then MLP, each on the normalised stream and added to it."""
+  """Pre-norm attention and MLP, each with a skip connection."""
 
   heads: int
   mlp: int
@@ -238,7 +240,18 @@ def checked_sizes(
   gelu: str = 'tanh',
   pos_grid: int = 0,
 ) -> Variant:
-  """Returns the variant's sizes, once all settings are known to be good."""
+  """Checks the settings of a ViT and returns its sizes.
+
+  Args:
+    variant: see `VisionTransformer`.
+    taps: see `VisionTransformer`.
+    gelu: see `VisionTransformer`.
+    pos_grid: see `VisionTransformer`.
+
+  Raises:
+    UserError: a setting is invalid; the message starts with its name, such as
+      `vit.variant`.
+  """
   if variant not in VARIANTS:
     raise UserError(
       f'vit.variant is {variant!r}; known are ' + ', '.join(VARIANTS)
