@@ -1,4 +1,4 @@
-"""color against scikit-image, over the whole cube."""
+"""Color conversion against scikit-image, over the whole RGB cube."""
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +17,18 @@ def _cube(steps):
 
 
 def test_rgb_to_lab_agrees_with_scikit_image():
-  rgb = np.concatenate([_cube(33), _cube(256)[:256] / 20])  # Dark ones too.
-  ours = color.rgb_to_lab(jnp.asarray(rgb, jnp.float32))
-  np.testing.assert_allclose(ours, skcolor.rgb2lab(rgb), atol=1e-3)
+  rgb = np.concatenate([_cube(33), _cube(256)[:256] / 20])  # Also dark colors.
+  result = color.rgb_to_lab(jnp.asarray(rgb, jnp.float32))
+  np.testing.assert_allclose(result, skcolor.rgb2lab(rgb), atol=1e-3)
 
 
 def test_lab_to_rgb_agrees_with_scikit_image_also_out_of_gamut():
   rng = np.random.default_rng(0)
   lab = rng.uniform([0, -110, -110], [100, 110, 110], (20_000, 3))
-  # scikit-image warns of the negative z that both clip.
+  # scikit-image warns about negative z, which both clip.
   keep = (lab[:, 0] + 16) / 116 - lab[:, 2] / 200 >= 0
-  ours = color.lab_to_rgb(jnp.asarray(lab[keep], jnp.float32))
-  np.testing.assert_allclose(ours, skcolor.lab2rgb(lab[keep]), atol=1e-3)
+  result = color.lab_to_rgb(jnp.asarray(lab[keep], jnp.float32))
+  np.testing.assert_allclose(result, skcolor.lab2rgb(lab[keep]), atol=1e-3)
 
 
 def test_round_trip():
@@ -50,18 +50,18 @@ def test_faded_colors_keep_lightness_and_hue():
   lab = _random_lab()
   rgb = np.asarray(color.fade_to_rgb(jnp.asarray(lab, jnp.float32)), float)
   assert rgb.min() >= 0 and rgb.max() <= 1
-  found = skcolor.rgb2lab(rgb)
-  np.testing.assert_allclose(found[:, 0], lab[:, 0], atol=2e-3)
-  chroma, before = (np.linalg.norm(x[:, 1:], axis=1) for x in (found, lab))
+  result = skcolor.rgb2lab(rgb)
+  np.testing.assert_allclose(result[:, 0], lab[:, 0], atol=2e-3)
+  chroma, before = (np.linalg.norm(x[:, 1:], axis=1) for x in (result, lab))
   assert (chroma <= before + 0.05).all()
-  cosine = (found[:, 1:] * lab[:, 1:]).sum(-1) / np.maximum(
+  cosine = (result[:, 1:] * lab[:, 1:]).sum(-1) / np.maximum(
     chroma * before, 1e-6
   )
   angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))[chroma > 2]
   assert np.median(angle) < 0.1 and np.percentile(angle, 99) < 5
 
 
-def test_colors_fade_no_further_than_rgb_asks():
+def test_colors_do_not_fade_more_than_necessary():
   lab = _random_lab()
   rgb = np.asarray(color.fade_to_rgb(jnp.asarray(lab, jnp.float32)), float)
 
@@ -69,7 +69,7 @@ def test_colors_fade_no_further_than_rgb_asks():
     # scikit-image clips, so colors outside do not come back the same.
     scaled = lab * np.stack([np.ones_like(scale), scale, scale], -1)
     valid = (lab[:, 0] + 16) / 116 - scaled[:, 2] / 200 > 1e-4
-    scaled[~valid] = 0  # skimage warns of a negative z.
+    scaled[~valid] = 0  # skimage warns about negative z.
     back = skcolor.rgb2lab(skcolor.lab2rgb(scaled))
     return valid & (np.abs(back - scaled).max(-1) < 0.01)
 
@@ -88,8 +88,8 @@ def test_colors_within_rgb_do_not_fade():
   rgb = _cube(17)
   lab = skcolor.rgb2lab(rgb)
   rgb, lab = rgb[lab[:, 0] > 8], lab[lab[:, 0] > 8]
-  found = color.fade_to_rgb(jnp.asarray(lab, jnp.float32))
-  np.testing.assert_allclose(found, rgb, atol=2e-3)
+  result = color.fade_to_rgb(jnp.asarray(lab, jnp.float32))
+  np.testing.assert_allclose(result, rgb, atol=2e-3)
 
 
 def test_shadows_of_a_color_keep_its_ratios():
@@ -101,12 +101,12 @@ def test_shadows_of_a_color_keep_its_ratios():
 
 
 @pytest.mark.parametrize('level', [1, 2, 4])
-def test_what_is_nearly_black_stays_so(level):
+def test_colors_that_are_nearly_black_stay_dark(level):
   gray = jnp.full((1000, 3), level / 255)
   ab = np.random.default_rng(0).normal(0, 12, (1000, 2))
   lab = color.rgb_to_lab(gray).at[:, 1:].set(jnp.asarray(ab))
-  found = np.round(255 * np.asarray(color.fade_to_rgb(lab)))
-  assert found.max() <= 4 * level + 3
+  result = np.round(255 * np.asarray(color.fade_to_rgb(lab)))
+  assert result.max() <= 4 * level + 3
 
 
 @pytest.mark.parametrize('top', [255, 1023, 65535])
@@ -115,9 +115,9 @@ def test_gray_fades_to_equal_channels_of_its_own_level(top):
   levels = np.append(levels, top)
   rgb = np.repeat(levels[:, None] / top, 3, -1).astype(np.float32)
   lab = color.rgb_to_lab(jnp.asarray(rgb)) * jnp.array([1.0, 0, 0])
-  found = np.round(np.float64(color.fade_to_rgb(lab)) * top)
-  assert np.ptp(found, axis=1).max() == 0
-  assert np.abs(found[:, 0] - levels).max() <= max(1, top // 65535)
+  result = np.round(np.float64(color.fade_to_rgb(lab)) * top)
+  assert np.ptp(result, axis=1).max() == 0
+  assert np.abs(result[:, 0] - levels).max() <= max(1, top // 65535)
 
 
 def test_black_and_white_stay_under_any_color():
@@ -128,7 +128,7 @@ def test_black_and_white_stay_under_any_color():
 
 
 @pytest.mark.parametrize('value', [0.0, 0.04045, 0.5, 1.0])
-def test_gradients_are_finite_on_the_grey_axis(value):
+def test_gradients_are_finite_on_the_gray_axis(value):
   rgb = jnp.full((4, 3), value)
   lab = color.rgb_to_lab(rgb)
   for function, at in [(color.rgb_to_lab, rgb), (color.lab_to_rgb, lab)]:
@@ -142,7 +142,7 @@ def test_gradients_are_finite_everywhere():
   assert np.isfinite(grad).all()
 
 
-def test_center_is_undone_and_zero_is_mid_grey():
+def test_uncenter_inverts_center_and_zero_is_medium_gray():
   lab = jnp.array([[50.0, 3.0, -4.0]])
   np.testing.assert_array_equal(color.center(lab)[0], [0, 3, -4])
   np.testing.assert_array_equal(color.uncenter(color.center(lab)), lab)

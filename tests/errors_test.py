@@ -1,4 +1,4 @@
-"""What is said to users."""
+"""Messages for users."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and read without trust in them."""
+"""Files: atomic writing, and reading of untrusted files."""
 
 import errno
 import os
@@ -65,22 +65,22 @@ def test_json_is_read_with_and_without_a_mark(tmp_path, content):
 @pytest.mark.parametrize(
   'content, sentence',
   [
-    (b'', 'a.json is no JSON: .* line 1'),
-    (b'{"a": 1', 'a.json is no JSON: .* line 1'),
+    (b'', 'a.json is not JSON: .* line 1'),
+    (b'{"a": 1', 'a.json is not JSON: .* line 1'),
     (b'[1]', 'must be a JSON object, in braces'),
     (b'null', 'must be a JSON object, in braces'),
-    (b'{"a": NaN}', 'a.json cannot be used: NaN is no number'),
-    (b'{"a": -Infinity}', '-Infinity is no number'),
-    (b'{"a": 1e999}', '1e999 is no number'),
+    (b'{"a": NaN}', 'a.json cannot be used: NaN is not a number'),
+    (b'{"a": -Infinity}', '-Infinity is not a number'),
+    (b'{"a": 1e999}', '1e999 is not a number'),
     (b'{"a": ' + b'9' * 20 + b'}', 'the number 999999999999999999... is too'),
     (b'{"a": -' + b'9' * 5000 + b'}', 'is too long'),
     (b'{"a": 1, "b": 2, "a": 3}', '"a" is given twice'),
     (b'[' * 100_000, 'is nested too deeply'),
     (b'{"a":' * 100_000, 'is nested too deeply'),
-    (b'{"a": "\xfc"}', 'is no text file in UTF-8'),
-    ('{"a": 1}'.encode('utf-16'), 'is no text file in UTF-8'),
-    ('{"a": 1}'.encode('utf-16-le'), 'is no text file in UTF-8'),
-    (b'{"a": "\0"}', 'is no text file in UTF-8'),
+    (b'{"a": "\xfc"}', 'is not a text file in UTF-8'),
+    ('{"a": 1}'.encode('utf-16'), 'is not a text file in UTF-8'),
+    ('{"a": 1}'.encode('utf-16-le'), 'is not a text file in UTF-8'),
+    (b'{"a": "\0"}', 'is not a text file in UTF-8'),
     (b'{"a": "' + b'x' * 2**20 + b'"}', 'has more than 1 MB'),
   ],
 )
@@ -108,15 +108,15 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
 
 
 def test_a_name_next_to_another_is_never_too_long(tmp_path):
-  assert files.beside(tmp_path / 'a.mp4', '.', '.whole') == (
+  assert files.sibling(tmp_path / 'a.mp4', '.', '.whole') == (
     tmp_path / '.a.mp4.whole'
   )
   for letter in ('n', 'ä'):
     name = letter * (250 // len(letter.encode()))
-    first = files.beside(tmp_path / name, '.', '.whole')
-    other = files.beside(tmp_path / f'{name}x', '.', '.whole')
+    first = files.sibling(tmp_path / name, '.', '.whole')
+    other = files.sibling(tmp_path / f'{name}x', '.', '.whole')
     assert first != other
-    for path in (first, other, files.beside(first, '.', '.partial')):
+    for path in (first, other, files.sibling(first, '.', '.partial')):
       path.touch()
       assert path.parent == tmp_path
 

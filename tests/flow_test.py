@@ -1,4 +1,4 @@
-"""Flow: its direction, its units, where it is trusted."""
+"""Optical flow: direction, units, and where it is reliable."""
 
 import itertools
 
@@ -14,30 +14,30 @@ from vitexco_jax import flow
 
 
 def _texture(height, width, seed=0):
-  """Smooth noise that flow can hold on to, [h, w, 3] uint8."""
+  """Returns smooth noise, which flow can follow, [h, w, 3] uint8."""
   noise = np.random.default_rng(seed).standard_normal((height, width, 3))
   smooth = ndimage.gaussian_filter(noise, (2, 2, 0))
   return np.uint8(np.clip(128 + 400 * smooth, 0, 255))
 
 
 @pytest.mark.parametrize('method', ['deepflow', 'dis'])
-def test_estimate_flow_points_to_where_things_went(method):
+def test_estimate_flow_points_to_the_later_position(method):
   scene = _texture(80, 112)
   earlier, later = scene[8:72, 8:104], scene[10:74, 5:101]
-  # The window moved by (-3, 2), so things moved by (3, -2).
+  # The window moves by (-3, 2), so the scene moves by (3, -2).
   estimated = flow.estimate_flow(earlier, later, method)
   assert estimated.shape == (64, 96, 2) and estimated.dtype == np.float32
   inner = estimated[12:-12, 12:-12].reshape(-1, 2)
   np.testing.assert_allclose(np.median(inner, 0), [3, -2], atol=0.2)
   assert np.percentile(np.abs(inner - [3, -2]), 90) < 0.3
-  # By the formula of the docstring, it brings `later` to `earlier`.
+  # By the formula of the docstring, it warps `later` to `earlier`.
   warped = flow.warp(jnp.float32(later)[None], jnp.asarray(estimated)[None])[0]
   inner = (slice(8, -8), slice(8, -8))
   assert np.abs(warped - earlier)[inner].mean() < 4
   assert np.abs(np.float32(later) - earlier)[inner].mean() > 20
 
 
-def test_backward_flow_points_to_where_things_were():
+def test_backward_flow_points_to_the_earlier_position():
   scene = cv2.cvtColor(_texture(80, 112), cv2.COLOR_RGB2GRAY)[..., None]
   earlier, later = scene[8:72, 8:104], scene[10:74, 5:101]
   estimated = flow.backward_flow(later, earlier)
@@ -45,30 +45,32 @@ def test_backward_flow_points_to_where_things_were():
   np.testing.assert_allclose(np.median(inner, 0), [-3, 2], atol=0.2)
 
 
-def test_flow_to_a_reference_reaches_further_than_one_look():
-  """A window over a scene moves by 4 pixels a frame, 60 in all."""
+def test_flow_to_a_reference_follows_larger_motion_than_one_estimate():
+  """A window over a scene moves by 4 pixels per frame, 60 in total."""
   scene = cv2.cvtColor(_texture(64, 160), cv2.COLOR_RGB2GRAY)[..., None]
   window = [
     np.ascontiguousarray(scene[:, 4 * t : 4 * t + 96]) for t in range(16)
   ]
-  found = np.zeros((64, 96, 2), np.float32)
-  for before, grey in itertools.pairwise(window):
-    backward = flow.backward_flow(grey, before)
-    found = flow.flow_to_reference(grey, window[0], backward, found)
-  seen = found[8:-8, 8:28].reshape(-1, 2)  # In the first frame as well.
+  estimated = np.zeros((64, 96, 2), np.float32)
+  for before, gray in itertools.pairwise(window):
+    backward = flow.backward_flow(gray, before)
+    estimated = flow.flow_to_reference(gray, window[0], backward, estimated)
+  seen = estimated[8:-8, 8:28].reshape(
+    -1, 2
+  )  # Visible in the first frame, too.
   np.testing.assert_allclose(np.median(seen, 0), [60, 0], atol=0.2)
   assert np.percentile(np.abs(seen - [60, 0]), 90) < 0.5
   at_once = flow.backward_flow(window[-1], window[0])[8:-8, 8:28]
   assert np.abs(np.median(at_once.reshape(-1, 2), 0) - [60, 0]).max() > 5
 
 
-def test_estimate_flow_refuses_an_unknown_method():
+def test_estimate_flow_rejects_an_unknown_method():
   with pytest.raises(ValueError, match='raft'):
     flow.estimate_flow(_texture(32, 32), _texture(32, 32), 'raft')
 
 
 def _slow_visible(forward, backward):
-  """The formula, pixel by pixel."""
+  """Computes the formula pixel by pixel."""
   height, width = forward.shape[:2]
   visible = np.zeros((height, width, 1), np.uint8)
   for y in range(height):
@@ -106,7 +108,7 @@ def test_visible_mask_agrees_with_the_formula():
   mask = flow.visible_mask(forward, backward)
   expected = _slow_visible(forward, backward)
   assert 0.1 < expected.mean() < 0.9
-  # OpenCV samples in steps of 1/32 pixel: a pixel on the brink may fall over.
+  # OpenCV samples in steps of 1/32 pixel, so a few pixels may differ.
   assert np.mean(mask != expected) < 0.01
 
 
@@ -119,16 +121,18 @@ def test_visible_mask_by_hand():
   assert mask.shape == (16, 20, 1) and mask.dtype == np.uint8
   assert mask[:, :17].all() and not mask[:, 17:].any()  # 17 + 3 is outside.
 
-  assert not flow.visible_mask(moving, moving).any()  # Never comes back.
+  assert not flow.visible_mask(moving, moving).any()  # They do not cancel.
 
   half = still.copy()
-  half[:, 10:, 1] = 0.5  # A step of 0.5: 0.25^2 is past the bound on each side.
+  half[:, 10:, 1] = (
+    0.5  # A step of 0.5: 0.25^2 is above the bound on both sides.
+  )
   boundary = flow.visible_mask(half, -half)[..., 0]
   assert not boundary[:8, 9:11].any()
   assert boundary[:8, :9].all() and boundary[:8, 11:].all()
 
 
-def test_resize_flow_takes_the_vectors_along():
+def test_resize_flow_scales_the_vectors():
   scene = _texture(64, 96)
   constant = np.zeros((64, 96, 2), np.float32) + np.float32([6, 4])
   resized = flow.resize_flow(constant, (32, 24))
@@ -145,7 +149,7 @@ def test_resize_flow_takes_the_vectors_along():
 
   late = shrink(np.asarray(warp(scene, constant)))
   early = warp(shrink(scene), flow.resize_flow(constant, (32, 48)))
-  inner = (slice(-3), slice(-4))  # Beyond, the border goes on.
+  inner = (slice(-3), slice(-4))  # Outside, the border is repeated.
   np.testing.assert_allclose(late[inner], early[inner], atol=1e-3)
 
 
@@ -168,7 +172,7 @@ def test_warp_by_whole_pixels_moves_the_picture():
   image = np.arange(20, dtype=np.float32).reshape(1, 4, 5, 1)
   right = np.zeros((1, 4, 5, 2), np.float32) + np.float32([1, 0])
   warped = flow.warp(image, right)[0, ..., 0]
-  # What was at x + 1 is at x; the last column goes on.
+  # The result at x is the image at x + 1; the last column is repeated.
   np.testing.assert_array_equal(warped, image[0, :, [1, 2, 3, 4, 4], 0].T)
 
 
@@ -182,7 +186,7 @@ def test_warp_has_the_right_gradients():
   )
 
 
-def test_warp_in_bfloat16_samples_at_exact_places():
+def test_warp_in_bfloat16_samples_at_exact_positions():
   image = jnp.broadcast_to(jnp.arange(300, dtype=jnp.bfloat16) % 7, (1, 2, 300))
   still = jnp.zeros((1, 2, 300, 2))
   warped = jax.jit(flow.warp)(image[..., None], still)[..., 0]
@@ -190,6 +194,6 @@ def test_warp_in_bfloat16_samples_at_exact_places():
   np.testing.assert_array_equal(warped, image)
 
 
-def test_warp_refuses_a_flow_of_another_size():
+def test_warp_rejects_a_flow_of_another_size():
   with pytest.raises(ValueError, match='does not fit'):
     flow.warp(jnp.zeros((1, 4, 4, 3)), jnp.zeros((1, 4, 5, 2)))

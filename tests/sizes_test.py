@@ -1,4 +1,4 @@
-"""Sizes: what fits, what is padded, and joining colours to a frame."""
+"""Sizes: bounds, padding, and joining colors to a frame."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,9 +11,9 @@ from vitexco_jax import sizes
 @pytest.mark.parametrize(
   'size, expected',
   [
-    ((480, 854), (216, 384)),  # The width binds.
-    ((600, 800), (224, 299)),  # The height binds.
-    ((854, 480), (384, 216)),  # On its side.
+    ((480, 854), (216, 384)),  # Limited by the width.
+    ((600, 800), (224, 299)),  # Limited by the height.
+    ((854, 480), (384, 216)),  # The bound is rotated.
     ((100, 200), (100, 200)),  # Never enlarged.
     ((1, 5000), (1, 384)),
   ],
@@ -36,8 +36,8 @@ def test_join_takes_only_lightness_of_the_frame():
   rgb = rng.integers(90, 160, (12, 16, 3), np.uint8)
   lab = skcolor.rgb2lab(rgb) * [1, 0, 0] + [0, 8, -6]
   expected = np.round(255 * skcolor.lab2rgb(lab))
-  found = sizes.join(
+  result = sizes.join(
     jnp.asarray(rgb), jnp.full((3, 4, 2), jnp.array([8, -6.0]))
   )
-  assert found.dtype == jnp.uint8
-  assert np.abs(np.float32(found) - expected).max() <= 1
+  assert result.dtype == jnp.uint8
+  assert np.abs(np.float32(result) - expected).max() <= 1

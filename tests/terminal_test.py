@@ -1,4 +1,4 @@
-"""Whatever becomes of its standard streams, the program goes on."""
+"""The program continues after errors of its standard streams."""
 
 import subprocess
 import sys

@@ -1,9 +1,8 @@
-"""What a run leaves on disk: whole states to resume, and exports to use.
+"""Checkpoints of training states, and exports of parameters.
 
-A work directory holds `config.json` and `checkpoints/STEP`, the whole training
-state. An *export* is a folder with the parameters alone, `params/` in Orbax's
-format, and the config that they belong to, `config.json`. `load_params` reads
-either; `load_config` is how every mode learns of which shape the networks are.
+A work directory has `config.json` and `checkpoints/STEP`, each with a training
+state. An export is a folder with the parameters, `params/` in the format of
+Orbax, and their config, `config.json`. `load_params` and `load_config` read both.
 """
 
 import contextlib
@@ -28,11 +27,11 @@ from vitexco_jax.pretrained import vit_weights
 
 _CONFIG = 'config.json'
 _CONFIG_BYTES = 2**20
-# Later versions have more values, for which older configs have defaults.
+# Values that every config has; older configs use defaults for the others.
 _NEEDED = ('variant', 'data.size', 'use.size', 'use.temperature')
-# Of several hosts the first reads and writes by itself: Orbax would have it wait
-# for the others at every turn.
-_ALONE = ocp.options.MultiprocessingOptions(
+# In multi-host training only the first process reads and writes. Without this,
+# Orbax waits for the others at every step.
+_FIRST_PROCESS = ocp.options.MultiprocessingOptions(
   primary_host=0, active_processes={0}
 )
 
@@ -54,7 +53,7 @@ def make_generator(config: ml_collections.ConfigDict) -> Generator:
 
 
 def adopt_position_grid(config: ml_collections.ConfigDict) -> None:
-  """Sets `config.model.vit.pos_grid` to that of the weights it starts from.
+  """Sets `config.model.vit.pos_grid` to that of the initial weights.
 
   Raises:
     UserError: the weights cannot be read.
@@ -63,26 +62,26 @@ def adopt_position_grid(config: ml_collections.ConfigDict) -> None:
   if config.train.vit_weights:
     settings.pos_grid = vit_weights.position_grid(config.train.vit_weights)
   elif config.train.init:
-    begun = load_config(config.train.init)
-    settings.pos_grid = begun.model.vit.get('pos_grid', 0)
+    initial = load_config(config.train.init)
+    settings.pos_grid = initial.model.vit.get('pos_grid', 0)
 
 
 def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Shapes and dtypes of the generator's parameters."""
+  """Returns the shapes and dtypes of the generator's parameters."""
   image = jax.ShapeDtypeStruct((1, *config.data.size, 3), np.float32)
   init = make_generator(config).init
   return jax.eval_shape(init, jax.random.key(0), image)['params']
 
 
 class Checkpoints:
-  """The states of one run, the newest three kept; for the first host alone.
+  """The newest three states of a run; used only by the first process.
 
-  A state is saved whole or not at all: an interrupted save is not seen.
+  Saving is atomic: an interrupted save is ignored.
   """
 
   def __init__(self, workdir: Path):
     self._folder = Path(workdir).absolute() / 'checkpoints'
-    # A folder with a number for a name is a step to Orbax, even if empty.
+    # To Orbax, every folder whose name is a number is a step, even if empty.
     for folder in self._folder.glob('[0-9]*'):
       if not any(folder.iterdir()):
         folder.rmdir()
@@ -90,19 +89,24 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(
       self._folder,
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=3, create=False, multiprocessing_options=_ALONE
+        max_to_keep=3, create=False, multiprocessing_options=_FIRST_PROCESS
       ),
     )
 
   def latest_step(self) -> int | None:
-    """The newest step saved, None if there is none."""
+    """Returns the newest step, or None if there is none."""
     return _newest(self._folder)
 
   def save(self, step: int, state: Any, feed: Mapping[str, Any]):
-    """Starts to save the state (an unreplicated tree) and the data feed's.
+    """Starts to save a training state.
+
+    Args:
+      step: number of the step.
+      state: the state, an unreplicated tree.
+      feed: the state of the data pipeline.
 
     Raises:
-      UserError: this or the state before cannot be written.
+      UserError: this state or the previous one cannot be written.
     """
     with self._writing():
       self._manager.save(
@@ -115,10 +119,18 @@ class Checkpoints:
       )
 
   def restore(self, step: int, abstract_state: Any) -> tuple[Any, dict]:
-    """Returns the state, as numpy arrays, and the feed's state.
+    """Reads a training state.
+
+    Args:
+      step: number of the step.
+      abstract_state: a tree with the shapes and dtypes of the state.
+
+    Returns:
+      The state as numpy arrays, and the state of the data pipeline.
 
     Raises:
-      UserError: it is partial, or of another config; names what differs.
+      UserError: the state is incomplete, or does not fit the config; the message
+        lists the differences.
     """
     folder = self._folder / str(step)
     try:
@@ -134,13 +146,13 @@ class Checkpoints:
       )
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
       raise UserError(
-        f'the checkpoint {folder} is broken or of another config: take another '
-        '--workdir, or the config that it was made with'
+        f'the checkpoint {folder} is damaged or has another config: use another '
+        '--workdir, or the config of the checkpoint'
       ) from error
     return jax.tree.map(np.asarray, restored.state), restored.feed
 
   def close(self):
-    """Waits for saves under way; raises UserError as `save` does."""
+    """Waits until all states are saved; raises UserError as `save`."""
     with self._writing():
       self._manager.wait_until_finished()
     self._manager.close()
@@ -149,22 +161,22 @@ class Checkpoints:
   def _writing(self) -> Iterator[None]:
     try:
       yield
-    except (OSError, ValueError) as error:  # Orbax's, for a full disk too.
+    except (OSError, ValueError) as error:  # Orbax raises both for a full disk.
       raise UserError(
-        f'cannot write a checkpoint to {self._folder}, perhaps for want of '
-        'room: make some and start again; what was saved before is kept'
+        f'cannot write a checkpoint to {self._folder}; the disk may be full: '
+        'free some space and start again; earlier checkpoints are unchanged'
       ) from error
 
 
 def _newest(folder: Path) -> int | None:
-  """The newest step in a folder of checkpoints that holds a state."""
+  """Returns the newest step with a state in a folder of checkpoints, or None."""
   states = folder.glob('[0-9]*/state')
   steps = (state.parent.name for state in states)
   return max((int(step) for step in steps if step.isdigit()), default=None)
 
 
 def write_config(folder: Path, config: ml_collections.ConfigDict):
-  """Writes the resolved config beside the weights."""
+  """Writes the resolved config to a folder of weights."""
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   files.write(folder / _CONFIG, json.dumps(config.to_dict(), indent=2) + '\n')
@@ -174,8 +186,8 @@ def load_config(path: Path) -> ml_collections.ConfigDict:
   """Reads the config of an export or a work directory.
 
   Raises:
-    UserError: there is none, or a value is missing or of another type than in
-      the config of this version.
+    UserError: there is no config, or a value is missing, or has another type
+      than in this version.
   """
   path = Path(path)
   if not os.path.exists(path):
@@ -184,7 +196,7 @@ def load_config(path: Path) -> ml_collections.ConfigDict:
     values = files.read_json(path / _CONFIG, _CONFIG_BYTES)
   except UserError as error:
     raise UserError(
-      f'{path} is no whole checkpoint: {error}; name an export or the '
+      f'{path} is not a complete checkpoint: {error}; name an export or the '
       '--workdir of a run'
     ) from error
   get_config = runpy.run_path(files.shipped('configs/vitexco.py'))['get_config']
@@ -192,10 +204,10 @@ def load_config(path: Path) -> ml_collections.ConfigDict:
   _check_types(where, values, get_config().to_dict())
   try:
     config = ml_collections.ConfigDict(values).lock()
-  except Exception as error:  # Of names that it cannot hold, and of deep ones.
+  except Exception as error:  # Invalid names, and deep nesting.
     raise UserError(f'{where} is not a config: {_line(error)}') from error
-  there = flax.traverse_util.flatten_dict(values, sep='.')
-  missing = [name for name in _NEEDED if name not in there]
+  present = flax.traverse_util.flatten_dict(values, sep='.')
+  missing = [name for name in _NEEDED if name not in present]
   if missing:
     raise UserError(f'{where} there is no {missing[0]}')
   return config
@@ -204,9 +216,9 @@ def load_config(path: Path) -> ml_collections.ConfigDict:
 def _check_types(
   where: str, values: Mapping[str, Any], expected: Mapping[str, Any]
 ) -> None:
-  """Raises UserError where a value differs in type from what is expected.
+  """Raises UserError if the type of a value is not the expected one.
 
-  Names that only one of the two has are of another version.
+  Names that only one of the two has belong to another version.
   """
   for name in values.keys() & expected.keys():
     value, like = values[name], expected[name]
@@ -218,7 +230,7 @@ def _check_types(
 
 
 def _is_like(value: Any, like: Any) -> bool:
-  """Whether a value of JSON can stand for one of a config."""
+  """Tests if a value of JSON has the type of a value of a config."""
   if isinstance(like, tuple):
     typed = isinstance(value, list) and all(_is_like(x, like[0]) for x in value)
     if len(like) == 2:  # A size, (height, width).
@@ -232,44 +244,44 @@ def _is_like(value: Any, like: Any) -> bool:
 def export(
   path: Path, params: Mapping[str, Any], config: ml_collections.ConfigDict
 ):
-  """Writes parameters, stored as float16, and their config.
+  """Writes parameters, as float16, and their config.
 
   Args:
     path: a folder that does not exist yet.
-    params: the generator's.
-    config: the run's.
+    params: parameters of the generator.
+    config: of the run.
 
   Raises:
-    OSError: it cannot be written whole.
+    OSError: the export cannot be written.
   """
   path = Path(path).absolute()
   write_config(path, config)
   try:
     with ocp.StandardCheckpointer() as checkpointer:
       checkpointer.save(path / 'params', rounded(params))
-  except ValueError as error:  # Orbax's, where the disk is full.
-    raise OSError('no room for the parameters, perhaps') from error
-  # Orbax notes where it saved: a folder that is of no concern to others.
+  except ValueError as error:  # Orbax raises it if the disk is full.
+    raise OSError('the disk may be full') from error
+  # This file of Orbax contains the path of the export on this machine.
   (path / 'params' / 'commit_success.txt').unlink(missing_ok=True)
 
 
 def rounded(params: Mapping[str, Any]) -> dict[str, Any]:
-  """Parameters as an export stores them: float16 numpy arrays."""
+  """Rounds parameters to float16 numpy arrays, as in an export."""
   return jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params))
 
 
 def load_params(path: Path) -> dict[str, Any]:
-  """Reads the generator's parameters of an export or a work directory.
+  """Reads the generator's parameters from an export or a work directory.
 
   Args:
-    path: the folder; its own `config.json` says which shapes to expect.
+    path: the folder; its `config.json` defines the expected shapes.
 
   Returns:
-    The tree, float32 numpy arrays.
+    A tree of float32 numpy arrays.
 
   Raises:
-    UserError: it is missing, partial, or does not fit its config; names what
-      differs.
+    UserError: the parameters are missing, incomplete, or do not fit the config;
+      the message lists the differences.
   """
   path = Path(path).absolute()
   config = load_config(path)
@@ -277,7 +289,7 @@ def load_params(path: Path) -> dict[str, Any]:
     expected = abstract_params(config)
   except UserError as error:
     raise UserError(f'{path / _CONFIG}: {error}') from error
-  except Exception as error:  # Flax and JAX raise anything for odd settings.
+  except Exception as error:  # Flax and JAX raise many types of errors.
     raise UserError(
       f'{path / _CONFIG} is not a config of this version: {_line(error)}'
     ) from error
@@ -285,35 +297,35 @@ def load_params(path: Path) -> dict[str, Any]:
   if not folder.is_dir():
     step = _newest(path / 'checkpoints')
     if step is None:
-      raise UserError(
-        f'{path} holds neither an export nor a whole checkpoint yet'
-      )
+      raise UserError(f'{path} has neither an export nor a complete checkpoint')
     folder = path / 'checkpoints' / str(step) / 'state'
   try:
     params = _restore(folder, expected, str(path))
   except UserError:
     raise
-  except Exception as error:  # Orbax raises what its storage layers raise.
+  except Exception as error:  # Orbax raises many types of errors.
     raise UserError(
-      f'the checkpoint {folder} is partial or broken: copy it anew'
+      f'the checkpoint {folder} is incomplete or damaged: copy it again'
     ) from error
   return jax.tree.map(lambda x: np.asarray(x, np.float32), params)
 
 
 def _restore(folder: Path, expected: Any, source: str) -> Any:
-  """Reads the generator's parameters once their names and shapes are right."""
+  """Checks names and shapes of the generator's parameters and reads them."""
   for parent, _, names in os.walk(folder):
     for name in names:
       files.check_regular(Path(parent, name))
   with _make_reader() as checkpointer:
     saved = _saved_shapes(checkpointer, folder)
-    inside = saved.get('params')  # Of a run; an export has nothing else.
-    found = dict(saved if inside is None else inside)
-    found.pop('discriminator', None)
-    check_params(found, expected, source)
-    for array in jax.tree.leaves(found):
+    inside = saved.get(
+      'params'
+    )  # None in an export, which has only parameters.
+    stored = dict(saved if inside is None else inside)
+    stored.pop('discriminator', None)
+    check_params(stored, expected, source)
+    for array in jax.tree.leaves(stored):
       _check_stored(array)
-    wanted = found if inside is None else {'params': found}
+    wanted = stored if inside is None else {'params': stored}
     restored = checkpointer.restore(
       folder,
       args=ocp.args.PyTreeRestore(
@@ -328,7 +340,7 @@ def _restore(folder: Path, expected: Any, source: str) -> Any:
 
 
 def _check_stored(array: ocp.metadata.ArrayMetadata) -> None:
-  """Raises ValueError if reading an array would take more than its shape."""
+  """Raises ValueError if an array needs more memory than its shape."""
   if not jax.numpy.issubdtype(array.dtype, np.floating):
     raise ValueError(f'{array.name} is of {array.dtype}')
   chunk = array.storage.chunk_shape if array.storage else array.shape
@@ -337,22 +349,28 @@ def _check_stored(array: ocp.metadata.ArrayMetadata) -> None:
 
 
 def _line(error: Exception) -> str:
-  """The first line of what an error says."""
+  """Returns the first line of the message of an error."""
   return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _make_reader() -> ocp.Checkpointer:
   handler = ocp.PyTreeCheckpointHandler()
-  return ocp.Checkpointer(handler, multiprocessing_options=_ALONE)
+  return ocp.Checkpointer(handler, multiprocessing_options=_FIRST_PROCESS)
 
 
 def _saved_shapes(checkpointer: ocp.Checkpointer, folder: Path) -> Any:
-  """What Orbax notes of the arrays in a folder: a tree with `shape`s."""
+  """Reads the metadata of the arrays in a folder: a tree with shapes."""
   return checkpointer.metadata(folder).item_metadata.tree
 
 
 def check_params(params: Any, expected: Any, source: str):
-  """Raises UserError that lists where two parameter trees differ."""
+  """Raises UserError with the differences of two parameter trees, if any.
+
+  Args:
+    params: a tree of arrays, or of anything with a `shape`.
+    expected: the same.
+    source: where `params` comes from, for the message.
+  """
   have = flax.traverse_util.flatten_dict(params, sep='/')
   want = flax.traverse_util.flatten_dict(expected, sep='/')
   differences = (
@@ -368,6 +386,6 @@ def check_params(params: Any, expected: Any, source: str):
     shown = '; '.join(differences[:8])
     more = len(differences) - 8
     raise UserError(
-      f'{source} is of another architecture: {shown}'
+      f'{source} has another architecture: {shown}'
       + (f'; and {more} more' if more > 0 else '')
     )

@@ -1,11 +1,11 @@
-"""CIE Lab and sRGB, on device and differentiable.
+"""Conversion between CIE Lab and sRGB, on device and differentiable.
 
 `rgb` is sRGB in [0, 1]; `lab` is CIE Lab under D65, 2 degree observer, with L in
 [0, 100] and a, b about [-110, 110]. Both are float, channels last. The networks
-use l = L - 50 (`center`, `uncenter`), so that zeros mean mid grey.
+use l = L - 50 (`center`, `uncenter`), so that zeros are a medium gray.
 
-The constants are scikit-image's; the two agree to 1e-3. Powers are guarded so
-that gradients stay finite at black, white and grey.
+The constants are those of scikit-image; results agree to 1e-3. Gradients are
+finite everywhere, also at black, white and gray.
 """
 
 import functools
@@ -23,10 +23,10 @@ _XYZ_FROM_RGB = np.array(
 )
 _RGB_FROM_XYZ = np.linalg.inv(_XYZ_FROM_RGB)
 _WHITE = np.array([0.95047, 1.0, 1.08883])
-_LINEAR_BELOW = 0.008856  # CIE 15, in the rounding that scikit-image uses.
+_LINEAR_BELOW = 0.008856  # CIE 15, rounded as in scikit-image.
 _L_OFFSET = 50.0
-_SHADOW = 8.0  # L, below which Lab is linear in light.
-_TINY = 1e-9  # Of linear light.
+_SHADOW = 8.0  # L below which Lab is linear in light.
+_TINY = 1e-9  # Linear light that counts as zero.
 
 
 def _matmul3(x: jax.Array, matrix: np.ndarray) -> jax.Array:
@@ -67,12 +67,12 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
 
 
 def _inverse_f(f: jax.Array) -> jax.Array:
-  """X, Y or Z over that of white, of Lab's f, of any shape."""
+  """Converts f of Lab to X, Y or Z relative to white; any shape."""
   return jnp.where(f > 0.2068966, f**3, (f - 16.0 / 116.0) / 7.787)
 
 
 def _encode(linear: jax.Array) -> jax.Array:
-  """sRGB of linear RGB, of any shape."""
+  """Converts linear RGB to sRGB; any shape."""
   return jnp.where(
     linear > 0.0031308,
     1.055 * jnp.maximum(linear, 0.0031308) ** (1.0 / 2.4) - 0.055,
@@ -81,19 +81,19 @@ def _encode(linear: jax.Array) -> jax.Array:
 
 
 def fade_to_rgb(lab: jax.Array) -> jax.Array:
-  """Converts CIE Lab to sRGB; chroma fades where RGB cannot hold it.
+  """Converts CIE Lab to sRGB, reducing the chroma of colors outside of sRGB.
 
-  Unlike `lab_to_rgb`, which clips, it keeps L exactly, and hue nearly: black
-  stays black, white stays white, and gray comes out as three equal channels.
-  What RGB can hold is not changed, unless it is nearly black, below L = 8. There
-  Lab is linear in light, so that with L chroma goes to zero as in a shadow, where
-  the ratio of R, G and B stays the same. A network that guesses the chroma of what
-  is almost black would make it dark red or blue.
+  Unlike `lab_to_rgb`, which clips, this preserves L exactly, and hue nearly:
+  black stays black, white stays white, and gray has three equal channels. Colors
+  inside sRGB are unchanged, except below L = 8. There Lab is linear in light, and
+  chroma is scaled with L as in a shadow, where the ratio of R, G and B is
+  constant. Otherwise, errors in the predicted chroma would turn black into dark
+  red or blue.
 
-  a and b are scaled towards gray until the color lies within RGB. Two steps find
-  that scale well enough (against the exact one: hue to 0.2 degrees, Delta E to
-  0.1, in the mean of colors outside RGB); the small rest is mixed with gray of
-  the same luminance in linear light.
+  a and b are scaled toward gray until the color is inside sRGB. Two steps give
+  the scale with enough precision (mean errors of colors outside of sRGB: 0.2
+  degrees of hue, 0.1 of Delta E). What remains outside is mixed with gray of the
+  same luminance in linear light.
 
   Args:
     lab: [..., 3] float.
@@ -109,20 +109,20 @@ def fade_to_rgb(lab: jax.Array) -> jax.Array:
   matrix = (_RGB_FROM_XYZ * _WHITE).astype(np.float32).tolist()
 
   def from_gray(scale):
-    """Linear RGB minus gray, a list of 3: separate channels are fast."""
+    """Returns linear RGB minus gray, as 3 channels: this is faster."""
     x = _inverse_f(f + scale * x_step) - luminance
     z = _inverse_f(f + scale * z_step) - luminance
     return [of_x * x + of_z * z for of_x, _, of_z in matrix]
 
   def room(away):
-    """By what `away` from gray may be multiplied to reach RGB's border."""
+    """Returns the factor of `away` at which the color leaves sRGB."""
     above = jnp.maximum(functools.reduce(jnp.maximum, away), _TINY)
     below = jnp.maximum(-functools.reduce(jnp.minimum, away), _TINY)
     return jnp.minimum((1.0 - luminance) / above, luminance / below)
 
   scale = jnp.ones_like(f)
   for _ in range(2):
-    # The root damps: far from gray, light grows with the third power.
+    # The root damps the steps, as light grows with the third power of chroma.
     scale = jnp.minimum(1.0, scale * jnp.sqrt(room(from_gray(scale))))
   away = from_gray(scale)
   rest = jnp.minimum(1.0, room(away))
@@ -132,29 +132,29 @@ def fade_to_rgb(lab: jax.Array) -> jax.Array:
 
 @jax.jit
 def uint8_to_lab(rgb: jax.Array) -> jax.Array:
-  """Converts sRGB in levels, [..., 3] uint8 (or uint16), to CIE Lab, [..., 3]."""
+  """Converts sRGB, [..., 3] uint8 or uint16, to CIE Lab, [..., 3] float32."""
   return rgb_to_lab(rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max)
 
 
 @jax.jit
-def grey(rgb: jax.Array) -> jax.Array:
-  """A picture's L alone, in three equal channels: [..., 3] uint8 to uint8."""
+def gray(rgb: jax.Array) -> jax.Array:
+  """Removes the color of sRGB and keeps L: [..., 3] uint8 to [..., 3] uint8."""
   without = fade_to_rgb(uint8_to_lab(rgb) * jnp.array([1.0, 0.0, 0.0]))
   return jnp.round(without * 255.0).astype(jnp.uint8)
 
 
 def center(lab: jax.Array) -> jax.Array:
-  """Lab as the networks take it: l = L - 50. [..., 3] to [..., 3]."""
+  """Converts L to l = L - 50, which the networks use: [..., 3] to [..., 3]."""
   return lab - jnp.array([_L_OFFSET, 0.0, 0.0], lab.dtype)
 
 
 def uncenter(lab: jax.Array) -> jax.Array:
-  """Undoes `center`. [..., 3] to [..., 3]."""
+  """Inverts `center`: [..., 3] to [..., 3]."""
   return lab + jnp.array([_L_OFFSET, 0.0, 0.0], lab.dtype)
 
 
 def _check(image: jax.Array):
   if image.shape[-1] != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
     raise TypeError(
-      f'expected float with 3 channels last, got {image.dtype} {image.shape}'
+      f'expected a float image [..., 3], got {image.dtype} {image.shape}'
     )

@@ -1,6 +1,6 @@
-"""What a user can mend.
+"""Errors that the user can fix.
 
-Raise `UserError` with one sentence that names the file or flag and says what to
+Raise `UserError` with one sentence that names the file or option and says what to
 do; `launch.py` prints it without a traceback and exits with status 1.
 """
 
@@ -13,6 +13,6 @@ class UserError(Exception):
 
 
 def program() -> str:
-  """How the user calls this program, to be said in a sentence."""
+  """Returns the command that runs this program, for messages."""
   name = Path(sys.argv[0]).stem
   return name if name == 'vitexco' else 'python launch.py'

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and read without trust in them."""
+"""Files: atomic writing, and reading of untrusted files."""
 
 import contextlib
 import hashlib
@@ -15,30 +15,33 @@ from typing import Any
 from vitexco_jax.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
-_TEXT_BYTES = 2**24  # A plan of 100,000 shots has less.
-_DIGITS = 18  # Of a whole number, which then fits into 64 bits.
+_TEXT_BYTES = 2**24  # Enough for a plan of 100,000 shots.
+_DIGITS = 18  # Maximum of an integer, which then fits into 64 bits.
 
 
 def shipped(name: str) -> Path:
-  """A file or folder that comes with the program, such as `weights/small`.
+  """Returns the path of a file or folder of the program, as `weights/small`.
 
-  Installed, it is inside the package; in a checkout it is next to it.
+  It is inside the installed package, or next to the package in a checkout.
   """
   inside = _PACKAGE / name
   return inside if inside.exists() else _PACKAGE.parent / name
 
 
 def name_bytes(folder: Path) -> int:
-  """Returns how many bytes a name in a folder may have, or in one made there."""
+  """Returns the maximum length of a file name in a folder, in bytes.
+
+  The folder may not exist yet.
+  """
   folder = folder.absolute()
   there = next(x for x in (folder, *folder.parents) if os.path.exists(x))
   return os.pathconf(there, 'PC_NAME_MAX')
 
 
-def beside(path: Path, prefix: str, suffix: str) -> Path:
+def sibling(path: Path, prefix: str, suffix: str) -> Path:
   """Returns a path in the same folder, its name between `prefix` and `suffix`.
 
-  Where that is longer than the file system allows, a hash replaces the rest.
+  If it is too long for the file system, a hash replaces the end of the name.
   """
   path = path.absolute()
   name = os.fsencode(path.name)
@@ -51,14 +54,14 @@ def beside(path: Path, prefix: str, suffix: str) -> Path:
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-  """Raises UserError if an output would replace a file or folder that is read."""
+  """Raises UserError if an output would replace an input, or a folder of it."""
   targets = [(output, output.resolve()) for output in outputs]
   for path in _with_links(inputs):
     real = path.resolve()
     for output, target in targets:
       if real == target or (output.exists() and output.samefile(path)):
         raise UserError(
-          f'the output {output} is {path}, which is read: name another output'
+          f'the output {output} is the input {path}: name another output'
         )
       if target in real.parents:
         raise UserError(
@@ -68,7 +71,7 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def _with_links(paths: Iterable[Path]) -> Iterator[Path]:
-  """Yields paths that exist, and the links in those that are folders."""
+  """Yields the paths that exist, and links in those that are folders."""
   for path in paths:
     if path.exists():
       yield path
@@ -77,14 +80,14 @@ def _with_links(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
-  """Writes a file in one piece: whoever reads sees the old or the new.
+  """Writes a file atomically, by way of a hidden file in the same folder.
 
-  It grows beside its place under a hidden name, and is not left there where
-  writing fails, which raises OSError.
+  Raises:
+    OSError: the file cannot be written; the old file is unchanged.
   """
   if isinstance(content, str):
     content = content.encode()
-  partial = beside(path, '.', '.partial')
+  partial = sibling(path, '.', '.partial')
   try:
     partial.write_bytes(content)
     os.replace(partial, path)
@@ -93,14 +96,14 @@ def write(path: Path, content: str | bytes | memoryview) -> None:
 
 
 def check_regular(path: Path) -> None:
-  """Checks that a file can be read to its end: no folder, pipe, or device.
+  """Checks that a path is a regular file.
 
   Raises:
-    UserError: it is one of these, or does not exist.
+    UserError: it does not exist, or is a folder, a pipe, or a device.
   """
   try:
     mode = os.stat(path).st_mode
-  except (OSError, ValueError) as error:  # Of names that cannot be.
+  except (OSError, ValueError) as error:  # ValueError: not a valid name.
     reason = getattr(error, 'strerror', None) or 'this cannot be a file name'
     raise UserError(f'cannot read {path}: {reason}') from error
   if stat.S_ISDIR(mode):
@@ -112,14 +115,14 @@ def check_regular(path: Path) -> None:
 
 
 def read_text(path: Path, limit: int = _TEXT_BYTES) -> str:
-  """Reads a text file of any origin.
+  """Reads an untrusted text file.
 
   Args:
     path: a file in UTF-8, with or without a byte order mark.
-    limit: its size in bytes, at most.
+    limit: maximum size in bytes.
 
   Raises:
-    UserError: it is missing, too large, or not such a file.
+    UserError: the file is missing, too large, or not a text file.
   """
   check_regular(path)
   try:
@@ -130,7 +133,7 @@ def read_text(path: Path, limit: int = _TEXT_BYTES) -> str:
   if len(data) > limit:
     raise UserError(
       f'cannot read {path}: it has more than {limit >> 20} MB, too much for a '
-      'file of its kind'
+      'file of this kind'
     )
   try:
     text = data.decode('utf-8-sig')
@@ -138,27 +141,27 @@ def read_text(path: Path, limit: int = _TEXT_BYTES) -> str:
       raise ValueError
   except ValueError as error:
     raise UserError(
-      f'cannot read {path}: it is no text file in UTF-8'
+      f'cannot read {path}: it is not a text file in UTF-8'
     ) from error
   return text
 
 
 def read_json(path: Path, limit: int = _TEXT_BYTES) -> dict[str, Any]:
-  """Reads a JSON object of any origin.
+  """Reads an untrusted JSON object.
 
   Args:
     path: a text file, see `read_text`.
-    limit: its size in bytes, at most.
+    limit: maximum size in bytes.
 
   Returns:
-    Its fields. Numbers are finite, and whole ones fit into 64 bits.
+    Its fields. Numbers are finite, and integers fit into 64 bits.
 
   Raises:
-    UserError: it cannot be read, or is something else.
+    UserError: the file cannot be read, or is not a JSON object.
   """
   text = read_text(path, limit)
   try:
-    found = json.loads(
+    fields = json.loads(
       text,
       parse_int=_parse_int,
       parse_float=_parse_float,
@@ -167,16 +170,16 @@ def read_json(path: Path, limit: int = _TEXT_BYTES) -> dict[str, Any]:
     )
   except json.JSONDecodeError as error:
     raise UserError(
-      f'{path} is no JSON: {error.msg} at line {error.lineno}, '
+      f'{path} is not JSON: {error.msg} at line {error.lineno}, '
       f'column {error.colno}'
     ) from error
   except RecursionError as error:
     raise UserError(f'{path} is nested too deeply') from error
   except ValueError as error:
     raise UserError(f'{path} cannot be used: {error}') from error
-  if not isinstance(found, dict):
+  if not isinstance(fields, dict):
     raise UserError(f'{path} must be a JSON object, in braces')
-  return found
+  return fields
 
 
 def _parse_int(text: str) -> int:
@@ -188,21 +191,21 @@ def _parse_int(text: str) -> int:
 def _parse_float(text: str) -> float:
   value = float(text)
   if not math.isfinite(value):
-    raise ValueError(f'{text[:_DIGITS]} is no number')
+    raise ValueError(f'{text[:_DIGITS]} is not a number')
   return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  found = dict(pairs)
-  if len(found) < len(pairs):
+  fields = dict(pairs)
+  if len(fields) < len(pairs):
     names = [name for name, _ in pairs]
-    twice = next(name for name in names if names.count(name) > 1)
-    raise ValueError(f'"{twice[:80]}" is given twice')
-  return found
+    repeated = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f'"{repeated[:80]}" is given twice')
+  return fields
 
 
 def sync(path: Path) -> None:
-  """Returns when a file, or all files of a folder, are on the disk."""
+  """Flushes a file, or all files of a folder, to the disk."""
   for one in path.iterdir() if path.is_dir() else [path]:
     handle = os.open(one, os.O_RDONLY)
     try:
@@ -212,13 +215,13 @@ def sync(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-  """Hash of a file's content, as `sha256sum` prints it."""
+  """Returns the hash of the content of a file, as `sha256sum` prints it."""
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def sha256_of_all(paths: Iterable[Path]) -> str:
-  """Hash of the names and contents of files, in their order."""
+  """Returns a hash of the names and contents of files, in order."""
   lines = hashlib.sha256()
   for path in paths:
     lines.update(f'{sha256(path)}  '.encode() + os.fsencode(path.name) + b'\n')
@@ -227,12 +230,14 @@ def sha256_of_all(paths: Iterable[Path]) -> str:
 
 @contextlib.contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-  """Hands out a hidden folder beside `path`, which becomes it when whole.
+  """Creates a folder atomically.
 
-  Nothing is left of it where the body fails.
+  Yields:
+    A hidden folder next to `path`, which is renamed to `path` at the end, or
+    removed if the body raises an exception.
   """
   path = path.absolute()
-  partial = beside(path, '.', '.partial')
+  partial = sibling(path, '.', '.partial')
   shutil.rmtree(partial, ignore_errors=True)
   try:
     partial.mkdir(parents=True)
@@ -244,7 +249,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def explained(flag: str, path: Path) -> Iterator[None]:
-  """Turns what the system says into a sentence that names the flag."""
+  """Converts OSError to a UserError that names the flag."""
   try:
     yield
   except OSError as error:
@@ -254,9 +259,9 @@ def explained(flag: str, path: Path) -> Iterator[None]:
 
 
 def check_writable(path: Path) -> None:
-  """Raises UserError unless a file or folder can be made at a path.
+  """Raises UserError if a file or folder cannot be created at a path.
 
-  Folders that are missing may be made as well; nothing is left there now.
+  Its parent folders may be missing. Nothing is created.
   """
   limit = name_bytes(path.parent)
   if len(os.fsencode(path.name)) > limit:
@@ -273,10 +278,10 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(flag: str, folder: Path) -> None:
-  """Makes a folder where it is missing, and tries whether it can be written.
+  """Creates a folder if it is missing, and checks that it is writable.
 
   Raises:
-    UserError: it cannot; names the flag that it is the value of.
+    UserError: it is not; the message names the flag.
   """
   with explained(flag, folder):
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,12 +1,12 @@
-"""Optical flow: estimating it, trusting it, and sampling along it.
+"""Optical flow: estimation, visibility, and warping.
 
-`flow` is (dx, dy) in pixels on the grid of the frame it starts from: what is at
-x in `from_rgb` is at x + flow(x) in `to_rgb`, so sampling the *later* picture at
-x + flow(x) brings it to the *earlier* frame's grid:
+`flow` is (dx, dy) in pixels on the grid of the frame where it starts: what is at
+x in `from_rgb` is at x + flow(x) in `to_rgb`. So sampling `to_rgb` at
+x + flow(x) warps it to the grid of `from_rgb`:
 
-  warp(to_rgb, flow)(x) = to_rgb(x + flow(x)), about equal to from_rgb(x).
+  warp(to_rgb, flow)(x) = to_rgb(x + flow(x)), which approximates from_rgb(x).
 
-Estimation and visibility run on the host (OpenCV, NumPy, one picture at a time);
+Estimation and visibility run on the CPU (OpenCV, NumPy, one picture at a time);
 `warp` runs on device, in batches.
 """
 
@@ -21,12 +21,12 @@ METHODS = ('deepflow', 'dis')
 def estimate_flow(
   from_rgb: np.ndarray, to_rgb: np.ndarray, method: str = 'deepflow'
 ) -> np.ndarray:
-  """Estimates where each pixel of one picture went in another.
+  """Estimates the optical flow from one picture to another.
 
   Args:
-    from_rgb: [h, w, 3] uint8, the picture on whose grid the flow lies.
-    to_rgb: [h, w, 3] uint8, the picture that it points into.
-    method: `deepflow` (the paper's) or `dis` (many times faster).
+    from_rgb: [h, w, 3] uint8, the picture where the flow starts.
+    to_rgb: [h, w, 3] uint8, the picture where it ends.
+    method: `deepflow`, as in the paper, or `dis`, which is many times faster.
 
   Returns:
     [h, w, 2] float32, (dx, dy) in pixels.
@@ -36,48 +36,48 @@ def estimate_flow(
   elif method == 'dis':
     estimator = _dis()
   else:
-    raise ValueError(f'unknown flow {method!r}: {METHODS} are known')
-  grey = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (from_rgb, to_rgb)]
-  return estimator.calc(grey[0], grey[1], None).astype(np.float32)
+    raise ValueError(f'method is {method!r}; known are ' + ', '.join(METHODS))
+  gray = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (from_rgb, to_rgb)]
+  return estimator.calc(gray[0], gray[1], None).astype(np.float32)
 
 
-def backward_flow(grey: np.ndarray, previous: np.ndarray) -> np.ndarray:
-  """Estimates where each place of a frame was in the frame before, by fine DIS.
+def backward_flow(gray: np.ndarray, previous: np.ndarray) -> np.ndarray:
+  """Estimates the flow from a frame to the previous one, by fine DIS.
 
   Args:
-    grey: [h, w, 1] uint8, the frame's L times 2.55.
-    previous: [h, w, 1] uint8, that of the frame before.
+    gray: [h, w, 1] uint8, 2.55 L of the frame.
+    previous: [h, w, 1] uint8, 2.55 L of the previous frame.
 
   Returns:
-    [h, w, 2] float32, (dx, dy) in pixels, on the frame's own grid.
+    [h, w, 2] float32, (dx, dy) in pixels, on the grid of the frame.
   """
-  grey, previous = map(np.ascontiguousarray, (grey, previous))
-  return _fine_dis().calc(grey, previous, None)
+  gray, previous = map(np.ascontiguousarray, (gray, previous))
+  return _fine_dis().calc(gray, previous, None)
 
 
 def flow_to_reference(
-  grey: np.ndarray,
+  gray: np.ndarray,
   reference: np.ndarray,
   backward: np.ndarray,
   before: np.ndarray,
 ) -> np.ndarray:
-  """Follows the flow to an earlier frame one frame further, by fine DIS.
+  """Estimates the flow from a frame to a reference earlier in the clip.
 
-  The way by the frame before is where DIS starts from, so that it finds places
-  that moved far; and as it compares with the reference itself, errors of that way
-  do not add up from frame to frame.
+  Fine DIS starts from the flow by way of the previous frame, so it can follow
+  large motion. It compares the frame with the reference directly, so errors do
+  not add up from frame to frame.
 
   Args:
-    grey: [h, w, 1] uint8, the frame's L times 2.55.
-    reference: [h, w, 1] uint8, that of the reference.
-    backward: [h, w, 2], from the frame to the one before.
-    before: [h, w, 2], from that one to the reference.
+    gray: [h, w, 1] uint8, 2.55 L of the frame.
+    reference: [h, w, 1] uint8, 2.55 L of the reference.
+    backward: [h, w, 2], from the frame to the previous one.
+    before: [h, w, 2], from the previous frame to the reference.
 
   Returns:
     [h, w, 2] float32, from the frame to the reference.
   """
   start = backward + _sampled(before, backward)
-  return _fine_dis().calc(grey, reference, start.astype(np.float32))
+  return _fine_dis().calc(gray, reference, start.astype(np.float32))
 
 
 def _dis() -> cv2.DISOpticalFlow:
@@ -85,7 +85,7 @@ def _dis() -> cv2.DISOpticalFlow:
 
 
 def _fine_dis() -> cv2.DISOpticalFlow:
-  """DIS down to single pixels, smoothed half as much: slower, nearer."""
+  """Returns DIS at full resolution with half the smoothing: slower, more exact."""
   estimator = _dis()
   estimator.setFinestScale(0)
   estimator.setVariationalRefinementAlpha(10.0)
@@ -93,7 +93,7 @@ def _fine_dis() -> cv2.DISOpticalFlow:
 
 
 def _sampled(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
-  """What `warp` gives, of one picture, on the host."""
+  """Warps one picture on the CPU; see `warp`."""
   height, width = flow.shape[:2]
   y, x = np.mgrid[:height, :width].astype(np.float32)
   return cv2.remap(
@@ -106,20 +106,20 @@ def _sampled(picture: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def visible_mask(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-  """Marks where the forward flow can be trusted (Ruder et al. 2016).
+  """Marks where the forward flow is reliable (Ruder et al. 2016).
 
-  With w the forward flow at x and v the backward flow at x + w, x is not usable
-  where w and v do not cancel, |w + v|^2 >= 0.01 (|w|^2 + |v|^2) + 0.5; where
-  x + w leaves the picture; and on the boundaries of moving things,
-  |grad w_x|^2 + |grad w_y|^2 > 0.01 |w|^2 + 0.002, whose flow is imprecise.
-  Gradients are central differences, one-sided at the picture's border.
+  Let w be the forward flow at x, and v the backward flow at x + w. The flow is
+  not reliable in three cases: w and v do not cancel, |w + v|^2 >= 0.01 (|w|^2 +
+  |v|^2) + 0.5; x + w is outside of the picture; or x is at a motion boundary,
+  |grad w_x|^2 + |grad w_y|^2 > 0.01 |w|^2 + 0.002. Gradients are central
+  differences, one-sided at the border of the picture.
 
   Args:
     forward: [h, w, 2] float32, from the earlier frame to the later one.
     backward: [h, w, 2] float32, from the later frame to the earlier one.
 
   Returns:
-    [h, w, 1] uint8 on the earlier frame's grid, 1 = usable.
+    [h, w, 1] uint8 on the grid of the earlier frame, 1 = reliable.
   """
   returned = _sampled(backward, forward)
 
@@ -131,12 +131,12 @@ def visible_mask(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
   )
   down, across = np.gradient(forward, axis=(0, 1))
   boundary = squared(down) + squared(across) > 0.01 * squared(forward) + 0.002
-  usable = stays_inside(forward) & consistent & ~boundary
-  return usable[..., None].astype(np.uint8)
+  reliable = stays_inside(forward) & consistent & ~boundary
+  return reliable[..., None].astype(np.uint8)
 
 
 def stays_inside(flow: np.ndarray) -> np.ndarray:
-  """Whether x + flow(x) is within the picture: [h, w, 2] to [h, w] bool."""
+  """Tests if x + flow(x) is inside the picture: [h, w, 2] to [h, w] bool."""
   height, width = flow.shape[:2]
   y, x = np.mgrid[:height, :width].astype(np.float32)
   x, y = x + flow[..., 0], y + flow[..., 1]
@@ -144,14 +144,14 @@ def stays_inside(flow: np.ndarray) -> np.ndarray:
 
 
 def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes a flow field, and its vectors with it.
+  """Resizes a flow field and scales its vectors.
 
   Args:
-    flow: [h, w, 2] float32, pixels of the old grid.
+    flow: [h, w, 2] float32, (dx, dy) in pixels of the old size.
     size: the new (height, width).
 
   Returns:
-    [*size, 2] float32, pixels of the new grid.
+    [*size, 2] float32, (dx, dy) in pixels of the new size.
   """
   height, width = flow.shape[:2]
   shrinks = size[0] < height
@@ -164,26 +164,32 @@ def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def warp(image: jax.Array, flow: jax.Array) -> jax.Array:
-  """Samples `image` bilinearly at x + flow(x); outside, the border goes on.
+  """Samples `image` bilinearly at x + flow(x); outside, the border is repeated.
 
-  To bring frame t to the grid of frame t-1, give it frame t and the forward
-  flow from t-1 to t.
+  To warp frame t to the grid of frame t-1, use frame t and the forward flow from
+  t-1 to t.
 
   Args:
-    image: [b, h, w, c] float, the picture that the flow points into.
+    image: [b, h, w, c] float, the picture where the flow ends.
     flow: [b, h, w, 2] float, (dx, dy) in pixels.
 
   Returns:
-    [b, h, w, c] on the grid that the flow starts from; differentiable in both.
+    [b, h, w, c] on the grid where the flow starts; differentiable in both
+    arguments.
+
+  Raises:
+    ValueError: the sizes differ.
   """
   batch, height, width, channels = image.shape
   if flow.shape != (batch, height, width, 2):
-    raise ValueError(f'flow {flow.shape} does not fit image {image.shape}')
+    raise ValueError(
+      f'flow is {flow.shape}, which does not fit image {image.shape}'
+    )
   x = jnp.arange(width, dtype=jnp.float32) + flow[..., 0]
   y = jnp.arange(height, dtype=jnp.float32)[:, None] + flow[..., 1]
   x = jnp.clip(x, 0, width - 1)
   y = jnp.clip(y, 0, height - 1)
-  # The last left corner is the last but one pixel, so that both corners exist.
+  # Left and top are at most the last but one pixel, so that all corners exist.
   left = jnp.clip(jnp.floor(x), 0, max(width - 2, 0)).astype(jnp.int32)
   top = jnp.clip(jnp.floor(y), 0, max(height - 2, 0)).astype(jnp.int32)
   right_share = (x - left)[..., None].astype(image.dtype)

@@ -1,7 +1,7 @@
-"""From the source's size to the working size, and back.
+"""Conversion from the size of the source to the working size, and back.
 
-Colours are predicted at the working size, which bounds the cost; a frame's own
-L never leaves the source's size. `size` is (height, width).
+Colors are predicted at the working size, which limits the cost. The L of a frame
+is never resized. `size` is (height, width) in pixels.
 """
 
 import jax
@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from vitexco_jax import color
 
-TOKEN = 16  # Networks see multiples of this; features need two tokens.
+TOKEN = 16  # Networks need multiples of this; features need two tokens.
 
 
 def within(size: tuple[int, int], bound: tuple[int, int]) -> tuple[int, int]:
-  """Shrinks a size to fit within `bound`, on its side for a tall picture."""
+  """Reduces a size to fit into `bound`, which is rotated for a tall picture."""
   h, w = size
   bound = sorted(bound, reverse=h > w)
   scale = min(1.0, bound[0] / h, bound[1] / w)
@@ -21,35 +21,35 @@ def within(size: tuple[int, int], bound: tuple[int, int]) -> tuple[int, int]:
 
 
 def padded(size: tuple[int, int], multiple: int = TOKEN) -> tuple[int, int]:
-  """The size behind `pad`: multiples, at least two of it."""
+  """Rounds a size up to a multiple, and to at least twice the multiple."""
   return tuple(max(2, -(-side // multiple)) * multiple for side in size)
 
 
 def resize(image: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """[h, w, c] float to [*size, c], bilinear, smoothed where it shrinks."""
+  """Resizes [h, w, c] float to [*size, c], bilinear with antialiasing."""
   return jax.image.resize(image, (*size, image.shape[-1]), 'linear')
 
 
 def pad(image: jax.Array, multiple: int = TOKEN) -> jax.Array:
-  """Repeats the lower and right edge of [h, w, c] up to `padded`."""
+  """Repeats the bottom and right edge of [h, w, c] up to the `padded` size."""
   size = image.shape[:2]
   pads = [(0, p - s) for p, s in zip(padded(size, multiple), size, strict=True)]
   return jnp.pad(image, (*pads, (0, 0)), 'edge')
 
 
 def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
-  """Gives a frame predicted colors and keeps its L; see `color.fade_to_rgb`.
+  """Combines the L of a frame with predicted colors.
 
   Args:
-    rgb: [H, W, 3] uint8 or uint16, of which L alone is looked at.
-    ab: [h, w, 2], brought up bicubically.
+    rgb: [H, W, 3] uint8 or uint16; only its L is used.
+    ab: [h, w, 2], resized bicubically.
 
   Returns:
-    [H, W, 3], of `rgb`'s type.
+    [H, W, 3], with the dtype of `rgb`; see `color.fade_to_rgb`.
   """
   ab = jax.image.resize(ab, (*rgb.shape[:2], 2), 'cubic')
   lab = jnp.concatenate([color.uint8_to_lab(rgb)[..., :1], ab], -1)
-  # On a CPU, XLA would compute L again for each of its many uses.
+  # Otherwise, XLA computes L several times on a CPU.
   lab = jax.lax.optimization_barrier(lab)
   top = jnp.iinfo(rgb.dtype).max
   return jnp.round(color.fade_to_rgb(lab) * top).astype(rgb.dtype)
@@ -57,5 +57,5 @@ def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
 
 @jax.jit
 def join_frames(rgb: jax.Array, ab: jax.Array) -> jax.Array:
-  """`join` of several frames, [t, H, W, 3] and [t, h, w, 2], one by one."""
+  """Joins several frames, [t, H, W, 3] and [t, h, w, 2], one at a time."""
   return jax.lax.map(lambda frame: join(*frame), (rgb, ab))

@@ -1,4 +1,4 @@
-"""Bundles that cross module boundaries.
+"""Named tuples of arrays that several modules share.
 
 Axis letters: b batch, t time, h w pixels, c channels, q positions in the frame,
 k positions in the reference. Channels last. `lab` is CIE Lab with L in [0, 100]
@@ -15,40 +15,38 @@ Array = jax.Array | np.ndarray
 
 
 class Clips(NamedTuple):
-  """A batch of training samples, as the data pipeline hands them out."""
+  """A batch of training samples from the data pipeline."""
 
   rgb: Array  # [b, t, h, w, 3] uint8, consecutive frames.
   reference: Array  # [b, h, w, 3] uint8.
   flow: Array  # [b, t-1, h, w, 2] float32 (dx, dy) pixels, from t-1 to t.
-  visible: Array  # [b, t-1, h, w, 1] uint8, 1 where flow can be trusted.
-  same_video: Array  # [b] bool, reference is a frame of the same video.
-  first_frame: Array  # [b] bool, reference is the clip's own first frame.
-  # [b, t-1, h, w, 2] float32 from t to t-1; [b, t-1, 0, 0, 2] where the colorizer
-  # does not look at it.
+  visible: Array  # [b, t-1, h, w, 1] uint8, 1 where the flow is reliable.
+  same_video: Array  # [b] bool, the reference is a frame of the same video.
+  first_frame: Array  # [b] bool, the reference is the first frame of the clip.
+  # [b, t-1, h, w, 2] float32 from t to t-1; [b, t-1, 0, 0, 2] if the colorizer
+  # does not use it.
   backward_flow: Array
 
 
 class Given(NamedTuple):
-  """A reference as evaluation gives it."""
+  """A reference in an evaluation."""
 
   rgb: np.ndarray  # [h, w, 3] uint8.
-  index: int | None  # Which frame of the clip it is; None: another picture.
+  index: int | None  # Its frame number, or None if it is not in the clip.
 
 
 class Reference(NamedTuple):
-  """What the networks keep of a reference, paid for once."""
+  """An encoded reference, computed once per clip."""
 
-  lab: Array  # [b, h, w, 3], l centred.
-  # [b, k, d], phi: at each position of unit length, or less with a `basis`.
-  keys: Array
-  ab: Array  # [b, k, 2], average-pooled 4x4.
-  # [b, e, d] where keys are d principal components of e features; None: they are
-  # the features.
+  lab: Array  # [b, h, w, 3], l = L - 50.
+  keys: Array  # [b, k, d], phi, of unit length; shorter with a `basis`.
+  ab: Array  # [b, k, 2], the color, averaged over 4x4 pixels.
+  # [b, e, d], d principal components of e features; None if keys are features.
   basis: Array | None = None
 
 
 class Guidance(NamedTuple):
-  """What the correspondence subnet tells the colorizer of a frame."""
+  """Outputs of the correspondence subnet for a frame."""
 
   warped_ab: Array  # [b, h, w, 2]
   confidence: Array  # [b, h, w, 1], in [-1, 1]

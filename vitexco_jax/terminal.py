@@ -1,8 +1,7 @@
-"""Standard streams that cannot stop the program.
+"""Standard streams that ignore errors.
 
-What the program prints is a by-product: a reader that goes away (`| head`), a
-stream that was closed (`>&-`), or a name that the terminal cannot show must not
-end hours of work.
+A reader that exits (`| head`), a closed stream (`>&-`), or a name that the
+terminal cannot show must not end hours of work.
 """
 
 import io
@@ -11,11 +10,11 @@ import sys
 
 
 def prepare() -> None:
-  """Replaces the standard streams; call it before any file is opened.
+  """Replaces the standard streams; call this before opening any file.
 
-  Closed streams lead to the null device. Otherwise the next files to be opened,
-  such as the output video, would take their numbers, and what libraries print
-  would go into them.
+  Closed streams are redirected to the null device. Otherwise the next open file,
+  such as the output video, would get the number of a standard stream, and
+  libraries would print into it.
   """
   for number in range(3):
     try:
@@ -28,8 +27,8 @@ def prepare() -> None:
   sys.stderr = _text_stream(2, sys.stderr)
 
 
-class _Forgiving(io.FileIO):
-  """Drops what cannot be written."""
+class _LossyFile(io.FileIO):
+  """A file that ignores errors when writing."""
 
   def write(self, data):
     try:
@@ -39,7 +38,7 @@ class _Forgiving(io.FileIO):
 
 
 def _text_stream(number: int, old: io.TextIOWrapper | None) -> io.TextIOWrapper:
-  raw = _Forgiving(number, 'w', closefd=False)
+  raw = _LossyFile(number, 'w', closefd=False)
   return io.TextIOWrapper(
     io.BufferedWriter(raw),
     encoding=old.encoding if old else 'utf-8',

@@ -65,7 +65,7 @@ def test_gray_is_lightness_alone():
   for found, frame in zip(
     _run(baselines.gray, frames, []), frames, strict=True
   ):
-    np.testing.assert_array_equal(found, color.grey(frame))
+    np.testing.assert_array_equal(found, color.gray(frame))
 
 
 @pytest.mark.parametrize('function', ALL)
@@ -83,7 +83,7 @@ def test_keeps_size_and_lightness(function, size, bound):
 @pytest.mark.parametrize('function', ALL)
 def test_looks_at_lightness_alone(function):
   frames = _moving(3)
-  grays = [np.asarray(color.grey(rgb)) for rgb in frames]
+  grays = [np.asarray(color.gray(rgb)) for rgb in frames]
   references = [Given(frames[0], 0)]
   found = np.float32(_run(function, grays, references))
   expected = np.float32(_run(function, frames, references))

@@ -351,9 +351,7 @@ def test_overrides_change_the_config_of_the_weights(tiny_weights):
   made.set_reference(_picture())
   (found,) = made.colorize(_frames(1))
   assert found.shape == (*SIZE, 3)
-  with pytest.raises(
-    UserError, match=r'tiny, as it is set here, is of another'
-  ):
+  with pytest.raises(UserError, match=r'tiny, as it is set here, has another'):
     colorize.VideoColorizer.from_checkpoint(
       tiny_weights, {'model.colorizer.width': 0.5}
     )

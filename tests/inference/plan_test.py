@@ -214,7 +214,7 @@ def test_lists_of_references(surveyed, references, name, text, expected):
     ('file,frame,frame\nzero.png,1,2\n', 'needs a first line like'),
     (f'file\n{"x" * 5000}.png\n', 'x.png, which does not exist'),
     (f'file\n{"x" * 200_000}\n', 'is no CSV: field larger'),
-    ('file\n\0.png\n', 'is no text file in UTF-8'),
+    ('file\n\0.png\n', 'is not a text file in UTF-8'),
   ],
 )
 def test_unfit_lists_are_refused(surveyed, references, text, sentence):
@@ -297,7 +297,7 @@ def _edit(change):
 @pytest.mark.parametrize(
   'edit, sentence',
   [
-    (lambda x: '{"video": ', r'is no JSON: .* at line 1'),
+    (lambda x: '{"video": ', r'is not JSON: .* at line 1'),
     (lambda x: '[]', r'must be a JSON object, in braces'),
     (_edit(lambda x: x['video'].pop('width')), '"width" must be there, a num'),
     (_edit(lambda x: x['video'].update(frame_rate='x')), 'frame_rate is no'),
@@ -307,7 +307,7 @@ def _edit(change):
       _edit(lambda x: x['video'].update(frame_rate='1e999999999')),
       'frame_rate is no',
     ),
-    (lambda x: '{"video": NaN}', 'NaN is no number'),
+    (lambda x: '{"video": NaN}', 'NaN is not a number'),
     (lambda x: '{"video": ' + '9' * 5000 + '}', 'is too long'),
     (lambda x: '{"video": ' + '[' * 10**5, 'nested too deeply'),
     (_edit(lambda x: x.update(shots={})), '"shots" must be there, a list'),

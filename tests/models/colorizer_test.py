@@ -111,7 +111,7 @@ def test_bfloat16_is_close_and_float32_comes_out(net_and_params):
   assert error < 0.1
 
 
-def test_starts_close_to_grey():
+def test_starts_close_to_gray():
   net = Colorizer(width=1 / 4)
   inputs = _inputs(h=16, w=16, b=1)
   key = jax.random.key(0, impl='rbg')  # Quick to compile.
@@ -119,7 +119,7 @@ def test_starts_close_to_grey():
   assert 0 < np.abs(ab).max() < 10  # Far from where tanh is flat.
 
 
-def test_residual_adds_the_weighed_warped_colours(net_and_params):
+def test_residual_adds_weighted_warped_colors(net_and_params):
   net, params = net_and_params
   net = net.clone(residual='warped')
   inputs = _inputs()
@@ -140,7 +140,7 @@ def test_residual_adds_the_weighed_warped_colours(net_and_params):
 
 
 @pytest.mark.parametrize('residual', ['warped', 'blend'])
-def test_residual_starts_close_to_the_warped_colours(residual):
+def test_residual_starts_close_to_the_warped_colors(residual):
   net = Colorizer(width=1 / 16, residual=residual)
   inputs = _inputs(h=16, w=16, b=1)
   inputs[1] = np.full_like(inputs[1], 40.0)
@@ -187,7 +187,7 @@ def test_blend_knows_when_there_is_no_frame_before(net_and_params):
   net = net.clone(residual='blend')
   luminance, warped, confidence, previous = _inputs()
   inputs = [np.zeros_like(luminance), np.full_like(warped, 20.0), confidence]
-  previous = np.zeros_like(previous)  # Zeros are also what mid-grey looks like.
+  previous = np.zeros_like(previous)  # Zeros are also a medium gray.
   shapes = _shapes(net, [*inputs, previous])
   params = params | {
     'out': jax.tree.map(lambda x: np.zeros(x.shape), shapes)['out']

@@ -222,7 +222,7 @@ def test_gradients_of_match_equal_the_direct_formula():
     assert np.linalg.norm(x - y) < 1e-3 * np.linalg.norm(y)
 
 
-def test_temperature_zero_takes_the_best_match_alone():
+def test_temperature_zero_uses_only_the_best_match():
   queries, keys, ab = _vectors()
   warped_ab, confidence = match(queries, keys, ab, 0.0, 5)
   for b in range(2):
@@ -234,7 +234,7 @@ def test_temperature_zero_takes_the_best_match_alone():
     )
 
 
-def test_a_cold_match_finds_where_each_colour_went():
+def test_low_temperature_finds_moved_colors():
   _, keys, ab = _vectors()
   order = np.random.default_rng(6).permutation(17)
   warped_ab, confidence = match(keys[:, order], keys, ab, 1e-3, 4)

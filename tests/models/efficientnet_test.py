@@ -120,7 +120,7 @@ def test_a_block_is_its_formula(
   [
     ('chelsea', {281, 282, 285}),  # Tabby, tiger cat, Egyptian cat.
     ('coffee', {967}),  # Espresso.
-    ('camera', {872}),  # A tripod; the picture is grey.
+    ('camera', {872}),  # A tripod; the picture is gray.
     ('rocket', {657}),  # Missile.
   ],
 )

@@ -35,7 +35,7 @@ def _random_params(decoder, grid):
 
 
 def _identity_convolution(params, channels):
-  """Puts aside the mixing of neighbours that follows the layout of pixels."""
+  """Disables the convolution after the layout of pixels."""
   kernel = np.zeros((3, 3, channels, channels), np.float32)
   kernel[1, 1] = np.eye(channels)
   bias = np.zeros(channels, np.float32)
@@ -80,7 +80,7 @@ def test_each_level_decodes_its_own_tap_and_no_other_is_computed():
   np.testing.assert_allclose(part[1], whole[4], atol=1e-6)
 
 
-def test_bilinear_interpolates_between_the_centres_of_tokens():
+def test_bilinear_interpolates_between_the_centers_of_tokens():
   grid, s = _grid(b=1), 4
   n, m = grid.shape[1:3]
   decoder = _decoder('bilinear', s)
@@ -90,7 +90,7 @@ def test_bilinear_interpolates_between_the_centres_of_tokens():
   tokens = grid[0] @ params['Dense_0']['kernel'] + params['Dense_0']['bias']
   for y in range(n * s):
     for x in range(m * s):
-      # A pixel's centre, in tokens; beyond the outer centres colours stay.
+      # The center of a pixel, in tokens, clipped to the outer centers.
       v = min(max((y + 0.5) / s - 0.5, 0), n - 1)
       u = min(max((x + 0.5) / s - 0.5, 0), m - 1)
       i, j = min(int(v), n - 2), min(int(u), m - 2)
@@ -171,9 +171,9 @@ def test_lateral_maps_are_added_before_the_norm(kind):
     'lateral': {'kernel': np.eye(3, dtype='f4'), 'bias': np.zeros(3, 'f4')}
   }
   apply = jax.jit(functools.partial(decoder.apply, train=False))
-  alone = apply({'params': plain_params}, grid)
+  plain = apply({'params': plain_params}, grid)
   np.testing.assert_allclose(
-    apply({'params': params}, grid, lateral=lateral), alone, atol=1e-6
+    apply({'params': params}, grid, lateral=lateral), plain, atol=1e-6
   )
   loud = np.zeros_like(lateral)
   loud[..., 1] = 1e6  # Drowns what is decoded: one channel of three stands out.

@@ -25,7 +25,7 @@ def test_instance_norm_keeps_bfloat16_but_not_its_statistics():
   out = layers.instance_norm(x)
   assert out.dtype == jnp.bfloat16
   want = plain.instance_norm(np.asarray(x, np.float64))
-  # 2^-8 is the rounding of the result alone.
+  # 2^-8 is the rounding error of the result.
   np.testing.assert_allclose(out.astype(jnp.float32), want, rtol=2**-8)
 
 

@@ -12,7 +12,7 @@ from vitexco_jax.models import vit
 
 
 def _scenic_is_installed():
-  try:  # `scenic` alone may be the unrelated package from PyPI.
+  try:  # `scenic` may be the unrelated package from PyPI.
     return importlib.util.find_spec('scenic.model_lib') is not None
   except ImportError:
     return False

@@ -179,9 +179,9 @@ def test_blocks_after_the_last_tap_cost_nothing():
     compiled = jax.jit(function).lower(variables, _image(64, 64)).compile()
     return compiled.cost_analysis()['flops']
 
-  taps_alone = flops(lambda v, image: model.apply(v, image).taps)
+  only_taps = flops(lambda v, image: model.apply(v, image).taps)
   products_of_a_block = 2 * (2 * 17) * (4 * 32 * 32 + 2 * 32 * 64)
-  assert flops(model.apply) - taps_alone > products_of_a_block
+  assert flops(model.apply) - only_taps > products_of_a_block
 
 
 def test_normalize_spans_minus_one_to_one():

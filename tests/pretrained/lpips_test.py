@@ -130,7 +130,7 @@ def test_other_inputs_are_refused():
     lpips.lpips(params, np.float32(rgb) / 255, rgb)
   with pytest.raises(TypeError, match='uint8'):
     lpips.lpips(params, rgb[0], rgb[0])
-  with pytest.raises(ValueError, match='sizes'):
+  with pytest.raises(ValueError, match='but true_rgb is'):
     lpips.lpips(params, rgb, rgb[:, :-1])
   with pytest.raises(ValueError, match='squeeze.*alex, vgg'):
     lpips.load_lpips('squeeze')

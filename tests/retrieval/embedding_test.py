@@ -82,7 +82,7 @@ def test_the_class_token_of_the_vit_in_gray(tmp_path):
   np.savez(config.train.vit_weights, **weights)
   rgb = _pictures(2)
   crops = np.stack([embedding.crop(picture) for picture in rgb])
-  gray = np.asarray(color.grey(crops), np.float64) / 255
+  gray = np.asarray(color.gray(crops), np.float64) / 255
   _, expected = plain_vit.forward_scenic(weights, 2 * gray - 1, 'tanh', 2)
   expected /= np.linalg.norm(expected, axis=1, keepdims=True)
   found = embedding.make_embedder(config)(rgb)
@@ -126,7 +126,7 @@ def test_gray_embeddings_do_not_know_colors(embed):
   rgb = _pictures(
     2, (256, 300)
   )  # No resizing, which would precede the conversion to gray.
-  gray = np.asarray(color.grey(rgb))
+  gray = np.asarray(color.gray(rgb))
   np.testing.assert_allclose(embed(rgb), embed(gray), atol=0.01)
   in_color = embedding.make_embedder(_config(retrieval__grey=False))
   assert np.abs(in_color(rgb) - in_color(gray)).max() > 0.1

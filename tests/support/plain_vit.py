@@ -80,17 +80,17 @@ def forward_timm(weights, image, gelu, heads):
 
 
 def resize_bilinear(places, grid):
-  """Resizes [h, w, d] to [*grid, d], pixel by pixel, centres half way."""
+  """Resizes [h, w, d] to [*grid, d], pixel by pixel, centers at half positions."""
   out = np.zeros((*grid, places.shape[-1]))
   for y in range(grid[0]):
     for x in range(grid[1]):
-      for row, row_weight in _neighbours(y, grid[0], places.shape[0]):
-        for column, weight in _neighbours(x, grid[1], places.shape[1]):
+      for row, row_weight in _neighbors(y, grid[0], places.shape[0]):
+        for column, weight in _neighbors(x, grid[1], places.shape[1]):
           out[y, x] += row_weight * weight * places[row, column]
   return out
 
 
-def _neighbours(i, new, old):
+def _neighbors(i, new, old):
   at = min(max((i + 0.5) * old / new - 0.5, 0), old - 1)
   low = math.floor(at)
   return (low, low + 1 - at), (min(low + 1, old - 1), at - low)

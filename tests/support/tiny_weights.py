@@ -1,4 +1,4 @@
-"""An export of random `:tiny` weights, with which colours come out lively."""
+"""An export of random `:tiny` weights that give visible colors."""
 
 import jax
 import numpy as np

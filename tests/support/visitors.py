@@ -41,7 +41,7 @@ def embed(pictures):
 
 def write_film(path, count=COUNT):
   """Two grey shots, of pictures 1 and 2."""
-  greys = [np.asarray(color.grey(picture(seed))) for seed in (1, 2)]
+  greys = [np.asarray(color.gray(picture(seed))) for seed in (1, 2)]
   write_video(path, np.repeat(greys, count, 0))
 
 

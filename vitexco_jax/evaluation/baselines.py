@@ -45,7 +45,7 @@ def gray(
   """Yields L only; ignores the references and the working size."""
   del references, size
   for rgb in read():
-    yield np.asarray(color.grey(rgb))
+    yield np.asarray(color.gray(rgb))
 
 
 def chained_flow(

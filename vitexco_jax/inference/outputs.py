@@ -96,12 +96,12 @@ def list_tracks(output: Path, options: Options) -> list[Track]:
 
 def part_folder(output: Path) -> Path:
   """Where an output grows."""
-  return files.beside(output, '', '.part')
+  return files.sibling(output, '', '.part')
 
 
 def whole_file(output: Path) -> Path:
   """Where a run whose outputs are whole says its settings and `outputs`."""
-  return files.beside(output, '.', '.whole')
+  return files.sibling(output, '.', '.whole')
 
 
 def absolute(paths: Iterable[Path]) -> list[str]:

@@ -1255,7 +1255,7 @@ def check_free(path: Path, overwrite: bool) -> None:
 def partial_path(path: Path) -> Path:
   """Returns where an output grows: beside its target, hidden, same suffix."""
   path = path.absolute()  # For ".", which has no name.
-  return files.beside(path.with_suffix(''), '.', f'.partial{path.suffix}')
+  return files.sibling(path.with_suffix(''), '.', f'.partial{path.suffix}')
 
 
 def remove(path: Path) -> None:
@@ -1271,7 +1271,7 @@ def move(partial: Path, target: Path) -> None:
 
   Where that was begun and killed, calling it again ends it.
   """
-  old = files.beside(partial, '', '.old')
+  old = files.sibling(partial, '', '.old')
   if partial.exists():
     if target.is_dir():
       remove(old)

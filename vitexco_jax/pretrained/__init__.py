@@ -1,1 +1,1 @@
-"""Other networks and their weights: VGG16, LPIPS, loaders of foreign ViT weights."""
+"""Pretrained networks and weights: VGG16, LPIPS, EfficientNet, ViT."""

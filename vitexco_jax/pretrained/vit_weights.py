@@ -1,10 +1,11 @@
-"""The door for pretrained ViT weights, in the three formats they come in.
+"""Loads pretrained ViT weights in three formats.
 
 `load_vit_weights` reads Google's AugReg `.npz` (pre-Linen or Linen names) or a
-timm state dict as `.safetensors` or as torch's `.pth`/`.bin`, and returns the
-tree that `models/vit.py` uses. The classifier (`head`, `pre_logits`) is left
-behind, position embeddings keep the grid that they were learned on, and all else
-must match: what is missing, unexpected or mis-shaped is listed.
+timm state dict, as `.safetensors` or as torch's `.pth`/`.bin`, and returns the
+parameters of `models/vit.py`. It ignores the classifier (`head`, `pre_logits`).
+Position embeddings keep the grid on which they were learned. All other names and
+shapes must match; an error lists those that are missing, unexpected, or have
+another shape.
 """
 
 import math
@@ -29,51 +30,53 @@ Shape = tuple[int, ...]
 def load_vit_weights(
   path: str | Path, params: Mapping[str, Any], gelu: str
 ) -> dict[str, Any]:
-  """Loads a ViT's weights.
+  """Loads the weights of a ViT.
 
   Args:
     path: an AugReg `.npz`, or a timm `.safetensors`, `.pth` or `.bin`.
     params: the `params` of a `vit.VisionTransformer`, for names and shapes;
       arrays or `jax.ShapeDtypeStruct`.
-    gelu: the form that the ViT computes; AugReg's weights need `tanh`, timm's
+    gelu: the form of GELU in the ViT. AugReg weights need `tanh`, timm weights
       `erf`.
 
   Returns:
-    The file's weights, float32, in a tree of the same names and shapes, but for
-    the number of positions, which is the file's.
+    The weights, float32, in a tree with the names and shapes of `params`, except
+    for the number of positions, which is that of the file.
 
   Raises:
-    UserError: the file is missing, damaged or unsafe, or does not fit.
+    UserError: the file is missing, damaged, or unsafe, or does not fit.
   """
   path = Path(path)
   entries = _read(path)
   wanted = traverse_util.flatten_dict(params, sep='/')
   if path.suffix == '.npz':
     sources = _augreg_sources(wanted, entries)
-    made_for = 'tanh'
+    needed = 'tanh'
   else:
-    sources = {ours: _timm_source(ours, wanted[ours].shape) for ours in wanted}
-    made_for = 'erf'
+    sources = {
+      target: _timm_source(target, wanted[target].shape) for target in wanted
+    }
+    needed = 'erf'
   _check_fit(path, entries, sources, wanted['embedding/kernel'].shape)
-  if gelu != made_for:
+  if gelu != needed:
     raise UserError(
       f'the weights in {path} are for the other form of GELU: set '
-      f'config.model.vit.gelu to {made_for!r}'
+      f'config.model.vit.gelu to {needed!r}'
     )
   tree = {
-    ours: np.ascontiguousarray(
+    target: np.ascontiguousarray(
       source.convert(entries[source.name].astype(np.float32))
     )
-    for ours, source in sources.items()
+    for target, source in sources.items()
   }
   return traverse_util.unflatten_dict(tree, sep='/')
 
 
 def position_grid(path: str | Path) -> int:
-  """Side of the square grid of a file's position embeddings; 0: it has none.
+  """Returns the side of the grid of a file's position embeddings, 0 without any.
 
   Raises:
-    UserError: the file is missing, damaged or unsafe.
+    UserError: the file is missing, damaged, or unsafe.
   """
   entries = _read(Path(path))
   for name in (_POSITIONS, _TIMM_NAMES[_POSITIONS]):
@@ -83,14 +86,14 @@ def position_grid(path: str | Path) -> int:
 
 
 def check_trained(config: ml_collections.ConfigDict, more: str = '') -> None:
-  """Checks that the ViT is trained, or going to be.
+  """Checks that the ViT has pretrained weights or a learning rate.
 
   Args:
-    config: the run's.
-    more: another way out, to be told with the others.
+    config: of the run.
+    more: another solution, for the message.
 
   Raises:
-    UserError: it is neither.
+    UserError: the ViT has neither.
   """
   train = config.train
   if train.vit_weights or train.init or train.learning_rate.vit:
@@ -111,20 +114,20 @@ def _read(path: Path) -> Entries:
     raise UserError(f'config.train.vit_weights: {error}') from error
 
 
-# --- What each of our parameters is called and shaped in a file ---
+# --- Names and shapes of the parameters in a file ---
 
 
 class _Source(NamedTuple):
-  """Where a parameter comes from."""
+  """The array in a file that holds a parameter."""
 
   name: str
   shape: Shape
-  convert: Callable[[np.ndarray], np.ndarray]
+  convert: Callable[[np.ndarray], np.ndarray]  # To the parameter's shape.
 
 
 _POSITIONS = 'Transformer/posembed_input/pos_embedding'
 
-# Flax numbered all modules of a block in one row before Linen.
+# Before Linen, Flax numbered all modules of a block together.
 _PRE_LINEN_NAMES = {
   'LayerNorm_1': 'LayerNorm_2',
   'MultiHeadDotProductAttention_0': 'MultiHeadDotProductAttention_1',
@@ -152,8 +155,8 @@ _TIMM_NAMES = {
 
 
 def _rename(name: str, names: Mapping[str, str]) -> str:
-  for ours, theirs in names.items():
-    name = name.replace(ours, theirs)
+  for old, new in names.items():
+    name = name.replace(old, new)
   return name
 
 
@@ -163,16 +166,16 @@ def _augreg_sources(
   pre_linen = any('/MlpBlock_3/' in name for name in entries)
   names = _PRE_LINEN_NAMES if pre_linen else {}
   return {
-    ours: _Source(_rename(ours, names), leaf.shape, _as_is)
-    for ours, leaf in wanted.items()
+    target: _Source(_rename(target, names), leaf.shape, _as_is)
+    for target, leaf in wanted.items()
   }
 
 
-def _timm_source(ours: str, shape: Shape) -> _Source:
-  name = _rename(ours, _TIMM_NAMES)
-  *_, module, leaf = ['', *ours.split('/')]
+def _timm_source(target: str, shape: Shape) -> _Source:
+  name = _rename(target, _TIMM_NAMES)
+  *_, module, leaf = ['', *target.split('/')]
   if module in ('query', 'key', 'value'):
-    # Fused, output first: rows are (query, key, value) x heads x depth.
+    # One matrix, output first: rows are (query, key, value) x heads x depth.
     part = ('query', 'key', 'value').index(module)
     *inputs, heads, depth = shape
 
@@ -181,11 +184,11 @@ def _timm_source(ours: str, shape: Shape) -> _Source:
       return np.moveaxis(x, -1, 0) if inputs else x
 
     return _Source(name, (3 * heads * depth, *inputs), split)
-  if ours == 'embedding/kernel':
+  if target == 'embedding/kernel':
     h, w, channels, d = shape
     return _Source(name, (d, channels, h, w), lambda x: x.transpose(2, 3, 1, 0))
   if leaf == 'kernel':
-    *inputs, d = shape  # Heads and depth for the attention's output.
+    *inputs, d = shape  # Inputs of the attention's output: heads and depth.
     rows = (d, math.prod(inputs))
     return _Source(name, rows, lambda x: x.T.reshape(shape))
   return _Source(name, shape, _as_is)
@@ -199,7 +202,7 @@ def _side(shape: Shape) -> int:
   return math.isqrt(shape[1] - 1)
 
 
-# --- Does the file fit? ---
+# --- Comparison of the file with the parameters ---
 
 
 def _check_fit(
@@ -208,7 +211,7 @@ def _check_fit(
   sources: Mapping[str, _Source],
   kernel_shape: Shape,
 ):
-  """Raises UserError with every difference between file and tree."""
+  """Raises UserError with the differences between file and parameters, if any."""
   expected = {source.name: source.shape for source in sources.values()}
   classifier = re.compile(r'(head|pre_logits)[./]')
   missing = [name for name in expected if name not in entries]
@@ -227,14 +230,14 @@ def _check_fit(
       or (name == positions and _fits_grid(entries[name], shape))
     )
   ]
-  found = {
+  differences = {
     'missing': missing,
     'unexpected': unexpected,
     'mis-shaped': misshaped,
   }
-  if any(found.values()):
+  if any(differences.values()):
     lists = '; '.join(
-      f'{kind}: {_some(names)}' for kind, names in found.items() if names
+      f'{kind}: {_some(names)}' for kind, names in differences.items() if names
     )
     raise UserError(
       f'{path} does not fit the ViT ({lists}); '
@@ -259,8 +262,8 @@ def _advice(entries: Entries, kernel_shape: Shape) -> str:
   for name in ('embedding/kernel', 'patch_embed.proj.weight'):
     shape = entries[name].shape if name in entries else ()
     for variant, sizes in vit.VARIANTS.items():
-      marks = {3, sizes.patch, sizes.width}  # In either format's order.
-      if set(shape) == marks and set(kernel_shape) != marks:
+      kernel = {3, sizes.patch, sizes.width}  # The order depends on the format.
+      if set(shape) == kernel and set(kernel_shape) != kernel:
         return f'set config.model.vit.variant to {variant!r}'
   return (
     'set config.train.vit_weights to a plain ViT of config.model.vit.variant '

@@ -1,12 +1,11 @@
-"""Files of pretrained weights, read as plain arrays by name.
+"""Reads files of pretrained weights as named arrays.
 
-`read` knows numpy's `.npz`, `.safetensors`, and torch's `.pth` and `.bin` in
-both of their forms: a zip archive, and the row of pickles and storages that
-torch wrote before 1.6.
+`read` supports `.npz` of numpy, `.safetensors`, and `.pth` and `.bin` of torch:
+zip archives, and the format before torch 1.6, which is a sequence of pickles and
+storages.
 
-Torch files are pickles, which can run code. Neither torch nor pickle's own
-loading is used on them: the unpickler here knows the few names that a state
-dict needs and refuses every other.
+Files of torch are pickles, which can run code. The unpickler here accepts only
+the few names that a state dict needs.
 """
 
 import collections
@@ -28,15 +27,15 @@ from vitexco_jax import files
 from vitexco_jax.errors import UserError
 
 Entries = dict[str, np.ndarray]
-_EXPANSION = 8  # From packed to unpacked, at most.
-_TUPLES = 20_000  # Of a state dict: four for each tensor.
+_EXPANSION = 8  # Maximum ratio of unpacked and packed size.
+_TUPLES = 20_000  # Maximum in a state dict, which has four per tensor.
 
 
 def read(path: Path) -> Entries:
-  """Reads all arrays of a file, in the dtypes that they have there.
+  """Reads all arrays of a file, with the dtypes in the file.
 
   Raises:
-    UserError: the file is missing, damaged or unsafe, or of no known format.
+    UserError: the file is missing, damaged, or unsafe, or its format is unknown.
   """
   readers = {
     '.npz': _read_npz,
@@ -46,7 +45,7 @@ def read(path: Path) -> Entries:
   }
   if path.suffix not in readers:
     raise UserError(
-      f'{path} is of no known format: give a file that ends in '
+      f'the format of {path} is unknown: use a file that ends in '
       + ', '.join(readers)
     )
   files.check_regular(path)
@@ -60,13 +59,13 @@ def read(path: Path) -> Entries:
     ) from error
   except Exception as error:  # A damaged file can fail a parser anywhere.
     raise UserError(
-      f'{path} is damaged or not what its name says '
-      f'({type(error).__name__}: {error}); fetch it again'
+      f'{path} is damaged or has another format than its name '
+      f'({type(error).__name__}: {error}); download it again'
     ) from error
 
 
 def _read_npz(path: Path) -> Entries:
-  with zipfile.ZipFile(path) as archive:  # Anything else may be a pickle.
+  with zipfile.ZipFile(path) as archive:  # Other files may be pickles.
     _check_expansion(archive)
   with np.load(path, allow_pickle=False) as archive:
     return {name: archive[name] for name in archive.files}
@@ -103,14 +102,14 @@ def _read_torch(path: Path) -> Entries:
     isinstance(array, np.ndarray) for array in entries.values()
   ):
     raise UserError(
-      f'{path} holds something other than a state dict; save the model with '
+      f'{path} is not a state dict; save the model with '
       'torch.save(model.state_dict(), path)'
     )
   return dict(entries)
 
 
 def _read_torch_archive(file: BinaryIO) -> Any:
-  """Reads a pickle that names storages, each a file beside it in the zip."""
+  """Reads a zip archive with a pickle and a file for each storage."""
   with zipfile.ZipFile(file) as archive:
     _check_expansion(archive)
     (pickled,) = [
@@ -118,7 +117,7 @@ def _read_torch_archive(file: BinaryIO) -> Any:
     ]
     folder = pickled.split('/')[0]
 
-    @functools.lru_cache(None)  # Many tensors may be views of one.
+    @functools.lru_cache(None)  # Several tensors may share a storage.
     def storage(key, dtype, _):
       return np.frombuffer(archive.read(f'{folder}/data/{key}'), dtype)
 
@@ -127,27 +126,26 @@ def _read_torch_archive(file: BinaryIO) -> Any:
 
 
 def _check_expansion(archive: zipfile.ZipFile) -> None:
-  """Raises ValueError for an archive that would fill the memory.
+  """Raises ValueError if an archive would fill the memory.
 
-  Weights are noise, which can hardly be compressed.
+  Compression hardly reduces the size of weights.
   """
   packed = sum(entry.compress_size for entry in archive.infolist())
   if sum(x.file_size for x in archive.infolist()) > _EXPANSION * packed + 2**20:
-    raise ValueError('it would unpack to far more than weights do')
+    raise ValueError('its unpacked size is too large')
 
 
-# What the row begins with: a pickle of torch's magic number.
+# The file begins with a pickle of torch's magic number.
 _OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 
 
 def _read_old_torch(file: BinaryIO) -> Any:
-  """Reads pickles, of which the fourth is the object, then all storages.
+  """Reads four pickles, of which the last is the state dict, then all storages.
 
-  The object comes before the values: storages are made when they are named and
-  filled at the end.
+  Storages are created when the state dict refers to them, and filled at the end.
   """
   if file.read(len(_OLD_TORCH)) != _OLD_TORCH:
-    raise ValueError('it does not begin as a file of torch')
+    raise ValueError('it does not begin like a file of torch')
   size = file.seek(0, io.SEEK_END)
   file.seek(len(_OLD_TORCH))
   storages = {}
@@ -163,15 +161,15 @@ def _read_old_torch(file: BinaryIO) -> Any:
   def load():
     return _unpickle(file, file.name, storage)
 
-  load()  # The version of the protocol,
-  load()  # and sizes of C's types.
+  load()  # Version of the protocol.
+  load()  # Sizes of types in C.
   entries = load()
   for key in load():
     values = storages[key]
     count = int.from_bytes(file.read(8), 'little')
     read = file.readinto(values.view(np.uint8))
     if count != len(values) or read != values.nbytes:
-      raise ValueError('a storage is shorter or longer than it says')
+      raise ValueError('the size of a storage is wrong')
   return entries
 
 
@@ -179,37 +177,37 @@ _Storage = Callable[[str, np.dtype, int], np.ndarray]  # Key, dtype, size.
 
 
 def _unpickle(stream: BinaryIO, name: str, storage: _Storage) -> Any:
-  """Loads one pickle, once it is clear that Python can hold it.
+  """Loads one pickle, after a check that it is safe to load.
 
-  Python computes the hash of a tuple with one call inside another: hundreds of
-  thousands of tuples in one another would end the process.
+  Python computes the hash of a tuple recursively, so hundreds of thousands of
+  nested tuples would crash the process.
   """
   start = stream.tell()
   opcodes = (opcode.name for opcode, _, _ in pickletools.genops(stream))
   if sum('TUPLE' in x or x == 'FROZENSET' for x in opcodes) > _TUPLES:
-    raise ValueError('it has more parts than weights do')
+    raise ValueError('it has too many parts')
   stream.seek(start)
   return _TorchUnpickler(stream, name, storage).load()
 
 
 class _TorchUnpickler(pickle.Unpickler):
-  """Reads a state dict's pickle and nothing else.
+  """Reads the pickle of a state dict and nothing else.
 
-  A tensor is pickled as a call that puts strides on a storage, and a storage as
-  a persistent id.
+  A tensor is pickled as a call that makes a view of a storage, and a storage as a
+  persistent id.
   """
 
-  # Plain strings, so that a pickle has no type to call or to alter.
+  # Strings, so that a pickle has no type to call or to modify.
   _STORAGES = {
     'DoubleStorage': 'float64',
     'FloatStorage': 'float32',
     'HalfStorage': 'float16',
     'BFloat16Storage': 'bfloat16',
-    'LongStorage': 'int64',  # How many batches a BatchNorm has seen.
+    'LongStorage': 'int64',  # Step counters of BatchNorm.
   }
 
   def __init__(self, stream: BinaryIO, name: str, storage: _Storage):
-    """Takes the file's name and what finds a storage by key, dtype and size."""
+    """Stores the name of the file, and a function that returns storages."""
     super().__init__(stream)
     self._name = name
     self._storage = storage
@@ -224,7 +222,7 @@ class _TorchUnpickler(pickle.Unpickler):
     if module == 'torch' and name in self._STORAGES:
       return self._STORAGES[name]
     raise UserError(
-      f'{self._name} asks for {module}.{name}, which no state dict needs and '
+      f'{self._name} uses {module}.{name}, which no state dict needs and '
       'which could run code; use the .safetensors file instead'
     )
 
@@ -234,14 +232,14 @@ class _TorchUnpickler(pickle.Unpickler):
 
 
 def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
-  """What torch calls _rebuild_tensor_v2, within the bounds of the storage."""
+  """Implements torch's `_rebuild_tensor_v2`, and checks the bounds."""
   last = offset + sum(
     (n - 1) * step for n, step in zip(size, stride, strict=True)
   )
   plain = storage.ndim == 1 and storage.flags.c_contiguous
   inside = min([offset, *size, *stride]) >= 0 and last < storage.size
   if not (plain and inside and math.prod(size) <= storage.size):
-    raise ValueError('a tensor reaches beyond its storage')
+    raise ValueError('a tensor exceeds its storage')
   return np.lib.stride_tricks.as_strided(
     storage[offset:],
     size,

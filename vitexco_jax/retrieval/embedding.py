@@ -74,7 +74,7 @@ class Embedder:
 
     @jax.jit
     def embed(params, rgb):
-      rgb = color.grey(rgb) if gray else rgb
+      rgb = color.gray(rgb) if gray else rgb
       features = network.features(params, rgb.astype(jnp.float32) / 255.0)
       square = jnp.sum(jnp.square(features), -1, keepdims=True)
       return features * jax.lax.rsqrt(square + 1e-12)
@@ -204,7 +204,6 @@ def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
   def features(params, rgb):
     return see({'params': params}, rgb).embedding
 
-  checkpoint.make_generator(config)  # Checks `config.model`.
   settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
   settings |= {'network': 'vit', 'stem': config.model.stem}
   width = vit.VARIANTS[settings['variant']].width

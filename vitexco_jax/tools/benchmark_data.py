@@ -138,7 +138,7 @@ def retrieval_quality(
   places = np.linspace(0, len(chosen) - 1, min(at_most, len(chosen)))
   chosen = [chosen[int(place)] for place in places]
   crops = np.stack([embedding.crop(opened.read(i)) for i in chosen])
-  queries = {'gray': np.asarray(color.grey(crops))}
+  queries = {'gray': np.asarray(color.gray(crops))}
   if not config.retrieval.grey:
     queries['color'] = crops
   kind = 'gray' if config.retrieval.grey else 'color'

@@ -60,7 +60,7 @@ def demo(
 
     def gray_frames() -> Iterator[np.ndarray]:
       for frame in reader:
-        gray = np.asarray(color.grey(frame.rgb))
+        gray = np.asarray(color.gray(frame.rgb))
         read.append((frame, gray))
         yield gray
 
