@@ -93,7 +93,7 @@ def test_empty_folder_is_not_the_newest_step(tmp_path, config, state):
   assert checkpoint.load_params(tmp_path)
   checkpoints = checkpoint.Checkpoints(tmp_path)
   assert checkpoints.latest_step() == 4
-  checkpoints.save(6, state, {})  # Nor is it in the way.
+  checkpoints.save(6, state, {})  # And it does not block saving.
   checkpoints.close()
   assert checkpoint.Checkpoints(tmp_path).latest_step() == 6
 
@@ -191,7 +191,7 @@ def test_missing_and_partial_are_refused(tmp_path, config, params):
     checkpoint.load_params(tmp_path / 'empty')
 
   checkpoint.write_config(tmp_path / 'begun', config)
-  with pytest.raises(UserError, match=r'begun has neither'):
+  with pytest.raises(UserError, match=r'begun is not an export'):
     checkpoint.load_params(tmp_path / 'begun')
   assert [x.name for x in (tmp_path / 'begun').iterdir()] == ['config.json']
 

@@ -297,7 +297,9 @@ def load_params(path: Path) -> dict[str, Any]:
   if not folder.is_dir():
     step = _newest(path / 'checkpoints')
     if step is None:
-      raise UserError(f'{path} has neither an export nor a complete checkpoint')
+      raise UserError(
+        f'{path} is not an export and has no complete checkpoint yet'
+      )
     folder = path / 'checkpoints' / str(step) / 'state'
   try:
     params = _restore(folder, expected, str(path))

@@ -88,7 +88,9 @@ def test_equals_the_plain_one(net_and_params):
   inputs = _inputs()
   ab = jax.jit(net.apply)({'params': params}, *inputs)
   want = _plain_colorizer(params, inputs)
-  assert want.std() > 10  # Neither silent nor saturated, so a fair test.
+  assert (
+    want.std() > 10
+  )  # Visible and not saturated, so the test is meaningful.
   assert np.mean(np.abs(want) > 127) < 0.1
   np.testing.assert_allclose(ab, want, atol=2e-2)
 

@@ -49,7 +49,7 @@ def _random_params(net, features):
 
 
 def _plain_embedding(params, features):
-  """DEVC's WarpNet up to theta and phi, as the specification tells it."""
+  """DEVC's WarpNet up to theta and phi, as in its specification."""
 
   def c(x, weights, stride=1):
     x = plain.conv(x, weights['conv'], stride, padding='reflect')
