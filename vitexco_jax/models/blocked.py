@@ -19,7 +19,7 @@ def map_rows(
   """Computes `function(rows)` block by block.
 
   Args:
-    function: maps [n, d] to an array with n rows, or to a tuple of such arrays.
+    function: maps [n, d] to one or more arrays with n rows.
       Each row of the result must depend only on the same row of the argument.
     rows: [q, d].
     block: rows at a time; the last block is padded with zeros.
