@@ -58,12 +58,12 @@ def adopt_position_grid(config: ml_collections.ConfigDict) -> None:
   Raises:
     UserError: the weights cannot be read.
   """
-  settings = config.model.vit
+  network = config.model.vit
   if config.train.vit_weights:
-    settings.pos_grid = vit_weights.position_grid(config.train.vit_weights)
+    network.pos_grid = vit_weights.position_grid(config.train.vit_weights)
   elif config.train.init:
     initial = load_config(config.train.init)
-    settings.pos_grid = initial.model.vit.get('pos_grid', 0)
+    network.pos_grid = initial.model.vit.get('pos_grid', 0)
 
 
 def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
