@@ -1,4 +1,6 @@
-"""Vitexco colorizes gray videos by reference pictures. One mode per call:
+"""Vitexco colorizes black-and-white videos from reference pictures.
+
+Each call runs one mode:
 
   python launch.py --config=configs/vitexco.py            trains
   python launch.py --mode=gallery --images=DIR --gallery=OUT
@@ -15,12 +17,12 @@
   python launch.py --mode=benchmark --output=OUT [--gallery=DIR]
   python launch.py --mode=demo --video=IN --output=DIR
 
-The mode may also come first: `python launch.py colorize --video=IN ...`. --version
-prints the version, and -h, --help or no argument at all this text.
+The mode can also come first: `python launch.py colorize --video=IN ...`. --version
+prints the version; -h, --help, or no arguments print this text.
 
-Any value of the config can be set from here: --config.train.batch_size=8. The
-modes that use weights take the config that lies beside these, and what is set;
-export takes that of the run, unchanged. Installed, this is the command `vitexco`.
+Any value of the config can be set: --config.train.batch_size=8. Modes that use
+weights read the config stored with the weights and apply these values; export uses
+the run's config unchanged. The installed command is `vitexco`.
 """
 
 import ast
@@ -43,7 +45,7 @@ from vitexco_jax.errors import UserError
 
 _PAPER = str(files.shipped('configs/vitexco.py'))
 
-# Flags that a mode needs, and those that it understands beside them.
+# Required and optional flags of each mode.
 _MODES = {
   'train': ((), ('workdir', 'coordinator', 'hosts', 'host')),
   'gallery': (('images', 'gallery'), ()),
@@ -80,26 +82,26 @@ _MODES = {
 _CONFIG = flags.DEFINE_string(
   'config',
   _PAPER,
-  'The experiment, FILE[:VARIANT]; :VARIANT alone is one of configs/vitexco.py. '
-  '--config.NAME=VALUE changes a value of it.',
+  'Config, FILE[:VARIANT]; :VARIANT selects a variant of configs/vitexco.py. '
+  '--config.NAME=VALUE changes a value.',
 )
-_MODE = flags.DEFINE_string('mode', 'train', f'What to do: {" ".join(_MODES)}.')
+_MODE = flags.DEFINE_string('mode', 'train', f'Mode: {" ".join(_MODES)}.')
 _WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/vitexco', 'Where a training run lives.'
+  'workdir', 'runs/vitexco', 'Folder of a training run.'
 )
 _COORDINATOR = flags.DEFINE_string(
   'coordinator',
   None,
-  'train, pretrain, on several hosts: HOST:PORT of host 0, or auto: the cluster '
-  'knows.',
+  'train, pretrain, on several hosts: HOST:PORT of host 0, or auto to ask the '
+  'cluster.',
 )
 _HOSTS = flags.DEFINE_integer(
-  'hosts', None, 'train, pretrain, on several hosts: how many there are.'
+  'hosts', None, 'train, pretrain, on several hosts: number of hosts.'
 )
 _HOST = flags.DEFINE_integer(
   'host',
   None,
-  'train, pretrain, on several hosts: which of them this is, from 0.',
+  'train, pretrain, on several hosts: index of this host, from 0.',
 )
 _CHECKPOINT = flags.DEFINE_string(
   'checkpoint',
@@ -112,23 +114,23 @@ _VIDEOS = flags.DEFINE_string(
 _IMAGES = flags.DEFINE_string(
   'images',
   None,
-  'gallery, pretrain: a folder of pictures or the name of a data set of TFDS; '
-  'prepare: a folder of pictures to train on besides.',
+  'gallery, pretrain: a folder of pictures or the name of a TFDS data set; '
+  'prepare: a folder of additional pictures for training.',
 )
 _GALLERY = flags.DEFINE_string(
   'gallery',
   None,
-  'gallery, retrieve, prepare, plan, colorize, evaluate, benchmark: where '
-  'references are found.',
+  'gallery, retrieve, prepare, plan, colorize, evaluate, benchmark: folder of a '
+  'gallery of references.',
 )
 _QUERY = flags.DEFINE_string(
-  'query', None, 'retrieve: an image, a video or a folder of frames.'
+  'query', None, 'retrieve: an image, a video, or a folder of frames.'
 )
 _BEAM = flags.DEFINE_string(
   'beam',
   None,
   'prepare: options of an Apache Beam pipeline, such as --runner=FlinkRunner, '
-  'that prepares instead of this machine.',
+  'that runs the preparation.',
 )
 _VIDEO = flags.DEFINE_string(
   'video',
@@ -138,58 +140,62 @@ _VIDEO = flags.DEFINE_string(
 _REFERENCE = flags.DEFINE_multi_string(
   'reference',
   None,
-  'plan, colorize: a color image, or first-frame, for all shots, several by '
-  'giving it again; or auto: the best of --gallery for each shot; or none: '
-  'colors that the network expects.',
+  'plan, colorize: a color image, or first-frame, for all shots (repeat the flag '
+  'for several); auto: the best of --gallery for each shot; none: the colors '
+  'that the network expects.',
 )
 _REFERENCES = flags.DEFINE_string(
   'references',
   None,
   'plan, colorize: a folder of color images, or a list of them (text, or CSV '
-  'with file,frame or file,time), of which each shot takes the most similar.',
+  'with file,frame or file,time); each shot uses the most similar ones.',
 )
 _PLAN = flags.DEFINE_string(
-  'plan', None, 'colorize: what --mode=plan wrote, perhaps edited.'
+  'plan', None, 'colorize: a plan from --mode=plan, possibly edited.'
 )
-_OUTPUT = flags.DEFINE_string('output', None, 'Where results go.')
+_OUTPUT = flags.DEFINE_string('output', None, 'Output file or folder.')
 _OVERWRITE = flags.DEFINE_bool(
-  'overwrite', False, 'colorize: whether an existing output may be replaced.'
+  'overwrite', False, 'colorize: replace an existing output.'
 )
 _CODEC = flags.DEFINE_string(
-  'codec', 'h264', 'colorize: h264, hevc, ffv1 (without loss) or prores.'
+  'codec', 'h264', 'colorize: h264, hevc, ffv1 (lossless), or prores.'
 )
 _BITS = flags.DEFINE_integer(
-  'bits', None, 'colorize: 8, 10 or 16 to a channel, as codec or PNG have them.'
+  'bits',
+  None,
+  'colorize: 8, 10, or 16 bits per channel, if supported by the codec or PNG.',
 )
 _QUALITY = flags.DEFINE_integer(
   'quality',
   None,
-  'colorize: of h264 and hevc the crf, 0 (best) to 51; of prores the profile, '
-  '0 (proxy) to 3 (HQ).',
+  'colorize: crf of h264 and hevc, 0 (best) to 51; profile of prores, 0 (proxy) '
+  'to 3 (HQ).',
 )
 _WORKING_SIZE = flags.DEFINE_string(
   'working-size',
   None,
   'colorize, serve: HEIGHTxWIDTH within which colors are predicted; by default '
-  "the weights' own, or less where memory is short.",
+  'that of the weights, or less if memory is short.',
 )
 _SATURATION = flags.DEFINE_float(
-  'saturation', 1.0, 'colorize: what colors are multiplied by.'
+  'saturation', 1.0, 'colorize: factor applied to the colors.'
 )
 _SMOOTHING = flags.DEFINE_float(
   'smoothing',
   0.0,
-  "colorize: strength of the filter that holds colors to the frame's edges; "
-  '500 is usual.',
+  'colorize: strength of the edge-aware filter of the colors; a typical value '
+  'is 500.',
 )
 _COMPARE = flags.DEFINE_string(
-  'compare', None, 'colorize: a video of gray and colored side by side.'
+  'compare', None, 'colorize: also write a side-by-side video to this path.'
 )
 _CONFIDENCE = flags.DEFINE_string(
-  'confidence', None, 'colorize: a video of how sure the matching is.'
+  'confidence',
+  None,
+  'colorize: also write a video of the matching confidence to this path.',
 )
 _AUDIO = flags.DEFINE_string(
-  'audio', 'auto', 'colorize: auto copies the sound, none leaves it out.'
+  'audio', 'auto', 'colorize: auto copies the audio; none omits it.'
 )
 _FRAME_RATE = flags.DEFINE_string(
   'frame-rate',
@@ -200,50 +206,50 @@ _FRAME_RATE = flags.DEFINE_string(
 _DEINTERLACE = flags.DEFINE_bool(
   'deinterlace',
   False,
-  'colorize: make an interlaced video progressive, at the same frame rate.',
+  'colorize: deinterlace the video, at the same frame rate.',
 )
 _ADDRESS = flags.DEFINE_string(
   'address',
   '127.0.0.1:7860',
-  'serve: HOST:PORT that the page is at; 0.0.0.0 opens it to other machines.',
+  'serve: HOST:PORT of the page; 0.0.0.0 opens it to other machines.',
 )
 _UPLOAD_LIMIT = flags.DEFINE_integer(
-  'upload-limit', 2000, 'serve: MB that a video may have.', lower_bound=1
+  'upload-limit', 2000, 'serve: maximum size of a video, in MB.', lower_bound=1
 )
 _DISK_LIMIT = flags.DEFINE_integer(
   'disk-limit',
   20_000,
-  'serve: MB that the files of all visitors may take together.',
+  'serve: maximum size of the files of all sessions together, in MB.',
   lower_bound=1,
 )
 _DATA = flags.DEFINE_string(
   'data',
   None,
   'evaluate: a folder of videos or of folders of frames, a single one, records, '
-  'or the name of a data set of TFDS.',
+  'or the name of a TFDS data set.',
 )
 _PREDICTIONS = flags.DEFINE_string(
   'predictions',
   None,
-  "evaluate: another method's frames of the same clips, instead of the network.",
+  "evaluate: another method's results for the same clips, instead of the network.",
 )
 _PROTOCOLS = flags.DEFINE_list(
   'protocols',
   ['first-frame'],
-  'evaluate: first-frame, far-frame, retrieved, multi, none; any of them, by '
-  'commas.',
+  'evaluate: any of first-frame, far-frame, retrieved, multi, none, separated '
+  'by commas.',
 )
 _BASELINES = flags.DEFINE_list(
   'baselines',
   ['gray', 'flow'],
-  'evaluate: gray, flow, transfer, vgg16; any of them, by commas.',
+  'evaluate: any of gray, flow, transfer, vgg16, separated by commas.',
 )
 
 
 def main(argv: Sequence[str]) -> None:
-  """Calls the mode's file with what it needs; argv[1:] are no plain flags."""
-  logging.set_verbosity(logging.ERROR)  # Orbax tells of every step it takes.
-  # Compiled programs are kept between calls: starting is most of a short call.
+  """Runs the selected mode; argv[1:] are the arguments other than plain flags."""
+  logging.set_verbosity(logging.ERROR)  # Orbax logs every step.
+  # Cache compiled programs: compilation dominates short runs.
   cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
   os.environ.setdefault(
     'JAX_COMPILATION_CACHE_DIR', str(Path(cache, 'vitexco'))
@@ -259,27 +265,27 @@ def main(argv: Sequence[str]) -> None:
     from vitexco_jax import checkpoint
     from vitexco_jax.inference.colorize import VideoColorizer, working_size
 
-    # Of the weights' retrieval nothing depends here, and old ones have none.
-    ours = {
+    # The engine does not use `retrieval`, and old weights do not have it.
+    applied = {
       x: y for x, y in overrides.items() if not x.startswith('retrieval.')
     }
-    if 'use.size' not in ours:
+    if 'use.size' not in applied:
       usual = checkpoint.load_config(_CHECKPOINT.value).use.size
-      ours['use.size'] = working_size(_WORKING_SIZE.value, tuple(usual))
-    return VideoColorizer.from_checkpoint(_CHECKPOINT.value, ours)
+      applied['use.size'] = working_size(_WORKING_SIZE.value, tuple(usual))
+    return VideoColorizer.from_checkpoint(_CHECKPOINT.value, applied)
 
   def comparing():
-    """The config that says how pictures are compared with shots."""
+    """Returns the config for comparing pictures with shots."""
     from vitexco_jax import checkpoint
 
-    found = config
+    chosen = config
     if not flags.FLAGS['config'].present:
       variant = checkpoint.load_config(_CHECKPOINT.value).variant
-      found = load_config(f'{_CONFIG.default}:{variant}')
-      found.update_from_flattened_dict(overrides)
-    if not found.train.vit_weights:
-      found.train.init = _CHECKPOINT.value  # Its own ViT, then.
-    return found
+      chosen = load_config(f'{_CONFIG.default}:{variant}')
+      chosen.update_from_flattened_dict(overrides)
+    if not chosen.train.vit_weights:
+      chosen.train.init = _CHECKPOINT.value  # Use the ViT of the weights.
+    return chosen
 
   if _COORDINATOR.value:
     from vitexco_jax.training import multihost
@@ -387,9 +393,9 @@ def main(argv: Sequence[str]) -> None:
     if _PREDICTIONS.value:
       subject = evaluate.predictions(_PREDICTIONS.value)
     else:
-      made = colorizer()
-      config.use = made.config.use
-      subject = evaluate.network(made, _CHECKPOINT.value)
+      network = colorizer()
+      config.use = network.config.use
+      subject = evaluate.network(network, _CHECKPOINT.value)
     evaluate.evaluate(
       config,
       subject,
@@ -410,15 +416,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _path(value: str | None) -> Path | None:
-  """The path that a flag names, if it does."""
+  """Converts the value of a flag to a path; None stays None."""
   return None if value is None else Path(value)
 
 
 def load_config(spec: str) -> ml_collections.ConfigDict:
-  """Returns what `get_config(VARIANT)` of a FILE[:VARIANT] gives.
+  """Returns `get_config(VARIANT)` of FILE[:VARIANT].
 
   Raises:
-    UserError: there is no such file or variant.
+    UserError: the file or variant does not exist.
   """
   path, _, variant = spec.partition(':')
   path = path or _PAPER
@@ -426,14 +432,14 @@ def load_config(spec: str) -> ml_collections.ConfigDict:
     files.check_regular(path)
   except UserError as error:
     raise UserError(
-      f'--config={spec}: {error}; --config=:small and the like name what comes '
-      'with the program'
+      f'--config={spec}: {error}; for a config of the program, write for example '
+      '--config=:small'
     ) from error
   try:
     get_config = runpy.run_path(path)['get_config']
   except (SyntaxError, KeyError, ValueError, RecursionError) as error:
     raise UserError(
-      f'--config={spec}: {path} is no Python file with a get_config()'
+      f'--config={spec}: {path} is not a Python file with a get_config()'
     ) from error
   try:
     return get_config(*filter(None, [variant]))
@@ -444,18 +450,18 @@ def load_config(spec: str) -> ml_collections.ConfigDict:
 def parse_overrides(
   arguments: Iterable[str], config: ml_collections.ConfigDict
 ) -> dict[str, Any]:
-  """Parses `--config.train.batch_size=8` and the like by the config's types.
+  """Parses overrides such as `--config.train.batch_size=8`.
 
   Args:
-    arguments: all that are no plain flags.
-    config: whose names and types are allowed.
+    arguments: all arguments except plain flags.
+    config: defines the allowed names and types.
 
   Returns:
     Values by dotted name, as in `{'train.batch_size': 8}`.
 
   Raises:
-    UserError: a name is unknown, a value is not of the type, or an argument is
-      not of this form.
+    UserError: a name is unknown, a value has the wrong type, or an argument does
+      not have this form.
   """
   known = dict(_values(config))
   overrides = {}
@@ -475,14 +481,14 @@ def parse_overrides(
 
 
 def check_flags(mode: str, overrides: Collection[str]):
-  """Checks that a mode has the flags that it needs, and no others.
+  """Checks that a mode gets its required flags and no unknown ones.
 
   Args:
-    mode: its name.
-    overrides: names of the config's values that are set.
+    mode: name of the mode.
+    overrides: names of the config values that are set.
 
   Raises:
-    UserError: the mode is unknown, or a flag is missing or of another mode.
+    UserError: the mode is unknown, or a flag is missing or belongs to another mode.
   """
   if mode not in _MODES:
     raise UserError(
@@ -490,8 +496,10 @@ def check_flags(mode: str, overrides: Collection[str]):
       + (_nearest(mode, _MODES) or f'; known are {", ".join(_MODES)}')
     )
   needed, understood = _MODES[mode]
-  ours = {name for pair in _MODES.values() for names in pair for name in names}
-  for name in sorted(ours.difference(needed, understood)):
+  all_names = {
+    name for pair in _MODES.values() for names in pair for name in names
+  }
+  for name in sorted(all_names.difference(needed, understood)):
     if flags.FLAGS[name].present:
       near = _nearest(name, needed + understood, '--')
       raise UserError(f'--mode={mode} does not know --{name}{near}')
@@ -499,25 +507,25 @@ def check_flags(mode: str, overrides: Collection[str]):
     if not flags.FLAGS[name].value:
       raise UserError(f'--mode={mode} needs --{name}')
   if mode == 'prepare' and not (flags.FLAGS.videos or flags.FLAGS.images):
-    raise UserError('--mode=prepare needs --videos, --images or both')
+    raise UserError('--mode=prepare needs --videos, --images, or both')
   if mode in ('plan', 'colorize'):
     _check_references(mode)
   if flags.FLAGS['working-size'].value and 'use.size' in overrides:
     raise UserError(
-      '--working-size and --config.use.size exclude one another: give one'
+      '--working-size and --config.use.size are mutually exclusive: give one'
     )
   for name in ('hosts', 'host'):
     if flags.FLAGS[name].present and not flags.FLAGS.coordinator:
       raise UserError(f'--{name} needs --coordinator')
   if mode == 'export' and overrides:
     raise UserError(
-      '--mode=export takes the config of the run as it is: leave out '
+      '--mode=export uses the config of the run unchanged: leave out '
       + ', '.join(f'--config.{name}' for name in overrides)
     )
 
 
 def _check_references(mode: str):
-  """Checks that it is said in one way where colors come from."""
+  """Checks that exactly one flag defines the references."""
   ways = ['reference', 'references', 'plan'][: 3 if mode == 'colorize' else 2]
   given = [name for name in ways if flags.FLAGS[name].value]
   named = [f'--{name}' for name in given or ways]
@@ -526,20 +534,22 @@ def _check_references(mode: str):
       f'--mode={mode} needs {", ".join(named[:-1])} or {named[-1]}'
     )
   if len(given) > 1:
-    raise UserError(f'{" and ".join(named)} exclude one another: give one')
+    raise UserError(f'{" and ".join(named)} are mutually exclusive: give one')
   references = flags.FLAGS.reference or ()
-  for alone in ('auto', 'none'):
-    if alone in references and len(references) > 1:
-      raise UserError(f'--reference={alone} stands alone: leave out the others')
+  for single in ('auto', 'none'):
+    if single in references and len(references) > 1:
+      raise UserError(
+        f'--reference={single} allows no other references: leave them out'
+      )
   automatic = 'auto' in references
   if automatic != bool(flags.FLAGS.gallery):
-    raise UserError('--reference=auto and --gallery need one another')
+    raise UserError('--reference=auto and --gallery require each other')
 
 
 def _values(
   config: ml_collections.ConfigDict, prefix: str = ''
 ) -> Iterator[tuple[str, Any]]:
-  """All values of a config by dotted name."""
+  """Yields all values of a config by dotted name."""
   for name, value in config.items():
     if isinstance(value, ml_collections.ConfigDict):
       yield from _values(value, f'{prefix}{name}.')
@@ -548,7 +558,7 @@ def _values(
 
 
 def _parse_value(name: str, text: str, default: Any) -> Any:
-  """Reads a value of the default's type."""
+  """Parses a value of the type of the default."""
   kind = type(default)
   try:
     if kind is bool:
@@ -559,49 +569,49 @@ def _parse_value(name: str, text: str, default: Any) -> Any:
         raise ValueError
       return value
     value = ast.literal_eval(text)
-    wanted = {type(x) for x in default}
-    if {type(x) for x in value} != wanted:
+    if {type(x) for x in value} != {type(x) for x in default}:
       raise TypeError
     if len(default) == 2 != len(value):  # A size.
       raise TypeError
     return tuple(value)
   except (
     *(KeyError, SyntaxError, TypeError, ValueError),
-    *(RecursionError, MemoryError),  # Of Python's parser.
+    *(RecursionError, MemoryError),  # From Python's parser.
   ) as error:
     example = str(default).replace(' ', '')
     raise UserError(
-      f'--config.{name}={text} is no {kind.__name__} like {example}'
+      f'--config.{name}={text} is not of type {kind.__name__}: write a value '
+      f'like {example}'
     ) from error
 
 
 def _no_flag(argument: str) -> str:
-  """What to say of an argument that is no flag of ours."""
+  """Returns the message for an unknown argument."""
   if not argument.startswith('-'):
     return (
-      f'{argument!r} is no flag: every argument is of the form --NAME=VALUE'
-      ', but for the mode, which may come first' + _nearest(argument, _MODES)
+      f'{argument!r} is not a flag: all arguments except a leading mode have the '
+      'form --NAME=VALUE' + _nearest(argument, _MODES)
     )
   name = argument.lstrip('-').partition('=')[0]
-  ours = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)]
-  return f'there is no flag --{name}' + _nearest(name, ours, '--')
+  known = [flag.name for flag in flags.FLAGS.get_key_flags_for_module(__name__)]
+  return f'there is no flag --{name}' + _nearest(name, known, '--')
 
 
 def _nearest(
   name: str, known: Iterable[str], prefix: str = '', cutoff: float = 0.5
 ) -> str:
-  """A question for the known name that comes nearest, if any comes near."""
+  """Suggests the nearest known name, if there is a similar one."""
   near = difflib.get_close_matches(name, known, 1, cutoff)
   return f'; did you mean {prefix}{near[0]}?' if near else ''
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses the plain flags; what is left over goes to `main`."""
+  """Parses the plain flags; returns the other arguments for `main`."""
   program, *arguments = argv
   if arguments and arguments[0] in _MODES:
     if any(re.match('--?mode(=|$)', x) for x in arguments[1:]):
       raise UserError(
-        f'{arguments[0]} and --mode exclude one another: give one'
+        f'{arguments[0]} and --mode are mutually exclusive: give one'
       )
     arguments[0] = f'--mode={arguments[0]}'
   try:
@@ -611,7 +621,7 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def run() -> None:
-  """Runs `main`; errors that the user can fix end it with one sentence."""
+  """Runs `main`; prints errors that the user can fix as one sentence."""
   terminal.prepare()
   arguments = sys.argv[1:]
   if not arguments or any(re.match('-h$|--?help', x) for x in arguments):

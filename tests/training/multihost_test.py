@@ -127,7 +127,7 @@ def test_a_batch_that_two_hosts_cannot_share(home):
   assert codes == [1, 1]
   for text in said:
     last = text.splitlines()[-1]
-    assert 'batch_size=2 cannot be shared evenly' in last, text
+    assert 'batch_size=2 cannot be divided evenly' in last, text
     assert '2 devices of 2 hosts' in last and 'Traceback' not in text
 
 
@@ -140,7 +140,7 @@ def test_a_batch_that_two_hosts_cannot_share(home):
       ('--coordinator=localhost:1234', '--hosts=2', '--host=2'),
       '--host=2 must be at least 0 and below --hosts=2',
     ),
-    (('--coordinator=auto',), 'no job of Cloud TPU, SLURM or Open MPI'),
+    (('--coordinator=auto',), 'not a job of Cloud TPU, SLURM, or Open MPI'),
   ],
 )
 def test_hosts_that_cannot_be(home, arguments, sentence):

@@ -87,7 +87,7 @@ def _config(**values):
 def _batch(n, seed=0):
   rng = np.random.default_rng(seed)
   rgb = rng.integers(0, 256, (n, 4, 6, 3)).repeat(8, 1).repeat(8, 2)
-  return crops.Views(np.uint8(rgb), np.arange(n) % 2 == 0)
+  return crops.Crops(np.uint8(rgb), np.arange(n) % 2 == 0)
 
 
 def _equal(ours, theirs):
@@ -202,7 +202,7 @@ def test_windows_have_the_aspect_and_lie_inside():
 
 
 def test_too_few_pictures_are_refused(tmp_path):
-  with pytest.raises(UserError, match='holds 0 pictures; pretraining needs 64'):
+  with pytest.raises(UserError, match='has 0 pictures; pretraining needs at least 64'):
     _collect(tmp_path)
 
 
@@ -544,6 +544,6 @@ def test_what_cannot_be_pretrained_with_is_named(tmp_path, name, value, must):
 
 def test_the_batch_must_fit_the_devices(tmp_path):
   with pytest.raises(
-    UserError, match=r'pretrain\.batch_size=3 cannot be shared'
+    UserError, match=r'pretrain\.batch_size=3 cannot be divided'
   ):
     pretrain.pretrain(_config(batch_size=3), str(tmp_path), tmp_path)

@@ -545,7 +545,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
       return clips
     return clips._replace(flow=clips.flow * np.nan)
 
-  with pytest.raises(UserError, match=r'as temporal is not finite in .* 6;'):
+  with pytest.raises(UserError, match=r'because temporal is not finite in .* 6:'):
     _train(monkeypatch, tmp_path, spoil)
   assert checkpoint.Checkpoints(tmp_path).latest_step() == 4
   for x in jax.tree.leaves(checkpoint.load_params(tmp_path)):
@@ -586,7 +586,7 @@ def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
     train.input_pipeline, 'make_iterator', lambda config, size, *_: _Feed(size)
   )
   config.train.accumulation = 1
-  with pytest.raises(UserError, match=r'accumulation=1 .* was begun with 2'):
+  with pytest.raises(UserError, match=r'accumulation=1 .* was started with 2'):
     train.train(config, tmp_path)
   assert checkpoint.load_config(tmp_path).train.accumulation == 2
 

@@ -70,7 +70,8 @@ def retrieval_speed(
   name = f'retrieval of {count} x {width}'
   with tempfile.TemporaryDirectory() as folder:
     source = types.SimpleNamespace(address='random')
-    writer = gallery.Writer(Path(folder), {'width': width}, source)
+    settings = {'network': '', 'weights': '', 'width': width, 'grey': True}
+    writer = gallery.Writer(Path(folder), settings, source)
     for first in range(0, count, 1 << 16):
       numbers = range(first, min(first + (1 << 16), count))
       writer.add([f'{i:07d}.jpg' for i in numbers], draw(len(numbers)))

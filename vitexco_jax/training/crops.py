@@ -1,14 +1,13 @@
-"""What pretraining looks at: views of still pictures and of single frames.
+"""Input pipeline of pretraining: random crops of still pictures and frames.
 
-A *view* is a window of a picture, scaled to one size and sometimes mirrored; a
-share of the views is to be shown in gray, as frames will be. Pictures are those
-of a folder or of a data set of TFDS, and besides the frames of the prepared
-records, where there are any.
+A *crop* is a window of a picture, scaled to a fixed size and sometimes flipped; a
+share of the crops is shown in gray, like the frames of a video. The pictures come
+from a folder or a TFDS data set, and from the frames of the prepared records, if
+any.
 
-Some pictures are *held out*, never to be trained on. A name's digest decides,
-wherever the picture lies and in whatever company: the pictures of the lowest
-digests are held out, and with them each run of records whose video has as low a
-one. So a picture stays out also where `prepare` made a run of it.
+Some pictures are *held out* for validation. The hash of the name decides: pictures
+with the lowest hashes are held out, and so are runs of records whose video has such
+a hash. A picture is therefore also held out if `prepare` made a run from it.
 """
 
 import functools
@@ -28,35 +27,35 @@ from vitexco_jax.data import input_pipeline, records
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures, video
 
-_HELD_OUT = 1 / 50  # Of the pictures, but at least and at most so many:
+_HELD_OUT = 1 / 50  # Share of the pictures, but at least and at most:
 _LEAST, _MOST = 32, 256
 
 
-class Views(NamedTuple):
-  """A batch of views."""
+class Crops(NamedTuple):
+  """A batch of crops."""
 
   rgb: structs.Array  # [b, h, w, 3] uint8, in color.
-  gray: structs.Array  # [b] bool, to be shown in gray.
+  gray: structs.Array  # [b] bool, whether to show it in gray.
 
 
 class Collection(NamedTuple):
-  """What there is to look at."""
+  """The pictures and frames of a run."""
 
   source: pictures.Folder | pictures.DataSet
-  keys: list[str]  # Of the pictures to train on.
-  held_out: list[str]  # Of the others.
+  keys: list[str]  # Of the training pictures.
+  held_out: list[str]  # Keys of the held-out pictures.
   records: records.Records | None
-  frames: np.ndarray  # Numbers of the frames to train on, in the records.
+  frames: np.ndarray  # Numbers of the training frames in the records.
 
   def __len__(self) -> int:
-    """How many pictures and frames there are to train on."""
+    """Number of training pictures and frames."""
     return len(self.keys) + len(self.frames)
 
   def read(self, number: int) -> np.ndarray:
-    """Returns picture or frame of a number, [height, width, 3] uint8.
+    """Returns a picture or frame by its number, [height, width, 3] uint8.
 
     Raises:
-      UserError, records.BrokenRecord: it cannot be read.
+      UserError, records.BrokenRecord: the picture cannot be read.
     """
     if number < len(self.keys):
       return read(self.source, self.keys[number])
@@ -64,18 +63,17 @@ class Collection(NamedTuple):
 
 
 def collect(config: ml_collections.ConfigDict, images: str) -> Collection:
-  """Opens pictures and, where there are any, the records of `config.data`.
+  """Opens pictures and, if they exist, the records of `config.data`.
 
   Raises:
-    UserError: there are no pictures, or too few of them to hold some out; or the
-      records cannot be read.
+    UserError: there are too few pictures, or the records cannot be read.
   """
   source = pictures.open_pictures(images)
   keys = source.keys()
   if len(keys) < 2 * _LEAST:
     raise UserError(
-      f'--images={images} holds {len(keys)} pictures; pretraining needs '
-      f'{2 * _LEAST} at least, {_LEAST} of which are held out'
+      f'--images={images} has {len(keys)} pictures; pretraining needs at least '
+      f'{2 * _LEAST}, of which {_LEAST} are held out'
     )
   count = min(max(round(_HELD_OUT * len(keys)), _LEAST), _MOST)
   held_out = sorted(keys, key=_digest)[:count]
@@ -104,14 +102,14 @@ def make_feed(
   host: int = 0,
   hosts: int = 1,
 ) -> input_pipeline.Feed:
-  """Makes the feed of `Views`: each epoch has one of each picture and frame.
+  """Returns the feed of `Crops`: each epoch has one of each picture and frame.
 
   Args:
-    config: its `pretrain`, `augment.flip`, `data` and `seed` count.
-    collection: of which the pictures that are not held out are shown.
-    batch_size: views in a batch, of all hosts together.
-    host: whose share of each batch is wanted.
-    hosts: how many there are.
+    config: uses `pretrain`, `augment.flip`, `data`, and `seed`.
+    collection: its training pictures and frames are used.
+    batch_size: crops in a batch, of all hosts together.
+    host: index of this host, which gets its share of each batch.
+    hosts: number of hosts.
 
   Raises:
     UserError: the seed or a number of threads is below 0.
@@ -144,7 +142,7 @@ def _draw(
   gray: float,
   flip: float,
 ) -> input_pipeline.Drawn:
-  """Draws a view of a picture, or of another where that cannot be read."""
+  """Draws a crop of a picture, or of another one if it cannot be read."""
   broken = ''
   for _ in range(input_pipeline.ATTEMPTS):
     try:
@@ -157,7 +155,7 @@ def _draw(
     if rng.random() < flip:
       rgb = np.ascontiguousarray(rgb[:, ::-1])
     return input_pipeline.Drawn(
-      Views(rgb, np.bool_(rng.random() < gray)), np.str_(broken)
+      Crops(rgb, np.bool_(rng.random() < gray)), np.str_(broken)
     )
   raise UserError(
     f'{input_pipeline.ATTEMPTS} pictures in a row cannot be read, the first for {broken}'
@@ -176,23 +174,23 @@ def cut(
   share: float = 1.0,
   place: tuple[float, float] = (0.5, 0.5),
 ) -> np.ndarray:
-  """Cuts a window out of a picture, and scales it.
+  """Crops a window from a picture and scales it.
 
   Args:
     rgb: [height, width, 3] uint8, of any size.
-    size: (h, w) of the result, whose aspect the window has.
-    share: side of the window, as a share of that of the largest one.
-    place: where it lies among all places, down and across, in [0, 1].
+    size: (h, w) of the result; the window has the same aspect ratio.
+    share: side of the window relative to the largest possible window.
+    place: relative position of the window, vertical and horizontal, in [0, 1].
 
   Returns:
     [h, w, 3] uint8.
   """
   scale = share * min(rgb.shape[0] / size[0], rgb.shape[1] / size[1])
   window = []
-  for side, wanted, at in zip(rgb.shape, size, place, strict=False):
-    kept = min(max(round(wanted * scale), 1), side)
-    start = round(at * (side - kept))
-    window.append(slice(start, start + kept))
+  for side, target, at in zip(rgb.shape, size, place, strict=False):
+    length = min(max(round(target * scale), 1), side)
+    start = round(at * (side - length))
+    window.append(slice(start, start + length))
   return cv2.resize(
     rgb[tuple(window)],
     (size[1], size[0]),
@@ -203,9 +201,9 @@ def cut(
 def held_out(
   collection: Collection, size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-  """Yields the middle of each picture that is held out, [h, w, 3] uint8.
+  """Yields the central crop of each held-out picture, [h, w, 3] uint8.
 
-  Those that cannot be read are left out.
+  Skips unreadable pictures.
   """
   for key in collection.held_out:
     try:

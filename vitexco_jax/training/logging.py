@@ -1,8 +1,8 @@
-"""What a run tells of itself while it trains: losses, rates and pictures.
+"""Training logs: JSONL, TensorBoard, and contact sheets.
 
-A row of `metrics.jsonl` is the mean over the updates since the row before; the
-same numbers go to TensorBoard. `validation.jsonl` has what is measured on data that
-is held out. Picture strips lie in `strips/UPDATE.png`.
+A row of `metrics.jsonl` is the mean over the updates since the previous row;
+TensorBoard gets the same values. `validation.jsonl` has the metrics on held-out
+data. Contact sheets are written to `strips/UPDATE.png`.
 """
 
 import collections
@@ -23,11 +23,11 @@ from vitexco_jax.media import video
 
 
 class Log:
-  """Losses to JSONL and TensorBoard, picture strips to PNG.
+  """Writes metrics to JSONL and TensorBoard, and contact sheets to PNG.
 
-  Metrics stay on the device until `flush`, which averages those of the updates
-  since the last one and stops the run where one is not finite. On several hosts
-  each has a log, so that all stop; that of the first alone writes.
+  Metrics stay on the device until `flush`, which averages them and stops the run if
+  one is not finite. In multihost training every host has a log, so that all stop;
+  only that of the first host writes files.
   """
 
   def __init__(
@@ -37,14 +37,14 @@ class Log:
     start: int,
     writes: bool = True,
   ):
-    """Goes on with what `workdir` holds, as it was after micro-step `start`.
+    """Continues the logs of `workdir` after micro-step `start`.
 
-    `settings` has the `accumulation` and the `batch_size`.
+    `settings` has `accumulation` and `batch_size`.
     """
     self._settings = settings
     self._pending = collections.deque()
-    self._noted = {}  # Figures of the next row.
-    self._words = ''  # What they say, until there are others.
+    self._noted = {}  # Additional values of the next row.
+    self._words = ''  # The newest of them as text.
     self._folder = workdir
     self._path = workdir / 'metrics.jsonl'
     self._validation = workdir / 'validation.jsonl'
@@ -58,29 +58,28 @@ class Log:
       )
 
   def _drop_after(self, update: int):
-    """A resumed run writes again what came after its checkpoint."""
+    """Removes rows after the checkpoint, which a resumed run writes again."""
     for path in filter(Path.exists, (self._path, self._validation)):
       lines = path.read_text().splitlines(keepends=True)
-      # The last line of a run that was killed may be torn.
-      whole = [line for line in lines if line.endswith('\n')]
-      kept = [line for line in whole if json.loads(line)['update'] <= update]
-      files.write(path, ''.join(kept))
+      # The last line of a killed run may be incomplete.
+      lines = [line for line in lines if line.endswith('\n')]
+      lines = [line for line in lines if json.loads(line)['update'] <= update]
+      files.write(path, ''.join(lines))
 
   def add(self, micro_step: int, metrics: Mapping[str, jax.Array]):
-    """Takes the metrics of one micro-step."""
+    """Adds the metrics of one micro-step."""
     self._pending.append((micro_step, metrics))
 
   def note(self, figures: Mapping[str, float]):
-    """Takes figures of the networks as they are, for the next row."""
+    """Adds values measured on the current networks to the next row."""
     self._noted = dict(figures)
     self._words = ''.join(f', {x} {y:.2f}' for x, y in figures.items())
 
   def flush(self, skipped: int = 0) -> str:
-    """Writes the mean of what was added; returns a word on it.
+    """Writes the mean of the added metrics; returns a short summary.
 
     Args:
-      skipped: samples that the feed had to replace since the start, as records
-        are broken.
+      skipped: number of unreadable samples replaced since the start.
     """
     if not self._pending:
       return ''
@@ -89,13 +88,13 @@ class Log:
     metrics = jax.device_get(metrics)
     for micro_step, values in zip(steps, metrics, strict=True):
       bad = [name for name, x in values.items() if not math.isfinite(x)]
-      # A term that is not finite spoils its weighted self and all sums.
+      # A term that is not finite also affects its weighted value and all sums.
       terms = [x.removeprefix('raw/') for x in bad if x.startswith('raw/')]
       if bad:
         raise UserError(
-          f'training stopped, as {" and ".join(terms or bad)} is not finite '
-          f'in micro-step {micro_step}; the last good checkpoint is kept: go on '
-          'from it with a lower learning_rate in the config'
+          f'training stopped because {" and ".join(terms or bad)} is not finite '
+          f'in micro-step {micro_step}: resume from the last checkpoint, which is '
+          'good, with a lower learning_rate in the config'
         )
     if not self._writes:
       return ''
@@ -120,14 +119,14 @@ class Log:
     return f'{word}, {skipped} samples skipped' if skipped else word
 
   def validation(self, update: int, row: Mapping[str, float]):
-    """Writes what was measured on data that is held out."""
+    """Writes metrics on held-out data."""
     with self._validation.open('a') as file:
       file.write(json.dumps({'update': update} | dict(row)) + '\n')
     for name, value in row.items():
       self._board.add_scalar(f'validation/{name}', value, update)
 
   def strip(self, update: int, image: np.ndarray):
-    """Keeps a picture strip, [h, w, 3] uint8."""
+    """Writes a contact sheet, [h, w, 3] uint8."""
     folder = self._folder / 'strips'
     folder.mkdir(exist_ok=True)
     video.write_image(folder / f'{update:06d}.png', image)

@@ -1,7 +1,7 @@
-"""The loop that training and pretraining go through.
+"""The loop of training and pretraining.
 
-All hosts go through `run` in step (hosts.py); the first of them, host 0, alone
-has the work directory.
+All hosts execute `run` synchronously (`multihost`); only the first one, host 0,
+accesses the work directory.
 
 A *micro-step* is one call of the step; `accumulation` of them make one *update*
 of the parameters. Checkpoints count micro-steps, everything else updates.
@@ -32,9 +32,9 @@ AXIS = 'devices'
 
 
 class State(Protocol):
-  """All that a run needs to go on, but the data feed; a NamedTuple."""
+  """The state of a run without the data feed; a NamedTuple."""
 
-  micro_step: jax.Array  # How many were taken.
+  micro_step: jax.Array  # Number of completed micro-steps.
   params: Mapping[str, Any]  # By group.
 
 
@@ -51,28 +51,27 @@ def run(
   validate: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None,
   finish: Callable[[State], None] | None = None,
 ):
-  """Steps until all updates are made, resuming what `workdir` holds.
+  """Runs all updates; resumes from the newest checkpoint in `workdir`.
 
   Args:
-    config: the run's; the same on all hosts.
-    section: of the config, that has `updates` and the like: `train`, say.
-    workdir: where checkpoints, config and log live.
-    feed: of this host's share of the batches.
-    init: makes a fresh state; it is compiled.
-    load: puts weights into it that the config names.
-    step: to be pmapped over `AXIS`.
-    draw: makes a picture strip of parameters and a batch, if there shall be any;
-      `strip_every` says when.
-    draw: makes a picture strip of parameters and a batch, if there shall be any;
-      `strip_every` says when.
-    measure: goes with `draw`, and makes figures for the log at the same times.
-    validate: measures parameters on data that is held out, before each checkpoint.
-    finish: is given the last state, unreplicated, on the first host.
+    config: of the run; the same on all hosts.
+    section: the section of the config with `updates` etc., such as `train`.
+    workdir: folder of checkpoints, config, and log.
+    feed: this host's share of the batches.
+    init: creates the initial state; it is compiled.
+    load: loads weights named in the config into the state.
+    step: the function to pmap over `AXIS`.
+    draw: draws a contact sheet from parameters and a batch every `strip_every`
+      updates; None: no contact sheets.
+    measure: required with `draw`; computes values for the log at the same updates.
+    validate: computes metrics on held-out data before each checkpoint.
+    finish: called with the final state, unreplicated, on the first host.
 
   Raises:
-    UserError: the config, what `workdir` holds or a loss cannot be gone on with,
-      `workdir` cannot be written, or another host is lost.
-    KeyboardInterrupt: Ctrl-C or SIGTERM came to a host, and the state is saved.
+    UserError: the run cannot continue with the config, with the content of
+      `workdir`, or with a loss; `workdir` cannot be written; or another host is
+      lost.
+    KeyboardInterrupt: a host got Ctrl-C or SIGTERM; the state is saved.
   """
   workdir = Path(workdir)
   settings = config[section]
@@ -81,7 +80,7 @@ def run(
   writing = functools.partial(files.explained, '--workdir', workdir)
 
   with multihost.failing_together():
-    # Compiled as a whole, and kept: op by op it would take far longer.
+    # Compile it as a whole: op by op it would take far longer.
     init = jax.jit(init)
     if first:
       files.make_folder('--workdir', workdir)
@@ -104,7 +103,7 @@ def run(
   start = int(state.micro_step)
 
   step = jax.pmap(step, axis_name=AXIS, donate_argnums=0)
-  # On a mesh of the name that `pmap` uses, or the step is compiled twice.
+  # With the axis name of `pmap`; otherwise the step is compiled twice.
   state = flax.jax_utils.replicate(state, axis_name=AXIS)
 
   accumulation = settings.accumulation
@@ -119,7 +118,7 @@ def run(
   )
 
   def save(micro_step):
-    log.flush(feed.skipped)  # Refuses a state that is not finite.
+    log.flush(feed.skipped)  # Raises an error if the state is not finite.
     if first:
       state_ = flax.jax_utils.unreplicate(state)
       checkpoints.save(micro_step, state_, feed.get_state())
@@ -167,14 +166,14 @@ def run(
 
 @contextlib.contextmanager
 def _interrupt_later() -> Iterator[Callable[[], bool]]:
-  """Yields whether Ctrl-C or SIGTERM came; a second one acts at once.
+  """Yields a function that tests for Ctrl-C or SIGTERM; a second one acts at once.
 
-  In the midst of an update state, data feed and log do not belong together.
+  The run stops between updates, when state, data feed, and log are consistent.
   """
-  came = []
+  received = []
 
   def handle(*_):
-    came.append(True)
+    received.append(True)
     restore()
 
   def restore():
@@ -186,13 +185,13 @@ def _interrupt_later() -> Iterator[Callable[[], bool]]:
     for number in (signal.SIGINT, signal.SIGTERM)
   }
   try:
-    yield lambda: bool(came)
+    yield lambda: bool(received)
   finally:
     restore()
 
 
 def check_same_config(config: ml_collections.ConfigDict):
-  """Hosts that train differently would spoil each other's work."""
+  """Raises UserError if the configs of the hosts differ."""
   texts = multihost.gather(json.dumps(config.to_dict()))
   first, *others = [
     flax.traverse_util.flatten_dict(json.loads(text), sep='.') for text in texts
@@ -202,8 +201,8 @@ def check_same_config(config: ml_collections.ConfigDict):
       if other.get(name) != first[name]:
         raise UserError(
           f'config.{name} is {other.get(name)} on host {host}, but '
-          f'{first[name]} on host 0: give all hosts the same command, but for '
-          '--host'
+          f'{first[name]} on host 0: run the same command on all hosts, except '
+          'for --host'
         )
 
 
@@ -213,8 +212,8 @@ def micro_batch_size(
   """Samples in a micro-step on all devices of all hosts together.
 
   Raises:
-    UserError: micro-steps and devices cannot share the batch evenly, or a count
-      is below 1.
+    UserError: the batch cannot be divided evenly among micro-steps and devices,
+      or a count is below 1.
   """
   settings = config[section]
   counts = ('updates', 'batch_size', 'accumulation')
@@ -228,7 +227,7 @@ def micro_batch_size(
     count = jax.process_count()
     of_hosts = f' of {count} hosts' if count > 1 else ''
     raise UserError(
-      f'config.{section}.batch_size={batch} cannot be shared evenly by '
+      f'config.{section}.batch_size={batch} cannot be divided evenly among '
       f'config.{section}.accumulation={accumulation} micro-steps on {devices} '
       f'devices{of_hosts}: make it a multiple of {accumulation * devices}'
     )
@@ -236,14 +235,14 @@ def micro_batch_size(
 
 
 def _check_accumulation(config, section, workdir):
-  """Checkpoints count micro-steps: another number would shift all updates."""
-  wanted = config[section].accumulation
-  begun = load_config(workdir).get(section, config[section]).accumulation
-  if wanted != begun:
+  """Checks that accumulation is unchanged, since checkpoints count micro-steps."""
+  now = config[section].accumulation
+  before = load_config(workdir).get(section, config[section]).accumulation
+  if now != before:
     raise UserError(
-      f'config.{section}.accumulation={wanted} cannot go on with '
-      f'--workdir={workdir}, which was begun with {begun}: set it to {begun} or '
-      'take another --workdir'
+      f'config.{section}.accumulation={now} cannot continue '
+      f'--workdir={workdir}, which was started with {before}: set it to {before} '
+      'or use another --workdir'
     )
 
 
@@ -253,7 +252,7 @@ def _empty(abstract):
 
 def _shard(batch: Any, devices: int) -> Any:
   """Splits the batch: [b, ...] to [devices, b / devices, ...]."""
-  # A -1 for the share would be undefined where a field is empty.
+  # -1 for the share would be ambiguous if a field is empty.
   return jax.tree.map(
     lambda x: x.reshape(devices, len(x) // devices, *x.shape[1:]), batch
   )

@@ -1,16 +1,16 @@
 """The six losses of Sec. III-D, as pure functions of arrays.
 
-Each is a mean, a float32 scalar without its weight; the weights multiply in the
-training step alone. `n` is the batch, clips and their frames flattened into
-one. `ab` and `lab` are in Lab's own units (a and b about [-110, 110]), whether l
-is centered makes no difference here. `features` are tuples, finest level first.
+Each is a mean, an unweighted float32 scalar; the training step multiplies the
+weights. `n` is the batch: clips and their frames, flattened. `ab` and `lab` are in
+Lab units (a and b about [-110, 110]); l may be centered or not. `features` are
+tuples, finest level first.
 
-All but the adversarial loss are means over samples, so that the average over
-devices, or over accumulated steps, of equal batches is the loss of the whole.
-The adversarial loss compares each sample with the mean of the others and takes
-an `axis_name` for that.
+All losses except the adversarial one are means over samples, so the average over
+devices or accumulated steps of equal batches is the loss of the whole batch. The
+adversarial loss compares each sample with the mean of the others and takes an
+`axis_name` for that.
 
-Everything is finite, also the gradients, on flat pictures.
+Losses and gradients are finite, also on flat pictures.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from vitexco_jax.models import blocked
 _BANDWIDTH = 0.1  # h of Eq. 5.
 _CONTEXTUAL_EPSILON = 1e-5  # epsilon of Eq. 5.
 _VGG_SQUARE = 4000.0  # Mean square of VGG16's map of stride 16.
-# Of strides 4, 8, 16: in the ratio of DEVC's, and a mean.
+# Of strides 4, 8, 16: the ratio of DEVC's weights, normalized.
 _CONTEXTUAL_WEIGHTS = (2 / 14, 4 / 14, 8 / 14)
 _COLOR_SCALE = 10.0  # Squared Lab distance at which a neighbor weighs 1/e.
 
@@ -37,9 +37,9 @@ def l1(
   Args:
     ab: [n, h, w, 2], the prediction.
     true_ab: [n, h, w, 2].
-    sample_weight: [n] or None, a factor on each sample's error; zeros leave
-      samples out. The mean is still over all n, as in DEVC: dividing by the
-      number left in would make it depend on how a batch is split.
+    sample_weight: [n] or None, a factor on each sample's error; zeros exclude
+      samples. The mean is still over all n, as in DEVC: dividing by the number of
+      included samples would make it depend on how a batch is split.
 
   Returns:
     A scalar.
@@ -58,11 +58,11 @@ def adversarial_generator(
     1/2 [E (D(real) - E D(fake) + 1)^2 + E (D(fake) - E D(real) - 1)^2]
 
   Args:
-    real_scores: [n], the discriminator's of true pairs of frames.
-    fake_scores: [n], of predicted ones.
+    real_scores: [n], the discriminator's scores of true pairs of frames.
+    fake_scores: [n], its scores of predicted pairs.
     axis_name: of the devices that share the batch; the inner E are over all of
-      them. The outer E are over this device's samples: average loss and
-      gradients over the devices, like those of the other losses.
+      them. The outer E are over this device's samples: average loss and gradients
+      over the devices, as for the other losses.
 
   Returns:
     A scalar.
@@ -73,7 +73,7 @@ def adversarial_generator(
 def adversarial_discriminator(
   real_scores: jax.Array, fake_scores: jax.Array, axis_name: str | None = None
 ) -> jax.Array:
-  """The discriminator's side of `adversarial_generator`, same arguments.
+  """The discriminator's loss for `adversarial_generator`; same arguments.
 
   1/2 [E (D(real) - E D(fake) - 1)^2 + E (D(fake) - E D(real) + 1)^2]
   """
@@ -92,20 +92,20 @@ def _relativistic(real_scores, fake_scores, margin, axis_name):
 
 
 def perceptual(features: jax.Array, true_features: jax.Array) -> jax.Array:
-  """Squared difference of the deepest features, Eq. 4, at the scale of VGG16's.
+  """Squared difference of the deepest features, Eq. 4, at the scale of VGG16.
 
     4000 mean((features - true_features)^2) / mean(true_features^2)
 
-  The paper's weight, 0.005, is made for features of VGG, as DEVC's are. Those of
-  a Feature Transform are layer-normalized, with a mean square of 0.43, ten
-  thousand times less, but they respond to color alike: without color they differ
-  by 0.38 of it, VGG16's by 0.32; at half the saturation by 0.06 and 0.08 (six
-  pictures, ViT and decoders untrained). So each picture's mean square is brought
-  to what VGG16's is.
+  The paper's weight, 0.005, suits features of VGG, as in DEVC. Features of a Feature
+  Transform are layer-normalized, with a mean square of 0.43, ten thousand times
+  less, but their relative response to color is similar: removing the color changes
+  them by 0.38 of it, and VGG16's by 0.32; halving the saturation by 0.06 and 0.08
+  (six pictures, untrained ViT and decoders). Each picture's mean square is therefore
+  scaled to that of VGG16.
 
   Args:
     features: [n, h/16, w/16, c], of the predicted picture.
-    true_features: [n, h/16, w/16, c], of the true one; carry no gradient.
+    true_features: [n, h/16, w/16, c], of the true picture; no gradient.
 
   Returns:
     A scalar.
@@ -121,18 +121,18 @@ def contextual(
   reference_features: Sequence[jax.Array],
   block: int = 432,
 ) -> jax.Array:
-  """How well the prediction's features are found in the reference, Eq. 5.
+  """Dissimilarity of the prediction's features and the reference's, Eq. 5.
 
-  A mean of three levels, which weigh as 2, 4 and 8, the deepest most; the finest is
-  taken after 2x2 average pooling (DEVC). Eq. 5 is of one level; DEVC's sum of the
-  weighted three is 14 times as large.
+  The weighted mean of three levels with weights 2, 4, and 8, the deepest with the
+  largest; the finest level is 2x2 average-pooled first (DEVC). Eq. 5 has one level;
+  DEVC's weighted sum is 14 times as large.
 
   Args:
-    features: of strides 4, 8 and 16, each [n, h/s, w/s, c], of the prediction.
+    features: of strides 4, 8, and 16, each [n, h/s, w/s, c], of the prediction.
     reference_features: of the same strides and channels, of the reference,
-      which may have another size; they carry no gradient.
-    block: positions of the prediction at a time; the matrix of all positions
-      against all is never held whole, neither going backward.
+      which may have another size; no gradient.
+    block: positions of the prediction per block; the matrix of all pairs of
+      positions is never stored, in the backward pass either.
 
   Returns:
     A scalar.
@@ -154,22 +154,22 @@ def contextual(
 def _contextual_level(x, reference, block):
   """One level of one picture: x [q, c] and reference [k, c] to a scalar.
 
-  With both centered on the reference's mean and at unit length,
+  With both centered on the reference's mean and normalized to unit length,
 
     d = 1 - cosine,    d~ = d / (min_k d + epsilon),
     A = softmax_k((1 - d~) / h),    loss = -log mean_q max_k A.
 
-  The largest A of a row is where d is smallest, and there the softmax's own
-  numerator cancels:  max_k A = 1 / sum_k exp(-(d - min_k d) / ((min_k d +
-  epsilon) h)).  No exponent is above 0 and one is 0, so the sum lies in [1, k]:
-  nothing overflows, however large d~, and the logarithm is of at least 1/k.
+  The largest A of a row is at the smallest d, where the numerator of the softmax
+  cancels:  max_k A = 1 / sum_k exp(-(d - min_k d) / ((min_k d + epsilon) h)).
+  No exponent is above 0 and one is 0, so the sum is in [1, k]: nothing overflows
+  for any d~, and the argument of the logarithm is at least 1/k.
   """
   center = reference.mean(0)
   x, reference = _unit(x - center), _unit(reference - center)
 
   def best_affinity(x):
     cosine = jnp.matmul(x, reference.T, precision=jax.lax.Precision.HIGHEST)
-    # Rounding lifts the cosine of equal vectors above 1.
+    # By rounding, the cosine of equal vectors may exceed 1.
     distance = jnp.maximum(1.0 - cosine, 0.0)
     nearest = distance.min(-1, keepdims=True)
     scale = (nearest + _CONTEXTUAL_EPSILON) * _BANDWIDTH
@@ -185,35 +185,34 @@ def temporal(
 
     mean_x visible(x) (ab(x + flow(x)) - previous_ab(x))^2
 
-  The flow leads forward, so the frame is brought back to the previous frame's
-  grid, which is the grid of flow and visibility. (Eq. 6 prints it the other way
-  round.)
+  The flow is forward, so the frame is warped back to the grid of the previous frame,
+  which is also the grid of flow and visibility. (Eq. 6 has the opposite direction.)
 
   Args:
     ab: [n, h, w, 2], predicted for frame t.
     previous_ab: [n, h, w, 2], predicted for frame t-1.
     flow: [n, h, w, 2], (dx, dy) in pixels from t-1 to t.
-    visible: [n, h, w, 1], 1 where the flow can be trusted, else 0.
+    visible: [n, h, w, 1], 1 where the flow is valid, else 0.
 
   Returns:
-    A scalar, the mean over all pixels, hidden ones counting as 0.
+    A scalar, the mean over all pixels; occluded ones count as 0.
   """
   error = (warp(_float32(ab), flow) - _float32(previous_ab)) ** 2
   return jnp.mean(error * _float32(visible))
 
 
 def smoothness(ab: jax.Array, true_lab: jax.Array) -> jax.Array:
-  """Equal colors for neighbors that are alike in truth, after Eq. 7.
+  """Penalizes different colors of neighbors with similar true colors, Eq. 7.
 
     mean_i (ab_i - sum_j w_ij ab_j)^2,
     w_ij = softmax_j(-|true_lab_j - true_lab_i|^2 / 10)
 
-  j runs over the 3x3 neighborhood of i, i included; what lies outside of the
-  picture has no weight. (Eq. 7 lacks the square.)
+  j runs over the 3x3 neighborhood of i, including i; pixels outside of the picture
+  have no weight. (Eq. 7 lacks the square.)
 
   Args:
     ab: [n, h, w, 2], the prediction.
-    true_lab: [n, h, w, 3]; carries no gradient.
+    true_lab: [n, h, w, 3]; no gradient.
 
   Returns:
     A scalar.
@@ -230,7 +229,7 @@ def smoothness(ab: jax.Array, true_lab: jax.Array) -> jax.Array:
     for dx in range(3):
       at = (slice(None), slice(dy, dy + h), slice(dx, dx + w))
       distance = jnp.sum((padded_lab[at] - true_lab) ** 2, -1, keepdims=True)
-      # The center's is exp(0), the largest: no need to shift the exponents.
+      # The center has exp(0), the largest: no need to shift the exponents.
       weight = jnp.exp(-distance / _COLOR_SCALE)
       weighted += weight * padded_ab[at]
       total += weight
@@ -242,12 +241,12 @@ def _float32(x: jax.Array) -> jax.Array:
 
 
 def _pool2x2(x: jax.Array) -> jax.Array:
-  """Averages 2x2 cells: [n, h, w, c] to [n, h//2, w//2, c], odd rims cut."""
+  """Averages 2x2 cells: [n, h, w, c] to [n, h//2, w//2, c]; crops odd sides."""
   n, h, w, c = x.shape
   x = x[:, : h // 2 * 2, : w // 2 * 2]
   return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
 def _unit(x: jax.Array) -> jax.Array:
-  """Unit vectors along the channels; zero stays zero, finite gradients."""
+  """Unit vectors along the channels; zero stays zero, with finite gradients."""
   return x * jax.lax.rsqrt(jnp.sum(x**2, -1, keepdims=True) + 1e-8)

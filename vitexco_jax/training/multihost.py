@@ -1,14 +1,13 @@
-"""Several hosts that train as one: how they meet, agree and part.
+"""Multi-host training: connect, synchronize, shut down.
 
 A *host* is one process of `jax.distributed`: a machine with all of its GPUs or,
-under SLURM, a single one. Every host runs the same program on its own share of
-each batch, and all of them meet in every micro-step, where gradients are
-averaged over the devices of all. A host that stops by itself would leave the
-others waiting, and so what may end a run is agreed upon here.
+under SLURM, a single GPU. Every host runs the same program on its share of each
+batch. Hosts synchronize in every micro-step, where gradients are averaged over all
+devices. If one host stopped alone, the others would wait forever, so hosts agree on
+when to stop.
 
-The first host, number 0, is the only one that reads and writes the work
-directory. A program that did not `connect` is the first of one, and for it all
-of this is without effect.
+Only the first host, number 0, reads and writes the work directory. Without
+`connect` a program is the first of one host, and these functions have no effect.
 """
 
 import atexit
@@ -28,18 +27,18 @@ from vitexco_jax.errors import UserError
 
 
 def connect(coordinator: str, count: int | None, number: int | None):
-  """Joins the other hosts; to be called before JAX is used.
+  """Connects to the other hosts; call it before using JAX.
 
   Args:
-    coordinator: HOST:PORT, where host 0 can be reached, or `auto`: the cluster
-      knows (Cloud TPU, SLURM, Open MPI; `jax.distributed` asks it).
-    count: how many hosts there are, None with `auto`.
-    number: which of them this is, None with `auto`.
+    coordinator: HOST:PORT of host 0, or `auto` to ask the cluster (Cloud TPU, SLURM,
+      Open MPI; see `jax.distributed`).
+    count: number of hosts; None with `auto`.
+    number: index of this host; None with `auto`.
 
   Raises:
-    UserError: these do not belong together, or there is no such cluster.
+    UserError: the arguments are inconsistent, or there is no such cluster.
   """
-  # JAX would swallow SIGTERM for a service of its own.
+  # JAX's preemption service would intercept SIGTERM.
   jax.config.update('jax_enable_preemption_service', False)
   if coordinator == 'auto':
     if (count, number) != (None, None):
@@ -51,8 +50,8 @@ def connect(coordinator: str, count: int | None, number: int | None):
       jax.distributed.initialize()
     except ValueError as error:
       raise UserError(
-        '--coordinator=auto: this is no job of Cloud TPU, SLURM or Open MPI; '
-        'give --coordinator=HOST:PORT, --hosts and --host'
+        '--coordinator=auto: this is not a job of Cloud TPU, SLURM, or Open MPI; '
+        'give --coordinator=HOST:PORT, --hosts, and --host'
       ) from error
   else:
     _check_address(coordinator, count, number)
@@ -67,7 +66,7 @@ def connect(coordinator: str, count: int | None, number: int | None):
     raise UserError(
       'the hosts have '
       + ', '.join(str(n) for _, n in sorted(devices.items()))
-      + ' devices: let each see as many as the others '
+      + ' devices: all must have the same number '
       '(CUDA_VISIBLE_DEVICES, JAX_NUM_CPU_DEVICES)'
     )
 
@@ -81,15 +80,15 @@ def _check_address(coordinator, count, number):
     )
   if count is None or number is None:
     raise UserError(
-      f'--coordinator={coordinator} needs --hosts, their number, and --host, '
-      'which of them this is, from 0'
+      f'--coordinator={coordinator} needs --hosts, the number of hosts, and '
+      '--host, the index of this host, from 0'
     )
   if not 0 <= number < count:
     raise UserError(
       f'--host={number} must be at least 0 and below --hosts={count}'
     )
   if number == 0:
-    try:  # JAX would crash without a word.
+    try:  # JAX would crash without a message.
       socket.create_server(('', int(port))).close()
     except (OSError, OverflowError) as error:
       raise UserError(
@@ -99,38 +98,38 @@ def _check_address(coordinator, count, number):
 
 
 def _abandon():
-  """Ends a host that fails at once.
+  """Ends a failing host immediately.
 
-  JAX would have it wait for the others, while they wait for it.
+  JAX would wait for the other hosts, which wait for this one.
   """
   if jax.distributed.is_initialized():
     os._exit(1)
 
 
 def part():
-  """Waits until all hosts are here, and leaves them."""
+  """Waits for all hosts and disconnects."""
   jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-  """Says in a sentence that hosts lost each other."""
+  """Turns a lost connection between hosts into a UserError."""
   try:
     yield
-  # What a collective operation raises that another host left.
+  # Raised by collective operations if another host has ended.
   except (jax.errors.JaxRuntimeError, ValueError) as error:
     if jax.process_count() == 1:
       raise
     raise UserError(
-      f'host {jax.process_index()} cannot go on with the others '
-      f'({str(error).splitlines()[0]}): see what each of them said last, and '
-      'start all again; they go on from the last checkpoint'
+      f'host {jax.process_index()} lost the other hosts '
+      f'({str(error).splitlines()[0]}): see the last message of each host, and '
+      'start all again to resume from the last checkpoint'
     ) from error
 
 
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
-  """Raises what is a UserError on one host on all of them."""
+  """Raises a UserError of one host on all hosts."""
   own = ''
   try:
     yield
@@ -144,7 +143,7 @@ def failing_together() -> Iterator[None]:
 
 
 def gather(text: str) -> list[str]:
-  """Returns every host's text, by host."""
+  """Returns the texts of all hosts, by host."""
   own = np.frombuffer(text.encode(), np.uint8)
   sizes = multihost_utils.process_allgather(np.int32(own.size))
   padded = np.pad(own, (0, sizes.max() + 1 - own.size))
@@ -155,12 +154,12 @@ def gather(text: str) -> list[str]:
 
 
 def from_first(tree: Any) -> Any:
-  """Returns the first host's arrays, as numpy; the others give like shapes."""
+  """Returns the first host's arrays as numpy; the shapes must be the same."""
   return multihost_utils.broadcast_one_to_all(tree)
 
 
 def anywhere(flag: bool) -> bool:
-  """Whether it is so on any host."""
+  """Whether the flag is true on any host."""
   if jax.process_count() == 1:
     return flag
   return bool(multihost_utils.process_allgather(np.bool_(flag)).any())

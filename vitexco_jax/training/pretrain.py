@@ -405,7 +405,7 @@ def _make_teacher(
 def make_step(
   config: ml_collections.ConfigDict, optimizer: optax.MultiSteps, axis: str
 ) -> Callable[
-  [PretrainState, crops.Views], tuple[PretrainState, dict[str, jax.Array]]
+  [PretrainState, crops.Crops], tuple[PretrainState, dict[str, jax.Array]]
 ]:
   """Makes the step, to be pmapped over `axis`.
 
@@ -437,7 +437,7 @@ def make_step(
     }
     return sum(weighted.values()), (raw, weighted, fits, found.color)
 
-  def step(state: PretrainState, batch: crops.Views):
+  def step(state: PretrainState, batch: crops.Crops):
     key = jax.random.wrap_key_data(state.key)
     key = jax.random.fold_in(key, state.micro_step)
     key = jax.random.fold_in(key, jax.lax.axis_index(axis))
