@@ -94,7 +94,9 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
 def test_a_term_that_is_not_finite_is_named_and_not_written(tmp_path, bad):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   _add(log_, 1, bad)
-  with pytest.raises(UserError, match=r'because l1 is not finite in micro-step 2:'):
+  with pytest.raises(
+    UserError, match=r'because l1 is not finite in micro-step 2:'
+  ):
     log_.flush()
   log_.close()
   assert not (tmp_path / 'metrics.jsonl').exists()
@@ -103,7 +105,9 @@ def test_a_term_that_is_not_finite_is_named_and_not_written(tmp_path, bad):
 def test_a_sum_that_is_not_finite_is_named_where_its_terms_are(tmp_path):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   log_.add(1, {'raw/l1': jnp.float32(1), 'gradient_norm/vit': jnp.inf})
-  with pytest.raises(UserError, match='because gradient_norm/vit is not finite'):
+  with pytest.raises(
+    UserError, match='because gradient_norm/vit is not finite'
+  ):
     log_.flush()
   log_.close()
 

@@ -202,7 +202,9 @@ def test_windows_have_the_aspect_and_lie_inside():
 
 
 def test_too_few_pictures_are_refused(tmp_path):
-  with pytest.raises(UserError, match='has 0 pictures; pretraining needs at least 64'):
+  with pytest.raises(
+    UserError, match='has 0 pictures; pretraining needs at least 64'
+  ):
     _collect(tmp_path)
 
 

@@ -545,7 +545,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
       return clips
     return clips._replace(flow=clips.flow * np.nan)
 
-  with pytest.raises(UserError, match=r'because temporal is not finite in .* 6:'):
+  with pytest.raises(
+    UserError, match=r'because temporal is not finite in .* 6:'
+  ):
     _train(monkeypatch, tmp_path, spoil)
   assert checkpoint.Checkpoints(tmp_path).latest_step() == 4
   for x in jax.tree.leaves(checkpoint.load_params(tmp_path)):
