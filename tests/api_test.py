@@ -24,8 +24,8 @@ def home(tmp_path, tiny_weights, monkeypatch):
   form = video.Format(*SIZE)
   with video.VideoWriter(tmp_path / 'gray.mp4', form) as writer:
     for i in range(FRAMES):
-      grey = cv2.cvtColor(picture(10 + i, SIZE), cv2.COLOR_RGB2GRAY)
-      writer.write(video.Frame(np.repeat(grey[..., None], 3, -1)))
+      gray = cv2.cvtColor(picture(10 + i, SIZE), cv2.COLOR_RGB2GRAY)
+      writer.write(video.Frame(np.repeat(gray[..., None], 3, -1)))
   monkeypatch.chdir(tmp_path)
   return tmp_path
 
@@ -44,7 +44,7 @@ def test_every_block_works(home, capsys):
   at_once, one_by_one = _read('color.mp4'), _read('color.mkv')
   assert at_once.shape == one_by_one.shape == (FRAMES, *SIZE, 3)
   assert np.abs(np.int16(at_once) - np.int16(one_by_one)).mean() < 3
-  assert np.ptp(at_once, -1).mean() > 3  # In colour.
+  assert np.ptp(at_once, -1).mean() > 3  # In color.
   assert out.count('(48, 64, 3) uint8\n') == FRAMES
   assert out.count(f'({FRAMES}, 48, 64, 3)\n') == 3
   reference = names['reference']

@@ -1,1 +1,1 @@
-"""The networks, one file per box of the paper's Fig. 2 and Fig. 3."""
+"""The networks: one file per box of Figs. 2 and 3; additions have their own files."""
