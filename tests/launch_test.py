@@ -199,7 +199,7 @@ def test_overrides(arguments, name, value):
     ),
   ],
 )
-def test_mistakes_are_said_in_one_sentence(arguments, sentence):
+def test_errors_are_one_sentence(arguments, sentence):
   with pytest.raises(UserError) as caught:
     _parse(*arguments)
   assert sentence in str(caught.value)
