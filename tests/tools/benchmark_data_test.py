@@ -39,7 +39,7 @@ def test_searches_are_timed_and_right():
   name = 'retrieval of 3000 x 16'
   assert values[f'{name}, ivf, recall@5'] > 0.8
   assert values[f'{name}, ivf, lists'] == 64
-  assert values[f'{name}, ivf, lists looked through'] < 64
+  assert values[f'{name}, ivf, scanned lists'] < 64
   for index in ('exact', 'ivf'):
     one = values[f'{name}, {index}, one query']  # Milliseconds.
     many = values[f'{name}, {index}, 1000 queries']
@@ -60,7 +60,8 @@ class _Searched:
 
   def write(self, folder):
     source = types.SimpleNamespace(address='nowhere')
-    writer = gallery.Writer(folder, {'width': 2}, source)
+    settings = {'network': '', 'weights': '', 'width': 2, 'grey': True}
+    writer = gallery.Writer(folder, settings, source)
     names = [f'{x}/{x}_{i}.jpg' for x, y in self.angles.items() for i in y]
     angles = np.deg2rad(np.concatenate(list(self.angles.values())))
     self.embeddings = np.stack([np.cos(angles), np.sin(angles)], -1)
@@ -107,7 +108,7 @@ def test_quality_needs_synsets(tmp_path, monkeypatch):
     embedding, 'open_with_embedder', lambda *_: (searched, opened)
   )
   with pytest.raises(
-    UserError, match='no five pictures of one ImageNet synset'
+    UserError, match='does not have five pictures of one ImageNet'
   ):
     benchmark_data.retrieval_quality(get_config('tiny'), tmp_path)
 
