@@ -122,7 +122,9 @@ def test_a_data_set_of_videos(tmp_path):
 
 
 def test_what_holds_no_clips_is_refused(tmp_path):
-  with pytest.raises(UserError, match='--data=nowhere is not a folder of clips'):
+  with pytest.raises(
+    UserError, match='--data=nowhere is not a folder of clips'
+  ):
     clips.find_clips('--data', 'nowhere')
   (tmp_path / 'notes.txt').touch()
   with pytest.raises(UserError, match='--predictions=.* has no clips: name'):
