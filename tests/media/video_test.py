@@ -957,3 +957,14 @@ def test_a_frame_that_is_too_large_is_not_decoded_to_open_a_file(
   assert video.open_input(path).streams.video[0].width == 640
   monkeypatch.setattr(video, '_bounds', video.Bounds(pixels=640 * 640 - 1))
   assert video.open_input(path).streams.video[0].width == 0
+
+
+@pytest.mark.parametrize('bits', [8, 10])
+def test_colors_of_420_are_the_same_in_16_bits(tmp_path, bits):
+  coding = video.Coding(bits=bits)
+  rgb = np.full((48, 64, 3), (192, 150, 94), np.uint8)
+  frame = rgb * np.uint16(257) if coding.deep else rgb
+  path = _write(tmp_path / 'a.mp4', [frame], coding=coding)
+  with VideoReader(path, deep=True) as reader:
+    found = next(reader).rgb / 257
+  assert np.abs(found - rgb).max() < 3

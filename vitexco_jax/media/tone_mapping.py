@@ -65,7 +65,7 @@ class ToneMapper:
       'out_transfer': 'bt709',
       'intent': 'perceptual' if hdr else 'relative_colorimetric',
       # The same scaling as in `video`.
-      'flags': 'bilinear+accurate_rnd+full_chroma_int+full_chroma_inp',
+      'flags': 'bicubic+accurate_rnd+full_chroma_int+full_chroma_inp',
     }
     graph = Graph()
     graph.link_nodes(

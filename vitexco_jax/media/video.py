@@ -88,6 +88,8 @@ _SCALING = (
   | Interpolation.FULL_CHR_H_INT
   | Interpolation.FULL_CHR_H_INP
 )
+# To 16 bits, FFmpeg's bilinear one is broken for 4:2:0: green is lost.
+_DEEP_SCALING = _SCALING & ~Interpolation.BILINEAR | Interpolation.BICUBIC
 # By default FFmpeg searches 5 MB and 5 s for streams. It searches that far only where
 # a file does not list its streams.
 _PROBE = {'probesize': str(2**27), 'analyzeduration': str(600 * 10**6)}
@@ -857,8 +859,9 @@ class VideoReader:
     if picture.colorspace in _UNKNOWN_TAGS and not picture.format.is_rgb:
       large = picture.width >= 1280 or picture.height > 576
       picture.colorspace = Colorspace.ITU709 if large else Colorspace.ITU601
+    scaling = _DEEP_SCALING if self._deep else _SCALING
     rgb = self._reformatter.reformat(
-      picture, width, height, self._pixels, interpolation=_SCALING
+      picture, width, height, self._pixels, interpolation=scaling
     ).to_ndarray()
     if self._deep:
       rgb = cv2.addWeighted(rgb, 65535 / _white(picture), rgb, 0, 0)
