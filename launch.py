@@ -175,7 +175,7 @@ _WORKING_SIZE = flags.DEFINE_string(
   'working-size',
   None,
   'colorize, serve: HEIGHTxWIDTH within which colors are predicted; by default '
-  'that of the weights, or less if memory is short.',
+  'that of the weights, or less if the machine has little memory.',
 )
 _SATURATION = flags.DEFINE_float(
   'saturation', 1.0, 'colorize: factor applied to the colors.'

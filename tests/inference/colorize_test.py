@@ -556,7 +556,7 @@ def test_a_bad_clip_is_said_where_its_frames_would_have_come(colorizer):
 
 
 @pytest.mark.parametrize(
-  'text, free, expected',
+  'text, memory, expected',
   [
     ('112x192', 0, (112, 192)),
     (None, 10**12, (224, 384)),
@@ -564,9 +564,11 @@ def test_a_bad_clip_is_said_where_its_frames_would_have_come(colorizer):
     (None, 0, (32, 32)),
   ],
 )
-def test_the_working_size_is_as_told_or_fits(monkeypatch, text, free, expected):
+def test_the_working_size_is_as_told_or_fits(
+  monkeypatch, text, memory, expected
+):
   monkeypatch.setattr(colorize, '_BLOCK', 8)
-  monkeypatch.setattr(colorize, '_free_memory', lambda: free)
+  monkeypatch.setattr(colorize, '_memory', lambda: memory)
   assert colorize.working_size(text, (224, 384)) == expected
 
 
@@ -574,7 +576,7 @@ def test_a_working_size_that_is_none_is_refused():
   for text in ('112', '112,192', '-1x5', 'x'):
     with pytest.raises(UserError, match='--working-size=.* write HEIGHTxWIDTH'):
       colorize.working_size(text, (224, 384))
-  assert colorize._free_memory() > 1e6
+  assert colorize._memory() > 1e6
 
 
 def test_a_stopped_film_goes_on_to_the_same_file(

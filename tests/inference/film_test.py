@@ -771,6 +771,11 @@ def test_places_that_want_a_reference_are_told(tmp_path, source, still):
     (film.Options(saturation=-1), '--saturation=-1 must be 0 or more'),
     (film.Options(smoothing=float('nan')), '--smoothing=nan must be 0'),
     (film.Options(compare=Path('out.mkv')), 'out.mkv is named for two'),
+    (film.Options(compare=Path('x/../out.mkv')), 'named for two outputs'),
+    (
+      film.Options(compare=Path('both'), confidence=Path('both/sure.mkv')),
+      'the output both/sure.mkv is inside the output both: name others',
+    ),
     (film.Options(confidence=Path('a.xyz')), r'a\.xyz cannot be written'),
   ],
 )

@@ -519,6 +519,13 @@ def test_case_does_not_matter_to_the_order(tmp_path):
   assert found == ['a1.png', 'B2.png', 'b02.PNG', *names[3:]]
 
 
+def test_a_broken_link_in_a_folder_is_named(tmp_path):
+  video.write_image(tmp_path / '1.png', np.zeros((32, 40, 3), np.uint8))
+  (tmp_path / '2.png').symlink_to(tmp_path / 'gone.png')
+  with pytest.raises(UserError, match=r'2\.png'):
+    _read(tmp_path)
+
+
 def test_a_folder_of_mixed_sizes_is_refused_at_once(tmp_path):
   for index, size in enumerate([(32, 40), (32, 40), (32, 48)]):
     video.write_image(tmp_path / f'{index}.png', np.zeros((*size, 3), np.uint8))

@@ -59,9 +59,10 @@ _BY_PRIOR = object()  # In the place of an encoded reference.
 def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
   """The working size that is asked for, or that the memory allows.
 
-  That is the usual one, which weights were trained for, or as much of it as lets
-  a block of frames take half of the memory that is free: of the GPU, if there is
-  one.
+  That is the usual one, which the weights were trained for, or as much of it as
+  lets a block of frames take half of the memory: of the GPU, if there is one. The
+  memory that happens to be free does not matter, so a run that is resumed, or
+  repeated, has the same size.
 
   Args:
     text: HEIGHTxWIDTH; None: not asked for.
@@ -77,8 +78,7 @@ def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
         f'--working-size={text} is no size: write HEIGHTxWIDTH, as in 224x384'
       )
     return int(found[1]), int(found[2])
-  free = _free_memory()
-  scale = math.sqrt(free / 2 / (_BLOCK * math.prod(usual) * _PIXEL_BYTES))
+  scale = math.sqrt(_memory() / 2 / (_BLOCK * math.prod(usual) * _PIXEL_BYTES))
   if scale >= 1:
     return usual
   return tuple(
@@ -87,12 +87,12 @@ def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
   )
 
 
-def _free_memory() -> int:
-  """Bytes that the device can still take."""
+def _memory() -> int:
+  """Bytes that the device has for this process."""
   stats = jax.local_devices()[0].memory_stats()
   if stats is None:  # A CPU.
-    return os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  return stats['bytes_limit'] - stats['bytes_in_use']
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return stats['bytes_limit']
 
 
 class Prediction(NamedTuple):

@@ -1,5 +1,6 @@
 """Where a colored film goes: its options, its files, and what must be free."""
 
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,9 +35,14 @@ class Options(NamedTuple):
         )
     if self.audio not in ('auto', 'none'):
       raise UserError(f'--audio={self.audio} must be auto or none')
-    outputs = [path.absolute() for path in self.outputs(output)]
-    if len(set(outputs)) < len(outputs):
-      raise UserError(f'{output.name} is named for two outputs: name others')
+    outputs = self.outputs(output)
+    for one, other in itertools.permutations(outputs, 2):
+      if one.resolve() == other.resolve():
+        raise UserError(f'{one} is named for two outputs: name others')
+      if one.resolve() in other.resolve().parents:
+        raise UserError(
+          f'the output {other} is inside the output {one}: name others'
+        )
     for path in outputs[1:]:
       video.Coding().check(path)
 

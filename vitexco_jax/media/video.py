@@ -371,7 +371,7 @@ def image_files(folder: str | os.PathLike) -> list[Path]:
     for path in Path(folder).iterdir()
     if path.suffix.lower() in IMAGE_SUFFIXES
     and not path.name.startswith('.')
-    and path.is_file()
+    and not path.is_dir()  # Of a broken link the reader says so.
   ]
 
   def natural(path):
