@@ -114,7 +114,7 @@ def test_lists_what_is_there_and_what_is_not(prepared):
   assert reasons['gray.mp4'] == 'black-and-white'
   assert reasons['short.mp4'] == 'shots of fewer than 4 frames'
   assert 'frames lost' in reasons['cut.mkv']
-  assert 'not a video' in reasons['head.mp4']
+  assert 'the index' in reasons['head.mp4'] and 'missing' in reasons['head.mp4']
   assert 'not a video' in reasons['notes.txt']
 
 
