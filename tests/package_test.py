@@ -101,7 +101,7 @@ def test_says_its_version_and_its_flags(command, tmp_path):
     f'vitexco {vitexco_jax.__version__}\n'
   )
   text = _call(command, tmp_path).stdout
-  assert 'One mode per call' in text and '--checkpoint: ' in text
+  assert 'Each call runs one mode' in text and '--checkpoint: ' in text
 
 
 def test_finds_its_own_config(command, tmp_path):

@@ -409,5 +409,5 @@ def test_a_missing_shard_is_skipped(config, runs, tmp_path):
 def test_records_that_are_all_broken_end_the_run(config, runs, tmp_path):
   written_records.write(tmp_path, runs)
   _break(tmp_path, 'train', range(19))
-  with pytest.raises(UserError, match='in a row.*record .* of train: .*anew'):
+  with pytest.raises(UserError, match='in a row.*record .* of train: .*again'):
     next(_feed_of(config, tmp_path))

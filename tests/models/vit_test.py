@@ -191,7 +191,7 @@ def test_normalize_spans_minus_one_to_one():
 
 def test_an_image_of_part_patches_is_refused():
   model = vit.VisionTransformer('test/16', taps=(1,))
-  with pytest.raises(UserError, match='40x64 .*multiples of 16'):
+  with pytest.raises(UserError, match='40x64, but .* multiples of 16'):
     model.init(jax.random.key(0), jnp.zeros((1, 40, 64, 3)))
 
 

@@ -65,7 +65,7 @@ def test_a_gallery_is_measured_alone(tmp_path, monkeypatch, capsys):
     calls.append(function)
     return [benchmark.Row('share', 50.0, '%')]
 
-  monkeypatch.setattr(benchmark, '_alone', alone)
+  monkeypatch.setattr(benchmark, '_in_process', alone)
   config = get_config('tiny')
   benchmark.benchmark(config, tmp_path, tmp_path / 'gallery')
   (part,) = calls
@@ -79,7 +79,7 @@ def test_a_gallery_is_measured_alone(tmp_path, monkeypatch, capsys):
 
 def test_a_batch_that_does_not_fit_is_refused_first(tmp_path, monkeypatch):
   machine = {'platform': 'cpu', 'devices': 2}
-  monkeypatch.setattr(benchmark, '_alone', lambda function: machine)
+  monkeypatch.setattr(benchmark, '_in_process', lambda function: machine)
   config = get_config('tiny')
   config.train.batch_size = 3
   with pytest.raises(UserError, match=r'batch_size=3 .* a multiple of 2'):

@@ -145,7 +145,8 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
   found = np.load(tmp_path / 'colored.npy')
   assert found.dtype == np.uint8
   error = np.abs(np.int16(found) - np.int16(expected))
-  assert error.max() <= 1 and error.mean() < 0.01
+  # At the border of RGB a rounding error of ab can move a channel by 2 levels.
+  assert error.max() <= 2 and (error > 1).mean() < 1e-4 and error.mean() < 0.01
 
 
 def test_runner_needs_jax_and_numpy_alone():

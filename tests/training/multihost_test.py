@@ -102,6 +102,8 @@ def test_two_hosts_train_as_two_devices_do(home, alone, stopped):
   for ours, theirs in zip(stopped, alone, strict=False):
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
+      if name.startswith('follow/'):
+        continue  # Measured on the first host's share of the batch.
       # Gradients of the first update are of equal parameters.
       tolerance = 1e-3 if ours['update'] == 1 else 0.05
       np.testing.assert_allclose(

@@ -63,7 +63,8 @@ def run(
     step: the function to pmap over `AXIS`.
     draw: draws a contact sheet from parameters and a batch every `strip_every`
       updates; None: no contact sheets.
-    measure: required with `draw`; computes values for the log at the same updates.
+    measure: required with `draw`; computes values for the log at the same updates,
+      from the first host's share of the batch.
     validate: computes metrics on held-out data before each checkpoint.
     finish: called with the final state, unreplicated, on the first host.
 
