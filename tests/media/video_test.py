@@ -1,4 +1,4 @@
-"""video: colors, time stamps and shapes kept; bad input told, nothing lost."""
+"""video: colors, time stamps, and shapes are kept; bad input is reported."""
 
 import io
 import itertools

@@ -342,10 +342,10 @@ def test_damage_is_told_of_the_result_as_well(session, film, queue):
   session.survey = session.survey._replace(damaged=[3])
   session.find_shots(queue, embed)
   _finish(session)
-  told = session.warnings
-  assert len(told) == 1 and told[0].startswith(
+  warnings = session.warnings
+  assert len(warnings) == 1 and warnings[0].startswith(
     'film.mp4 is broken at 0:00:00.1'
   )
   session.color(queue, Stub())
   _finish(session)
-  assert session.warnings == told
+  assert session.warnings == warnings

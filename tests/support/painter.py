@@ -8,7 +8,7 @@ from skimage import color as skcolor
 from vitexco_jax import sizes
 from vitexco_jax.inference.colorize import Prediction
 
-SIZE = (48, 64)  # Of the frames after which it resumes, unless told.
+SIZE = (48, 64)  # Of the frames after which it resumes, by default.
 
 
 class Painter:

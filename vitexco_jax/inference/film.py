@@ -1,7 +1,7 @@
 """A film is coloured by its plan, block by block, so that a stop loses nothing.
 
 `Film.run` is a generator that gives each frame as it is coloured; to stop, drop it.
-Beside the output OUTPUT it keeps a folder until the film is whole:
+Next to the output OUTPUT it keeps a folder until the film is complete:
 
   OUTPUT.part/
     settings.json    what the result depends on; other settings are refused
@@ -12,11 +12,11 @@ Beside the output OUTPUT it keeps a folder until the film is whole:
 
 The same command colors the blocks that are not there, that are damaged, or that
 were made from something else, and the result is the same, byte for byte: blocks are
-the same whether or not it was stopped between them, and coding begins anew in each.
-When all outputs are whole, beside their places, a file .OUTPUT.whole says so; from
+the same whether or not it was stopped between them, and encoding restarts in each.
+When all outputs are complete, next to their places, a file .OUTPUT.whole says so; from
 then on they only have to be moved.
 
-A shot starts afresh. See `stretches` for its parts, `worker` for how each is
+Each shot resets the state. See `stretches` for its parts, `worker` for how each is
 colored.
 """
 

@@ -13,7 +13,7 @@ from vitexco_jax.media import mux, sandbox, video
 
 
 class Options(NamedTuple):
-  """What an output is to be like, beside its colours."""
+  """Settings of an output, apart from its colors."""
 
   coding: video.Coding = video.Coding()
   saturation: float = 1.0  # Predicted colours are multiplied by it.
