@@ -110,7 +110,7 @@ def test_what_is_of_no_use_is_listed(embedder, images, tmp_path, capsys):
   assert len(built) == len(NAMES) - 2
   found = _left_out(tmp_path / 'g')
   assert found == {
-    'a.jpg': 'is 90x20 pixels: too small, 32 are needed on either side',
+    'a.jpg': 'is 90x20 pixels: too small, at least 32 are needed on each side',
     'n00/0.png': 'is not an image, or is damaged or cut short',
     'n01/gray.png': 'black-and-white',
     'n02/1.png': 'is empty: 0 bytes',

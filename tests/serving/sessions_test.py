@@ -12,7 +12,7 @@ from visitors import COUNT, Stub, embed, encoded, write_film
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import video
+from vitexco_jax.media import containers, video
 from vitexco_jax.serving import disk_quota, sessions, uploads
 from vitexco_jax.serving.sessions import Job, JobQueue, Session
 
@@ -104,15 +104,15 @@ def test_from_a_video_to_its_colors(session, film, queue):
 
 def test_no_video_is_opened_in_this_process(session, film, queue, monkeypatch):
   opened = []
-  open_input = video.open_input
+  open_input = containers.open_input
   monkeypatch.setattr(
-    video, 'open_input', lambda path, *more: opened.append(path)
+    containers, 'open_input', lambda path, *more: opened.append(path)
   )
   _planned(session, film, queue)
   session.color(queue, Stub())
   _finish(session)
   assert opened == []
-  monkeypatch.setattr(video, 'open_input', open_input)
+  monkeypatch.setattr(containers, 'open_input', open_input)
   with video.VideoReader(session.result) as reader:
     assert len([*reader]) == 2 * COUNT
 

@@ -13,7 +13,7 @@ from PIL import Image
 from visitors import COUNT, encoded, write_film
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import video
+from vitexco_jax.media import containers, video
 from vitexco_jax.serving import drawings, uploads
 
 
@@ -134,7 +134,7 @@ def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
   image.save(tmp_path / 'given', 'PNG', exif=exif)
   with open(tmp_path / 'given', 'ab') as file:
     file.write(b'<script>')
-  monkeypatch.setattr(video, '_bounds', None)  # Restored afterwards.
+  monkeypatch.setattr(containers, '_bounds', None)  # Restored afterwards.
   drawing = drawings.redraw(tmp_path / 'given')
   assert b'<script>' not in drawing.png
   kept = video.decode_image(drawing.png, 'kept')
@@ -150,7 +150,7 @@ def test_what_grows_on_the_way_is_not_decoded(tmp_path, monkeypatch):
       path = tmp_path / 'part.ts'
       _write_ts(path, [picture(1, size)] * 20)
       joined.write(path.read_bytes())
-  monkeypatch.setattr(video, '_bounds', None)  # Restored afterwards.
+  monkeypatch.setattr(containers, '_bounds', None)  # Restored afterwards.
   video.bound(video.Bounds(pixels=640 * 960))
   assert len(_shapes(tmp_path / 'given')) == 60
   video.bound(video.Bounds(pixels=640 * 960 - 1))

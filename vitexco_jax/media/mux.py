@@ -17,7 +17,9 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import remux, video
+from vitexco_jax.media import containers, remux
+from vitexco_jax.media.ffmpeg_errors import explained
+from vitexco_jax.media.frames import Format
 
 
 class Segment(NamedTuple):
@@ -35,7 +37,7 @@ def delay(path: Path) -> int:
   Raises:
     UserError: the segment cannot be read.
   """
-  with video.explained('read', path):
+  with explained('read', path):
     ranks = [rank for rank, _ in _ranked(path)]
   return max(place - rank for place, rank in enumerate(ranks))
 
@@ -82,7 +84,7 @@ def left_out(source: Path, target: Path, sound: bool = True) -> list[str]:
     UserError: the source cannot be read, or the container cannot hold audio that
       another container can.
   """
-  with video.explained('read', source):
+  with explained('read', source):
     findings = remux.examine(source, target.suffix, sound)
   missing = list(findings.missing)
   for words, suffixes in findings.unfit:
@@ -92,8 +94,8 @@ def left_out(source: Path, target: Path, sound: bool = True) -> list[str]:
         f'{" or ".join(suffixes)}, or leave the sound out with --audio=none'
       )
     missing.append(words)
-  with video.open_input(source, thorough=True) as container:
-    missing += video.other_tracks(container)
+  with containers.open_input(source, thorough=True) as container:
+    missing += containers.other_tracks(container)
     if target.suffix.lower() == '.avi' and container.chapters():
       missing.append('chapters')
   return missing
@@ -101,7 +103,7 @@ def left_out(source: Path, target: Path, sound: bool = True) -> list[str]:
 
 def join(
   segments: Sequence[Segment],
-  form: video.Format,
+  form: Format,
   source: Path | None,
   target: Path,
   sound: bool = True,
@@ -122,9 +124,9 @@ def join(
     UserError: the output cannot be written, the source cannot be read, or the
       number of frames and time stamps of a segment differ.
   """
-  with video.explained('write', target), contextlib.ExitStack() as stack:
+  with explained('write', target), contextlib.ExitStack() as stack:
     suffix = target.suffix.lower()
-    tick = video.container_tick(suffix, form)
+    tick = containers.container_tick(suffix, form)
     out = stack.enter_context(
       av.open(
         f'file:{target}',
@@ -133,7 +135,7 @@ def join(
         container_options={
           # Deterministic output: no random numbers, no dates.
           'fflags': '+bitexact',
-          **video.container_options(suffix, tick),
+          **containers.container_options(suffix, tick),
         },
       )
     )
@@ -147,14 +149,14 @@ def join(
     origin = segments[0].pts[0] * (form.time_base or 1 / form.frame_rate)
     copies = None
     if source is not None:
-      other = stack.enter_context(video.open_input(source, thorough=True))
+      other = stack.enter_context(containers.open_input(source, thorough=True))
       findings = remux.examine(source, suffix, sound)
       if findings.start is not None:
         origin = min(origin, findings.start)
       copies = remux.Copies(other, out, findings)
       out.metadata.update(remux.copied_tags(other.metadata))
       out.set_chapters(list(_moved(other.chapters(), origin)))
-      first = video.main_stream(other)
+      first = containers.main_stream(other)
       stream.metadata.update(remux.copied_tags(first.metadata))
       stream.disposition = first.disposition
     out.start_encoding()
@@ -183,7 +185,7 @@ def _pictures(segments, form, tick, template, stream, origin):
   if stream.container.format.name == 'avi' and template.name == 'h264':
     adapt = BitStreamFilterContext('h264_mp4toannexb', template)
   stamps = list(
-    video.rising(
+    containers.rising(
       (pts - origin / base for segment in segments for pts in segment.pts),
       base / tick,
     )

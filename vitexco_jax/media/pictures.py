@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.media.video import IMAGE_SUFFIXES
+from vitexco_jax.media.images import IMAGE_SUFFIXES
 
 _SPLIT = 'train'
 

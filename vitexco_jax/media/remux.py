@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 import av
 
-from vitexco_jax.media import video
+from vitexco_jax.media import containers
+from vitexco_jax.media.ffmpeg_errors import logged, reason
 from vitexco_jax.media.timeline import Timeline
 
 # FFmpeg's names. It treats .m4v as "ipod", which supports fewer codecs.
@@ -68,18 +69,6 @@ def copied_tags(tags: dict[str, str]) -> dict[str, str]:
   }
 
 
-@contextlib.contextmanager
-def logged() -> Iterator[None]:
-  """Adds the logged reason to FFmpeg's errors."""
-  level = av.logging.get_level()
-  av.logging.set_level(av.logging.ERROR)
-  try:
-    with av.logging.Capture():
-      yield
-  finally:
-    av.logging.set_level(level)
-
-
 def mux_one(out: av.container.OutputContainer, packet: av.Packet) -> None:
   """Writes a packet; after an error, tries again to get the reason."""
   try:
@@ -110,7 +99,7 @@ def _examine(
   source: Path, suffix: str, sound: bool, _: tuple[int, int]
 ) -> Findings:
   trials, missing, unfit = {}, [], []
-  with video.open_input(source, thorough=True) as container:
+  with containers.open_input(source, thorough=True) as container:
     for stream in _others(container, sound):
       try:
         trials[stream.index] = _Trial(stream, suffix)
@@ -131,7 +120,7 @@ def _examine(
     ]
     start = min(starts, default=None)
     if suffix == '.avi' and start is not None:
-      missing += _offset(video.main_stream(container), start)
+      missing += _offset(containers.main_stream(container), start)
   return Findings(
     tuple(filter(None, tracks)), tuple(missing), tuple(unfit), start
   )
@@ -149,7 +138,7 @@ class Copies:
     """Adds the streams to `out`.
 
     Args:
-      source: from `video.open_input`.
+      source: from `containers.open_input`.
       out: the output with its video stream, before anything is written.
       findings: for this source and container.
     """
@@ -208,10 +197,9 @@ def _name(stream: av.stream.Stream) -> str:
 
 
 def _because(error: Exception) -> str:
-  """Returns FFmpeg's reason, if there is one."""
-  if getattr(error, 'log', None):
-    return f': {error.log[2].strip().rstrip(".")}'
-  return ''
+  """Returns FFmpeg's reason for an error, if there is one, for a sentence."""
+  text = reason(error).rstrip('.')
+  return f': {text}' if text else ''
 
 
 def _fitting(stream: av.stream.Stream) -> Iterator[str]:

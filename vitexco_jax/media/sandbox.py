@@ -5,7 +5,7 @@ crash. Uploads are therefore opened in a child process with limits on memory, CP
 time, wall time, and the size of written files:
 
   with Sandbox() as sandbox:
-    with sandbox.open(path) as reader:  # Like video.VideoReader.
+    with sandbox.open(path) as reader:  # Like VideoReader.
       for frame in reader:
         ...
     missing = sandbox.call(mux.left_out, path, target, about=path)
@@ -41,7 +41,9 @@ from typing import Any
 import numpy as np
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import video
+from vitexco_jax.media import containers
+from vitexco_jax.media.frames import Frame
+from vitexco_jax.media.reader import VideoReader
 
 FRAME_PIXELS = 4096 * 2304
 
@@ -71,7 +73,11 @@ _CODECS = (
   ' pcm_mulaw pcm_dvd pcm_bluray s302m adpcm_ms adpcm_ima_wav adpcm_ima_qt'
   ' adpcm_swf qdm2 mace3 mace6'
 ).replace(' ', ',')
-_BOUNDS = video.Bounds(
+_PROPERTIES = (  # Of a reader.
+  *('kind', 'format', 'num_frames', 'lost', 'damaged', 'other_tracks'),
+  'interlaced',
+)
+_BOUNDS = containers.Bounds(
   pixels=FRAME_PIXELS, threads=_THREADS, formats=_CONTAINERS, codecs=_CODECS
 )
 
@@ -93,7 +99,7 @@ class Sandbox:
   def open(
     self, path: Path, deep: bool = False, deinterlace: bool = False
   ) -> 'Reader':
-    """Opens a video as `video.VideoReader` does.
+    """Opens a video as `VideoReader` does.
 
     Args:
       path: absolute.
@@ -152,7 +158,7 @@ class Sandbox:
 class Direct:
   """The interface of `Sandbox` for trusted files, in this process."""
 
-  open = staticmethod(video.VideoReader)
+  open = staticmethod(VideoReader)
 
   def call(
     self,
@@ -170,7 +176,7 @@ DIRECT = Direct()
 
 
 class Reader:
-  """Proxy of a `video.VideoReader` in a child."""
+  """Proxy of a `VideoReader` in a child."""
 
   def __init__(
     self, child: '_Child', path: Path, deep: bool, deinterlace: bool
@@ -178,7 +184,7 @@ class Reader:
     self.path = path
     self._child = child
     self._dtype = np.uint16 if deep else np.uint8
-    self._set(child.ask(_SECONDS, video.VideoReader, path, deep, deinterlace))
+    self._set(child.ask(_SECONDS, VideoReader, path, deep, deinterlace))
 
   def _set(self, attributes):
     for name, value in attributes.items():
@@ -187,11 +193,11 @@ class Reader:
   def __iter__(self):
     return self
 
-  def __next__(self) -> video.Frame:
+  def __next__(self) -> Frame:
     if not self._child.is_alive:
       raise StopIteration
     answer = self._child.ask(_FRAME_SECONDS, '__next__')
-    if not isinstance(answer, video.Frame):  # No more frames.
+    if not isinstance(answer, Frame):  # No more frames.
       self._set(answer)
       self.close()
       raise StopIteration
@@ -201,7 +207,7 @@ class Reader:
     return answer._replace(rgb=rgb)
 
   def skip(self, count: int) -> None:
-    """Skips frames, as `video.VideoReader.skip` does."""
+    """Skips frames, as `VideoReader.skip` does."""
     self._child.ask(count * _FRAME_SECONDS, 'skip', count)
 
   def __enter__(self):
@@ -332,7 +338,7 @@ def main() -> None:
     (resource.RLIMIT_CORE, 0),
   ):
     resource.setrlimit(kind, (limit, limit))
-  video.bound(_BOUNDS)
+  containers.bound(_BOUNDS)
   connection = Connection(handle)
   requests = queue.SimpleQueue()
   threading.Thread(
@@ -351,13 +357,13 @@ def main() -> None:
         answer = getattr(reader, function)(*arguments)
       else:
         answer = function(*arguments)
-      if isinstance(answer, video.VideoReader):
-        reader, answer = answer, _attributes(answer)
-      elif isinstance(answer, video.Frame):
+      if isinstance(answer, VideoReader):
+        reader, answer = answer, _properties(answer)
+      elif isinstance(answer, Frame):
         pixels, answer = answer.rgb, answer._replace(rgb=None)
       outcome = 'done', answer
     except StopIteration:
-      outcome = 'done', _attributes(reader)
+      outcome = 'done', _properties(reader)
     except UserError as error:
       outcome = 'refused', str(error)
     except MemoryError:
@@ -382,9 +388,5 @@ def _listen(connection, requests):
     os._exit(1)
 
 
-def _attributes(reader):
-  return {
-    name: value
-    for name, value in vars(reader).items()
-    if not name.startswith('_') and name != 'path'
-  }
+def _properties(reader: VideoReader) -> dict[str, Any]:
+  return {name: getattr(reader, name) for name in _PROPERTIES}

@@ -1,0 +1,75 @@
+"""codecs: depths, quality, and combinations that are refused."""
+
+import av
+import numpy as np
+import pytest
+from written_videos import blocks, moving, read, write
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import codecs
+from vitexco_jax.media.video import Format, VideoReader, VideoWriter
+
+
+@pytest.mark.parametrize('codec', codecs.CODECS)
+@pytest.mark.parametrize('height, width', [(48, 64), (47, 63)])
+@pytest.mark.parametrize('bits', [8, 10, 16])
+def test_codecs_and_depths(tmp_path, codec, bits, height, width):
+  coding = codecs.Coding(codec, bits)
+  path = tmp_path / ('a.mov' if codec == 'prores' else 'a.mkv')
+  if bits not in coding.settings.pixels:
+    with pytest.raises(UserError, match=f'--bits={bits} is not known'):
+      VideoWriter(path, Format(height, width), coding=coding)
+    return
+  # A ramp far finer than 8 bits.
+  ramp = np.linspace(20_000, 24_000, height * width).reshape(height, width)
+  rgb = np.repeat(np.uint16(ramp)[..., None], 3, -1)
+  frame = rgb if coding.deep else np.uint8(np.round(rgb / 257))
+  write(path, [frame] * 3, coding=coding)
+  with VideoReader(path, deep=True) as reader:
+    found = [frame.rgb for frame in reader]
+  assert len(found) == 3 and found[0].dtype == np.uint16
+  error = np.abs(np.float64(found) - rgb).mean()
+  if codec == 'ffv1' and bits == 16:
+    assert error == 0
+  else:
+    assert error < (160 if bits == 8 else 50)  # By rounding, twice.
+  with av.open(str(path)) as container:
+    (stream,) = container.streams.video
+    assert stream.codec_context.name == codec
+    assert stream.format.components[0].bits == bits
+    assert next(container.decode(stream)).color_primaries == 1
+
+
+def test_lossless_is_lossless(tmp_path):
+  coding = codecs.Coding('ffv1')
+  frames = [blocks(seed=i) for i in range(3)]
+  back, _ = read(write(tmp_path / 'a.mkv', frames, coding=coding))
+  np.testing.assert_array_equal([frame.rgb for frame in back], frames)
+
+
+def test_quality_is_followed(tmp_path):
+  sizes = []
+  for quality in (10, 40):
+    path = tmp_path / f'{quality}.mp4'
+    write(path, moving(10), coding=codecs.Coding(quality=quality))
+    sizes.append(path.stat().st_size)
+  assert sizes[0] > 1.5 * sizes[1]
+
+
+@pytest.mark.parametrize(
+  'name, coding, sentence',
+  [
+    ('a.mp4', ('h265',), '--codec=h265 is unknown; known are h264, hevc'),
+    ('a.mp4', ('ffv1',), '--codec=ffv1 does not go into .*: name it .mkv'),
+    ('a.mp4', ('prores',), 'name it .mov or .mkv'),
+    ('a.mkv', ('ffv1', 8, 3), '--codec=ffv1 is lossless'),
+    ('a.mkv', ('h264', 8, 52), '--quality=52 must be from 0 to 51'),
+    ('frames', ('ffv1',), 'frames is not a video: leave out --codec'),
+    ('frames', ('h264', 10), '--bits=10 is not known for .*frames'),
+    ('a.jpg', ('h264', 16), '--bits=16 is not known for .*jpg'),
+  ],
+)
+def test_unsupported_codings_are_refused(tmp_path, name, coding, sentence):
+  with pytest.raises(UserError, match=sentence):
+    VideoWriter(tmp_path / name, Format(48, 64), coding=codecs.Coding(*coding))
+  assert not list(tmp_path.iterdir())

@@ -1,0 +1,170 @@
+"""Codecs of written videos: their pixel formats, containers, and options."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import interlacing
+from vitexco_jax.media.frames import Format
+from vitexco_jax.media.output_paths import VIDEO_SUFFIXES, output_kind
+
+
+class Codec(NamedTuple):
+  """How to encode video with one codec.
+
+  Attributes:
+    encoder: FFmpeg's name of the encoder.
+    pixels: pixel formats by bits per channel.
+    odd_pixels: likewise, for odd sizes: 4:2:0 halves both sides.
+    suffixes: of the containers that support it.
+    quality: default of the quality option; None: lossless.
+    worst: largest value of the quality option.
+    options: other options of the encoder.
+    scale: name of the quality option.
+  """
+
+  encoder: str
+  pixels: dict[int, str]
+  odd_pixels: dict[int, str]
+  suffixes: tuple[str, ...]
+  quality: int | None
+  worst: int
+  options: dict[str, str]
+  scale: str = 'crf'
+
+  def pixels_of(self, form: Format) -> dict[int, str]:
+    """Returns the pixel formats for a video, by bits per channel."""
+    rows = 4 if form.field_order else 2  # Each field needs an even height.
+    even = form.height % rows == form.width % 2 == 0
+    return self.pixels if even else self.odd_pixels
+
+  def encoder_options(self, quality: int | None) -> dict[str, str]:
+    """Returns the options of the encoder; `quality` None: the default."""
+    if self.quality is None:
+      return dict(self.options)
+    value = self.quality if quality is None else quality
+    return {**self.options, self.scale: str(value)}
+
+
+# Slower presets save few bytes and take time from the network.
+_CODECS = {
+  'h264': Codec(
+    'libx264',
+    {8: 'yuv420p', 10: 'yuv420p10le'},
+    {8: 'yuv444p', 10: 'yuv444p10le'},
+    VIDEO_SUFFIXES,
+    12,
+    51,
+    # With mbtree the output of small pictures is not deterministic, which a resumed
+    # run requires; without it files are a tenth larger.
+    {'preset': 'veryfast', 'x264-params': 'mbtree=0'},
+  ),
+  'hevc': Codec(
+    'libx265',
+    {8: 'yuv420p', 10: 'yuv420p10le'},
+    {8: 'yuv444p', 10: 'yuv444p10le'},
+    ('.mp4', '.mov', '.m4v', '.mkv'),
+    16,
+    51,
+    {'preset': 'veryfast', 'x265-params': 'log-level=none'},
+  ),
+  'ffv1': Codec(
+    'ffv1',
+    {8: 'bgr0', 10: 'gbrp10le', 16: 'gbrp16le'},
+    {8: 'bgr0', 10: 'gbrp10le', 16: 'gbrp16le'},
+    ('.mkv',),
+    None,
+    0,
+    {'level': '3', 'g': '1', 'slicecrc': '1'},
+  ),
+  'prores': Codec(
+    'prores_ks',
+    {10: 'yuv422p10le'},
+    {10: 'yuv422p10le'},
+    ('.mov', '.mkv'),
+    3,
+    3,
+    {'vendor': 'apl0'},
+    'profile',
+  ),
+}
+CODECS = tuple(_CODECS)
+_IMAGE_BITS = {'.png': (8, 16), '.tif': (8, 16), '.tiff': (8, 16)}
+
+
+class Coding(NamedTuple):
+  """How frames are stored.
+
+  Attributes:
+    codec: one of `CODECS`, for video.
+    bits: per channel; None: the fewest that the codec supports, usually 8.
+    quality: None: visually lossless; see docs/colorize.md.
+  """
+
+  codec: str = 'h264'
+  bits: int | None = None
+  quality: int | None = None
+
+  def check(self, path: str | os.PathLike[str]) -> None:
+    """Raises UserError if an output cannot be stored like this."""
+    if self.codec not in _CODECS:
+      raise UserError(
+        f'--codec={self.codec} is unknown; known are {", ".join(CODECS)}'
+      )
+    known = self._known_bits(path)
+    if self.bits is not None and self.bits not in known:
+      raise UserError(
+        f'--bits={self.bits} is not known for {path} as {self.codec}: choose '
+        f'from {", ".join(map(str, known))}'
+      )
+    if self.quality is None:
+      return
+    if self.settings.quality is None:
+      raise UserError(f'--codec={self.codec} is lossless: leave out --quality')
+    worst = self.settings.worst
+    if not 0 <= self.quality <= worst:
+      raise UserError(
+        f'--quality={self.quality} must be from 0 to {worst} for '
+        f'--codec={self.codec}'
+      )
+
+  def _known_bits(self, path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Returns the bits per channel that an output supports; see `check`."""
+    suffix = Path(path).suffix.lower()
+    if output_kind(path) != 'video':
+      if self.codec != 'h264' or self.quality is not None:
+        raise UserError(
+          f'{path} is not a video: leave out --codec and --quality'
+        )
+      return _IMAGE_BITS.get(suffix or '.png', (8,))
+    if suffix not in self.settings.suffixes:
+      raise UserError(
+        f'--codec={self.codec} does not go into {path}: name it '
+        f'{" or ".join(self.settings.suffixes)}'
+      )
+    return tuple(self.settings.pixels)
+
+  @property
+  def settings(self) -> Codec:
+    """The codec."""
+    return _CODECS[self.codec]
+
+  @property
+  def keeps_fields(self) -> bool:
+    """Whether the encoder marks the frames of interlaced video."""
+    return self.settings.encoder in interlacing.ENCODERS
+
+  def is_rare(self, form: Format) -> bool:
+    """Whether a video needs 4:4:4 instead of the usual 4:2:0."""
+    return self.settings.pixels_of(form) != self.settings.pixels
+
+  @property
+  def depth(self) -> int:
+    """Bits per channel."""
+    return self.bits or min(self.settings.pixels)
+
+  @property
+  def deep(self) -> bool:
+    """Whether frames must be uint16."""
+    return self.depth > 8
