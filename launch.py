@@ -263,7 +263,8 @@ def main(argv: Sequence[str]) -> None:
 
   def colorizer():
     from vitexco_jax import checkpoint
-    from vitexco_jax.inference.colorize import VideoColorizer, working_size
+    from vitexco_jax.inference.video_colorizer import VideoColorizer
+    from vitexco_jax.inference.working_size import working_size
 
     # The engine does not use `retrieval`, and old weights do not have it.
     applied = {

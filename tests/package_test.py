@@ -137,7 +137,7 @@ def test_colorizes_a_film_and_an_image(command, tmp_path):
 
 def test_python_loads_the_weights_that_it_brings(command, tmp_path):
   code = (
-    'from vitexco_jax.inference.colorize import VideoColorizer\n'
+    'from vitexco_jax.inference.video_colorizer import VideoColorizer\n'
     'import vitexco_jax\n'
     'print(vitexco_jax.__file__)\n'
     'print(VideoColorizer.from_checkpoint().config.variant)'

@@ -36,14 +36,27 @@ _FIRST_PROCESS = ocp.options.MultiprocessingOptions(
 )
 
 
-def make_generator(config: ml_collections.ConfigDict) -> Generator:
+def make_generator(
+  config: ml_collections.ConfigDict, in_use: bool = False
+) -> Generator:
   """Builds the generator that `config.model` describes.
 
+  Args:
+    config: the whole config.
+    in_use: whether it matches at `config.use.temperature`; otherwise it matches
+      at the temperature of the training.
+
   Raises:
-    UserError: a setting is invalid; names it with its prefix `config.model`.
+    UserError: a setting is invalid; names it with its prefix `config.`.
   """
   model = config.model.to_dict()
   del model['discriminator']
+  if in_use:
+    if not config.use.temperature >= 0:
+      raise UserError(
+        f'config.use.temperature={config.use.temperature} must be at least 0'
+      )
+    model['correspondence']['temperature'] = config.use.temperature
   generator = Generator(**model)
   try:
     settings.check(generator)

@@ -6,7 +6,7 @@ import numpy as np
 from skimage import color as skcolor
 
 from vitexco_jax import sizes
-from vitexco_jax.inference.colorize import Prediction
+from vitexco_jax.inference.video_colorizer import ClipState, Prediction
 
 SIZE = (48, 64)  # Of the frames after which it resumes, by default.
 
@@ -36,7 +36,7 @@ class Painter:
     means = [skcolor.rgb2lab(x)[..., 1].mean() for x in rgb]
     self._a = float(np.mean(means or 0.0))
     self._frame_size = None
-    self.state = np.full((1, 1, 1, 3), -1.0 if first_frame else 4.0, np.float32)
+    self.state = _state(-1.0 if first_frame else 4.0)
     self.references.append((len(rgb), first_frame))
 
   def check_prior(self):
@@ -49,9 +49,15 @@ class Painter:
   def predict(self, frames):
     for rgb in frames:
       self.sizes.add(rgb.shape[:2])
-      b = self.state[0, 0, 0, 2] + 1
-      self.state = np.full((1, 1, 1, 3), b, np.float32)
+      b = self.state.previous_lab[0, 0, 0, 2] + 1
+      self.state = _state(b)
       h, w = sizes.within(rgb.shape[:2], self.config.use.size)
       ab = np.broadcast_to(np.float32([self._a, b]), (1, h, w, 2))
       sure = self._confidences.get(round(self._a), 0.8)
       yield Prediction(rgb[None], ab, np.full((1, h, w, 1), sure, np.float32))
+
+
+def _state(b):
+  return ClipState(
+    np.full((1, 1, 1, 3), b, np.float32), np.zeros((1, 1, 1, 2), np.float32)
+  )

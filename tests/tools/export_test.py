@@ -16,7 +16,7 @@ import pytest
 
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint, flow
-from vitexco_jax.inference import colorize
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.models.references import combine
 from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.tools import export, stablehlo_runner
@@ -55,7 +55,9 @@ def _random(*shape, seed=0):
 def test_programs_equal_the_networks(
   exported, call, b, t, size, reference_size, count
 ):
-  generator = colorize.make_generator(checkpoint.load_config(exported))
+  generator = checkpoint.make_generator(
+    checkpoint.load_config(exported), in_use=True
+  )
   params = checkpoint.load_params(exported)
 
   def apply(*arguments, method):
@@ -112,7 +114,7 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (9, 150, 90, 3), np.uint8)
   reference = rng.integers(0, 256, (50, 60, 3), np.uint8)
-  colorizer = colorize.VideoColorizer.from_checkpoint(exported)
+  colorizer = VideoColorizer.from_checkpoint(exported)
   seen = []
   with pytest.MonkeyPatch.context() as monkeypatch:
     estimate = flow.backward_flow
@@ -194,7 +196,9 @@ def test_every_kind_of_network_has_programs(name, value):
   params = flax.traverse_util.flatten_dict(
     checkpoint.abstract_params(config), sep='/'
   )
-  made = export.make_programs(colorize.make_generator(config), params)
+  made = export.make_programs(
+    checkpoint.make_generator(config, in_use=True), params
+  )
   assert list(made)[1:3] == ['encode_reference', 'colorize']
 
 

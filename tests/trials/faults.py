@@ -39,7 +39,8 @@ from absl.testing import flagsaver
 
 import launch
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import colorize, plan
+from vitexco_jax.inference import plan
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,7 +235,7 @@ def broken(clips, work, numbers, seed, by_process):
   good = work / 'good'
   good.mkdir()
   write_inputs(good, clips)
-  load = colorize.VideoColorizer.from_checkpoint
+  load = VideoColorizer.from_checkpoint
   loaded = load(good / 'weights')
 
   def from_checkpoint(path, overrides):
@@ -254,7 +255,7 @@ def broken(clips, work, numbers, seed, by_process):
       result = call(arguments)
     else:
       with mock.patch.object(
-        colorize.VideoColorizer, 'from_checkpoint', from_checkpoint
+        VideoColorizer, 'from_checkpoint', from_checkpoint
       ):
         result = call_here(arguments)
     wrong = list(complaints(folder, victim, result))

@@ -173,7 +173,7 @@ def network(colorizer: Any, checkpoint: str | Path) -> Subject:
   frames before it are kept in memory.
 
   Args:
-    colorizer: `colorize.VideoColorizer`, or an object with its `config`,
+    colorizer: `VideoColorizer`, or an object with its `config`,
       `set_reference`, and `colorize`.
     checkpoint: file or folder of its weights.
   """

@@ -27,6 +27,10 @@ from vitexco_jax.inference import journal
 from vitexco_jax.inference.outputs import Options, Track
 from vitexco_jax.inference.plan import FIRST_FRAME, Choice
 from vitexco_jax.inference.stretches import Block, Stretch, Task, runs
+from vitexco_jax.inference.video_colorizer import (
+  ClipState,
+  VideoColorizer,
+)
 from vitexco_jax.media import borders, mux, sandbox, video
 from vitexco_jax.media.borders import Borders
 
@@ -95,7 +99,7 @@ class Job(NamedTuple):
 class Worker:
   """Colours stretches on one device; a context manager."""
 
-  def __init__(self, job: Job, colorizer: Any):
+  def __init__(self, job: Job, colorizer: VideoColorizer):
     self._job = job
     self._colorizer = colorizer
     # Stretches that follow one another often share references.
@@ -131,7 +135,7 @@ class Worker:
         self._set_references(stretch, stretch.before)
       if stretch.carried and run[0] != blocks[0]:
         previous = blocks[blocks.index(run[0]) - 1]
-        state = np.load(log.folder / previous.state)
+        state = ClipState.load(log.folder / previous.state)
         self._colorizer.resume(state, stretch.borders.size(*self._job.size))
       frames = self._source.frames(run[0].start, run[-1].stop)
       for block in run:
@@ -236,7 +240,7 @@ class Worker:
       is_video = track.kind == 'video'
       facts['delay'].append(mux.delay(log.folder / name) if is_video else 0)
     if stretch.carried and block.stop < stretch.stop:
-      np.save(log.path(block.state), self._colorizer.state)
+      self._colorizer.state.save(log.path(block.state))
       names.append(block.state)
     log.write(block.name, block.key, names, facts)
     self._job.progress.note(block, facts)

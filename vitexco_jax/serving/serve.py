@@ -79,7 +79,7 @@ def serve(
   """Serves the page until the program is interrupted or its terminal closes.
 
   Args:
-    colorizer: a `colorize.VideoColorizer`.
+    colorizer: a `VideoColorizer`.
     config: `retrieval` configures how references are compared with shots.
     address: HOST:PORT to listen on; port 0 selects a free port.
     upload_limit: maximum size of a video, in MB.
@@ -190,7 +190,7 @@ class Site:
     """Creates `app`.
 
     Args:
-      colorizer: a `colorize.VideoColorizer`.
+      colorizer: a `VideoColorizer`.
       embed: a `retrieval.Embedder`.
       folder: holds the folders of the sessions.
       queue: runs their jobs.

@@ -360,7 +360,7 @@ class Session:
 
     Args:
       queue: runs the job.
-      colorizer: a `colorize.VideoColorizer`.
+      colorizer: a `VideoColorizer`.
 
     Raises:
       UserError: there is no plan yet, or it cannot be carried out.

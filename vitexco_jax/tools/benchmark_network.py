@@ -21,7 +21,8 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import checkpoint
-from vitexco_jax.inference.colorize import VideoColorizer, colorize
+from vitexco_jax.inference.colorize import colorize
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 from vitexco_jax.models.correspondence import match
 from vitexco_jax.models.vitexco import colorize_clip

@@ -29,7 +29,7 @@ def demo(
   """Removes the colors of a video, colorizes it, and prints the PSNR.
 
   Args:
-    colorizer: `colorize.VideoColorizer`, or an object with its `set_reference` and
+    colorizer: `VideoColorizer`, or an object with its `set_reference` and
       `colorize`.
     video_path: a color video.
     output: folder for `<name>_gray.mp4`, `<name>_color.mp4` and `strip.jpg`,

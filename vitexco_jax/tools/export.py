@@ -33,7 +33,6 @@ import numpy as np
 
 from vitexco_jax import checkpoint, color, files
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference.colorize import make_generator
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Reference
 from vitexco_jax.tools import stablehlo_runner
@@ -81,7 +80,9 @@ def write_programs(
   params = flax.traverse_util.flatten_dict(checkpoint.rounded(params), sep='/')
   np.savez(folder / 'params.npz', **params)
   described = {}
-  for name, program in make_programs(make_generator(config), params).items():
+  for name, program in make_programs(
+    checkpoint.make_generator(config, in_use=True), params
+  ).items():
     (folder / f'{name}.stablehlo').write_bytes(program.serialize())
     _, takes = program.in_tree.unflatten(map(str, program.in_avals))
     gives = program.out_tree.unflatten(map(str, program.out_avals))

@@ -1,0 +1,401 @@
+"""The engine: blocks, sizes, state, references, and bad input."""
+
+import json
+import subprocess
+import sys
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from skimage import color as skcolor
+
+from configs.vitexco import get_config
+from tests.support.pictures import SIZE, assert_same, make_frames, make_picture
+from vitexco_jax import checkpoint
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import colorize, video_colorizer
+from vitexco_jax.inference.video_colorizer import VideoColorizer
+from vitexco_jax.media import video
+
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
+
+@pytest.fixture(scope='module')
+def colorizer(tiny_weights):
+  return VideoColorizer.from_checkpoint(tiny_weights)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+  monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
+
+
+@pytest.fixture(scope='module')
+def coloured(colorizer):
+  """Seven frames, coloured in one go."""
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
+    colorizer.set_reference(make_picture())
+    return list(colorizer.colorize(make_frames(7)))
+
+
+def _chroma(rgb):
+  return np.abs(skcolor.rgb2lab(rgb)[..., 1:]).mean()
+
+
+def test_frame_by_frame_equals_the_whole(colorizer, coloured):
+  colorizer.set_reference(make_picture())
+  found = [next(colorizer.colorize([rgb])) for rgb in make_frames(7)]
+  assert_same(found, coloured)
+
+
+def test_a_reference_that_comes_again_is_not_encoded_again(
+  colorizer, monkeypatch
+):
+  encode, seen = colorizer._encode, []
+
+  def counted(size, picture):
+    seen.append(picture)
+    return encode(size, picture)
+
+  monkeypatch.setattr(colorizer, '_encode', counted)
+  one, two, three = (make_picture(seed=seed) for seed in (91, 92, 93))
+  frame = make_frames(1)
+  made = []
+  for pictures in ([one], [one, two], [two.copy()], [three], [two]):
+    colorizer.set_reference(*pictures)
+    made.append(next(colorizer.colorize(frame)))
+  assert len(seen) == 4
+  np.testing.assert_array_equal(made[2], made[4])
+  assert (made[0] != made[2]).any()
+
+
+@pytest.mark.parametrize('cut', [1, 3, 5])
+def test_a_clip_cut_in_two_equals_the_whole(colorizer, coloured, cut):
+  frames = make_frames(7)
+  colorizer.set_reference(make_picture())
+  found = [*colorizer.colorize(frames[:cut]), *colorizer.colorize(frames[cut:])]
+  assert_same(found, coloured)
+
+
+def test_frames_before_matter_and_a_reference_starts_afresh(
+  colorizer, coloured
+):
+  colorizer.set_reference(make_picture())
+  (alone,) = colorizer.colorize(make_frames(7)[3:4])
+  assert np.abs(np.int16(alone) - np.int16(coloured[3])).max() > 1
+  colorizer.set_reference(make_picture())
+  (again,) = colorizer.colorize(make_frames(1))
+  assert_same([again], coloured[:1])
+
+
+def test_reference_matters(colorizer, coloured):
+  colorizer.set_reference(make_picture(seed=50))
+  (found,) = colorizer.colorize(make_frames(1))
+  assert np.abs(np.int16(found) - np.int16(coloured[0])).max() > 1
+
+
+@pytest.mark.parametrize(
+  'size, reference_size',
+  [
+    (SIZE, (70, 33)),  # Another size and aspect.
+    ((151, 101), SIZE),  # Portrait, odd, above the working size.
+    ((32, 32), SIZE),  # The least.
+    ((33, 160), SIZE),  # Wide.
+  ],
+)
+def test_size_and_lightness_are_kept(colorizer, size, reference_size):
+  colorizer.set_reference(make_picture(reference_size))
+  grey = cv2.cvtColor(make_picture(size, 1), cv2.COLOR_RGB2GRAY)
+  grey = np.repeat(grey[..., None], 3, -1)
+  (found,) = colorizer.colorize([grey])
+  assert found.shape == grey.shape and found.dtype == np.uint8
+  assert _chroma(found) > 1
+  inside = ((found > 0) & (found < 255)).all(-1)  # Of the gamut.
+  assert inside.mean() > 0.8
+  lightness = [skcolor.rgb2lab(rgb)[..., 0] for rgb in (grey, found)]
+  # Half a level of each channel; in the dark that is most of L.
+  assert np.abs(lightness[0] - lightness[1])[inside].max() < 0.6
+
+
+def test_colours_of_the_input_are_not_looked_at(colorizer):
+  colorizer.set_reference(make_picture())
+  lab = skcolor.rgb2lab(make_picture(seed=1))
+  tinted = np.uint8(np.round(skcolor.lab2rgb(lab * [1, 0.3, 0.3]) * 255))
+  (found,) = colorizer.colorize([tinted])
+  colorizer.set_reference(make_picture())
+  (expected,) = colorizer.colorize([make_picture(seed=1)])
+  error = np.abs(np.float32(found) - np.float32(expected))
+  assert error.mean() < 2  # The L of the two differs by rounding.
+
+
+def test_without_a_reference_the_prior_colors(colorizer, tiny_weights):
+  frame, *others = make_frames(5)
+  colorizer.set_reference()
+  whole = list(colorizer.colorize([frame, *others]))
+  assert _chroma(whole[0]) > 1
+  colorizer.set_reference()
+  found = list(colorizer.colorize([frame]))
+  assert_same([*found, *colorizer.colorize(others)], whole)
+  colorizer.set_reference(make_picture())
+  (other,) = colorizer.colorize([frame])
+  assert np.abs(np.int16(other) - np.int16(found[0])).max() > 1
+  refined = VideoColorizer.from_checkpoint(
+    tiny_weights, {'use.size': (32, 48), 'use.refine': 2}
+  )
+  refined.set_reference()
+  (found,) = refined.colorize([frame])
+  assert found.shape == frame.shape and _chroma(found) > 1
+
+
+def test_weights_without_a_prior_need_a_reference(tmp_path, tiny_weights):
+  config = checkpoint.load_config(tiny_weights)
+  config.model.prior.width = 0.0
+  params = checkpoint.load_params(tiny_weights)
+  del params['prior']
+  checkpoint.export(tmp_path / 'old', params, config)
+  # Earlier configs do not know of it.
+  path = tmp_path / 'old' / 'config.json'
+  entries = json.loads(path.read_text())
+  del entries['model']['prior']
+  path.write_text(json.dumps(entries))
+  old = VideoColorizer.from_checkpoint(tmp_path / 'old')
+  old.set_reference(make_picture())
+  assert len(list(old.colorize(make_frames(2)))) == 2
+  with pytest.raises(UserError, match='have no color prior, so they need a'):
+    old.set_reference()
+  picture = tmp_path / 'in.png'
+  video.write_image(picture, make_picture())
+  with pytest.raises(UserError, match='have no color prior'):
+    colorize.colorize(old, picture, ['none'], tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
+
+
+def test_first_frame_carries_its_colours_on(colorizer):
+  frames = make_frames(1)
+  colorizer.set_reference(frames[0], first_frame=True)
+  (carried,) = colorizer.colorize(frames)
+  colorizer.set_reference(frames[0])
+  (plain,) = colorizer.colorize(frames)
+  assert np.abs(np.int16(carried) - np.int16(plain)).max() > 1
+  colorizer.set_reference(make_picture((100, 64)), first_frame=True)
+  with pytest.raises(ValueError, match='not the size of the reference'):
+    next(colorizer.colorize(frames))
+
+
+def _moving(n, size=SIZE):
+  """A window that moves over a scene of coloured blots, a pixel a frame."""
+  height, width = size
+  rng = np.random.default_rng(7)
+  small = rng.integers(40, 220, (12, 20, 3), np.uint8)
+  scene = cv2.resize(small, (width + n, height), interpolation=cv2.INTER_CUBIC)
+  return [np.ascontiguousarray(scene[:, t : t + width]) for t in range(n)]
+
+
+def test_an_anchor_keeps_the_first_frames_colours(tiny_weights):
+  """The weights mean nothing; only the flow knows what went where."""
+  frames = _moving(12)
+  errors = []
+  for weight in (0.0, 0.4):
+    made = VideoColorizer.from_checkpoint(tiny_weights, {'use.anchor': weight})
+    made.set_reference(frames[0], first_frame=True)
+    found = np.stack(list(made.colorize(frames)))[6:, :, :40]
+    truth = np.stack(frames)[6:, :, :40]
+    error = skcolor.rgb2lab(found) - skcolor.rgb2lab(truth)
+    errors.append(np.abs(error[..., 1:]).mean())
+  assert errors[1] < 0.9 * errors[0]
+
+
+@pytest.mark.parametrize('cut', [1, 4])
+def test_an_anchor_is_held_when_a_clip_is_gone_on_with(colorizer, cut):
+  frames = _moving(7)
+  colorizer.set_reference(frames[0], first_frame=True)
+  whole = list(colorizer.colorize(frames))
+  colorizer.set_reference(frames[0], first_frame=True)
+  found = list(colorizer.colorize(frames[:cut]))
+  state = colorizer.state
+  colorizer.set_reference(frames[0], first_frame=True)
+  colorizer.resume(state, SIZE)
+  assert_same([*found, *colorizer.colorize(frames[cut:])], whole)
+
+
+@pytest.mark.parametrize(
+  'name, value, message',
+  [
+    ('anchor', 1.5, 'use.anchor=1.5 must be within 0 and 1'),
+    ('refine', 0, 'use.refine=0 must be a whole number, 1 at least'),
+    ('enlarge', 0, 'use.enlarge=0 must be a whole number, 1 at least'),
+    ('components', -1, 'use.components=-1 must be a whole number, 0 at least'),
+  ],
+)
+def test_settings_of_use_are_checked(tiny_weights, name, value, message):
+  with pytest.raises(UserError, match=message):
+    VideoColorizer.from_checkpoint(tiny_weights, {f'use.{name}': value})
+
+
+def test_colours_move_at_a_finer_size(tiny_weights):
+  """A frame of stripes too fine for the working size keeps their colours."""
+  stripes = np.zeros((64, 96, 3), np.uint8) + np.uint8([60, 60, 200])
+  stripes[:, ::4] = stripes[:, 1::4] = [150, 30, 60]
+  frames = [np.roll(stripes, t, 1) for t in range(3)]
+  errors = []
+  for refine in (1, 2):
+    made = VideoColorizer.from_checkpoint(
+      tiny_weights, {'use.size': (32, 48), 'use.refine': refine}
+    )
+    made.set_reference(frames[0], first_frame=True)
+    found = np.stack(list(made.colorize(frames)))
+    assert found.shape == (3, 64, 96, 3)
+    error = skcolor.rgb2lab(found) - skcolor.rgb2lab(np.stack(frames))
+    errors.append(np.abs(error[0, ..., 1:]).mean())
+  assert errors[1] < 0.5 * errors[0]
+
+
+def test_a_reference_is_looked_at_enlarged_too(tiny_weights):
+  usual, enlarged = (
+    VideoColorizer.from_checkpoint(tiny_weights, {'use.enlarge': enlarge})
+    for enlarge in (1, 2)
+  )
+  usual.set_reference(make_picture())
+  enlarged.set_reference(make_picture(), make_picture(seed=1))
+  once, more = usual._reference, enlarged._reference
+  positions = once.ab.shape[1]
+  assert more.ab.shape[1] == 2 * (1 + 4) * positions
+  np.testing.assert_array_equal(more.keys[:, :positions], once.keys)
+  # Colours are the same four times, so that their means are.
+  np.testing.assert_allclose(
+    more.ab[:, positions : 5 * positions].mean(1), once.ab.mean(1), atol=0.5
+  )
+  assert enlarged.bound == (128, 192)
+  found = list(enlarged.colorize(make_frames(2)))
+  assert np.shape(found) == (2, *SIZE, 3)
+
+
+def test_all_that_small_uses_survives_a_cut(tiny_weights):
+  """Anchor, enlarged references, components and motion at a finer size."""
+  use = get_config('small').use
+  made = VideoColorizer.from_checkpoint(
+    tiny_weights,
+    {
+      'use.size': (32, 48),
+      'use.components': 8,
+      **{f'use.{name}': use[name] for name in ('anchor', 'enlarge', 'refine')},
+    },
+  )
+  frames = _moving(5)
+
+  def begin():
+    made.set_reference(frames[0], make_picture(seed=9), first_frame=True)
+
+  begin()
+  assert made._reference.basis.shape[-1] == 8
+  whole = list(made.colorize(frames))
+  begin()
+  found = list(made.colorize(frames[:2]))
+  state = made.state
+  begin()
+  made.resume(state, SIZE)
+  assert_same([*found, *made.colorize(frames[2:])], whole)
+
+
+def test_refining_stops_at_the_frames_size(tiny_weights):
+  frames, found = make_frames(3), []
+  for refine in (1, 3):
+    made = VideoColorizer.from_checkpoint(tiny_weights, {'use.refine': refine})
+    made.set_reference(make_picture())
+    found.append(list(made.colorize(frames)))
+  assert_same(*found)
+
+
+def test_wrong_use_from_python_is_refused(tiny_weights, colorizer):
+  fresh = VideoColorizer.from_checkpoint(tiny_weights)
+  with pytest.raises(ValueError, match='set_reference comes before'):
+    next(fresh.colorize(make_frames(1)))
+  with pytest.raises(ValueError, match='uint8'):
+    colorizer.set_reference(np.zeros((32, 32, 3), np.float32))
+  colorizer.set_reference(make_picture())
+  list(colorizer.colorize(make_frames(1)))
+  with pytest.raises(ValueError, match=r'\(32, 32\) after frames of'):
+    list(colorizer.colorize([make_picture((32, 32))]))
+
+
+def test_overrides_change_the_config_of_the_weights(tiny_weights):
+  overrides = {'use.size': (32, 48), 'use.temperature': 0.0}
+  made = VideoColorizer.from_checkpoint(tiny_weights, overrides)
+  assert tuple(made.config.use.size) == (32, 48)
+  made.set_reference(make_picture())
+  (found,) = made.colorize(make_frames(1))
+  assert found.shape == (*SIZE, 3)
+  with pytest.raises(UserError, match=r'tiny, as it is set here, has another'):
+    VideoColorizer.from_checkpoint(tiny_weights, {'model.colorizer.width': 0.5})
+  for size in ((0, 96), (64, 16), (-64, 96)):
+    with pytest.raises(UserError, match=r'config\.use\.size=.* at least 32'):
+      VideoColorizer.from_checkpoint(tiny_weights, {'use.size': size})
+
+
+@pytest.mark.parametrize('temperature', [-0.01, float('nan')])
+def test_a_temperature_below_zero_is_refused(tiny_weights, temperature):
+  with pytest.raises(
+    UserError, match=r'config\.use\.temperature=.* at least 0'
+  ):
+    VideoColorizer.from_checkpoint(
+      tiny_weights, {'use.temperature': temperature}
+    )
+
+
+@pytest.mark.parametrize('name', ['model.colorizer.later', 'later.size'])
+def test_a_setting_that_the_weights_lack_is_named(tiny_weights, name):
+  message = rf'tiny have no such setting: leave out --config\.{name}'
+  with pytest.raises(UserError, match=message):
+    VideoColorizer.from_checkpoint(tiny_weights, {name: 1})
+
+
+def test_there_is_no_state_before_the_first_frame(tiny_weights):
+  colorizer = VideoColorizer.from_checkpoint(tiny_weights)
+  assert colorizer.state is None
+  colorizer.set_reference(make_picture())
+  assert colorizer.state is None
+  next(colorizer.colorize(make_frames(1)))
+  assert colorizer.state.previous_lab.shape == (1, *SIZE, 3)
+  assert colorizer.state.anchor_flow.shape == (1, *SIZE, 2)
+  colorizer.set_reference(make_picture())
+  assert colorizer.state is None
+
+
+def test_another_device_takes_over_nothing_of_a_clip(colorizer):
+  frames = make_frames(2)
+  colorizer.set_reference(frames[0], first_frame=True)
+  next(colorizer.colorize(frames))
+  other = colorizer.on(jax.local_devices()[1])
+  assert other.state is None and colorizer.state is not None
+  with pytest.raises(ValueError, match='set_reference comes before'):
+    next(other.colorize(frames))
+  other.set_reference(make_picture((32, 80)))  # Of no frame.
+  assert next(other.colorize([make_picture((32, 32))])).shape == (32, 32, 3)
+  assert colorizer.state.previous_lab.shape == (1, *SIZE, 3)
+
+
+def test_a_state_survives_a_file(tmp_path, colorizer):
+  colorizer.set_reference(make_picture())
+  next(colorizer.colorize(make_frames(1)))
+  colorizer.state.save(tmp_path / 'state.npy')
+  state = video_colorizer.ClipState.load(tmp_path / 'state.npy')
+  for array, expected in zip(state, colorizer.state, strict=True):
+    np.testing.assert_array_equal(array, expected)
+
+
+def test_the_engine_does_not_know_films():
+  code = (
+    'import sys; from vitexco_jax.inference import video_colorizer; '
+    'print(*(x for x in sys.modules if x.startswith("vitexco_jax.")))'
+  )
+  output = subprocess.check_output([sys.executable, '-c', code], text=True)
+  modules = set(output.split())
+  folders = {'media', 'retrieval', 'serving', 'training', 'evaluation', 'data'}
+  assert not [x for x in modules if x.split('.')[1] in folders]
+  engine = {x for x in modules if x.startswith('vitexco_jax.inference.')}
+  assert engine == {
+    'vitexco_jax.inference.video_colorizer',
+    'vitexco_jax.inference.frame_programs',
+  }

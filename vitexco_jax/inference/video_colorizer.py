@@ -1,0 +1,442 @@
+"""The engine: colorizes frames of a video with one or more references.
+
+Arrays in, arrays out. Frames are processed in blocks: the networks process them at
+the working size, the predicted ab is resized to the size of the frame, and the L of
+the frame is kept. Only `ClipState` is carried from block to block, so memory does not
+grow with the length of a video, and a clip cut in two gives the same frames as the
+whole clip.
+
+  colorizer = VideoColorizer.from_checkpoint('weights/small')
+  colorizer.set_reference(reference)  # Or () to colorize without a reference.
+  for rgb in colorizer.colorize(frames):
+    ...
+"""
+
+import copy
+import functools
+import hashlib
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from vitexco_jax import checkpoint, files, flow, sizes
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import frame_programs as programs
+from vitexco_jax.models.anchor import Anchor
+from vitexco_jax.models.references import combine, compress
+from vitexco_jax.structs import Reference
+
+BLOCK = 8  # Frames of a block ...
+_BLOCK_PIXELS = 2**22  # ... unless they are large.
+
+
+class Prediction(NamedTuple):
+  """A block of frames with predicted colors, at the working size."""
+
+  rgb: np.ndarray  # [t, H, W, 3] uint8 or uint16, the input.
+  ab: jax.Array  # [t, h, w, 2]
+  confidence: jax.Array  # [t, h, w, 1], in [-1, 1].
+
+
+class ClipState(NamedTuple):
+  """What the next frame needs of the previous ones.
+
+  h and w are the size at which colors are propagated, with padding.
+  """
+
+  previous_lab: jax.Array | np.ndarray  # [1, h, w, 3], l centered.
+  # (dx, dy) in pixels from the previous frame to the anchor, which is the first
+  # reference; 0 without an anchor.
+  anchor_flow: np.ndarray  # [1, h, w, 2]
+
+  def save(self, path: Path) -> None:
+    """Writes the state as one array [1, h, w, 5] in NumPy's format."""
+    np.save(path, np.concatenate(self, -1))
+
+  @classmethod
+  def load(cls, path: Path) -> 'ClipState':
+    """Reads a state that `save` has written."""
+    return cls(*np.split(np.load(path), [3], -1))
+
+
+class _Setup(NamedTuple):
+  """What is the same for all frames of a clip."""
+
+  frame_size: tuple[int, int]  # (height, width) of the frames.
+  scale: int  # Colors are propagated at this multiple of the working size.
+  size: tuple[int, int]  # That multiple, without padding.
+  anchor_lab: jax.Array | None  # [1, h, w, 3]; None: no anchor.
+  anchor_gray: np.ndarray | None  # [h, w, 1] uint8, its lightness.
+
+
+class VideoColorizer:
+  """Colorizes frames with references; holds the state of one clip."""
+
+  def __init__(
+    self, params: Mapping[str, Any], config: ml_collections.ConfigDict
+  ):
+    """Initializes the engine.
+
+    Args:
+      params: of the generator.
+      config: that belongs to them.
+
+    Raises:
+      UserError: a value of `config.use` is out of range.
+    """
+    if min(config.use.size) < 2 * sizes.TOKEN:
+      raise UserError(
+        f'config.use.size={tuple(config.use.size)} must be at least '
+        f'{2 * sizes.TOKEN} on both sides'
+      )
+    self._anchor_weight = config.use.get('anchor', 0.0)
+    if not 0 <= self._anchor_weight <= 1:
+      raise UserError(
+        f'config.use.anchor={self._anchor_weight} must be within 0 and 1'
+      )
+    self._refine = _integer(config, 'refine', 1, 4)
+    self._enlarge = _integer(config, 'enlarge', 1, 4)
+    self._components = _integer(config, 'components', 0, 4096)
+    self.config = config
+    generator = checkpoint.make_generator(config, in_use=True)
+    self._encode_reference = jax.jit(
+      functools.partial(generator.apply, method='encode_reference')
+    )
+    # Compiled for each value of the first argument, size or scale.
+    self._guide_frames = jax.jit(
+      functools.partial(programs.guide_frames, generator), static_argnums=0
+    )
+    self._colorize_frames = jax.jit(
+      functools.partial(programs.colorize_frames, generator), static_argnums=0
+    )
+    self._guide_by_prior = jax.jit(
+      functools.partial(programs.guide_by_prior, generator), static_argnums=0
+    )
+    self._blends, self.has_prior = generator.blends, generator.has_prior
+    self._variables = jax.device_put({'params': params})
+    self._forget_references()
+
+  def _forget_references(self) -> None:
+    self._reference: Reference | None = None
+    self._by_prior = False  # Whether to colorize without a reference.
+    self._encoded: dict[tuple, Reference] = {}  # By digest and size.
+    self._anchor_picture: np.ndarray | None = None
+    self._reset()
+
+  def _reset(self) -> None:
+    """Removes everything that belongs to one clip."""
+    self._setup: _Setup | None = None
+    self._state: ClipState | None = None
+    # A cache: to compute it from the state, the device must finish first.
+    self._previous_gray: np.ndarray | None = None
+
+  @classmethod
+  def from_checkpoint(
+    cls,
+    path: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+  ) -> 'VideoColorizer':
+    """Loads an export, or the newest checkpoint of a work directory.
+
+    Args:
+      path: the folder; None: the weights that come with the program.
+      overrides: values to change in the config, such as `{'use.size': (112,
+        192)}`.
+
+    Raises:
+      UserError: the weights are missing, incomplete, of another architecture, or
+        lack a setting that `overrides` names.
+    """
+    path = files.shipped('weights/small') if path is None else path
+    params = checkpoint.load_params(path)
+    config = checkpoint.load_config(path)
+    if overrides:
+      for name, value in overrides.items():
+        try:
+          config.update_from_flattened_dict({name: value})
+        except KeyError as error:  # Weights of an earlier version, perhaps.
+          raise UserError(
+            f'the weights at {path} have no such setting: leave out '
+            f'--config.{name}'
+          ) from error
+      # `use` changes no shapes, and the check takes a second.
+      if not all(name.startswith('use.') for name in overrides):
+        expected = checkpoint.abstract_params(config)
+        checkpoint.check_params(params, expected, f'{path}, as it is set here,')
+    return cls(params, config)
+
+  def on(self, device: jax.Device) -> 'VideoColorizer':
+    """Returns a colorizer with the same weights and no reference on a device."""
+    other = copy.copy(self)
+    other._variables = jax.device_put(self._variables, device)
+    other._forget_references()
+    return other
+
+  def set_reference(self, *rgb: np.ndarray, first_frame: bool = False) -> None:
+    """Sets the references and resets the state.
+
+    Args:
+      rgb: [h, w, 3] uint8 or uint16, of any sizes. With several references, each
+        pixel uses the best match. Without any, the prior colorizes frames.
+      first_frame: whether the first of them is the next frame in color. Its
+        colors are then also propagated from frame to frame.
+
+    Raises:
+      UserError: no reference is given, and the weights have no prior.
+    """
+    if not rgb:
+      self.check_prior()
+    for picture in rgb:
+      _check(picture)
+    self._reset()
+    self._anchor_picture = rgb[0] if first_frame else None
+    known, self._encoded = self._encoded, {}
+    for picture in rgb:
+      size = self._working_size(picture)
+      digest = hashlib.sha256(np.ascontiguousarray(picture)).digest()
+      key = digest, picture.shape, size
+      # The previous references may include the same picture.
+      self._encoded[key] = known.get(key) or self._encode(size, picture)
+    self._by_prior = not rgb
+    if self._by_prior:
+      self._reference = None
+    elif list(self._encoded) != list(known):
+      encoded = combine(list(self._encoded.values()))
+      self._reference = compress(encoded, self._components)
+
+  def check_prior(self) -> None:
+    """Raises UserError if the weights need a reference."""
+    if not self.has_prior:
+      raise UserError(
+        'these weights have no color prior, so they need a reference: name a '
+        'color picture by --reference, or use other weights by --checkpoint'
+      )
+
+  def _encode(self, size: tuple[int, int], picture: np.ndarray) -> Reference:
+    """Encodes a reference at the working size and, after it, enlarged."""
+    scales = sorted({1, self._enlarge})
+    fitted = (
+      programs.fit_rgb(tuple(scale * side for side in size), 1, picture)
+      for scale in scales
+    )
+    return combine(
+      [self._encode_reference(self._variables, rgb) for rgb in fitted]
+    )
+
+  @property
+  def fingerprint(self) -> str:
+    """A hash of the weights."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(self._variables):
+      digest.update(np.asarray(leaf))
+    return digest.hexdigest()[:16]
+
+  @property
+  def bound(self) -> tuple[int, int]:
+    """Largest (height, width) at which the networks process a picture."""
+    scale = max(self._refine, self._enlarge)
+    return tuple(scale * side for side in self.config.use.size)
+
+  @property
+  def state(self) -> ClipState | None:
+    """What the next frame needs of the previous ones; None before the first."""
+    return self._state
+
+  def resume(self, state: ClipState, frame_size: tuple[int, int]) -> None:
+    """Continues after a frame that was colorized earlier.
+
+    Call `set_reference` with the references of that time first.
+
+    Args:
+      state: the value of the property after that frame.
+      frame_size: (height, width) of the frames.
+    """
+    self._setup = self._make_setup(frame_size)
+    self._state, self._previous_gray = state, None
+
+  def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """Colorizes frames lazily; the next call continues after the last frame.
+
+    Args:
+      frames: [h, w, 3] uint8 or uint16, all of one size. Only their L is used.
+
+    Yields:
+      For each frame, [h, w, 3] of the same type: its L with predicted colors.
+
+    Raises:
+      ValueError: no reference is set, or a frame has another size.
+    """
+    # The caller processes a block while the device colorizes the next one.
+    ready = ()
+    for block in self.predict(frames):
+      colored = sizes.join_frames(block.rgb, block.ab)
+      yield from np.asarray(ready)
+      ready = colored
+    yield from np.asarray(ready)
+
+  def predict(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
+    """Does what `colorize` does, but yields colors at the working size.
+
+    Args:
+      frames: see `colorize`.
+
+    Yields:
+      Blocks of frames with their colors, which the device may still compute.
+
+    Raises:
+      ValueError: see `colorize`.
+    """
+    if self._reference is None and not self._by_prior:
+      raise ValueError('set_reference comes before colorize')
+    for block in _blocks(frames):
+      yield self._predict_block(block)
+
+  def _predict_block(self, block: list[np.ndarray]) -> Prediction:
+    for rgb in block:
+      _check(rgb)
+      if self._setup is None:
+        self._start(rgb.shape[:2])
+      if rgb.shape[:2] != self._setup.frame_size:
+        raise ValueError(
+          f'a frame of {rgb.shape[:2]} after frames of {self._setup.frame_size}'
+        )
+    rgb, setup, state = np.stack(block), self._setup, self._state
+    luminance = programs.fit_luminance(setup.size, setup.scale, rgb)
+    backward_flow, anchor_flow = self._flows(luminance)
+    seen = jnp.concatenate([state.previous_lab[..., :1], luminance])
+    if self._by_prior:
+      guidance, steady, anchored = self._guide_by_prior(
+        setup.scale, self._variables, seen, backward_flow
+      )
+    else:
+      guidance, steady, anchored = self._guide_frames(
+        setup.scale,
+        self._variables,
+        self._reference,
+        seen,
+        backward_flow,
+        anchor_flow,
+      )
+    anchor = None
+    if anchored is not None:
+      weight = self._anchor_weight * anchored
+      anchor = Anchor(setup.anchor_lab, anchor_flow, weight)
+    ab, confidence, last_lab = self._colorize_frames(
+      setup.size,
+      self._variables,
+      guidance,
+      state.previous_lab,
+      luminance,
+      backward_flow,
+      steady,
+      anchor,
+    )
+    last_flow = state.anchor_flow if anchor_flow is None else anchor_flow[:, -1]
+    self._state = ClipState(last_lab, last_flow)
+    return Prediction(rgb, ab, confidence)
+
+  @property
+  def _has_anchor(self) -> bool:
+    return self._anchor_picture is not None and self._anchor_weight > 0
+
+  def _flows(
+    self, luminance: jax.Array
+  ) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Estimates the flow of a block.
+
+    Args:
+      luminance: [t, h, w, 1], L - 50.
+
+    Returns:
+      (dx, dy) in pixels, [1, t, h, w, 2], from each frame to the previous one, and
+      from each frame to the anchor. None where it is not needed.
+    """
+    if not (self._blends or self._has_anchor):
+      return None, None
+    before = self._previous_gray
+    if before is None:
+      before = programs.lightness_levels(self._state.previous_lab[0, ..., :1])
+    grays = [before, *programs.lightness_levels(luminance)]
+    self._previous_gray = grays[-1]
+    pairs = itertools.pairwise(grays)
+    steps = [flow.backward_flow(gray, previous) for previous, gray in pairs]
+    backward_flow = np.stack(steps)[None] if self._blends else None
+    if not self._has_anchor:
+      return backward_flow, None
+    anchor_flows = [self._state.anchor_flow[0]]
+    for gray, step in zip(grays[1:], steps, strict=True):
+      anchor_flow = flow.flow_to_reference(
+        gray, self._setup.anchor_gray, step, anchor_flows[-1]
+      )
+      anchor_flows.append(anchor_flow)
+    return backward_flow, np.stack(anchor_flows[1:])[None]
+
+  def _start(self, frame_size: tuple[int, int]) -> None:
+    """Prepares for the first frame, before which there is no color."""
+    self._setup = setup = self._make_setup(frame_size)
+    padded = sizes.padded(setup.size, setup.scale * sizes.TOKEN)
+    lab = setup.anchor_lab
+    if lab is None:
+      lab = jnp.zeros((1, *padded, 3))
+    self._state = ClipState(lab, np.zeros((1, *padded, 2), np.float32))
+
+  def _make_setup(self, frame_size: tuple[int, int]) -> _Setup:
+    working = self._within(frame_size)
+    scale = min(self._refine, max(1, round(frame_size[0] / working[0])))
+    size = tuple(scale * side for side in working)
+    if self._anchor_picture is None:
+      return _Setup(frame_size, scale, size, None, None)
+    anchor_size = self._working_size(self._anchor_picture)
+    if max(abs(np.subtract(anchor_size, working))) > 1:  # 1: rounding.
+      raise ValueError(
+        f'the first frame is {frame_size}, not the size of the reference'
+      )
+    lab = programs.fit_lab(size, scale, self._anchor_picture)
+    gray = programs.lightness_levels(lab[0, ..., :1])
+    return _Setup(frame_size, scale, size, lab, gray)
+
+  def _working_size(self, rgb: np.ndarray) -> tuple[int, int]:
+    return self._within(rgb.shape[:2])
+
+  def _within(self, size: tuple[int, int]) -> tuple[int, int]:
+    return sizes.within(size, self.config.use.size)
+
+
+def _blocks(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+  """Yields full blocks, then single frames: two programs are compiled."""
+  frames = iter(frames)
+  for first in frames:
+    size = max(1, min(BLOCK, _BLOCK_PIXELS // math.prod(first.shape[:2])))
+    block = [first, *itertools.islice(frames, size - 1)]
+    if len(block) == size:
+      yield block
+    else:
+      yield from ([frame] for frame in block)
+
+
+def _integer(
+  config: ml_collections.ConfigDict, name: str, least: int, most: int
+) -> int:
+  """Returns an integer of `config.use`; `least` is the default."""
+  value = config.use.get(name, least)  # Older weights do not have it.
+  if not (isinstance(value, int) and least <= value <= most):
+    raise UserError(
+      f'config.use.{name}={value} must be a whole number, {least} at least and '
+      f'{most} at most'
+    )
+  return value
+
+
+def _check(rgb: np.ndarray) -> None:
+  known = rgb.dtype in (np.uint8, np.uint16)
+  if not known or rgb.ndim != 3 or rgb.shape[-1] != 3:
+    raise ValueError(
+      f'expected [h, w, 3] uint8 or uint16, got {rgb.shape} {rgb.dtype}'
+    )
