@@ -11,7 +11,7 @@ import pytest
 
 from configs.vitexco import get_config
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import plan
+from vitexco_jax.inference import contact_sheet, plan, survey
 from vitexco_jax.inference.plan import Choice
 from vitexco_jax.media import video
 from vitexco_jax.media.borders import NONE, Borders
@@ -139,12 +139,12 @@ def test_borders_that_cannot_be_are_refused(
 
 @pytest.mark.parametrize('count', [1, 2, 3, 16, 17, 200, 1000])
 def test_moments_are_the_middles_of_thirds(count):
-  kept = plan._Moments()
+  moments = survey._Moments()
   for i in range(count):
-    kept.add(np.full((32, 32, 3), (i // 256, i % 256, 0), np.uint8))
-  assert len(kept._kept) <= plan._KEPT
+    moments.add(np.full((32, 32, 3), (i // 256, i % 256, 0), np.uint8))
+  assert len(moments._frames) <= survey._MAX_FRAMES
   middles = [(2 * i + 1) * count / 6 for i in range(3)]
-  found = [256 * int(x[0, 0, 0]) + int(x[0, 0, 1]) for x in kept.crops(NONE)]
+  found = [256 * int(x[0, 0, 0]) + int(x[0, 0, 1]) for x in moments.crops(NONE)]
   assert len(found) == min(count, 3)
   for middle, place in zip(middles, found, strict=False):
     assert abs(place - middle) <= max(1, count / 8)
@@ -196,7 +196,7 @@ def test_lists_of_references(surveyed, references, name, text, expected):
     ('file,frame\nzero.png,-1\n', "'-1' is neither a frame"),
     ('file,time\nzero.png,1:x\n', "'1:x' is neither a frame"),
     ('file,time\nzero.png,90\n', 'nothing is shown at 90'),
-    ('file,frame\nzero.png,28\n', 'frame 28, but 28 frames are all'),
+    ('file,frame\nzero.png,28\n', 'frame 28, but .* has 28 frames'),
     ('file,frame\n', 'holds no pictures'),
     ('file,frame\nzero.png,1.5\n', "'1.5' is neither a frame"),
     ('file,frame\nzero.png,1_0\n', "'1_0' is neither a frame"),
@@ -391,7 +391,7 @@ def test_the_mode_writes_prints_and_draws(
   tmp_path, film, references, capsys, monkeypatch
 ):
   monkeypatch.setattr(embedding, 'make_embedder', lambda config: _embed)
-  monkeypatch.setattr(plan, '_ROWS', 2)
+  monkeypatch.setattr(contact_sheet, '_ROWS', 2)
   output = tmp_path / 'plans' / 'film.json'
   made = plan.plan_film(None, film, (), output, references)
   assert plan.read(output).shots[1].references[0].frame == 11
@@ -407,11 +407,11 @@ def test_the_mode_writes_prints_and_draws(
     plan.plan_film(None, film, (), tmp_path / 'plan.txt', references)
   still = tmp_path / 'still.jpg'
   still.write_bytes(b'ours')
-  with pytest.raises(UserError, match='still.json might draw over .*still.jpg'):
+  with pytest.raises(UserError, match='still.json might replace .*still.jpg'):
     plan.plan_film(None, film, (), still.with_suffix('.json'), references)
   assert still.read_bytes() == b'ours'
   still.rename(tmp_path / 'still_2.jpg')
-  with pytest.raises(UserError, match='might draw over .*still_2.jpg'):
+  with pytest.raises(UserError, match='might replace .*still_2.jpg'):
     plan.plan_film(None, film, (), still.with_suffix('.json'), references)
 
 
@@ -430,7 +430,7 @@ def test_a_plan_that_cannot_be_written_leaves_no_sheets(
 
 
 def test_where_a_video_is_broken(film, surveyed, monkeypatch, capsys):
-  monkeypatch.setattr(plan, '_PLACES', 2)
+  monkeypatch.setattr(survey, '_PLACES', 2)
   config, pictures = None, [plan.FIRST_FRAME]
   for damaged, lost, words in (
     ([3, 4, 9], 2, '0:00:00.3: 2 frames could not be read, and are left out'),

@@ -47,7 +47,7 @@ from vitexco_jax.inference.outputs import (
   part_folder,
   whole_file,
 )
-from vitexco_jax.inference.plan import FIRST_FRAME, NONE, Plan, clock
+from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Plan, clock
 from vitexco_jax.inference.stretches import (
   Block,
   Stretch,

@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from vitexco_jax.inference.plan import NONE, Choice, Shot
+from vitexco_jax.inference.shot_plan import NONE, Choice, Shot
 from vitexco_jax.media.borders import Borders
 
 

@@ -25,7 +25,7 @@ from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
 from vitexco_jax.inference.outputs import Options, Track
-from vitexco_jax.inference.plan import FIRST_FRAME, Choice
+from vitexco_jax.inference.shot_plan import FIRST_FRAME, Choice
 from vitexco_jax.inference.stretches import Block, Stretch, Task, runs
 from vitexco_jax.inference.video_colorizer import (
   ClipState,

@@ -1,0 +1,197 @@
+"""Chooses the references of each shot."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import reference_lists
+from vitexco_jax.inference.shot_plan import FIRST_FRAME, Choice, Plan
+from vitexco_jax.inference.survey import Embed, Survey
+from vitexco_jax.media import borders, video
+
+if TYPE_CHECKING:
+  from vitexco_jax.retrieval import embedding
+
+_BOUND = re.compile(r'ref_(\d+)')  # A file name with the number of a frame.
+
+
+def list_references(source: Path, surveyed: Survey) -> list[Choice]:
+  """Lists the pictures that shots may use as references.
+
+  Args:
+    source: see `reference_lists.read`. A file name may also bind a picture to a
+      frame; see `named_frame`.
+    surveyed: of the video; maps times to frames.
+
+  Raises:
+    UserError: the list cannot be read, is empty, or binds a picture to a frame
+      that the video does not have.
+  """
+  flag = f'--references={source}'
+  video_path = Path(surveyed.plan.video)
+  sequence = video.image_files(video_path) if video_path.is_dir() else ()
+  choices = []
+  for path, bound, seconds in reference_lists.read(source):
+    if seconds is not None:
+      bound = _frame_at(f'{flag}, {path.name}', seconds, surveyed)
+    elif bound is None:
+      bound = named_frame(path.stem, sequence)
+    frames = surveyed.plan.frames
+    if bound is not None and bound >= frames:
+      raise UserError(
+        f'{flag}: {path.name} is bound to frame {bound}, but '
+        f'{surveyed.plan.video} has {frames} frames'
+      )
+    choices.append(Choice(os.fspath(path), frame=bound))
+  return choices
+
+
+def named_frame(stem: str, sequence: Sequence[Path] = ()) -> int | None:
+  """Returns the frame of a video that the name of a picture refers to.
+
+  Args:
+    stem: the name without its suffix. A picture named like a frame's file is that
+      frame. One named like ref_00123 is the frame of that number: in a folder the
+      file with this number at its end, in a video counted from 0.
+    sequence: the video's files, if it is a folder of frames.
+
+  Returns:
+    The frame, counted from 0; None: the name refers to no frame.
+
+  Raises:
+    UserError: no file, or more than one, has that number.
+  """
+  stems = [path.stem for path in sequence]
+  if stem in stems:
+    return stems.index(stem)
+  named = _BOUND.fullmatch(stem)
+  if named is None:
+    return None
+  number = int(named[1])
+  digits = [re.findall(r'[0-9]+', stem) for stem in stems]
+  if not stems or not all(digits):
+    return number
+  frames = [i for i, groups in enumerate(digits) if int(groups[-1]) == number]
+  if len(frames) != 1:
+    count = 'several frames are' if frames else 'no frame is'
+    raise UserError(
+      f'{stem}: {count} numbered {number} in {sequence[0].parent}; name the '
+      'picture exactly like its frame'
+    )
+  return frames[0]
+
+
+def _frame_at(where: str, seconds: float, surveyed: Survey) -> int:
+  """Returns the frame at a time, which may be rounded."""
+  starts = np.array(surveyed.seconds)
+  distance = np.abs(starts - seconds)
+  nearest = int(distance.argmin())
+  if distance[nearest] > 1:
+    if starts[0] < seconds < starts[-1]:  # A frame is shown for long.
+      return int((starts < seconds).sum()) - 1
+    raise UserError(f'{where}: nothing is shown at {seconds:g} s in the video')
+  return nearest
+
+
+def same_for_all(surveyed: Survey, pictures: Sequence[str]) -> Plan:
+  """Gives every shot all of the pictures: paths, `first-frame` or `none`."""
+  # The first frame comes first, because it is bound.
+  pictures = sorted(pictures, key=lambda picture: picture != FIRST_FRAME)
+  choices = tuple(map(Choice, pictures))
+  first, *others = (
+    shot._replace(references=choices) for shot in surveyed.plan.shots
+  )
+  if pictures[0] == FIRST_FRAME:
+    bound = choices[0]._replace(frame=0)
+    first = first._replace(references=(bound, *choices[1:]))
+  return surveyed.plan._replace(shots=(first, *others))
+
+
+def match(surveyed: Survey, choices: Sequence[Choice], embed: Embed) -> Plan:
+  """Gives each shot the pictures bound to it, or the most similar one.
+
+  Args:
+    surveyed: of the video, with `embed`.
+    choices: pictures to choose from.
+    embed: an `embedding.Embedder`.
+
+  Raises:
+    UserError: a picture cannot be read.
+  """
+  matched = tuple(
+    shot._replace(references=chosen(scored))
+    for shot, scored in zip(
+      surveyed.plan.shots, scores(surveyed, choices, embed), strict=True
+    )
+  )
+  return surveyed.plan._replace(shots=matched)
+
+
+def scores(
+  surveyed: Survey, choices: Sequence[Choice], embed: Embed
+) -> list[list[Choice]]:
+  """Compares each shot with each picture.
+
+  Args:
+    surveyed: of the video, with `embed`.
+    choices: pictures to choose from.
+    embed: an `embedding.Embedder`.
+
+  Returns:
+    For each shot all choices, in order, with scores. A choice that is bound to a
+    frame of another shot is not bound.
+
+  Raises:
+    UserError: a picture cannot be read.
+  """
+  embeddings = np.concatenate(
+    [embed([borders.without(video.read_image(x.picture))]) for x in choices]
+  )
+  result = []
+  for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
+    cosines = (seen @ embeddings.T).mean(0).tolist()
+    frames = range(shot.start, shot.stop)
+    result.append(
+      [
+        Choice(
+          choice.picture,
+          round(cosine, 4),
+          choice.frame if choice.frame in frames else None,
+        )
+        for choice, cosine in zip(choices, cosines, strict=True)
+      ]
+    )
+  return result
+
+
+def chosen(scored: Sequence[Choice]) -> tuple[Choice, ...]:
+  """Selects from the `scores` of a shot: bound choices, or the best one."""
+  bound = [choice for choice in scored if choice.frame is not None]
+  if bound:
+    return tuple(sorted(bound, key=lambda choice: choice.frame))
+  return (max(scored, key=lambda choice: choice.score),)
+
+
+def retrieve(surveyed: Survey, gallery: 'embedding.Gallery') -> Plan:
+  """Gives each shot the most similar picture of a gallery.
+
+  Args:
+    surveyed: of the video, with the embedder of the gallery.
+    gallery: the pictures.
+
+  Raises:
+    UserError: that picture is not a file.
+  """
+  matched = []
+  for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
+    query = seen.mean(0, keepdims=True)
+    scores, numbers = gallery.search(query, 1)
+    picture = os.fspath(gallery.path(int(numbers[0, 0])))
+    choice = Choice(picture, round(float(scores[0, 0]), 4))
+    matched.append(shot._replace(references=(choice,)))
+  return surveyed.plan._replace(shots=tuple(matched))

@@ -1,0 +1,223 @@
+"""Reads, writes, and checks the JSON file of a plan; see `plan` for its format."""
+
+import json
+import os
+import re
+from collections.abc import Collection
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from vitexco_jax import files
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference.shot_plan import (
+  FIRST_FRAME,
+  NO_PATHS,
+  NONE,
+  Choice,
+  Plan,
+  Shot,
+)
+from vitexco_jax.media import borders
+from vitexco_jax.media.borders import Borders
+
+
+def write(path: Path, plan: Plan) -> None:
+  """Writes a plan; replaces an existing file.
+
+  Raises:
+    OSError: the file cannot be written.
+  """
+  folder = path.parent.absolute()
+
+  def relative(name):
+    return name if name in NO_PATHS else os.path.relpath(name, folder)
+
+  def described(choice):
+    entry = {'picture': relative(choice.picture)}
+    if choice.frame is not None:
+      entry['frame'] = choice.frame
+    if choice.score is not None:
+      entry['score'] = choice.score
+    return entry
+
+  facts = {
+    'path': relative(plan.video),
+    'width': plan.width,
+    'height': plan.height,
+    'frames': plan.frames,
+    'frame_rate': str(plan.frame_rate),
+  }
+
+  def described_shot(shot):
+    entry = {
+      'start': shot.start,
+      'stop': shot.stop,
+      'references': [described(choice) for choice in shot.references],
+    }
+    if shot.borders != borders.NONE:
+      entry['borders'] = list(shot.borders)
+    return entry
+
+  lines = [
+    json.dumps(described_shot(shot), ensure_ascii=False) for shot in plan.shots
+  ]
+  body = ',\n    '.join(lines)  # One line per shot is easy to edit.
+  facts = json.dumps(facts, ensure_ascii=False)
+  files.write(path, f'{{"video": {facts},\n "shots": [\n    {body}\n ]}}\n')
+
+
+def read(path: Path) -> Plan:
+  """Reads a plan that was perhaps edited by hand.
+
+  Raises:
+    UserError: the file cannot be read, is not a plan, omits frames, or names a
+      picture that does not exist.
+  """
+  entries = files.read_json(path)
+  facts = _field(f'{path}', entries, 'video', dict)
+  where = f'{path}, video'
+  try:
+    text = _field(where, facts, 'frame_rate', str)
+    # Fraction would compute all digits of 1e999999999.
+    if not re.fullmatch(r'\d{1,10}([/.]\d{1,10})?', text, re.ASCII):
+      raise ValueError
+    rate = Fraction(text)
+    if not rate:
+      raise ValueError
+  except (ValueError, ZeroDivisionError) as error:
+    raise UserError(
+      f'{where}: frame_rate is no number like "25" or "24000/1001"'
+    ) from error
+  plan = Plan(
+    os.fspath(path.parent / _field(where, facts, 'path', str)),
+    *(_field(where, facts, name, int) for name in ('width', 'height')),
+    _field(where, facts, 'frames', int),
+    rate,
+    tuple(
+      _read_shot(f'{path}, shot {number}', entry, path.parent)
+      for number, entry in enumerate(
+        _field(f'{path}', entries, 'shots', list), 1
+      )
+    ),
+  )
+  check(os.fspath(path), plan)
+  return plan
+
+
+def _field(where: str, entry: Any, name: str, kind: type) -> Any:
+  value = entry.get(name) if isinstance(entry, dict) else None
+  if not isinstance(value, kind) or isinstance(value, bool):
+    words = {
+      dict: 'braces',
+      list: 'a list',
+      str: 'a text',
+      int: 'a number',
+      int | float: 'a number',
+    }
+    raise UserError(f'{where}: "{name}" must be there, {words[kind]}')
+  return value
+
+
+def _check_names(where: str, entry: Any, names: Collection[str]) -> None:
+  """Raises UserError for unknown fields, which may be misspelled."""
+  unknown = sorted(entry.keys() - names) if isinstance(entry, dict) else ()
+  if unknown:
+    raise UserError(
+      f'{where}: there is no "{unknown[0]}"; known are {", ".join(names)}'
+    )
+
+
+def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
+  choices = []
+  for reference in _field(where, entry, 'references', list):
+    picture = _field(where, reference, 'picture', str)
+    if picture not in NO_PATHS:
+      picture = os.fspath(folder / picture)
+    _check_names(where, reference, Choice._fields)
+    frame, score = reference.get('frame'), reference.get('score')
+    if frame is not None:
+      frame = _field(where, reference, 'frame', int)
+    if score is not None:
+      score = _field(where, reference, 'score', int | float)
+    choices.append(Choice(picture, score, frame))
+  _check_names(where, entry, Shot._fields)
+  start, stop = (_field(where, entry, name, int) for name in ('start', 'stop'))
+  return Shot(start, stop, tuple(choices), _read_borders(where, entry))
+
+
+def _read_borders(where: str, entry: dict[str, Any]) -> Borders:
+  if 'borders' not in entry:
+    return borders.NONE
+  widths = _field(where, entry, 'borders', list)
+  if len(widths) != 4 or not all(type(x) is int and x >= 0 for x in widths):
+    raise UserError(
+      f'{where}: "borders" must be four numbers of pixels: [top, bottom, left, '
+      'right]'
+    )
+  return Borders(*widths)
+
+
+def check(where: str, plan: Plan) -> None:
+  """Checks that a plan is complete and consistent.
+
+  Args:
+    where: name of the plan in messages.
+    plan: the plan.
+
+  Raises:
+    UserError: a shot is wrong; the message names it.
+  """
+  expected = 0
+  for number, shot in enumerate(plan.shots, 1):
+    name = f'{where}, shot {number}'
+    if shot.start != expected:
+      raise UserError(
+        f'{name} starts at frame {shot.start}, not at {expected}: shots must '
+        'follow one another without gaps'
+      )
+    if shot.stop <= shot.start:
+      raise UserError(f'{name} must stop after it starts, at {shot.start}')
+    expected = shot.stop
+    _check_borders(name, shot, plan)
+    _check_references(name, shot)
+  if expected != plan.frames:
+    raise UserError(
+      f'{where}: the last shot stops at {expected}, but the video has '
+      f'{plan.frames} frames'
+    )
+
+
+def _check_borders(name: str, shot: Shot, plan: Plan) -> None:
+  remaining = shot.borders.size(plan.height, plan.width)
+  if min(remaining) < borders.MIN_PICTURE and shot.borders != borders.NONE:
+    raise UserError(
+      f'{name} has borders that leave {remaining[1]}x{remaining[0]} pixels of '
+      f'{plan.width}x{plan.height}: at least {borders.MIN_PICTURE} must '
+      'remain on either side'
+    )
+
+
+def _check_references(name: str, shot: Shot) -> None:
+  if not shot.references:
+    raise UserError(f'{name} has no references: name one picture at least')
+  named = [choice.picture for choice in shot.references]
+  is_bound = any(x.frame is not None for x in shot.references)
+  if NONE in named and (len(named) > 1 or is_bound):
+    raise UserError(f'{name}: "none" must be the only picture, without a frame')
+  bound = [x.frame for x in shot.references if x.frame is not None]
+  seen = set()
+  for frame in bound:
+    if not shot.start <= frame < shot.stop:
+      raise UserError(
+        f'{name} has a reference bound to frame {frame}, which is not between '
+        f'{shot.start} and {shot.stop - 1}'
+      )
+    if frame in seen:
+      raise UserError(f'{name} has two references bound to frame {frame}')
+    seen.add(frame)
+  for choice in shot.references:
+    if choice.picture == FIRST_FRAME and choice.frame:
+      raise UserError(f'{name}: first-frame can be bound to frame 0 only')
+    if choice.picture not in NO_PATHS and not os.path.isfile(choice.picture):
+      raise UserError(f'{name}: there is no picture {choice.picture}')
