@@ -686,7 +686,9 @@ def test_what_only_came_backwards_is_kept_too(tmp_path, source, still):
 def test_a_bound_reference_of_another_shape_is_refused(tmp_path, source, still):
   video.write_image(tmp_path / 'tall.png', _tint(20, (64, 48)))
   made = _one_shot(source, Choice(str(tmp_path / 'tall.png'), frame=0))
-  with pytest.raises(UserError, match=r'tall.png is to be frame 0 but .*48x64'):
+  with pytest.raises(
+    UserError, match=r'tall.png is bound to frame 0 but .*48x64'
+  ):
     _run(source, made, tmp_path / 'out.mkv')
   assert not list(tmp_path.glob('out*'))
 

@@ -1,23 +1,23 @@
-"""A film is coloured by its plan, block by block, so that a stop loses nothing.
+"""Colorizes a film according to its plan, block by block, and can resume.
 
-`Film.run` is a generator that gives each frame as it is coloured; to stop, drop it.
-Next to the output OUTPUT it keeps a folder until the film is complete:
+`Film.run` is a generator that yields each frame; close it to stop. A folder next to
+the output OUTPUT exists until the film is complete:
 
   OUTPUT.part/
-    settings.json    what the result depends on; other settings are refused
+    settings.json    settings of the output; other settings are an error
     output/0000240.mkv    the coded frames of the block that begins with frame 240
-    0000240.npy      what the next block starts from
-    0000240.json     its time stamps and confidences, and checksums of the others;
-                     here when all else is; see `journal`
+    0000240.npy      the state with which the next block starts
+    0000240.json     time stamps, confidences, and checksums of the other files;
+                     written last; see `journal`
 
-The same command colors the blocks that are not there, that are damaged, or that
-were made from something else, and the result is the same, byte for byte: blocks are
-the same whether or not it was stopped between them, and encoding restarts in each.
-When all outputs are complete, next to their places, a file .OUTPUT.whole says so; from
-then on they only have to be moved.
+The same command colorizes the blocks that are missing, damaged, or computed from
+other inputs. The output is the same, byte for byte: a block does not depend on
+whether the run was stopped before it, and each block is encoded separately. When
+all outputs are complete, next to their final places, the file .OUTPUT.whole is
+written; after that they only have to be moved.
 
-Each shot resets the state. See `stretches` for its parts, `worker` for how each is
-colored.
+The state is reset at each shot. See `stretches` for the parts of a shot and `worker`
+for how they are colorized.
 """
 
 import concurrent.futures
@@ -27,9 +27,8 @@ import itertools
 import queue
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,6 +36,14 @@ import vitexco_jax
 from vitexco_jax import files, sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
+from vitexco_jax.inference.film_settings import (
+  SOURCE,
+  as_flags,
+  check_same,
+  describe_shots,
+  hash_pictures,
+  hash_source,
+)
 from vitexco_jax.inference.outputs import (
   Options,
   absolute,
@@ -55,21 +62,21 @@ from vitexco_jax.inference.stretches import (
   runs,
   stretches,
 )
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.inference.worker import Job, Progress, Step, Worker
 from vitexco_jax.media import mux, sandbox, video
 
-_BLOCK = 240  # Frames; below the distance of key frames that x264 chooses.
-# Mean confidence below which a frame is not matched well. With weights/small, of 17
-# clips that it was not trained on: with their own first frame 0.62 to 0.81, with a
-# picture of something else 0.32 to 0.45; of three old films with stills that people
-# chose 0.45 to 0.62.
+_BLOCK = 240  # Frames; less than the distance of key frames in x264.
+# A frame with a lower mean confidence is not matched well. With weights/small, 17
+# clips outside the training data have 0.62 to 0.81 with their first frame, and 0.32
+# to 0.45 with an unrelated picture; three old films with stills that people chose
+# have 0.45 to 0.62.
 _UNSURE = 0.47
-_UNSURE_FRAMES = 12  # Frames of such, one after the other, to tell of.
-_SOURCE = 'SHA-256 of the video'  # Its name among the settings.
+_UNSURE_FRAMES = 12  # Consecutive frames of this kind that cause a warning.
 
 
 def count_steps(plan: Plan) -> int:
-  """How many steps colouring takes: frames, some of them twice."""
+  """Returns the number of steps: frames, some of them twice."""
   return sum(
     stretch.steps for shot in plan.shots for stretch in stretches(shot)
   )
@@ -78,7 +85,7 @@ def count_steps(plan: Plan) -> int:
 def scratch_bytes(
   plan: Plan, working_size: tuple[int, int], workers: int
 ) -> int:
-  """About the bytes on the disk that colors carried backwards take at a time."""
+  """Estimates the disk space of colors that are propagated backwards."""
   height, width = sizes.within((plan.height, plan.width), working_size)
   carried = (
     stretch.stop - stretch.start + 1
@@ -93,16 +100,16 @@ _DEFAULT_OPTIONS = Options()
 
 
 class Film:
-  """The colouring of one film.
+  """Colorizes one film.
 
   Attributes:
-    left_out: what is missing from an output, in words: streams that its container
-      does not take, frames that the plan does not know.
+    left_out: descriptions of what is missing from an output: streams that its
+      container does not support, frames that are not in the plan.
   """
 
   def __init__(
     self,
-    colorizers: Sequence[Any],
+    colorizers: Sequence[VideoColorizer],
     video_path: Path,
     plan: Plan,
     output: Path,
@@ -110,18 +117,18 @@ class Film:
     options: Options = _DEFAULT_OPTIONS,
     opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
   ):
-    """Looks whether all is well; nothing is written yet.
+    """Checks inputs and outputs; writes nothing.
 
     Args:
-      colorizers: `colorize.VideoColorizer`s of the same weights, one for each
-        device. Shots are spread over them.
+      colorizers: of the same weights, one for each device. Shots are
+        distributed over them.
       video_path: a video, a folder of frames, or an image.
-      plan: of it.
-      output: a video, a folder or an image; sound and all else that is no
-        picture goes from video to video.
-      overwrite: whether an output that exists is replaced.
-      options: what it is to be like.
-      opener: where the video is opened.
+      plan: of the video.
+      output: a video, a folder, or an image. Sound and other streams are
+        copied from video to video.
+      overwrite: whether to replace an output that exists.
+      options: of the output.
+      opener: opens the video, perhaps in another process.
 
     Raises:
       UserError: an input cannot be used, or the output exists.
@@ -161,39 +168,39 @@ class Film:
     self._identify(colorizers[0])
     self._tasks = [[*map(self._task, stretches(x))] for x in plan.shots]
 
-  def _identify(self, colorizer: Any) -> None:
-    """Sets what the result depends on."""
+  def _identify(self, colorizer: VideoColorizer) -> None:
+    """Sets the settings on which the output depends."""
     options = self._job.options
-    self._pictures_sha256 = _pictures_sha256(self._plan)
+    self._pictures_sha256 = hash_pictures(self._plan)
     self._settings = {
       'vitexco': vitexco_jax.__version__,
-      _SOURCE: _source_sha256(self._job.path),
+      SOURCE: hash_source(self._job.path),
       'weights': colorizer.fingerprint,
-      **_as_flags('config.use.', colorizer.config.use.items()),
-      **_as_flags('', options.items()),
+      **as_flags('config.use.', colorizer.config.use.items()),
+      **as_flags('', options.items()),
       '--frame-rate': str(self._job.format.frame_rate),
     }
     self._sound = {'--audio': options.audio}
     self._identity = {
       '--video': self._job.path.name,
       **self._settings,
-      **self._described_shots(),
+      **describe_shots(self._plan, self._pictures_sha256),
     }
 
   @property
   def confidences(self) -> np.ndarray:
-    """Mean of each frame's, [frames]; NaN where it is not coloured yet."""
+    """[frames], mean confidence of each frame; NaN: not colorized yet."""
     return self._job.progress.confidences
 
   def run(self) -> Iterator[Step]:
-    """Colours the film, from where an earlier run was stopped; once.
+    """Colorizes the film, or resumes an earlier run. Call it once.
 
     Yields:
-      What was not done before.
+      Steps that no earlier run has completed.
 
     Raises:
-      UserError: an earlier run was begun with other settings, the video cannot
-        be read, or the output cannot be written.
+      UserError: an earlier run had other settings, the video cannot be read, or
+        the output cannot be written.
     """
     for track in self._job.tracks:
       with video.explained('write', track.target):
@@ -215,9 +222,9 @@ class Film:
       yield from self._spread()
 
   def _spread(self) -> Iterator[Step]:
-    """Yields what the workers do side by side; the rest ends where one fails."""
-    waiting = iter(self._tasks)  # Who is free takes the next.
-    # It is the slowest who sets the pace.
+    """Yields the steps of parallel workers; if one fails, all stop."""
+    waiting = iter(self._tasks)  # An idle worker takes the next one.
+    # Workers wait for the consumer.
     steps = queue.Queue(len(self._workers))
     stopped = threading.Event()
 
@@ -239,7 +246,7 @@ class Film:
             continue
           for future in futures:
             if future.done():
-              future.result()  # Raises what went wrong.
+              future.result()  # Raises the exception of the worker.
           if all(future.done() for future in futures) and steps.empty():
             return
       finally:
@@ -249,7 +256,7 @@ class Film:
             steps.get(timeout=0.1)
 
   def doubts(self) -> Iterator[str]:
-    """Yields sentences: where a further reference is wanted."""
+    """Yields warnings of time ranges that need another reference."""
     facts, form = self._job.progress.facts, self._job.format
     stamps = [x for block in sorted(facts) for x in facts[block]['pts']]
     tick = form.time_base or 1 / form.frame_rate
@@ -264,9 +271,9 @@ class Film:
       )
 
   def unsure(self) -> Iterator[tuple[int, int]]:
-    """Yields (start, stop) of frames that want a further reference.
+    """Yields (start, stop) of frames that need another reference.
 
-    There the confidence stays low for a while.
+    Their confidence is low for several frames.
     """
     low = self.confidences < _UNSURE
     for shot in self._plan.shots:
@@ -278,7 +285,7 @@ class Film:
         yield start, stop
 
   def _check_settings(self) -> None:
-    """Compares what an earlier run was begun with."""
+    """Compares the settings with those of an earlier run."""
     place = self._journal.folder
     path = place / 'settings.json'
     try:
@@ -286,12 +293,12 @@ class Film:
     except journal.DamagedError as error:
       journal.warn(f'{error}: only what fits to the settings of now is kept')
       begun = None
-    if begun is not None and begun[_SOURCE] == self._identity[_SOURCE]:
-      _check_same(place, begun, self._identity)
+    if begun is not None and begun[SOURCE] == self._identity[SOURCE]:
+      check_same(place, begun, self._identity)
       return
     if begun is not None:
       if begun['--video'] != self._identity['--video']:
-        _check_same(place, begun, self._identity)
+        check_same(place, begun, self._identity)
       journal.warn(
         f'{place} was begun with another content of {self._job.path}: it is '
         'colored from the start'
@@ -299,13 +306,13 @@ class Film:
     journal.write_record(path, self._identity)
 
   def _is_whole(self) -> bool:
-    """Whether an earlier run has completed all outputs, and they still are."""
+    """Whether an earlier run has completed all outputs."""
     try:
       record = journal.read_record(self._whole)
       if record is None:
         return False
       outputs = absolute(track.target for track in self._job.tracks)
-      _check_same(
+      check_same(
         self._whole,
         record['settings'] | {'outputs': [*record['outputs']]},
         self._identity | self._sound | {'outputs': outputs},
@@ -321,15 +328,15 @@ class Film:
     except journal.DamagedError as error:
       journal.warn(f'{error}: the outputs are put together again')
     video.remove(self._whole)
-    # Some of them may be in their places already.
+    # Some of them may already have been moved.
     check_free(self._job.tracks[0].target, self._overwrite, self._job.options)
     return False
 
   def _examine(self) -> None:
-    """Finds the blocks that an earlier run has colored."""
+    """Finds the blocks that an earlier run has completed."""
     damaged = {}
     for task in self._all_tasks():
-      wanted = False  # What the block after starts from.
+      wanted = False  # Whether the next block needs the state.
       for block in reversed(task.blocks):
         names = [track.segment(block) for track in self._job.tracks]
         if wanted and task.stretch.carried:
@@ -350,7 +357,7 @@ class Film:
       )
 
   def _finish(self) -> None:
-    """Makes the outputs whole, each beside its place."""
+    """Assembles each output next to its final place."""
     blocks = [block for task in self._all_tasks() for block in task.blocks]
     with contextlib.ExitStack() as undo:
       measured = {}
@@ -358,7 +365,7 @@ class Film:
         whole = video.partial_path(track.target)
         undo.callback(video.remove, whole)
         with video.explained('write', track.target):
-          video.remove(whole)  # Of a run that was killed.
+          video.remove(whole)  # From a killed run.
           if track.kind == 'video':
             self._join(index, track, blocks, whole)
           else:
@@ -373,7 +380,7 @@ class Film:
       undo.pop_all()
 
   def _move(self) -> None:
-    """Puts outputs that are whole in their places, from wherever it stopped."""
+    """Moves complete outputs to their final places."""
     for track in self._job.tracks:
       with video.explained('write', track.target):
         video.move(video.partial_path(track.target), track.target)
@@ -400,12 +407,12 @@ class Film:
       path,
       self._job.options.sound,
       about=self._job.path,
-      # What is put together is about as large as its parts.
+      # The output is about as large as its parts.
       file_bytes=2**24 + sum(part.stat().st_size for part in parts),
     )
 
   def _gather(self, track, blocks, path):
-    """Gives images that lie in folders, or one, a second place in `path`."""
+    """Links the images of all blocks into `path`."""
     segments = [self._journal.folder / track.segment(block) for block in blocks]
     if track.kind == 'image':
       _link(segments[0], path)
@@ -441,67 +448,9 @@ class Film:
     ]
     return Task(stretch, blocks, key)
 
-  def _described_shots(self) -> dict[str, str]:
-    """The plan as settings, a line for each shot."""
-
-    def named(choice):
-      digest = self._pictures_sha256[choice.picture]
-      frame = '' if choice.frame is None else f' at {choice.frame}'
-      return f'{Path(choice.picture).name} {digest[:8]}{frame}'
-
-    return {
-      f'shot {number}': f'{shot.start}-{shot.stop - 1}: '
-      + ', '.join(map(named, shot.references))
-      + (f' within {[*shot.borders]}' if any(shot.borders) else '')
-      for number, shot in enumerate(self._plan.shots, 1)
-    }
-
 
 def _link(path: Path, place: Path) -> None:
   try:
     place.hardlink_to(path)
-  except OSError:  # On another file system, or one that has no links.
+  except OSError:  # Another file system, or one without links.
     shutil.copyfile(path, place)
-
-
-def _pictures_sha256(plan: Plan) -> dict[str, str]:
-  """Hashes of the references' files, by their paths."""
-  # The first frame is a part of the video, which has its own hash.
-  hashes = {FIRST_FRAME: '', NONE: ''}
-  for picture in {x.picture for y in plan.shots for x in y.references}:
-    if picture not in hashes:
-      with video.explained('read', picture):
-        hashes[picture] = files.sha256(Path(picture))
-  return hashes
-
-
-def _source_sha256(path: Path) -> str:
-  """Hash of a video or of all images of a folder.
-
-  All of it is read: 800 MB a second and more, which decoding never reaches.
-  """
-  with video.explained('read', path):
-    if path.is_dir():
-      return files.sha256_of_all(video.image_files(path))
-    return files.sha256(path)
-
-
-def _as_flags(prefix: str, settings: Iterable[tuple[str, Any]]):
-  """Settings by the flags that set them; of a path the name alone counts."""
-  return {
-    f'--{prefix}{name}': value.name if isinstance(value, Path) else str(value)
-    for name, value in settings
-  }
-
-
-def _check_same(place: Path, begun: dict[str, Any], now: dict[str, Any]):
-  """Raises UserError where the settings of an earlier run were others."""
-  for name in {**begun, **now}:
-    theirs, ours = begun.get(name), now.get(name)
-    if name == '--video' and begun[_SOURCE] == now[_SOURCE]:
-      continue  # Renamed.
-    if theirs != ours:
-      raise UserError(
-        f'{place} was begun with {name} {theirs}, which now is {ours}: '
-        'set it back, or remove that to begin anew'
-      )

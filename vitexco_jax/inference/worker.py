@@ -1,9 +1,9 @@
-"""Coloring stretches of a film on one device.
+"""Colorizes stretches of a film on one device.
 
-Before a stretch with a bound reference behind it is colored forwards, colors are
-carried backwards from there, and kept on the disk meanwhile: 9 bytes a pixel of the
-working size and frame, 6 once they are there. With a bound reference on either side
-the two are mixed, by how near each is and how confident.
+If a reference is bound to the frame after a stretch, colors are first propagated
+backwards from there and stored on the disk. They take 9 bytes per pixel of the
+working size and frame, and 6 when all are there. Then the stretch is colorized
+forwards, and `mixing` combines the two.
 """
 
 import collections
@@ -17,69 +17,68 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
+from vitexco_jax.inference.mixing import Predicted, mixed, unpredicted
 from vitexco_jax.inference.outputs import Options, Track
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, Choice
+from vitexco_jax.inference.source import Source
 from vitexco_jax.inference.stretches import Block, Stretch, Task, runs
 from vitexco_jax.inference.video_colorizer import (
   ClipState,
+  Prediction,
   VideoColorizer,
 )
 from vitexco_jax.media import borders, mux, sandbox, video
 from vitexco_jax.media.borders import Borders
 
-_CERTAINTY = 0.1  # Of confidence, that makes e times the share in a mix.
 _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
-_AHEAD = 16  # Frames that are decoded ahead.
-_PICTURES = 16  # References that are kept, no larger than they are seen.
-# By which the aspect of a bound reference may differ from the video's.
+_PICTURES = 16  # References in memory, at the size of the networks.
+# Relative difference of aspect between a bound reference and the video.
 _ASPECT = 0.02
 
 
 class Step(NamedTuple):
-  """A frame that is coloured, or that colours were carried back through."""
+  """A frame that was colorized, or through which colors were propagated."""
 
-  done: int  # Steps of `count_steps`, with those of earlier runs.
+  done: int  # Number of steps so far, those of earlier runs included.
   number: int  # Of the frame.
   grey: np.ndarray  # [h, w, 3] uint8 or, for more than 8 bits, uint16.
-  rgb: np.ndarray | None  # In colour; None: the frame will come again.
+  rgb: np.ndarray | None  # In color; None: the frame comes again later.
   confidence: float  # Mean, in [-1, 1].
 
 
 class Progress:
-  """What is colored; all workers of a film use it at once.
+  """Progress of a film, shared by its workers.
 
   Attributes:
-    facts: what `Journal` keeps of each block that is done.
-    confidences: mean of each frame's, [frames]; NaN where it is not colored yet.
+    facts: of each complete block, as stored in the journal.
+    confidences: [frames], mean confidence of each frame; NaN: not colorized yet.
   """
 
   def __init__(self, frames: int):
     self.facts: dict[Block, dict[str, Any]] = {}
     self.confidences = np.full(frames, np.nan, np.float32)
     self._done = 0
-    self._lock = threading.Lock()  # Of that.
+    self._lock = threading.Lock()  # For `_done`.
 
   def count(self, steps: int) -> int:
-    """Adds steps that are done; returns how many there are."""
+    """Adds completed steps; returns their total."""
     with self._lock:
       self._done += steps
       return self._done
 
   def note(self, block: Block, facts: dict[str, Any]) -> None:
-    """Adds a block that is done."""
+    """Adds a complete block."""
     self.facts[block] = facts
     self.confidences[block.start : block.stop] = facts['confidence']
 
 
 class Job(NamedTuple):
-  """What the workers of a film share."""
+  """Data that the workers of a film share."""
 
   path: Path  # Of the source.
   opener: sandbox.Direct | sandbox.Sandbox
@@ -97,20 +96,20 @@ class Job(NamedTuple):
 
 
 class Worker:
-  """Colours stretches on one device; a context manager."""
+  """Colorizes stretches on one device; a context manager."""
 
   def __init__(self, job: Job, colorizer: VideoColorizer):
     self._job = job
     self._colorizer = colorizer
-    # Stretches that follow one another often share references.
+    # Consecutive stretches often share references.
     self._picture = functools.lru_cache(_PICTURES)(self._read_picture)
 
   def __enter__(self):
     options = self._job.options
     opened = self._job.opener, self._job.path
-    self._source = _Source(*opened, options.coding.deep, options.deinterlace)
-    # Reads what colours come back through.
-    self._ahead = _Source(*opened, deinterlace=options.deinterlace)
+    self._source = Source(*opened, options.coding.deep, options.deinterlace)
+    # Reads stretches through which colors are propagated backwards.
+    self._ahead = Source(*opened, deinterlace=options.deinterlace)
     return self
 
   def __exit__(self, *_):
@@ -118,17 +117,17 @@ class Worker:
     self._ahead.close()
 
   def color(self, task: Task) -> Iterator[Step]:
-    """Colours the blocks of a stretch that are not done."""
+    """Colorizes the blocks of a stretch that are not complete."""
     stretch, blocks, log = task.stretch, task.blocks, self._job.journal
     progress = self._job.progress
     todo = [block for block in blocks if block not in progress.facts]
     if not todo:
       progress.count(stretch.steps)
       return
-    kept, backwards = None, f'{stretch.backwards}.npy'
+    backwards_colors, backwards = None, f'{stretch.backwards}.npy'
     if stretch.after is not None:
       yield from self._color_backwards(task)
-      kept = np.load(log.folder / backwards, mmap_mode='r')
+      backwards_colors = np.load(log.folder / backwards, mmap_mode='r')
     progress.count(sum(x.stop - x.start for x in blocks if x not in todo))
     for run in runs(todo):
       if stretch.carried:
@@ -139,8 +138,8 @@ class Worker:
         self._colorizer.resume(state, stretch.borders.size(*self._job.size))
       frames = self._source.frames(run[0].start, run[-1].stop)
       for block in run:
-        yield from self._color_block(block, stretch, frames, kept)
-    if kept is not None:
+        yield from self._color_block(block, stretch, frames, backwards_colors)
+    if backwards_colors is not None:
       log.discard(stretch.backwards, [backwards])
 
   def _set_references(self, stretch: Stretch, bound: Choice | None):
@@ -149,18 +148,18 @@ class Worker:
     self._colorizer.set_reference(*pictures, first_frame=bound is not None)
 
   def _color_backwards(self, task: Task) -> Iterator[Step]:
-    """Keeps the colours that come back from the reference behind a stretch."""
+    """Stores the colors propagated from the reference after a stretch."""
     stretch, log, progress = task.stretch, self._job.journal, self._job.progress
     entry, name = stretch.backwards, f'{stretch.backwards}.npy'
     try:
-      found = log.read(entry, task.key, [name])
+      facts = log.read(entry, task.key, [name])
     except journal.DamagedError as error:
       journal.warn(
         f'frames {stretch.start} to {stretch.stop - 1} are matched again: '
         f'{error}'
       )
-      found = None
-    if found is not None:  # Of an earlier run.
+      facts = None
+    if facts is not None:  # An earlier run has done it.
       progress.count(stretch.stop - stretch.start + 1)
       return
     inner_size = stretch.borders.size(*self._job.size)
@@ -168,7 +167,7 @@ class Worker:
       inner_size, tuple(self._colorizer.config.use.size)
     )
     count = stretch.stop - stretch.start
-    # Decoding goes forwards only.
+    # Frames are decoded forwards only.
     small_path = log.path(f'{entry}.small')
     small = _on_disk(small_path, np.uint8, (count + 1, height, width, 3))
     for i, frame in enumerate(
@@ -179,22 +178,24 @@ class Worker:
         (width, height),
         interpolation=cv2.INTER_AREA,
       )
-    kept = _on_disk(log.path(name), np.float16, (count, height, width, 3))
+    backwards_colors = _on_disk(
+      log.path(name), np.float16, (count, height, width, 3)
+    )
     self._set_references(stretch, stretch.after)
     number = stretch.stop
     for block in self._colorizer.predict(small[::-1]):
       predicted = np.concatenate([block.ab, block.confidence], -1)
-      for rgb, colours in zip(block.rgb, predicted, strict=True):
-        if number < stretch.stop:  # That one is the reference itself.
-          kept[number - stretch.start] = colours
-        confidence = float(colours[..., 2].mean())
+      for rgb, colors in zip(block.rgb, predicted, strict=True):
+        if number < stretch.stop:  # That frame is the reference.
+          backwards_colors[number - stretch.start] = colors
+        confidence = float(colors[..., 2].mean())
         yield Step(progress.count(1), number, rgb, None, confidence)
         number -= 1
-    kept.flush()
+    backwards_colors.flush()
     log.write(entry, task.key, [name], {})
     small_path.unlink()
 
-  def _color_block(self, block, stretch, frames, kept):
+  def _color_block(self, block, stretch, frames, backwards_colors):
     waiting = collections.deque()
     stamps, confidences = [], []
 
@@ -203,10 +204,10 @@ class Worker:
         waiting.append(frame)
         yield stretch.borders.crop(frame.rgb)
 
-    predict = self._colorizer.predict if stretch.carried else _without
+    predict = self._colorizer.predict if stretch.carried else unpredicted
     predictions = predict(grey())
-    if kept is not None:
-      predictions = _mixed(predictions, stretch, block.start, kept)
+    if backwards_colors is not None:
+      predictions = mixed(predictions, stretch, block.start, backwards_colors)
     with contextlib.ExitStack() as stack:
       writers = [
         stack.enter_context(self._writer(track, block))
@@ -217,7 +218,7 @@ class Worker:
         number = block.start + len(stamps)
         rgb = frame.rgb.copy()
         stretch.borders.crop(rgb)[:] = inner
-        # Files of a folder keep their names.
+        # The files of a folder have the same names in the output.
         named = video.Frame(rgb, None, frame.name or f'{number:06d}')
         pictures = self._pictures(frame.rgb, rgb, confidence, stretch.borders)
         for writer, picture in zip(writers, pictures, strict=True):
@@ -246,7 +247,7 @@ class Worker:
     self._job.progress.note(block, facts)
 
   def _writer(self, track: Track, block: Block) -> video.VideoWriter:
-    # The true time stamps come in when all is put together.
+    # The time stamps are set when the segments are joined.
     return video.VideoWriter(
       self._job.journal.path(track.segment(block)),
       track.format(self._job.format)._replace(time_base=None),
@@ -262,7 +263,7 @@ class Worker:
     confidence: np.ndarray,
     inner: Borders,
   ) -> Iterator[np.ndarray]:
-    """Yields what goes into each output; `inner` as of the shot."""
+    """Yields a picture for each output."""
     yield rgb
     if self._job.options.compare is not None:
       yield np.concatenate([shallow(grey), shallow(rgb)], 1)
@@ -277,9 +278,9 @@ class Worker:
       yield np.repeat(shade[..., None], 3, -1)
 
   def _joined(
-    self, predictions: Iterable[Any]
+    self, predictions: Iterable[Prediction | Predicted]
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields coloured frames and confidences; the device is a block ahead."""
+    """Yields colorized frames and confidences; the device is a block ahead."""
     ready = (), ()
     for rgb, ab, confidence in predictions:
       ab = ab * np.float32(self._job.options.saturation)
@@ -290,15 +291,15 @@ class Worker:
             for frame in zip(rgb, np.asarray(ab), strict=True)
           ]
         )
-      coloured = sizes.join_frames(rgb, ab)
+      colored = sizes.join_frames(rgb, ab)
       yield from zip(*map(np.asarray, ready), strict=True)
-      ready = coloured, confidence
+      ready = colored, confidence
     yield from zip(*map(np.asarray, ready), strict=True)
 
   def _read_picture(self, choice: Choice, inner: Borders) -> np.ndarray:
-    """Reads a reference of a shot, no larger than the networks see it.
+    """Reads a reference, at most at the size of the networks.
 
-    The borders of one that is bound are those of its shot.
+    A bound reference has the borders of its shot.
     """
     if choice.picture == FIRST_FRAME:
       job = self._job
@@ -317,7 +318,7 @@ class Worker:
   def _fitted(
     self, rgb: np.ndarray, choice: Choice, inner: Borders
   ) -> np.ndarray:
-    """Brings a picture that is a frame, or what is within its borders, to size."""
+    """Resizes a bound picture, with or without borders, to the frame's size."""
     size = self._job.size
     inner_size = inner.size(*size)
     if _same_shape(rgb.shape, size):
@@ -326,74 +327,29 @@ class Worker:
     if _same_shape(rgb.shape, inner_size):
       return cv2.resize(rgb, inner_size[::-1], interpolation=cv2.INTER_AREA)
     raise UserError(
-      f'{choice.picture} is to be frame {choice.frame} but has '
-      f'{rgb.shape[1]}x{rgb.shape[0]} pixels, another shape than the '
-      f"video's {size[1]}x{size[0]}: crop it, or do not bind it to a frame"
+      f'{choice.picture} is bound to frame {choice.frame} but has '
+      f'{rgb.shape[1]}x{rgb.shape[0]} pixels, not the aspect ratio of the '
+      f'video, {size[1]}x{size[0]}: crop it, or do not bind it to a frame'
     )
 
 
 def _same_shape(size: Sequence[int], other: Sequence[int]) -> bool:
-  """Whether two (height, width, ...) have about the same aspect."""
+  """Whether two (height, width, ...) have about the same aspect ratio."""
   return abs(size[1] / size[0] * other[0] / other[1] - 1) <= _ASPECT
 
 
-def _on_disk(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
-  """An array in a file; OSError where the disk has no room for all of it."""
+def _on_disk(
+  path: Path, dtype: type[np.generic], shape: tuple[int, ...]
+) -> np.ndarray:
+  """Creates an array in a file; raises OSError if the disk is full."""
   array = np.lib.format.open_memmap(path, 'w+', dtype, shape)
   with open(path, 'r+b') as file:
     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
   return array
 
 
-class _Predicted(NamedTuple):
-  """As `colorize.Prediction`."""
-
-  rgb: np.ndarray
-  ab: Any
-  confidence: Any
-
-
-def _without(rgb: Iterable[np.ndarray]) -> Iterator[_Predicted]:
-  """Frames that nothing is predicted for in this direction."""
-  for frame in rgb:
-    yield _Predicted(frame[None], None, None)
-
-
-def _mixed(
-  predictions: Iterable[Any], stretch: Stretch, start: int, kept: np.ndarray
-) -> Iterator[_Predicted]:
-  """Mixes what goes forwards with what came back, from frame `start` on."""
-  for rgb, ab, confidence in predictions:
-    place = start - stretch.start
-    start += len(rgb)
-    back = np.float32(kept[place : place + len(rgb)])
-    back_ab, back_confidence = back[..., :2], back[..., 2:]
-    if ab is None:
-      yield _Predicted(rgb, back_ab, back_confidence)
-      continue
-    # 1 at the reference before, falling to 0 at the one behind.
-    near = 1 - (place + np.arange(len(rgb))) / (stretch.stop - stretch.start)
-    near = near.astype(np.float32)[:, None, None, None]
-    yield _Predicted(rgb, *_mix(near, ab, confidence, back_ab, back_confidence))
-
-
-@jax.jit
-def _mix(near, ab, confidence, back_ab, back_confidence):
-  # What came back has the working size, the other may be finer.
-  back_ab, back_confidence = (
-    jax.image.resize(x, (*ab.shape[:3], x.shape[-1]), 'bilinear')
-    for x in (back_ab, back_confidence)
-  )
-  certain = jnp.exp((back_confidence - confidence) / _CERTAINTY)
-  share = near / (near + (1 - near) * certain)
-  return (
-    share * ab + (1 - share) * back_ab,
-    share * confidence + (1 - share) * back_confidence,
-  )
-
-
 def _smoothed(rgb: np.ndarray, ab: np.ndarray, strength: float) -> np.ndarray:
-  """Colours [h, w, 2] at the frame's size, by the edges of its lightness."""
+  """Smooths colors [h, w, 2] within the edges of a frame, at its size."""
   height, width = rgb.shape[:2]
   ab = cv2.resize(ab, (width, height), interpolation=cv2.INTER_CUBIC)
   guide = cv2.cvtColor(shallow(rgb), cv2.COLOR_RGB2GRAY)
@@ -401,47 +357,7 @@ def _smoothed(rgb: np.ndarray, ab: np.ndarray, strength: float) -> np.ndarray:
 
 
 def shallow(rgb: np.ndarray) -> np.ndarray:
-  """A frame as uint8."""
+  """Converts a frame to uint8."""
   if rgb.dtype == np.uint16:
     return cv2.convertScaleAbs(rgb, alpha=1 / 257)
   return rgb
-
-
-class _Source:
-  """A video whose frames can be had from any place on."""
-
-  def __init__(
-    self,
-    opener: Any,
-    path: Path,
-    deep: bool = False,
-    deinterlace: bool = False,
-  ):
-    self._open = functools.partial(opener.open, path, deep, deinterlace)
-    self._reader = None  # Opened with the first frame that is asked for.
-    self._position = 0
-    self._last = None  # The frame before that.
-
-  def frames(self, start: int, stop: int) -> Iterator[video.Frame]:
-    """Yields frames start to stop - 1."""
-    return video.prefetch(self._read(start, stop), _AHEAD)
-
-  def _read(self, start, stop):
-    # A stretch begins with the frame that colours came back from.
-    if start == self._position - 1 and self._last is not None:
-      yield self._last
-      start += 1
-    elif self._reader is None or start < self._position:
-      self.close()
-      self._reader = self._open()
-      self._position = 0
-    self._reader.skip(start - self._position)
-    self._position = start
-    for frame in itertools.islice(self._reader, stop - start):
-      self._last = frame
-      self._position += 1
-      yield frame
-
-  def close(self) -> None:
-    if self._reader is not None:
-      self._reader.close()

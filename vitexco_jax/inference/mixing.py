@@ -1,0 +1,75 @@
+"""Mixes colors that were propagated forwards and backwards.
+
+Between two bound references, a frame gets colors from both. Their shares depend on
+how near each reference is and on the confidence of each prediction.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vitexco_jax.inference.stretches import Stretch
+from vitexco_jax.inference.video_colorizer import Prediction
+
+# A difference of confidence that multiplies a share by e.
+_CERTAINTY = 0.1
+
+
+class Predicted(NamedTuple):
+  """A `Prediction`, or frames without one."""
+
+  rgb: np.ndarray  # [t, H, W, 3]
+  ab: jax.Array | np.ndarray | None  # [t, h, w, 2]
+  confidence: jax.Array | np.ndarray | None  # [t, h, w, 1]
+
+
+def unpredicted(rgb: Iterable[np.ndarray]) -> Iterator[Predicted]:
+  """Yields frames without colors, which come from the other direction."""
+  for frame in rgb:
+    yield Predicted(frame[None], None, None)
+
+
+def mixed(
+  predictions: Iterable[Prediction | Predicted],
+  stretch: Stretch,
+  start: int,
+  backwards: np.ndarray,
+) -> Iterator[Predicted]:
+  """Mixes colors of both directions.
+
+  Args:
+    predictions: forwards, from frame `start` on.
+    stretch: with these frames.
+    start: number of the first frame.
+    backwards: [frames of the stretch, h, w, 3]: ab and confidence.
+  """
+  for rgb, ab, confidence in predictions:
+    place = start - stretch.start
+    start += len(rgb)
+    back = np.float32(backwards[place : place + len(rgb)])
+    back_ab, back_confidence = back[..., :2], back[..., 2:]
+    if ab is None:
+      yield Predicted(rgb, back_ab, back_confidence)
+      continue
+    # 1 at the reference before the stretch, 0 at the one after it.
+    near = 1 - (place + np.arange(len(rgb))) / (stretch.stop - stretch.start)
+    near = near.astype(np.float32)[:, None, None, None]
+    yield Predicted(rgb, *_mix(near, ab, confidence, back_ab, back_confidence))
+
+
+@jax.jit
+def _mix(near, ab, confidence, back_ab, back_confidence):
+  # Colors from behind have the working size; the others may be finer.
+  back_ab, back_confidence = (
+    jax.image.resize(x, (*ab.shape[:3], x.shape[-1]), 'bilinear')
+    for x in (back_ab, back_confidence)
+  )
+  certain = jnp.exp((back_confidence - confidence) / _CERTAINTY)
+  share = near / (near + (1 - near) * certain)
+  return (
+    share * ab + (1 - share) * back_ab,
+    share * confidence + (1 - share) * back_confidence,
+  )
