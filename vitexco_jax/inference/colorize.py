@@ -68,17 +68,7 @@ def colorize(
   for warning in warnings:
     print(f'warning: {warning}', file=sys.stderr)
   if plan_path is not None:
-    film_plan = plan.read(plan_path)
-    if frame_rate is not None:
-      film_plan = film_plan._replace(frame_rate=frame_rate)
-    with video.VideoReader(video_path) as reader:
-      expected = reader.num_frames or 0
-    if expected > 1.05 * film_plan.frames:  # For some files an estimate.
-      print(
-        f'warning: {plan_path} ends after {film_plan.frames} frames, but '
-        f'{video_path} may have {expected}: the others are left out',
-        file=sys.stderr,
-      )
+    film_plan = _read_plan(plan_path, video_path, frame_rate)
   else:
     film_plan, surveyed = plan.make_plan(
       config, video_path, pictures, references, gallery, frame_rate
@@ -98,6 +88,24 @@ def colorize(
       preview.show(step)
   for doubt in job.doubts():
     print(f'warning: {doubt}', file=sys.stderr)
+
+
+def _read_plan(
+  path: Path, video_path: Path, frame_rate: Fraction | None
+) -> plan.Plan:
+  """Reads a plan; warns if it omits frames at the end of the video."""
+  film_plan = plan.read(path)
+  if frame_rate is not None:
+    film_plan = film_plan._replace(frame_rate=frame_rate)
+  with video.VideoReader(video_path) as reader:
+    expected = reader.num_frames or 0
+  if expected > 1.05 * film_plan.frames:  # For some files an estimate.
+    print(
+      f'warning: {path} ends after {film_plan.frames} frames, but '
+      f'{video_path} may have {expected}: the others are left out',
+      file=sys.stderr,
+    )
+  return film_plan
 
 
 class _Preview:

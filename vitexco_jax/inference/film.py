@@ -231,8 +231,8 @@ class Film:
     def work(worker):
       with worker:
         for task in itertools.chain.from_iterable(waiting):
-          with contextlib.closing(worker.color(task)) as made:
-            for step in made:
+          with contextlib.closing(worker.color(task)) as worker_steps:
+            for step in worker_steps:
               if stopped.is_set():
                 return
               steps.put(step)

@@ -1,14 +1,14 @@
-"""Finished pieces of an unfinished output, with checksums, in one folder.
+"""A folder with the finished parts of an output and their checksums.
 
 An *entry* is a record NAME.json about files of the folder. It has
 
-  key      a hash of everything that the files were computed from
+  key      a hash of everything from which the files were computed
   files    for each file or folder of frames: [bytes, SHA-256]
-  facts    what else the caller wants to know about them
+  facts    other information about them for the caller
 
-and a checksum of itself. It is written after its files are on the disk. A reader
-gets an entry only if key and checksums match. So nothing is used that belongs to
-another film or to other settings, or that a crash or a bad disk has damaged.
+and a checksum of itself. It is written after its files are on the disk. An entry is
+read only if its key and checksums match, so files of another film, of other
+settings, or damaged by a crash or a bad disk are not used.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ _MAX_RECORD = 2**26  # Bytes. A plan of 2,000 shots has about 2**20.
 
 
 class DamagedError(Exception):
-  """A file is not as it was written; the message names it and says how."""
+  """A file has changed since it was written; the message names it."""
 
 
 def digest(content: Any) -> str:
-  """SHA-256 of what JSON can hold."""
+  """Returns SHA-256 of JSON content."""
   text = json.dumps(content, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 
@@ -50,10 +50,10 @@ def write_record(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-  """Returns what `write_record` has written, or None if nothing is there.
+  """Reads what `write_record` has written; None if there is no file.
 
   Raises:
-    DamagedError: it was changed since, or belongs to another path.
+    DamagedError: the record has changed, or belongs to another path.
   """
   if not os.path.lexists(path):
     return None
@@ -75,7 +75,7 @@ def measure(path: Path) -> list[int | str]:
   """Returns [bytes, SHA-256] of a file or of a folder of files.
 
   Raises:
-    DamagedError: it is neither.
+    DamagedError: the path is neither.
   """
   size = _size(path)
   if path.is_dir():
@@ -84,7 +84,7 @@ def measure(path: Path) -> list[int | str]:
 
 
 def verify(path: Path, measured: list[int | str]) -> None:
-  """Raises DamagedError unless a file or folder is as it was measured."""
+  """Raises DamagedError if a file or folder has changed."""
   try:
     size = _size(path)
     if size != measured[0]:
@@ -116,12 +116,12 @@ class Journal:
 
   @contextlib.contextmanager
   def opened(self) -> Iterator[None]:
-    """Creates the folder if there is none, and keeps other processes out.
+    """Creates the folder if necessary and locks it against other processes.
 
-    If the body fails before there is an entry, a new folder is removed.
+    If the body fails before the first entry, a new folder is removed.
 
     Raises:
-      UserError: another process uses it, or it cannot be written.
+      UserError: another process uses the folder, or it cannot be written.
     """
     with video.explained('write', self.folder):
       fresh = not self.folder.exists()
@@ -137,7 +137,7 @@ class Journal:
           raise
 
   def path(self, name: str) -> Path:
-    """Where to write a file; what is there is removed."""
+    """Returns where to write a file; removes an existing one."""
     path = self.folder / name
     video.remove(path)
     return path
@@ -145,7 +145,7 @@ class Journal:
   def write(
     self, name: str, key: str, names: Iterable[str], facts: dict[str, Any]
   ) -> None:
-    """Writes an entry about files that are complete.
+    """Writes an entry for complete files.
 
     Args:
       name: of the entry.
@@ -164,7 +164,7 @@ class Journal:
   def read(
     self, name: str, key: str, names: Iterable[str]
   ) -> dict[str, Any] | None:
-    """Returns the facts of an entry after a check of its files.
+    """Checks the files of an entry and returns its facts.
 
     Args:
       name: of the entry.
@@ -172,7 +172,7 @@ class Journal:
       names: of the files to check.
 
     Returns:
-      None: there is no entry, or its key is another.
+      None: there is no entry, or it has another key.
 
     Raises:
       DamagedError: the entry or one of the files is damaged.
@@ -196,7 +196,7 @@ class Journal:
     shutil.rmtree(self.folder)
 
   def _tidy(self) -> None:
-    """Removes what stands in the way of files and folders to be written."""
+    """Removes folders in place of files, and files in place of folders."""
     for path in self.folder.iterdir():
       is_folder = path.name in self._subfolders
       if not (path.is_dir() if is_folder else path.is_file()):
@@ -237,5 +237,5 @@ def _size(path: Path) -> int:
 
 
 def warn(sentence: str) -> None:
-  """Says what is not as expected, without a break of the progress bar."""
+  """Prints a warning without breaking the progress bar."""
   tqdm.tqdm.write(f'warning: {sentence}', file=sys.stderr)

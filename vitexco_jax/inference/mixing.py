@@ -62,7 +62,7 @@ def mixed(
 
 @jax.jit
 def _mix(near, ab, confidence, back_ab, back_confidence):
-  # Colors from behind have the working size; the others may be finer.
+  # Colors propagated backwards have the working size; the others may be finer.
   back_ab, back_confidence = (
     jax.image.resize(x, (*ab.shape[:3], x.shape[-1]), 'bilinear')
     for x in (back_ab, back_confidence)

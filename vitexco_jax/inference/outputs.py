@@ -1,4 +1,4 @@
-"""Where a colored film goes: its options, its files, and what must be free."""
+"""Outputs of a film: options, files, and checks."""
 
 import itertools
 from collections.abc import Iterable
@@ -13,20 +13,20 @@ from vitexco_jax.media import mux, sandbox, video
 
 
 class Options(NamedTuple):
-  """Settings of an output, apart from its colors."""
+  """Options of the outputs, apart from the colors that the network predicts."""
 
   coding: video.Coding = video.Coding()
-  saturation: float = 1.0  # Predicted colours are multiplied by it.
-  # Of the edge-aware filter that clears colours of what does not follow the
-  # frame's own edges; 500 is usual, 0 leaves it out.
+  saturation: float = 1.0  # Factor of the predicted colors.
+  # Strength of the edge-aware filter, which makes colors follow the edges of the
+  # frame; 500 is usual, 0 turns it off.
   smoothing: float = 0.0
-  compare: Path | None = None  # Grey and coloured side by side, to be written.
-  confidence: Path | None = None  # White where a match is sure, to be written.
-  audio: str = 'auto'  # Or 'none': sound is not copied.
-  deinterlace: bool = False  # Whether the source's frames are made progressive.
+  compare: Path | None = None  # Gray and color next to each other.
+  confidence: Path | None = None  # White where the confidence is high.
+  audio: str = 'auto'  # 'none': no sound is copied.
+  deinterlace: bool = False  # Whether to deinterlace the source.
 
   def check(self, output: Path) -> None:
-    """Raises UserError unless an output can be made so."""
+    """Raises UserError if an output does not support the options."""
     self.coding.check(output)
     for name in ('saturation', 'smoothing'):
       if not 0 <= getattr(self, name) < float('inf'):
@@ -47,13 +47,11 @@ class Options(NamedTuple):
       video.Coding().check(path)
 
   def items(self) -> list[tuple[str, Any]]:
-    """Flags and values of everything that changes an output."""
+    """Returns the options that change an output, by flag."""
     coding = self.coding._replace(bits=self.coding.depth)
     own = self._asdict()
-    del (
-      own['coding'],
-      own['audio'],
-    )  # Sound is copied when all frames are there.
+    # Sound is copied at the end, so it changes no block.
+    del own['coding'], own['audio']
     return [*coding._asdict().items(), *own.items()]
 
   @property
@@ -62,7 +60,7 @@ class Options(NamedTuple):
     return self.audio == 'auto'
 
   def outputs(self, output: Path) -> list[Path]:
-    """All that is written, the coloured film first."""
+    """Returns the paths of all outputs, the film first."""
     return [output, *filter(None, (self.compare, self.confidence))]
 
 
@@ -71,14 +69,14 @@ class Track(NamedTuple):
 
   name: str
   target: Path
-  kind: str  # As of `video.output_kind`.
+  kind: str  # See `video.output_kind`.
   coding: video.Coding
-  columns: int = 1  # Frames side by side.
+  columns: int = 1  # Frames next to each other.
 
   def format(self, source: video.Format) -> video.Format:
-    """Of its pictures, after that of the source."""
+    """Returns the format of the output for a format of the source."""
     form = source._replace(width=source.width * self.columns)
-    # Confidence has no fields.
+    # Confidence is not interlaced.
     return form._replace(field_order='') if self.name == 'confidence' else form
 
   def segment(self, block: Block) -> str:
@@ -87,7 +85,7 @@ class Track(NamedTuple):
 
 
 def list_tracks(output: Path, options: Options) -> list[Track]:
-  """Lists the outputs, the colored film first."""
+  """Lists the outputs, the film first."""
   plain = video.Coding()
   return [
     Track(name, target, video.output_kind(target), coding, columns)
@@ -101,24 +99,24 @@ def list_tracks(output: Path, options: Options) -> list[Track]:
 
 
 def part_folder(output: Path) -> Path:
-  """Where an output grows."""
+  """Returns the folder of unfinished work."""
   return files.sibling(output, '', '.part')
 
 
 def whole_file(output: Path) -> Path:
-  """Where a run whose outputs are whole says its settings and `outputs`."""
+  """Returns the record that is written when all outputs are complete."""
   return files.sibling(output, '.', '.whole')
 
 
 def absolute(paths: Iterable[Path]) -> list[str]:
-  """Returns paths as records name them."""
+  """Returns absolute paths as text, as records contain them."""
   return [str(path.absolute()) for path in paths]
 
 
 def check_free(output: Path, overwrite: bool, options: Options) -> None:
-  """Raises UserError for an output that is there and must not be replaced.
+  """Raises UserError if an output exists and must not be replaced.
 
-  A run that was killed while it moved its outputs may go on with them.
+  A run that was killed while it moved its outputs may continue.
   """
   targets = options.outputs(output)
   try:
@@ -137,17 +135,17 @@ def check(
   options: Options,
   inputs: Iterable[Path] = (),
 ) -> None:
-  """Checks all that is known of outputs without looking at the video.
+  """Checks everything about outputs that does not depend on the video.
 
   Args:
     source: the video, folder of frames or image to color.
-    output: the colored film.
-    overwrite: whether outputs that are there may be replaced.
-    options: name the other outputs.
-    inputs: other files and folders that are read.
+    output: the film.
+    overwrite: whether to replace outputs that exist.
+    options: contain the other outputs.
+    inputs: other files and folders to read.
 
   Raises:
-    UserError: an output cannot be written, or would replace what must be kept.
+    UserError: an output cannot be written, or would replace an input.
   """
   targets = options.outputs(output)
   for target in targets:
@@ -176,42 +174,42 @@ def left_out(
   options: Options,
   opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
 ) -> list[str]:
-  """Lists what of a video will be missing from its outputs, in words.
+  """Describes what will be missing from the outputs.
 
   Args:
     reader: of the video.
     source: its path.
-    output: the colored film.
-    options: name the other outputs.
-    opener: where the video is opened.
+    output: the film.
+    options: contain the other outputs.
+    opener: opens the video, perhaps in another process.
 
   Raises:
-    UserError: sound would be missing that another container can hold.
+    UserError: sound would be missing that another container supports.
   """
-  found = []
+  descriptions = []
   for target in options.outputs(output):
     missing = reader.other_tracks
     if video.output_kind(target) == reader.kind == 'video':
       missing = opener.call(
         mux.left_out, source, target, options.sound, about=source
       )
-    found += [f'{target.name}: {name}' for name in missing]
-  return found
+    descriptions += [f'{target.name}: {name}' for name in missing]
+  return descriptions
 
 
 def notes(
   reader: video.VideoReader, source: Path, output: Path, options: Options
 ) -> list[str]:
-  """Lists what to know about how frames will be stored, in sentences.
+  """Returns notes on how frames will be stored.
 
   Args:
     reader: of the video, which is not deinterlaced.
     source: its path.
-    output: the colored film.
-    options: of it.
+    output: the film.
+    options: of the output.
 
   Raises:
-    UserError: something is to be deinterlaced that is no video.
+    UserError: `deinterlace` is set, but the source is not a video.
   """
   if options.deinterlace and reader.kind != 'video':
     raise UserError(f'{source} is no video file: leave out --deinterlace')
@@ -219,22 +217,22 @@ def notes(
   is_video = video.output_kind(output) == 'video'
   if options.deinterlace:
     form = form._replace(field_order='')
-  found = []
+  sentences = []
   if form.field_order and is_video and coding.keeps_fields:
     first = {'tt': 'top', 'bb': 'bottom'}[form.field_order]
-    found.append(
+    sentences.append(
       f'{source} is interlaced, and {output.name} will be so too, {first} field '
       'first: --deinterlace makes it progressive'
     )
   elif form.field_order:
-    found.append(
+    sentences.append(
       f'{source} is interlaced, and {output.name} will show combs where something '
       'moves, as it cannot be marked as interlaced: add --deinterlace'
     )
   if is_video and coding.is_rare(form):
-    found.append(
+    sentences.append(
       f'{output.name} will be 4:4:4, which QuickTime and many devices do not '
       f'play, as 4:2:0 does not hold {form.width}x{form.height} pixels: '
       '--codec=prores plays in QuickTime'
     )
-  return found
+  return sentences

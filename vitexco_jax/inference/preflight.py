@@ -1,7 +1,7 @@
-"""Checks before any work: whatever can be known of inputs and outputs.
+"""Checks of inputs and outputs before any work.
 
-Nothing here needs JAX, which takes seconds to import. The slowest check copies the
-sound of the video to nowhere, which reads the file once.
+This module does not import JAX, which takes seconds. The slowest check copies the
+sound of the video without writing it, which reads the file once.
 """
 
 import itertools
@@ -40,13 +40,13 @@ def check_inputs(
   references: Path | None = None,
   frame_rate: Fraction | None = None,
 ) -> list[str]:
-  """Checks what a plan is made from.
+  """Checks the inputs of a plan.
 
   Args:
     video_path: the video, folder of frames or image to color.
     pictures: values of --reference.
     references: value of --references.
-    frame_rate: of frames per second, for a folder of frames.
+    frame_rate: in frames per second, for a folder of frames.
 
   Returns:
     Warnings.
@@ -75,16 +75,16 @@ def check(
   gallery: Path | None = None,
   frame_rate: Fraction | None = None,
 ) -> list[str]:
-  """Checks everything that is known before a film is colored.
+  """Checks everything that is known before a film is colorized.
 
   Args:
-    video_path: as of `check_inputs`, like `pictures`, `references` and
+    video_path: see `check_inputs`, also for `pictures`, `references`, and
       `frame_rate`.
-    output: the colored film.
-    overwrite: whether outputs that exist may be replaced.
+    output: the film.
+    overwrite: whether to replace outputs that exist.
     options: of the output.
-    plan_path: a plan to follow, instead of references.
-    gallery: where references are found.
+    plan_path: a plan to follow, without references.
+    gallery: where `auto` searches.
 
   Returns:
     Warnings.
@@ -95,8 +95,8 @@ def check(
   inputs = [Path(x) for x in pictures if x not in _NO_FILES]
   inputs += filter(None, (plan_path, references, gallery))
   if plan_path is not None:
-    made = plan.read(plan_path)
-    planned = [x.picture for y in made.shots for x in y.references]
+    film_plan = plan.read(plan_path)
+    planned = [x.picture for y in film_plan.shots for x in y.references]
     inputs += [Path(x) for x in planned if x not in _NO_FILES]
     pictures = [*pictures, *planned]
   elif references is not None:
@@ -117,7 +117,7 @@ def check(
 
 
 def _check_color(video_path: Path, paths: Iterable[str]) -> list[str]:
-  """Returns warnings of references without color; raises if none has any."""
+  """Returns warnings of gray references; raises UserError if all are gray."""
   gray, colored = [], False
   for name in dict.fromkeys(paths):
     if name == plan.FIRST_FRAME:

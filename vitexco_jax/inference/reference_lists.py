@@ -16,7 +16,7 @@ _TIME = re.compile(r'(\d+:){0,2}(\d+\.?\d*|\.\d+)', re.ASCII)
 
 
 class Listed(NamedTuple):
-  """A picture of a list, with what it is bound to."""
+  """A picture of a list, perhaps bound to a frame or a time."""
 
   path: Path
   frame: int | None = None  # Of the video, counted from 0.
@@ -27,13 +27,13 @@ def read(source: Path) -> list[Listed]:
   """Reads a list of references; does not open the pictures.
 
   Args:
-    source: a folder of pictures; a text file that names one a line; or a CSV with
-      the column `file` and the columns `frame` or `time` (seconds or h:mm:ss) for
-      those that are bound. Paths are relative to the file's folder.
+    source: a folder of pictures; a text file with one path per line; or a CSV with
+      the column `file` and, for bound pictures, `frame` or `time` (seconds or
+      h:mm:ss). Paths are relative to the folder of the file.
 
   Raises:
-    UserError: it cannot be read, is empty, names a file that does not exist, or
-      binds a picture to something that is no frame and no time.
+    UserError: the list cannot be read, is empty, names a file that does not
+      exist, or binds a picture to something that is not a frame or a time.
   """
   flag = f'--references={source}'
   if not os.path.exists(source):
@@ -85,7 +85,7 @@ def _read_file(flag: str, source: Path) -> Iterator[Listed]:
 def _bound(
   where: str, frame: str, time: str
 ) -> tuple[int | None, float | None]:
-  """Reads what a picture is bound to: frame, seconds."""
+  """Parses the frame or the time of a bound picture: (frame, seconds)."""
   try:
     if frame:
       if not re.fullmatch(r'\d{1,18}', frame, re.ASCII):

@@ -1,7 +1,7 @@
-"""Parts of a shot that are colored in one go, and the blocks that they are kept in.
+"""Parts of a shot: stretches between bound references, and blocks.
 
-Where references are bound to frames of a shot, it falls into *stretches* between
-them. A stretch falls into *blocks*, which are coded each for itself.
+References that are bound to frames divide a shot into *stretches*. A stretch is
+divided into *blocks*, each of which is encoded separately.
 """
 
 import itertools
@@ -13,60 +13,62 @@ from vitexco_jax.media.borders import Borders
 
 
 class Stretch(NamedTuple):
-  """Frames start to stop - 1 that are coloured from the same references."""
+  """Frames `start` to `stop` - 1, which have the same references."""
 
   start: int
   stop: int
-  before: Choice | None  # Bound to `start`; colours go forwards from it.
-  after: Choice | None  # Bound to `stop`; colours go backwards from it.
-  others: tuple[Choice, ...]  # Bound to nothing; all empty: by the prior.
-  borders: Borders  # Stay as they are.
+  before: Choice | None  # Bound to `start`; propagated forwards.
+  after: Choice | None  # Bound to `stop`; propagated backwards.
+  others: tuple[
+    Choice, ...
+  ]  # Not bound. No reference at all: the prior is used.
+  borders: Borders  # Not colorized.
 
   @property
   def carried(self) -> bool:
-    """Whether colors go forwards, each frame's from the frame before."""
+    """Whether colors are propagated forwards."""
     return self.before is not None or self.after is None
 
   @property
   def backwards(self) -> str:
-    """The journal's entry of the colors that come back from `after`."""
+    """Name of the journal entry with the colors propagated from `after`."""
     return f'{self.start:07d}.backwards'
 
   @property
   def steps(self) -> int:
-    """How many steps coloring takes: frames, some of them twice."""
+    """Number of steps: frames, or with `after` twice as many."""
     frames = self.stop - self.start
     return frames if self.after is None else 2 * frames + 1
 
 
 class Block(NamedTuple):
-  """Frames that are coded together."""
+  """Frames that are encoded together."""
 
   start: int
   stop: int
-  key: str  # Hash of everything that they are computed from.
+  key: str  # Hash of everything from which they are computed.
 
   @property
   def name(self) -> str:
-    """Of its entry in the journal."""
+    """Name of the journal entry."""
     return f'{self.start:07d}'
 
   @property
   def state(self) -> str:
-    """The file of what the next block starts from."""
+    """File name of the state with which the next block starts."""
     return f'{self.name}.npy'
 
 
 class Task(NamedTuple):
-  """A stretch with all that a worker needs to know about it."""
+  """A stretch with its blocks, as a worker processes it."""
 
   stretch: Stretch
   blocks: list[Block]
-  key: str  # Hash of everything that the stretch is computed from.
+  key: str  # Hash of everything from which the stretch is computed.
 
 
 def stretches(shot: Shot) -> Iterator[Stretch]:
-  """Cuts a shot where references are bound."""
+  """Divides a shot at its bound references."""
   bound = {x.frame: x for x in shot.references if x.frame is not None}
   others = tuple(
     x for x in shot.references if x.frame is None and x.picture != NONE
@@ -79,11 +81,11 @@ def stretches(shot: Shot) -> Iterator[Stretch]:
 
 
 def runs(blocks: Iterable[Block]) -> list[list[Block]]:
-  """Groups blocks that follow one another."""
-  found = []
+  """Groups consecutive blocks."""
+  groups = []
   for block in blocks:
-    if found and found[-1][-1].stop == block.start:
-      found[-1].append(block)
+    if groups and groups[-1][-1].stop == block.start:
+      groups[-1].append(block)
     else:
-      found.append([block])
-  return found
+      groups.append([block])
+  return groups
