@@ -7,8 +7,8 @@ import av
 import jax
 import numpy as np
 import pytest
+from pictures import SIZE, assert_same, make_frames, make_picture
 
-from tests.support.pictures import SIZE, assert_same, make_frames, make_picture
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import (
   colorize,

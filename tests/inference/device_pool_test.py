@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 import pytest
+from pictures import SIZE, make_picture
 
-from tests.support.pictures import SIZE, make_picture
 from vitexco_jax.inference import video_colorizer
 from vitexco_jax.inference.device_pool import Clip, colorize_clips
 from vitexco_jax.inference.video_colorizer import VideoColorizer

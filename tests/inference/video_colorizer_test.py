@@ -8,10 +8,10 @@ import cv2
 import jax
 import numpy as np
 import pytest
+from pictures import SIZE, assert_same, make_frames, make_picture
 from skimage import color as skcolor
 
 from configs.vitexco import get_config
-from tests.support.pictures import SIZE, assert_same, make_frames, make_picture
 from vitexco_jax import checkpoint
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import colorize, video_colorizer
