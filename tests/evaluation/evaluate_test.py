@@ -15,7 +15,7 @@ from skimage import metrics as skmetrics
 from configs.vitexco import get_config
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import evaluate
-from vitexco_jax.media import strips, video
+from vitexco_jax.media import image_grid, video
 from vitexco_jax.pretrained import lpips
 from vitexco_jax.retrieval import embedding
 
@@ -276,7 +276,7 @@ def test_strip_has_five_moments_and_video_all(folder, monkeypatch):
     drawn[len(rows[0])] = dict(zip(labels, rows, strict=True))
     return np.zeros((8, 8, 3), np.uint8)
 
-  monkeypatch.setattr(strips, 'strip', strip)
+  monkeypatch.setattr(image_grid, 'draw', strip)
   _evaluate(folder, _Brighter(), compared=['gray'])
   rows = drawn[5]  # Frames 0, 3, 6, 8, 11.
   (last,) = _frames(folder, 'walk', 11)

@@ -24,7 +24,7 @@ import numpy as np
 from vitexco_jax import files
 from vitexco_jax.data import input_pipeline, records
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import strips
+from vitexco_jax.media import image_grid
 from vitexco_jax.media.video import write_image
 
 _MEASURED = 200  # Pairs, drawn at random.
@@ -294,7 +294,7 @@ def _strip(opened: records.Records, pairs: list[Pair]) -> np.ndarray:
   for place in range(max(map(len, references))):
     rows.append([(*x, *[blank] * 9)[place] for x in references])
     labels.append(f'reference {place + 1}')
-  return strips.strip(rows, labels, width=160)
+  return image_grid.draw(rows, labels, width=160)
 
 
 _PAGE = """<!doctype html>

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from vitexco_jax import files
 from vitexco_jax.evaluation import metrics
-from vitexco_jax.media import strips, video
+from vitexco_jax.media import image_grid, video
 
 TRUTH = 'truth'
 
@@ -130,7 +130,7 @@ class Pictures:
       return
     self._writer.close()
     rows = list(zip(*self._columns, strict=True))
-    video.write_image(self._strip, strips.strip(rows, self._labels))
+    video.write_image(self._strip, image_grid.draw(rows, self._labels))
 
 
 def _side_by_side(

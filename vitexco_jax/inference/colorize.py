@@ -13,7 +13,7 @@ import tqdm
 
 from vitexco_jax.inference import film, plan, preflight, worker
 from vitexco_jax.inference.video_colorizer import VideoColorizer
-from vitexco_jax.media import strips, video
+from vitexco_jax.media import image_grid, video
 
 _PREVIEW_SECONDS = 5.0
 _PREVIEW_COLUMNS = 4
@@ -123,4 +123,4 @@ class _Preview:
     self._columns.append([worker.shallow(step.grey), worker.shallow(step.rgb)])
     rows = list(zip(*self._columns, strict=True))
     labels = (f'up to frame {step.number}', 'colorized')
-    video.write_image(self.path, strips.strip(rows, labels))
+    video.write_image(self.path, image_grid.draw(rows, labels))

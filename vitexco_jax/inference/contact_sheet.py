@@ -16,7 +16,7 @@ from vitexco_jax.inference.shot_plan import (
   clock,
 )
 from vitexco_jax.inference.survey import THUMBNAIL
-from vitexco_jax.media import strips, video
+from vitexco_jax.media import image_grid, video
 
 _ROWS = 60  # Shots on a contact sheet.
 
@@ -97,6 +97,6 @@ def contact_sheets(
     start = clock(_start(plan, shot, seconds))
     rows.append((row, f'{number}, {start}: {names}'))
     if len(rows) == _ROWS or number == len(plan.shots):
-      yield strips.strip(*zip(*rows, strict=True))
+      yield image_grid.draw(*zip(*rows, strict=True))
       rows.clear()
       pictures = {FIRST_FRAME: pictures[FIRST_FRAME]}

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import files
-from vitexco_jax.media import strips, video
+from vitexco_jax.media import image_grid, video
 from vitexco_jax.retrieval import embedding
 
 _MOMENTS = 3  # Frames of a video.
@@ -52,7 +52,7 @@ def retrieve(
     print(place)
     for name, score in named[-1]:
       print(f'  {score:.3f}  {name}')
-  video.write_image(output, strips.strip(rows, labels))
+  video.write_image(output, image_grid.draw(rows, labels))
   print(f'Wrote {output}')
   return named
 

@@ -16,7 +16,7 @@ import tqdm
 from vitexco_jax import color
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import metrics
-from vitexco_jax.media import strips, video
+from vitexco_jax.media import image_grid, video
 
 _STRIP = 'strip.jpg'  # PNG would be four times as large.
 _STRIP_COLUMNS = 4
@@ -90,7 +90,7 @@ def demo(
 
   labels = ('truth; its first frame is the reference', 'gray', 'colored')
   rows = list(zip(*columns, strict=True))
-  video.write_image(output / _STRIP, strips.strip(rows, labels))
+  video.write_image(output / _STRIP, image_grid.draw(rows, labels))
   mean = {name: float(np.mean(values[1:])) for name, values in psnr.items()}
   print(f'Mean PSNR to the true colors, frames 1 to {i}:')
   print(f'  {mean["gray"]:5.2f} dB  {gray_path}')

@@ -30,7 +30,7 @@ from vitexco_jax.checkpoint import (
 )
 from vitexco_jax.data import augment, input_pipeline
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import strips
+from vitexco_jax.media import image_grid
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.pretrained import efficientnet_weights, vgg16, vit_weights
@@ -469,4 +469,4 @@ def draw_strip(
     'prediction': paint(made.ab),
     'truth': clips.rgb[:, -1],
   }
-  return strips.strip(list(rows.values()), list(rows))
+  return image_grid.draw(list(rows.values()), list(rows))

@@ -1,7 +1,7 @@
-"""Picture strips: rows of small pictures under a label, to be looked at.
+"""Image grids: labeled rows of small pictures for visual inspection.
 
-A strip shows the same moments in several ways, one way to a row: truth, gray
-and colored, say, with a column for each moment. Pictures are uint8.
+A grid shows the same frames in several versions, one version per row, such as
+original, gray, and colorized. Pictures are uint8.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ _BACKGROUND = 255
 _INK = (32, 32, 32)
 
 
-def strip(
+def draw(
   rows: Sequence[Sequence[np.ndarray]],
   labels: Sequence[str],
   width: int = 240,
 ) -> np.ndarray:
   """Draws rows of pictures, each row under its label.
 
-  Pictures keep their aspect: all are brought to one width, and a row is as high
-  as its highest picture. Rows may differ in length.
+  All pictures are scaled to the same width and keep their aspect ratio. Rows may
+  differ in length.
 
   Args:
     rows: of pictures [h, w, 3], or [h, w, 1] for gray, of any sizes.
-    labels: what each row shows, in ASCII.
-    width: of one picture in the strip, in pixels.
+    labels: one per row, in ASCII.
+    width: of one picture in the grid, in pixels.
 
   Returns:
-    The strip, RGB [h, w, 3].
+    The grid, RGB [h, w, 3].
   """
   bands = []
   for pictures, label in zip(rows, labels, strict=True):
@@ -46,7 +46,7 @@ def strip(
 
 
 def _fit(picture: np.ndarray, width: int) -> np.ndarray:
-  """Brings a picture to the width of a cell and to three channels."""
+  """Scales a picture to the width of a cell and converts it to RGB."""
   if picture.dtype != np.uint8 or picture.ndim != 3:
     raise TypeError(
       f'expected uint8 [h, w, c], got {picture.dtype} {picture.shape}'
@@ -62,7 +62,7 @@ def _fit(picture: np.ndarray, width: int) -> np.ndarray:
 
 
 def _join(cells: Sequence[np.ndarray], height: int) -> np.ndarray:
-  """Sets cells side by side, with a gap around each."""
+  """Concatenates cells horizontally, with gaps."""
   gap = np.full((height, _GAP, 3), _BACKGROUND, np.uint8)
   parts = [gap]
   for cell in cells:
@@ -71,7 +71,7 @@ def _join(cells: Sequence[np.ndarray], height: int) -> np.ndarray:
 
 
 def _label(text: str, width: int) -> np.ndarray:
-  """Writes a line of text, on a band at least a cell wide."""
+  """Draws a line of text on a band at least as wide as a cell."""
   font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.5
   (text_width, _), _ = cv2.getTextSize(text, font, size, 1)
   band = np.full(
@@ -83,7 +83,7 @@ def _label(text: str, width: int) -> np.ndarray:
 
 
 def _pad(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Fills a picture up with background, below and on the right."""
+  """Pads a picture with background at the bottom and right."""
   h, w = picture.shape[:2]
   return np.pad(
     picture,
