@@ -1,6 +1,5 @@
 """Training: gradients, accumulation, devices, and what survives a stop."""
 
-import functools
 import json
 import os
 import shutil
@@ -8,114 +7,115 @@ import signal
 
 import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import tiny_weights
 from flax import traverse_util
-from skimage import color as skcolor
+from tiny_training import GROUPS, make_config, random_clips
 
 from configs.vitexco import get_config
-from vitexco_jax import checkpoint, color
-from vitexco_jax.data import augment
+from vitexco_jax import checkpoint
 from vitexco_jax.errors import UserError
 from vitexco_jax.pretrained import efficientnet_weights
 from vitexco_jax.retrieval import embedding
-from vitexco_jax.structs import Clips, Guidance, Reference
 from vitexco_jax.training import train
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
-GENERATOR = ('vit', 'feature_transform', 'correspondence', 'colorizer')
-NAMES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
+LOSSES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
 
 
-def _config(*names):
-  """A config without chance, with the losses `names` alone."""
-  config = get_config('tiny')
-  config.augment.luminance_noise = 0.0
-  config.model.feature_transform.dropout = 0.0
-  config.model.correspondence.levels = (2,)  # Fewer layers compile sooner.
-  config.model.prior.width = 0.0  # No loss of training reaches it.
-  for name in config.loss.weights:
-    if name not in names:
-      config.loss.weights[name] = 0.0
-  return config
-
-
-def _clips(n, seed=0):
-  rng = np.random.default_rng(seed)
-  return Clips(
-    rgb=rng.integers(0, 256, (n, 2, 32, 48, 3), np.uint8),
-    reference=rng.integers(0, 256, (n, 32, 48, 3), np.uint8),
-    flow=rng.normal(size=(n, 1, 32, 48, 2)).astype(np.float32),
-    visible=rng.integers(0, 2, (n, 1, 32, 48, 1), np.uint8),
-    same_video=np.arange(n) % 2 == 0,
-    first_frame=np.arange(n) % 4 == 0,
-    backward_flow=rng.normal(size=(n, 1, 32, 48, 2)).astype(np.float32),
-  )
-
-
-@pytest.fixture(scope='module')
-def initial():
-  """A state with all groups of parameters."""
-  config = _config('adversarial')
-  optimizer = optax.MultiSteps(optax.sgd(1.0), 1)
-  return jax.jit(lambda: train.init_state(config, optimizer))()
-
-
-def _gradient(config, initial, micro_batches, devices):
+def _gradient(config, initial_state, micro_batches, devices):
   """What SGD subtracts in one update, and the metrics of its micro-steps."""
   optimizer = optax.MultiSteps(optax.sgd(1.0), len(micro_batches))
+  learning, _ = train.split_params(config, initial_state.params)
+  state = initial_state._replace(optimizer=optimizer.init(learning))
   used = jax.local_devices()[:devices]
   step = jax.pmap(
     train.make_step(config, optimizer, train.AXIS),
     axis_name=train.AXIS,
     devices=used,
   )
-  state = flax.jax_utils.replicate(initial, used, train.AXIS)
+  state = flax.jax_utils.replicate(state, used, train.AXIS)
   metrics = []
   for clips in micro_batches:
     clips = jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), clips)
     state, values = step(state, clips)
     metrics.append({name: float(x[0]) for name, x in values.items()})
   after = jax.tree.map(lambda x: x[0], state.params)
-  gradient = jax.tree.map(lambda x, y: np.asarray(x - y), initial.params, after)
+  gradient = jax.tree.map(
+    lambda x, y: np.asarray(x - y), initial_state.params, after
+  )
   return gradient, metrics
 
 
-def _assert_close(found, expected):
-  """To 10 %: these narrow nets magnify rounding. Parameters changed by 2e-7 of
-  their size move the gradient by 5 to 10 %; a factor would be 50 % and more."""
+def _assert_close(gradients, expected):
+  """Compares to 10 %, because these narrow networks amplify rounding.
+
+  A relative change of the parameters by 2e-7 changes the gradients by 5 to 10 %; a
+  wrong factor would change them by 50 % or more.
+  """
   for group, tree in expected.items():
-    error = jax.tree.map(np.subtract, found[group], tree)
+    error = jax.tree.map(np.subtract, gradients[group], tree)
     size = optax.tree.norm(tree)
     assert optax.tree.norm(error) <= 0.1 * size, group
 
 
-def test_two_devices_equal_one(initial):
-  config = _config('l1', 'adversarial')
-  clips = _clips(4)
-  one, one_metrics = _gradient(config, initial, [clips], 1)
-  two, two_metrics = _gradient(config, initial, [clips], 2)
+@pytest.fixture(scope='module')
+def on_one_device(initial_state):
+  """Gradient and metrics of one micro-step in which all groups learn."""
+  config = make_config('l1', 'adversarial')
+  return _gradient(config, initial_state, [random_clips(4)], 1)
+
+
+def test_two_devices_equal_one(initial_state, on_one_device):
+  config = make_config('l1', 'adversarial')
+  one, one_metrics = on_one_device
+  two, two_metrics = _gradient(config, initial_state, [random_clips(4)], 2)
   _assert_close(two, one)
   for name in ('raw/l1', 'raw/adversarial', 'raw/discriminator', 'loss'):
     assert two_metrics[0][name] == pytest.approx(one_metrics[0][name], rel=1e-4)
-  for group in (*GENERATOR, 'discriminator'):
+  for group in (*GROUPS, 'discriminator'):
     assert one_metrics[0][f'gradient_norm/{group}'] > 0
 
 
-def test_micro_steps_equal_the_whole_batch(initial):
-  config = _config(*NAMES)
-  clips = _clips(4)
+def test_frozen_groups_do_not_change_the_gradients_of_others(
+  initial_state, on_one_device
+):
+  config = make_config('l1', 'adversarial')
+  frozen = {'vit', 'discriminator'}
+  config.train.learning_rate.update(dict.fromkeys(frozen, 0.0))
+  gradient, metrics = _gradient(config, initial_state, [random_clips(4)], 1)
+  for group in frozen:
+    assert not any(x.any() for x in jax.tree.leaves(gradient.pop(group)))
+  all_gradients, _ = on_one_device
+  _assert_close(gradient, {group: all_gradients[group] for group in gradient})
+  norms = {x for x in metrics[0] if x.startswith('gradient_norm/')}
+  assert norms == {f'gradient_norm/{group}' for group in gradient}
+
+
+def test_the_optimizer_has_no_state_for_frozen_groups():
+  config = make_config('l1')
+  config.train.learning_rate.vit = 0.0
+  optimizer = train.make_optimizer(config)
+  state = jax.eval_shape(lambda: train.init_state(config, optimizer))
+  assert set(state.optimizer.acc_grads) == set(GROUPS) - {'vit'}
+  moments = state.optimizer.inner_opt_state.inner_states
+  assert 'vit' not in moments
+  assert 'colorizer' in moments
+
+
+def test_micro_steps_equal_the_whole_batch(initial_state):
+  config = make_config(*LOSSES)
+  clips = random_clips(4)
   halves = [
     jax.tree.map(lambda x, i=i: x[2 * i : 2 * i + 2], clips) for i in range(2)
   ]
-  whole, whole_metrics = _gradient(config, initial, [clips], 1)
-  parts, parts_metrics = _gradient(config, initial, halves, 1)
+  whole, whole_metrics = _gradient(config, initial_state, [clips], 1)
+  parts, parts_metrics = _gradient(config, initial_state, halves, 1)
   _assert_close(parts, whole)
-  for name in NAMES:
+  for name in LOSSES:
     values = [metrics[f'raw/{name}'] for metrics in parts_metrics]
     assert np.mean(values) == pytest.approx(
       whole_metrics[0][f'raw/{name}'], rel=1e-3
@@ -124,138 +124,6 @@ def test_micro_steps_equal_the_whole_batch(initial):
     assert parts_metrics[0][f'weighted/{name}'] == pytest.approx(
       weight * values[0]
     )
-
-
-def test_generator_and_discriminator_leave_each_other_alone(initial):
-  terms = train.make_terms(_config(*NAMES, 'adversarial'), None)
-  clips, key = _clips(1), jax.random.key(0)
-
-  def sides(params):
-    found = terms(params, initial.spectral, clips, key)[0]
-    assert set(found) == {*NAMES, 'adversarial', 'discriminator'}
-    own = found.pop('discriminator')
-    return {'generator': sum(found.values()), 'discriminator': own}
-
-  def gradient(side):
-    return jax.grad(lambda params: sides(params)[side])
-
-  gradients = jax.jit(
-    lambda params: {
-      x: gradient(x)(params) for x in ('generator', 'discriminator')
-    }
-  )(initial.params)
-  for side, groups in gradients.items():
-    for group, tree in groups.items():
-      moved = (group == 'discriminator') == (side == 'discriminator')
-      assert (float(optax.tree.norm(tree)) > 0) == moved, (side, group)
-  # The matching sees level 2 alone and the losses look at levels 3 to 5: what
-  # they look with carries no gradient.
-  for level in (3, 4, 5):
-    tree = gradients['generator']['feature_transform'][f'level{level}']
-    assert float(optax.tree.norm(tree)) == 0
-
-
-def test_l1_counts_other_videos_where_it_is_told_to(initial):
-  def l1(clips, same_video_only):
-    config = _config('l1')
-    config.loss.l1_same_video_only = same_video_only
-    terms = jax.jit(train.make_terms(config, None))
-    found, *_ = terms(
-      initial.params, initial.spectral, clips, jax.random.key(0)
-    )
-    return float(found['l1'])
-
-  clips = _clips(2)  # The second's reference is of another video.
-  same, other = (
-    l1(jax.tree.map(lambda x, i=i: x[i : i + 1], clips), False) for i in (0, 1)
-  )
-  assert l1(clips, False) == pytest.approx((same + other) / 2, rel=1e-4)
-  assert l1(clips, True) == pytest.approx(same / 2, rel=1e-4)
-
-
-class _Glass:
-  """A generator that shows what it is given: `warped_ab` and `confidence` are
-  the luminance to match, `ab` that to color and that of the frame before."""
-
-  blends = False
-
-  def apply(self, variables, *args, method, rngs=None):
-    return getattr(self, method)(*args)
-
-  def encode_reference(self, rgb, train):
-    return Reference(color.center(color.rgb_to_lab(rgb)), None, None)
-
-  def guide(self, luminance, reference, train):
-    return Guidance(luminance.repeat(2, -1), luminance)
-
-  def colorize_frame(self, luminance, guidance, previous_lab):
-    return jnp.concatenate([luminance, previous_lab[..., :1]], -1)
-
-
-def test_wear_is_seen_and_nothing_else_changes():
-  clips = _clips(4)
-  params = dict.fromkeys(GENERATOR)
-  degrade = functools.partial(
-    augment.degrade, blur=1.0, flicker=0.1, grain=2.0, luminance_noise=2.0
-  )
-
-  @jax.jit
-  def generate(clips, key=None):
-    return train.generate(_Glass(), params, clips, degrade, key=key)
-
-  plain, made = generate(clips), generate(clips, jax.random.key(0))
-  truth = skcolor.rgb2lab(clips.rgb) - (50, 0, 0)
-  for found in (plain.lab, made.lab):
-    np.testing.assert_allclose(found, truth, atol=2e-3)
-  np.testing.assert_array_equal(plain.ab[..., :1], plain.lab[..., :1])
-
-  seen = made.guidance.confidence
-  assert np.abs(seen - made.lab[..., :1]).mean() > 1
-  np.testing.assert_array_equal(made.ab[..., :1], seen)
-  # The frame before: the reference or nothing, then the clean one.
-  before = skcolor.rgb2lab(clips.reference)[..., :1] - 50
-  before[~clips.first_frame] = 0
-  np.testing.assert_allclose(made.ab[:, 0, ..., 1:], before, atol=2e-3)
-  np.testing.assert_array_equal(
-    made.ab[:, 1:, ..., 1:], made.lab[:, :-1, ..., :1]
-  )
-
-
-def test_a_colorizer_that_blends_sees_the_frame_before_along_the_flow():
-  """By whole pixels; the reference as first frame stays where it is."""
-  clips = _clips(4)
-  flow = np.zeros_like(clips.backward_flow)
-  flow[..., 1] = 3.0
-  glass = _Glass()
-  glass.blends = True
-  made = jax.jit(functools.partial(train.generate, glass))(
-    dict.fromkeys(GENERATOR), clips._replace(backward_flow=flow)
-  )
-  before = made.lab[:, :-1, 3:, :, :1]
-  np.testing.assert_allclose(made.ab[:, 1:, :-3, :, 1:], before, atol=1e-3)
-  reference = skcolor.rgb2lab(clips.reference)[..., :1] - 50
-  first = clips.first_frame
-  np.testing.assert_allclose(
-    made.ab[first, 0, ..., 1:], reference[first], atol=2e-3
-  )
-
-
-def test_the_step_wears_as_the_config_says(initial, monkeypatch):
-  config = _config('l1')
-  wear = {'blur': 1.0, 'flicker': 0.5, 'grain': 3.0, 'luminance_noise': 2.0}
-  config.augment.update(wear)
-  seen = []
-
-  def degrade(luminance, key, **strengths):
-    seen.append(strengths)
-    return luminance
-
-  monkeypatch.setattr(train.augment, 'degrade', degrade)
-  jax.eval_shape(
-    train.make_terms(config, None),
-    *(initial.params, {}, _clips(1), jax.random.key(0)),
-  )
-  assert seen == [wear]
 
 
 class _Feed:
@@ -269,7 +137,7 @@ class _Feed:
 
   def __next__(self):
     self._given += 1
-    return self._hook(self._given, _clips(self._batch_size, self._given))
+    return self._hook(self._given, random_clips(self._batch_size, self._given))
 
   def get_state(self):
     return {'batches': self._given}
@@ -292,7 +160,7 @@ def vit_file(tmp_path_factory):
 
 
 def _run_config():
-  config = _config('l1', 'temporal')
+  config = make_config('l1', 'temporal')
   config.train.vit_weights = 'Ti_16.npz'
   config.augment.luminance_noise = 2.0
   config.model.feature_transform.dropout = 0.3
@@ -366,6 +234,7 @@ def test_the_step_is_compiled_once(uninterrupted, traced):
 
 def test_log_has_every_term_and_rate(uninterrupted):
   rows = _rows(uninterrupted)
+  learning = set(GROUPS) - {'vit'}
   assert [row['update'] for row in rows] == [1, 2, 3, 4]
   for row in rows:
     measured = ('follow/warped', 'follow/prediction')
@@ -377,8 +246,8 @@ def test_log_has_every_term_and_rate(uninterrupted):
         for kind in ('raw', 'weighted', 'share')
         for x in ('l1', 'temporal')
       ),
-      *(f'gradient_norm/{group}' for group in GENERATOR),
-      *(f'learning_rate/{group}' for group in GENERATOR),
+      *(f'gradient_norm/{group}' for group in learning),
+      *(f'learning_rate/{group}' for group in learning),
     }
     assert row['weighted/l1'] == pytest.approx(2 * row['raw/l1'])
     assert row['loss'] == pytest.approx(
@@ -425,12 +294,14 @@ def test_a_vit_that_never_learns_is_refused_before_the_records(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_frozen_vit_stays_and_the_rest_moves(initial, uninterrupted, vit_file):
-  before = initial.params | {  # Of the same seed.
+def test_frozen_vit_stays_and_the_rest_moves(
+  initial_state, uninterrupted, vit_file
+):
+  before = initial_state.params | {  # Of the same seed.
     'vit': traverse_util.unflatten_dict(dict(np.load(vit_file)), sep='/')
   }
   after = checkpoint.load_params(uninterrupted)
-  for group in GENERATOR:
+  for group in GROUPS:
     moved = [
       bool((x != y).any())
       for x, y in zip(
@@ -519,7 +390,7 @@ def test_starts_from_the_weights_of_an_export(tmp_path, monkeypatch):
 
 
 def test_a_stem_starts_from_its_pretrained_weights():
-  config = _config()
+  config = make_config()
   config.model.stem = 'efficientnet_lite0'
   state = jax.eval_shape(
     lambda: train.init_state(config, train.make_optimizer(config))
@@ -627,6 +498,12 @@ def test_augmentation_out_of_bounds_is_named(tmp_path):
     train.train(config, tmp_path)
 
 
-def test_something_must_be_learned(tmp_path):
-  with pytest.raises(UserError, match='loss.weights are all 0'):
-    train.train(_config(), tmp_path)
+@pytest.mark.parametrize('name', ['loss.weights', 'train.learning_rate'])
+def test_all_weights_or_rates_of_zero_are_refused(tmp_path, name):
+  config = make_config('l1')
+  values = config
+  for part in name.split('.'):
+    values = values[part]
+  values.update(dict.fromkeys(values, 0.0))
+  with pytest.raises(UserError, match=rf'config\.{name} are all 0: nothing'):
+    train.train(config, tmp_path)

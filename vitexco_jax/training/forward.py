@@ -1,0 +1,92 @@
+"""The forward pass of training: colorize a batch of clips."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vitexco_jax import color
+from vitexco_jax.models.vitexco import Generator, colorize_clip
+from vitexco_jax.structs import Clips, Guidance, Reference
+
+
+class Generated(NamedTuple):
+  """The output of one forward pass, with the truth."""
+
+  lab: jax.Array  # [b, t, h, w, 3], the truth, l centered.
+  ab: jax.Array  # [b, t, h, w, 2], the prediction.
+  guidance: Guidance  # Fields [b, t, h, w, c].
+
+
+def generate(
+  generator: Generator,
+  params: Mapping[str, Any],
+  clips: Clips,
+  degrade: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+  unroll: int = 1,
+  key: jax.Array | None = None,
+) -> Generated:
+  """Colorizes clips.
+
+  Args:
+    generator: the networks.
+    params: by group.
+    clips: [b, t, h, w, ...].
+    degrade: maps (l [b, t, h, w, 1], key) to the l that the networks get, same
+      shape; None: l is unchanged.
+    unroll: number of frames that the scan unrolls.
+    key: random key for `degrade` and dropout; None disables both.
+
+  Returns:
+    Truth, prediction and guidance.
+  """
+  train = key is not None
+  variables = {'params': generator_params(params)}
+  reference_rngs, frame_rngs = {}, {}
+  lab = color.center(color.rgb_to_lab(unit_range(clips.rgb)))
+  luminance = clean = lab[..., :1]
+  if train:
+    degrade_key, reference_key, frame_key = jax.random.split(key, 3)
+    reference_rngs = {'dropout': reference_key}
+    frame_rngs = {'dropout': frame_key}
+    if degrade is not None:
+      luminance = degrade(luminance, degrade_key)
+  reference: Reference = generator.apply(
+    variables,
+    unit_range(clips.reference),
+    train,
+    method='encode_reference',
+    rngs=reference_rngs,
+  )
+  guidance = generator.apply(
+    variables, luminance, reference, train, method='guide', rngs=frame_rngs
+  )
+  first = clips.first_frame[:, None, None, None]
+  backward_flow = None
+  if generator.blends:
+    # The previous frame of the first one, if there is one, is the first itself.
+    backward_flow = jnp.pad(
+      clips.backward_flow, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0))
+    )
+  ab, _ = colorize_clip(
+    functools.partial(generator.apply, variables, method='colorize_frame'),
+    luminance,
+    guidance,
+    jnp.where(first, reference.lab, 0.0),
+    clean,
+    backward_flow,
+    unroll=unroll,
+  )
+  return Generated(lab, ab, guidance)
+
+
+def generator_params(params: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the groups of parameters without the discriminator's."""
+  return {name: x for name, x in params.items() if name != 'discriminator'}
+
+
+def unit_range(rgb: jax.Array) -> jax.Array:
+  """Converts uint8 to float32 in [0, 1]."""
+  return rgb.astype(jnp.float32) / 255.0
