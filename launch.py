@@ -311,7 +311,7 @@ def main(argv: Sequence[str]) -> None:
       _BEAM.value,
     )
   elif _MODE.value == 'gallery':
-    from vitexco_jax.retrieval.gallery import build_gallery
+    from vitexco_jax.retrieval.build import build_gallery
 
     build_gallery(config, _IMAGES.value, Path(_GALLERY.value))
   elif _MODE.value == 'retrieve':

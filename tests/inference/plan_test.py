@@ -15,7 +15,7 @@ from vitexco_jax.inference import contact_sheet, plan, survey
 from vitexco_jax.inference.plan import Choice
 from vitexco_jax.media import video
 from vitexco_jax.media.borders import NONE, Borders
-from vitexco_jax.retrieval import embedding, gallery
+from vitexco_jax.retrieval import build, embedding
 
 LENGTHS = (9, 12, 7)
 
@@ -450,7 +450,7 @@ def test_references_are_retrieved_from_a_gallery(tmp_path, film):
   for seed in range(3):
     (tmp_path / 'images').mkdir(exist_ok=True)
     video.write_image(tmp_path / f'images/{seed}.png', _picture(seed))
-  gallery.build_gallery(config, str(tmp_path / 'images'), tmp_path / 'gallery')
+  build.build_gallery(config, str(tmp_path / 'images'), tmp_path / 'gallery')
   made, _ = plan.make_plan(
     config, film, [plan.AUTO], gallery=tmp_path / 'gallery'
   )

@@ -1,347 +1,352 @@
-"""Building a gallery: accepted, skipped, and interrupted."""
+"""gallery: search against sorting; damaged files and other settings."""
 
-import shutil
+import json
+import os
 
 import cv2
-import faiss
 import numpy as np
 import pytest
 
 from configs.vitexco import get_config
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import video
-from vitexco_jax.retrieval import embedding, gallery
+from vitexco_jax.retrieval import build, embedding, faiss_files, ivf
+from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
-WIDTH = 12  # Of the fake embedding.
 
-
-class _Embedder:
-  """Embeds a few pixels; fast, and counts its pictures."""
-
-  stop_at = np.inf
-
-  def __init__(self, config):
-    self.settings = {
-      'network': config.retrieval.network,
-      'weights': 'abc',
-      'width': WIDTH,
-      'grey': config.retrieval.grey,
-    }
-    self.seen = 0
-
-  def embed_crops(self, crops):
-    self.seen += len(crops)
-    if self.seen > self.stop_at:
-      raise KeyboardInterrupt
-    x = np.float32(crops[:, 20::100, 20::100].reshape(len(crops), -1))[
-      :, :WIDTH
-    ]
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-@pytest.fixture
-def embedder(monkeypatch):
-  """Replaces the networks; returns the newest instance."""
-  made = []
-
-  def make(config):
-    made.append(_Embedder(config))
-    return made[-1]
-
-  monkeypatch.setattr(embedding, 'make_embedder', make)
-  monkeypatch.setattr(gallery, '_CHUNK', 4)
-  return made
-
-
-def _paint(folder, names, seed=0):
-  rng = np.random.default_rng(seed)
-  for name in names:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rgb = rng.integers(0, 256, (5, 6, 3), np.uint8)
-    rgb = cv2.resize(rgb, (90, 70), interpolation=cv2.INTER_NEAREST)
-    video.write_image(path, rgb)
-
-
-NAMES = [f'n{i:02d}/{j}.png' for i in range(5) for j in range(3)]
-
-
-@pytest.fixture
-def images(tmp_path):
-  _paint(tmp_path / 'images', NAMES)
-  return tmp_path / 'images'
-
-
-def _build(images, folder, **retrieval_values):
-  config = get_config('tiny')
-  config.retrieval.update(retrieval_values)
-  return gallery.build_gallery(config, str(images), folder)
-
-
-def _contents(folder):
-  return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def _left_out(folder):
-  return {x['name']: x['reason'] for x in gallery.read_left_out(folder)}
-
-
-def test_every_picture_is_embedded_under_its_name(embedder, images, tmp_path):
-  built = _build(images, tmp_path / 'g')
-  assert [built.name(i) for i in range(len(built))] == NAMES
-  for i, name in enumerate(NAMES):
-    rgb = video.read_image(images / name)
-    np.testing.assert_array_equal(built.read(i), rgb)
-    (expected,) = embedder[0].embed_crops(embedding.crop(rgb)[None])
-    np.testing.assert_array_equal(built.embeddings[i], expected)
-
-
-def test_what_is_of_no_use_is_listed(embedder, images, tmp_path, capsys):
-  rng = np.random.default_rng(0)
-  gray = rng.integers(0, 256, (70, 90, 1), np.uint8).repeat(3, -1)
-  video.write_image(images / 'n01/gray.png', gray)
-  video.write_image(images / 'sepia.png', np.uint8(gray * [1, 0.9, 0.7]))
-  video.write_image(images / 'a.jpg', gray[:20])
-  (images / 'n00/0.png').write_bytes(b'not a picture')
-  (images / 'n02/1.png').write_bytes(b'')
-  built = _build(images, tmp_path / 'g')
-  assert len(built) == len(NAMES) - 2
-  found = _left_out(tmp_path / 'g')
-  assert found == {
-    'a.jpg': 'is 90x20 pixels: too small, at least 32 are needed on each side',
-    'n00/0.png': 'is not an image, or is damaged or cut short',
-    'n01/gray.png': 'black-and-white',
-    'n02/1.png': 'is empty: 0 bytes',
-    'sepia.png': 'black-and-white',
-  }
-  out = capsys.readouterr().out
-  assert '13 pictures; left out: 2 black-and-white, 3 unreadable' in out
-  # Not tried again unless the list is removed.
-  _paint(images, ['n00/0.png'])
-  assert len(_build(images, tmp_path / 'g')) == 13
-  (tmp_path / 'g/left_out.jsonl').unlink()
-  assert len(_build(images, tmp_path / 'g')) == 14
-
-
-def test_bounds_of_gray_are_those_of_the_config(embedder, tmp_path):
-  pale = np.full((40, 60, 3), 128, np.uint8)
-  pale[:, ::2, 0] += 12
-  (tmp_path / 'images').mkdir()
-  video.write_image(tmp_path / 'images/pale.png', pale)
-  config = get_config('tiny')
-  for bound, taken in ((0.0, True), (1.0, True), (20.0, False)):
-    config.data.quality.min_chroma = bound
-    folder = tmp_path / str(bound)
-    if taken:
-      gallery.build_gallery(config, str(tmp_path / 'images'), folder)
-    else:
-      with pytest.raises(
-        UserError, match='no picture is usable; see .*left_out'
-      ):
-        gallery.build_gallery(config, str(tmp_path / 'images'), folder)
-      assert _left_out(folder) == {'pale.png': 'black-and-white'}
-
-
-@pytest.mark.parametrize(
-  ('stop_at', 'left'), [(0, 14), (3, 14), (4, 10), (9, 7)]
-)
-@pytest.mark.parametrize(
-  'torn', [(), ('embeddings.f32',), ('embeddings.f32', 'pictures.txt')]
-)
-def test_a_stopped_build_goes_on(
-  embedder, images, tmp_path, monkeypatch, stop_at, left, torn
-):
-  """The files equal those of an uninterrupted build, byte for byte."""
-  (images / 'n01/1.png').write_bytes(b'broken')
-  _build(images, tmp_path / 'whole')
-  with monkeypatch.context() as patch:
-    patch.setattr(_Embedder, 'stop_at', stop_at)
-    with pytest.raises(KeyboardInterrupt):
-      _build(images, tmp_path / 'g')
-  # An incomplete commit, as after a full disk or a kill.
-  for name in torn:
-    with open(tmp_path / 'g' / name, 'ab') as file:
-      file.write(b'half a row')
-  with open(tmp_path / 'g/left_out.jsonl', 'ab') as file:
-    file.write(b'{"images": "')
-  _build(images, tmp_path / 'g')
-  assert _contents(tmp_path / 'g') == _contents(tmp_path / 'whole')
-  assert embedder[-1].seen == left
-
-
-def test_new_pictures_are_added_without_embedding_the_old(
-  embedder, images, tmp_path, capsys
-):
-  before = _build(images, tmp_path / 'g')
-  _paint(images, ['n00/zz.png', 'a.png'], seed=1)
-  built = _build(images, tmp_path / 'g')
-  names = [built.name(i) for i in range(len(built))]
-  assert names == [*NAMES, 'a.png', 'n00/zz.png']
-  assert embedder[1].seen == 2
-  np.testing.assert_array_equal(built.embeddings[:15], before.embeddings)
-  assert '17 pictures, 2 of them new' in capsys.readouterr().out
-  unchanged = _contents(tmp_path / 'g')
-  _build(images, tmp_path / 'g')
-  assert embedder[2].seen == 0 and _contents(tmp_path / 'g') == unchanged
-
-
-def test_pictures_of_another_folder_are_added(embedder, images, tmp_path):
-  others = tmp_path / 'others'
-  _paint(others, ['n00/0.png', 'x.png'], seed=2)
-  for source in (images, others, images):
-    built = _build(source, tmp_path / 'g')
-  assert [x.seen for x in embedder] == [15, 2, 0]
-  _paint(images, ['y.png'], seed=3)
-  built = _build(images, tmp_path / 'g')
-  assert [built.name(i) for i in (15, 16, 17)] == [
-    'n00/0.png',
-    'x.png',
-    'y.png',
-  ]
-  for number, path in (
-    (0, images / 'n00/0.png'),
-    (15, others / 'n00/0.png'),
-    (16, others / 'x.png'),
-    (17, images / 'y.png'),
-  ):
-    np.testing.assert_array_equal(built.read(number), video.read_image(path))
-
-
-def test_pictures_that_moved_are_found_where_the_settings_say(
-  embedder, images, tmp_path
-):
-  built = _build(images, tmp_path / 'g')
-  expected = built.read(3)
-  shutil.move(images, tmp_path / 'moved')
-  with pytest.raises(UserError, match='correct the path in .*settings.json'):
-    built.read(3)
-  path = tmp_path / 'g/settings.json'
-  path.write_text(
-    path.read_text().replace(str(images), str(tmp_path / 'moved'))
-  )
-  moved = embedding.Gallery.open(tmp_path / 'g')
-  np.testing.assert_array_equal(moved.read(3), expected)
-
-
-def test_names_are_any_that_a_file_may_have(embedder, tmp_path):
-  names = ['Bäume/ä b.png', 'c.png', 'two\nlines.png', '\udcff.png']
-  _paint(tmp_path / 'images', names)
-  built = _build(tmp_path / 'images', tmp_path / 'g')
-  found = [built.name(i) for i in range(len(built))]
-  assert found == ['Bäume/ä b.png', 'c.png', '\udcff.png']
-  assert built.read(2).shape == (70, 90, 3)
-  assert _left_out(tmp_path / 'g') == {
-    'two\nlines.png': 'its name has a line break'
-  }
-  assert len(_build(tmp_path / 'images', tmp_path / 'g')) == 3
-  assert embedder[1].seen == 0
-
-
-@pytest.mark.parametrize(
-  ('values', 'sentence'),
-  [
-    ({'grey': False}, 'config.retrieval.grey=True, not False'),
-    ({'network': 'vit'}, 'network=efficientnet_lite0, not vit: set this'),
-    ({'index': 'hnsw'}, "config.retrieval.index is 'hnsw'"),
-  ],
-)
-def test_other_settings_are_refused(
-  embedder, images, tmp_path, values, sentence
-):
-  _build(images, tmp_path / 'g')
-  before = _contents(tmp_path / 'g')
-  with pytest.raises(UserError, match=sentence):
-    _build(images, tmp_path / 'g', **values)
-  assert _contents(tmp_path / 'g') == before
-
-
-def test_refuses_what_it_cannot_read_or_write(embedder, images, tmp_path):
-  (tmp_path / 'nothing').mkdir()
-  with pytest.raises(UserError, match='nothing has no pictures'):
-    _build(tmp_path / 'nothing', tmp_path / 'g')
-  assert not (tmp_path / 'g').exists()
-  (tmp_path / 'file').touch()
-  with pytest.raises(UserError, match='cannot write --gallery=.*file'):
-    _build(images, tmp_path / 'file')
-
-
-def test_the_real_embedder_goes_into_the_gallery(images, tmp_path):
+def _config(**values):
+  """An embedder with the tiny ViT, which compiles quickly."""
   config = get_config('tiny')
   config.retrieval.network = 'vit'
-  built = gallery.build_gallery(config, str(images), tmp_path / 'g')
-  embed, opened = embedding.open_with_embedder(config, tmp_path / 'g')
-  expected = embed([built.read(i) for i in range(len(built))])
-  np.testing.assert_allclose(opened.embeddings, expected, atol=1e-5)
+  config.update_from_flattened_dict(
+    {name.replace('__', '.'): value for name, value in values.items()}
+  )
+  return config
 
 
-# The approximate index
+def _pictures(count, size=(60, 80)):
+  rng = np.random.default_rng(0)
+  small = rng.integers(0, 256, (count, 4, 5, 3), np.uint8)
+  return np.stack([cv2.resize(rgb, size[::-1]) for rgb in small])
 
 
-def _clustered(count, width, rng):
-  centers = np.random.default_rng(7).normal(size=(60, width))
-  x = centers[rng.integers(60, size=count)] + rng.normal(size=(count, width))
+@pytest.fixture(scope='module')
+def embed(quick_compiler):
+  return embedding.make_embedder(_config())
+
+
+class _Source:
+  """Fake pictures, which are not read."""
+
+  address = '/nowhere'
+  key = str
+
+
+SETTINGS = {'network': 'vit', 'weights': 'abc', 'width': 8, 'grey': True}
+
+
+def _unit(count, width=8, seed=0):
+  x = np.random.default_rng(seed).normal(size=(count, width))
   return np.float32(x / np.linalg.norm(x, axis=1, keepdims=True))
 
 
-def test_the_index_reaches_its_recall(tmp_path):
-  """Measured by sorting, with queries outside the gallery."""
-  rng = np.random.default_rng(0)
-  embeddings, queries = _clustered(6000, 24, rng), _clustered(300, 24, rng)
-  made = gallery.build_index(tmp_path, embeddings)
-  assert made.lists == 128 and made.probes < made.lists / 2
-  index = faiss.read_index(str(tmp_path / 'ivf.index'))
-  assert (index.ntotal, index.nprobe) == (6000, made.probes)
-  _, found = index.search(queries, 5)
-  true = np.argsort(-queries @ embeddings.T, axis=1)[:, :5]
-  share = np.mean(
-    [len({*a} & {*b}) / 5 for a, b in zip(found, true, strict=True)]
-  )
-  assert made.recall >= 0.95
-  assert share == pytest.approx(made.recall, abs=0.03)
+def _write(folder, embeddings):
+  writer = build.Writer(folder, SETTINGS, _Source)
+  first = writer.rows
+  names = [f'd/{first + i}.jpg' for i in range(len(embeddings))]
+  writer.add(names, embeddings)
 
 
-def test_recall_by_hand():
-  true = np.array([[1, 2], [3, 4]])
-  assert gallery.recall_of(np.array([[2, 1], [3, 9]]), true) == 0.75
-  assert gallery.recall_of(np.array([[-1, -1], [4, -1]]), true) == 0.25
+def test_a_search_sorts_all_cosines(tmp_path):
+  embeddings, queries = _unit(300), _unit(25, seed=1)
+  _write(tmp_path, embeddings)
+  opened = Gallery.open(tmp_path)
+  assert isinstance(opened.embeddings, np.memmap) and len(opened) == 300
+  cosines = np.float64(queries) @ np.float64(embeddings).T
+  order = np.argsort(-cosines, axis=1)
+  for few in (queries, queries[:1]):
+    scores, numbers = opened.search(few, 7)
+    np.testing.assert_array_equal(numbers, order[: len(few), :7])
+    expected = np.take_along_axis(cosines[: len(few)], numbers, 1)
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+  scores, numbers = opened.search(queries, 1000)
+  assert numbers.shape == (25, 300)
+  with pytest.raises(TypeError, match=r'expected queries \[q, 8\]'):
+    opened.search(_unit(2, width=9), 5)
 
 
-@pytest.mark.parametrize('count', [1, 2, 30])
-def test_an_index_of_few(tmp_path, count):
-  embeddings = _clustered(count, 24, np.random.default_rng(0))
-  assert gallery.build_index(tmp_path, embeddings) == (1, 1, 1.0)
+def test_names_by_number(tmp_path):
+  writer = build.Writer(tmp_path, SETTINGS, _Source)
+  names = ['a.jpg', 'Bäume/Ähre 1.jpg', 'x\r.png', 'b/\udcff.jpg', 'c']
+  writer.add(names, _unit(5))
+  opened = Gallery.open(tmp_path)
+  assert [opened.name(i) for i in range(5)] == names
 
 
-def test_the_index_follows_the_gallery(embedder, images, tmp_path, monkeypatch):
-  built = []
-  build = gallery.build_index
-  monkeypatch.setattr(
-    gallery, 'build_index', lambda *x: built.append(1) or build(*x)
-  )
-  _build(images, tmp_path / 'g', index='ivf')
-  _build(images, tmp_path / 'g', index='ivf')
-  assert len(built) == 1  # Nothing to add.
-  _paint(images, ['new.png'], seed=1)
-  _build(images, tmp_path / 'g')
-  with pytest.raises(UserError, match='changed since its index'):
-    embedding.Gallery.open(tmp_path / 'g', 'ivf')
-  _build(images, tmp_path / 'g', index='ivf')
-  assert len(built) == 2
-  assert len(embedding.Gallery.open(tmp_path / 'g', 'ivf')) == 16
+def _near(one, cosine, seed):
+  """A vector with a given cosine to another."""
+  other = _unit(1, seed=seed)[0]
+  other -= other @ one * one
+  other /= np.linalg.norm(other)
+  return np.float32(cosine * one + np.sqrt(1 - cosine**2) * other)
 
 
-def test_an_index_that_cannot_be_written_leaves_the_old(tmp_path, monkeypatch):
-  embeddings = _clustered(50, 24, np.random.default_rng(0))
-  (tmp_path / 'ivf.index').write_text('old')
+def test_of_near_duplicates_the_better_one_is_kept(tmp_path):
+  a, b, c = np.eye(8, dtype=np.float32)[:3]
+  query = np.float32(0.8 * a + 0.5 * b + 0.2 * c)[None]
+  query /= np.linalg.norm(query)
+  twins = [_near(a, 0.98, seed) for seed in range(6)]
+  _write(tmp_path, np.stack([c, *twins[:3], a, *twins[3:], b]))
+  opened = Gallery.open(tmp_path)
+  scores = opened.search(query, 9)[0][0]
+  ((first, second, third),) = opened.best(query, 3, near_duplicate=0.9)
+  assert first[1] == pytest.approx(
+    scores[0]
+  )  # The best of seven pictures similar to a.
+  assert 1 <= first[0] <= 7
+  assert [second[0], third[0]] == [8, 0]
+  assert second[1] == pytest.approx(float(query[0] @ b), abs=1e-5)
+  # Fewer results rather than duplicates.
+  assert len(opened.best(query, 5, near_duplicate=0.9)[0]) == 3
+  # 1 keeps all pictures, even duplicates.
+  numbers = [number for number, _ in opened.best(query, 5)[0]]
+  assert numbers == opened.search(query, 5)[1][0].tolist()
 
-  def write(index, path):
-    with open(path, 'w') as file:
-      file.write('half')
-    raise RuntimeError('no room')
 
-  monkeypatch.setattr(faiss, 'write_index', write)
-  with pytest.raises(OSError, match='no room'):
-    gallery.build_index(tmp_path, embeddings)
-  assert _contents(tmp_path) == {'ivf.index': b'old'}
+def test_best_of_each_query(tmp_path):
+  embeddings = _unit(50)
+  _write(tmp_path, embeddings)
+  best = Gallery.open(tmp_path).best(embeddings[:4], 2, 0.999)
+  assert [rows[0][0] for rows in best] == [0, 1, 2, 3]
+  assert all(len(rows) == 2 for rows in best)
+
+
+def test_rows_half_written_are_not_seen(tmp_path):
+  """The files while another process adds to the gallery."""
+  _write(tmp_path, _unit(4))
+  whole = Gallery.open(tmp_path)
+  with open(tmp_path / 'embeddings.f32', 'ab') as file:
+    file.write(bytes(4 * 8 + 5))
+  assert len(Gallery.open(tmp_path)) == 4
+  with open(tmp_path / 'pictures.txt', 'ab') as file:
+    file.write(b'whole\nhalf')
+  assert len(Gallery.open(tmp_path)) == 5
+  assert len(whole) == 4 and whole.name(3) == 'd/3.jpg'
+
+
+def test_the_fingerprint_is_of_pictures_and_settings(tmp_path):
+  for name in ('a', 'b', 'c', 'd'):
+    _write(tmp_path / name, _unit(3))
+  _write(tmp_path / 'c', _unit(1))
+  settings = tmp_path / 'd/settings.json'
+  settings.write_text(settings.read_text().replace('abc', 'abd'))
+  prints = [Gallery.open(tmp_path / name).fingerprint for name in 'abcd']
+  assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_what_cannot_be_opened_is_said(tmp_path):
+  with pytest.raises(
+    UserError, match='is not a gallery: build one with --mode=gallery'
+  ):
+    Gallery.open(tmp_path / 'nowhere')
+  build.Writer(tmp_path / 'empty', SETTINGS, _Source)
+  with pytest.raises(UserError, match='empty has no pictures yet'):
+    Gallery.open(tmp_path / 'empty')
+  _write(tmp_path / 'broken', _unit(3))
+  (tmp_path / 'broken/settings.json').write_text('{"width"')
+  with pytest.raises(UserError, match='broken is damaged'):
+    Gallery.open(tmp_path / 'broken')
+  with pytest.raises(UserError, match="index is 'hnsw'; known are exact, ivf"):
+    Gallery.open(tmp_path / 'broken', 'hnsw')
+
+
+def test_an_index_is_of_the_gallery_as_it_is(tmp_path):
+  embeddings = _unit(500)
+  _write(tmp_path, embeddings)
+  with pytest.raises(
+    UserError, match='has no index ivf: .*retrieval.index=ivf'
+  ):
+    Gallery.open(tmp_path, 'ivf')
+  ivf.build_index(tmp_path, embeddings)
+  opened = Gallery.open(tmp_path, 'ivf')
+  scores, numbers = opened.search(embeddings[:20], 1)
+  np.testing.assert_array_equal(numbers[:, 0], range(20))
+  np.testing.assert_allclose(scores, 1, atol=1e-5)
+  _write(tmp_path, _unit(1, seed=2))
+  with pytest.raises(UserError, match='has changed since its index ivf'):
+    Gallery.open(tmp_path, 'ivf')
+  path = tmp_path / 'ivf.index'
+  path.write_bytes(path.read_bytes()[:-100])
+  with pytest.raises(UserError, match='ivf.index is damaged: remove it'):
+    Gallery.open(tmp_path, 'ivf')
+
+
+def _patch(offset, value):
+  def patch(path):
+    data = bytearray(path.read_bytes())
+    data[offset : offset + 8] = value.to_bytes(8, 'little')
+    path.write_bytes(data)
+
+  return patch
+
+
+def _pipe(path):
+  path.unlink()
+  os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+  'damage',
+  [
+    _patch(0, 0),  # Of another kind.
+    _patch(8, 2**40),  # Rows,
+    _patch(37, 2**40),  # lists,
+    _patch(37, 0),
+    _patch(37, 16),
+    _patch(61, 2**40),  # centers,
+    _patch(90, 2**40),  # their numbers,
+    _patch(98 + 4 * 8 * 8, 2**40),  # direct map,
+    _patch(98 + 4 * 8 * 8 + 13, 2**40),  # lists again,
+    _patch(98 + 4 * 8 * 8 + 33, 2**40),  # sizes
+    _patch(98 + 4 * 8 * 8 + 41, 2**63),  # and a size.
+    lambda path: path.write_bytes(path.read_bytes() + b'x'),
+    lambda path: path.write_bytes(path.read_bytes()[:60]),
+    lambda path: path.write_bytes(b''),
+    _pipe,
+  ],
+)
+def test_an_index_that_claims_other_sizes_is_not_read(
+  tmp_path, monkeypatch, damage
+):
+  embeddings = _unit(400)
+  _write(tmp_path, embeddings)
+  assert ivf.build_index(tmp_path, embeddings).lists == 8
+  assert Gallery.open(tmp_path, 'ivf')
+  damage(tmp_path / 'ivf.index')
+  monkeypatch.setattr(faiss_files.faiss, 'read_index', None)
+  with pytest.raises(
+    UserError, match=r'ivf\.index( is damaged|: it is a pipe)'
+  ):
+    Gallery.open(tmp_path, 'ivf')
+
+
+def test_an_index_of_few_lists_that_are_filled_is_read(tmp_path):
+  """FAISS stores the sizes of sparse lists differently."""
+  embeddings = np.repeat(_unit(2), 400, 0)
+  _write(tmp_path, embeddings)
+  ivf.build_index(tmp_path, embeddings)
+  assert b'ilar' in (tmp_path / 'ivf.index').read_bytes()
+  assert b'sprs' in (tmp_path / 'ivf.index').read_bytes()
+  opened = Gallery.open(tmp_path, 'ivf')
+  assert opened.search(embeddings[:1], 1)[0] == pytest.approx(1)
+
+
+def test_numbers_of_pictures_that_are_not_there_are_refused(tmp_path):
+  embeddings = _unit(400)
+  _write(tmp_path, embeddings)
+  ivf.build_index(tmp_path, embeddings)
+  path = tmp_path / 'ivf.index'
+  data = path.read_bytes()
+  path.write_bytes(data[:-3200] + b'\x7f' * 3200)  # Some numbers, not all.
+  opened = Gallery.open(tmp_path, 'ivf')
+  with pytest.raises(UserError, match='is damaged: build it again'):
+    opened.search(embeddings, 1)
+  embeddings[:] = np.nan
+  embeddings.tofile(tmp_path / 'embeddings.f32')
+  with pytest.raises(UserError, match='is damaged: build it again'):
+    Gallery.open(tmp_path).search(_unit(1), 1)
+
+
+@pytest.mark.parametrize(
+  'changed',
+  [
+    {'width': 0},
+    {'width': -8},
+    {'width': 10**9},
+    {'width': '8'},
+    {'width': [8]},
+    {'width': True},
+    {'weights': None},
+    {'network': ['vit']},
+    {'sources': {}},
+    {'sources': []},
+    {'sources': ['here']},
+    {'sources': [{'first': 1, 'images': 'x'}]},
+    {'sources': [{'first': 0, 'images': 'x'}] * 2},
+    {'sources': [{'first': 0, 'images': 3}]},
+    {'sources': [{'first': '0', 'images': 'x'}]},
+  ],
+)
+def test_settings_that_no_gallery_has_are_refused(tmp_path, changed):
+  _write(tmp_path, _unit(3))
+  path = tmp_path / 'settings.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+  (name,) = changed
+  with pytest.raises(UserError, match=f'is damaged: {name} in .*settings.json'):
+    Gallery.open(tmp_path)
+  with pytest.raises(UserError, match=f'is damaged: {name} in .*settings.json'):
+    build.Writer(tmp_path, SETTINGS, _Source)
+
+
+@pytest.mark.parametrize('name', ['pictures.txt', 'embeddings.f32'])
+def test_a_pipe_in_a_gallery_is_not_waited_for(tmp_path, name):
+  _write(tmp_path, _unit(3))
+  _pipe(tmp_path / name)
+  with pytest.raises(UserError, match=f'{name}: it is a pipe'):
+    Gallery.open(tmp_path)
+  with pytest.raises(UserError, match=f'{name}: it is a pipe'):
+    build.Writer(tmp_path, SETTINGS, _Source)
+
+
+@pytest.mark.parametrize('line', ['{', '[]', '{}', '[' * 10**5, '\0'])
+def test_a_damaged_list_of_what_was_left_out(tmp_path, line):
+  _write(tmp_path, _unit(3))
+  (tmp_path / 'left_out.jsonl').write_text(f'{line}\n')
+  with pytest.raises(UserError, match=r'left_out.jsonl is damaged at line 1'):
+    build.Writer(tmp_path, SETTINGS, _Source).not_done(['a'])
+
+
+@pytest.mark.parametrize(
+  ('changed', 'sentence'),
+  [
+    (
+      {'network': 'efficientnet_lite0'},
+      'retrieval.network=vit, not efficientn',
+    ),
+    ({'grey': False}, 'config.retrieval.grey=True, not False: set this'),
+    ({'weights': 'xyz'}, 'with other weights of vit'),
+    ({'variant': 'S/16'}, 'config.model.vit.variant=None, not S/16'),
+  ],
+)
+def test_queries_of_another_network_are_refused(tmp_path, changed, sentence):
+  _write(tmp_path, _unit(3))
+
+  class Embedder:
+    settings = SETTINGS | changed
+
+  with pytest.raises(UserError, match=sentence):
+    Gallery.open(tmp_path).check(Embedder)
+
+
+def test_gallery_and_embedder_are_opened_together(tmp_path, embed):
+  build.Writer(tmp_path, embed.settings, _Source).add(['a'], _unit(1, 32))
+  _, opened = open_with_embedder(_config(), tmp_path)
+  assert len(opened) == 1
+  with pytest.raises(UserError, match='has no index ivf'):
+    open_with_embedder(_config(retrieval__index='ivf'), tmp_path)
+  with pytest.raises(UserError, match='config.retrieval.grey=True, not False'):
+    open_with_embedder(_config(retrieval__grey=False), tmp_path)
+
+
+def test_a_gallery_whose_pictures_are_gone_names_the_place(tmp_path):
+  _write(tmp_path, _unit(3))
+  opened = Gallery.open(tmp_path)
+  with pytest.raises(UserError, match='lost its picture d/1.jpg .*/nowhere'):
+    opened.read(1)
+
+
+def test_settings_are_kept_for_people(tmp_path):
+  _write(tmp_path, _unit(3))
+  kept = json.loads((tmp_path / 'settings.json').read_text())
+  assert kept == SETTINGS | {'sources': [{'first': 0, 'images': '/nowhere'}]}

@@ -7,7 +7,7 @@ import pytest
 from configs.vitexco import get_config
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
-from vitexco_jax.retrieval import gallery, retrieve
+from vitexco_jax.retrieval import build, retrieve
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
@@ -36,7 +36,7 @@ def built(config, tmp_path_factory, quick_compiler):
   (home / 'images').mkdir()
   for i in range(COUNT):
     video.write_image(home / f'images/{i}.png', _picture(i))
-  gallery.build_gallery(config, str(home / 'images'), home / 'gallery')
+  build.build_gallery(config, str(home / 'images'), home / 'gallery')
   return home / 'gallery'
 
 

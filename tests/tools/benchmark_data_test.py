@@ -9,7 +9,8 @@ from absl import flags
 
 from configs.vitexco import get_config
 from vitexco_jax.errors import UserError
-from vitexco_jax.retrieval import embedding, gallery
+from vitexco_jax.retrieval import build
+from vitexco_jax.retrieval.gallery import Gallery
 from vitexco_jax.tools import benchmark_data
 
 
@@ -61,13 +62,13 @@ class _Searched:
   def write(self, folder):
     source = types.SimpleNamespace(address='nowhere')
     settings = {'network': '', 'weights': '', 'width': 2, 'grey': True}
-    writer = gallery.Writer(folder, settings, source)
+    writer = build.Writer(folder, settings, source)
     names = [f'{x}/{x}_{i}.jpg' for x, y in self.angles.items() for i in y]
     angles = np.deg2rad(np.concatenate(list(self.angles.values())))
     self.embeddings = np.stack([np.cos(angles), np.sin(angles)], -1)
     writer.add(names, np.float32(self.embeddings))
     writer.leave_out(dict.fromkeys(self.left_out, 'black-and-white'))
-    opened = embedding.Gallery.open(folder)
+    opened = Gallery.open(folder)
     opened.read = lambda i: np.full((40, 40, 3), 10 * i, np.uint8)
     return opened
 
@@ -84,7 +85,7 @@ def test_quality_is_the_share_whose_nearest_is_alike(
   searched = _Searched()
   opened = searched.write(tmp_path)
   monkeypatch.setattr(
-    embedding, 'open_with_embedder', lambda *_: (searched, opened)
+    benchmark_data, 'open_with_embedder', lambda *_: (searched, opened)
   )
   config = get_config('tiny')
   config.retrieval.grey = gray
@@ -105,7 +106,7 @@ def test_quality_needs_synsets(tmp_path, monkeypatch):
   searched.angles = {'n00000001': [1, 2, 3], 'dogs': [4, 5, 6, 7, 8]}
   opened = searched.write(tmp_path)
   monkeypatch.setattr(
-    embedding, 'open_with_embedder', lambda *_: (searched, opened)
+    benchmark_data, 'open_with_embedder', lambda *_: (searched, opened)
   )
   with pytest.raises(
     UserError, match='does not have five pictures of one ImageNet'

@@ -46,6 +46,7 @@ from vitexco_jax.media.video import (
   read_image,
 )
 from vitexco_jax.retrieval import embedding
+from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 
 _SETTINGS = 'settings.json'
 _IMAGES_PER_JOB = 256
@@ -190,7 +191,7 @@ def _settings(
   settings = {name: data[name] for name in names.split()}
   settings['seed'] = config.seed
   if gallery is not None:
-    opened = embedding.Gallery.open(gallery, config.retrieval.index)
+    opened = Gallery.open(gallery, config.retrieval.index)
     settings['retrieval'] = config.retrieval
     settings['gallery'] = opened.fingerprint
   return json.loads(ml_collections.ConfigDict(settings).to_json())
@@ -370,7 +371,7 @@ def _find_references(job: _Job, rgb: list[np.ndarray]) -> list[list[int]]:
 def _open_gallery(path: Path, config: str):
   """Opens the gallery once per process."""
   config = ml_collections.ConfigDict(json.loads(config))
-  return embedding.open_with_embedder(config, path)
+  return open_with_embedder(config, path)
 
 
 def _write_reference(

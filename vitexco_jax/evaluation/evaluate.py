@@ -37,7 +37,7 @@ from vitexco_jax import files, flow
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import baselines, clips, metrics, report
 from vitexco_jax.pretrained import lpips
-from vitexco_jax.retrieval import embedding
+from vitexco_jax.retrieval.gallery import open_with_embedder
 from vitexco_jax.structs import Given
 
 PROTOCOLS = ('first-frame', 'far-frame', 'retrieved', 'multi', 'none')
@@ -272,7 +272,7 @@ class _Chooser:
     self.identity = [protocol]
     self._protocol = protocol
     if protocol == 'retrieved':
-      self._embed, self._gallery = embedding.open_with_embedder(config, gallery)
+      self._embed, self._gallery = open_with_embedder(config, gallery)
       self.identity.append(self._gallery.fingerprint)
 
   def __call__(self, clip: clips.Clip) -> tuple[list[Given], list[str]]:

@@ -15,7 +15,7 @@ from vitexco_jax.inference.survey import Embed, Survey
 from vitexco_jax.media import borders, video
 
 if TYPE_CHECKING:
-  from vitexco_jax.retrieval import embedding
+  from vitexco_jax.retrieval.gallery import Gallery
 
 _BOUND = re.compile(r'ref_(\d+)')  # A file name with the number of a frame.
 
@@ -177,7 +177,7 @@ def chosen(scored: Sequence[Choice]) -> tuple[Choice, ...]:
   return (max(scored, key=lambda choice: choice.score),)
 
 
-def retrieve(surveyed: Survey, gallery: 'embedding.Gallery') -> Plan:
+def retrieve(surveyed: Survey, gallery: 'Gallery') -> Plan:
   """Gives each shot the most similar picture of a gallery.
 
   Args:

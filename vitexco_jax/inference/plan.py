@@ -121,6 +121,7 @@ def make_plan(
   """
   # It imports JAX, which checks of the input do not need.
   from vitexco_jax.retrieval import embedding
+  from vitexco_jax.retrieval.gallery import open_with_embedder
 
   video.VideoReader(video_path).close()  # Fail before the progress bar.
   if references is not None:
@@ -128,7 +129,7 @@ def make_plan(
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = match(surveyed, list_references(references, surveyed), embed)
   elif AUTO in pictures:
-    embed, opened = embedding.open_with_embedder(config, gallery)
+    embed, opened = open_with_embedder(config, gallery)
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = retrieve(surveyed, opened)
   else:

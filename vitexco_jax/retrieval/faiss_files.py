@@ -1,7 +1,7 @@
 """Validation of FAISS index files before FAISS reads them.
 
 FAISS allocates any size that a file claims. Galleries use only one kind of index,
-an `IndexIVFFlat` over an `IndexFlatIP` (see `gallery.build_index`). Its layout is
+an `IndexIVFFlat` over an `IndexFlatIP` (see `ivf.build_index`). Its layout is
 fixed, little-endian, without padding:
 
   header of the index, b'IwFl'; lists, probes        uint64 each
@@ -33,7 +33,7 @@ def read_index(path: Path, width: int) -> faiss.Index:
   """Maps an index into memory.
 
   Args:
-    path: a file written by `gallery.build_index`; not trusted.
+    path: a file written by `ivf.build_index`; not trusted.
     width: of its embeddings, d.
 
   Raises:

@@ -1,332 +1,331 @@
-"""--mode=gallery: builds a gallery from a collection of pictures (Sec. IV).
+"""Galleries: pictures that can be searched by embedding.
 
-Threads read and decode pictures while the device embeds the previous ones.
-Pictures are committed in chunks, so an interrupted build resumes, and new pictures
-of the same or another collection are added to the gallery. Unreadable and gray
-pictures are skipped and listed; they are not tried again unless that list is
-removed.
+A gallery is a folder that `build` writes:
+
+  settings.json     settings of its embeddings, and where its pictures are
+  embeddings.f32    [n, d], raw; append-only
+  pictures.txt      names of the pictures, one per line
+  left_out.jsonl    skipped pictures with reasons
+  ivf.index         FAISS's approximate index (optional)
 """
 
-import collections
-import concurrent.futures
+import bisect
 import functools
-import itertools
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import faiss
 import ml_collections
 import numpy as np
-import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import pictures, quality, video
-from vitexco_jax.retrieval import embedding
+from vitexco_jax.media import pictures, video
+from vitexco_jax.retrieval import embedding, faiss_files
+from vitexco_jax.retrieval.embedding import Embedder
 
-_CHUNK = 256  # Pictures per commit.
+INDEXES = ('exact', 'ivf')
 
-# The approximate index.
-_ROWS_PER_LIST = 64  # Training rows per list, for k-means.
-_RECALL_OF = 5  # Number of nearest pictures.
-_RECALL = 0.95  # Target recall ...
-_RECALL_QUERIES = 1000  # ... of this many pictures of the gallery as queries.
+SETTINGS = 'settings.json'
+EMBEDDINGS = 'embeddings.f32'
+NAMES = 'pictures.txt'
+LEFT_OUT = 'left_out.jsonl'
+IVF = 'ivf.index'
+FILES = SETTINGS, EMBEDDINGS, NAMES, LEFT_OUT, IVF
 
-
-class Ivf(NamedTuple):
-  """Parameters of an approximate index."""
-
-  lists: int  # Number of lists.
-  probes: int  # Number of lists that a search scans.
-  recall: float  # Share of the true five nearest among the five found.
-
-
-class _Seen(NamedTuple):
-  """A picture that was read or skipped."""
-
-  name: str
-  crop: np.ndarray | None  # For the embedder.
-  reason: str  # Why the picture is skipped; empty if it is not.
+# The config keys of the settings.
+_VALUES = {
+  'network': 'config.retrieval.network',
+  'grey': 'config.retrieval.grey',
+  'variant': 'config.model.vit.variant',
+  'stem': 'config.model.stem',
+  'gelu': 'config.model.vit.gelu',
+}
 
 
-def build_gallery(
-  config: ml_collections.ConfigDict, images: str, folder: Path
-) -> embedding.Gallery:
-  """Builds a gallery or adds pictures to it.
-
-  Args:
-    config: `retrieval` has the settings; a picture with less color than
-      `data.quality.min_chroma` counts as gray.
-    images: a folder, or the name of a TFDS data set.
-    folder: of the gallery.
-
-  Returns:
-    The gallery.
-
-  Raises:
-    UserError: there are no usable pictures; the folder has a gallery with other
-      settings or cannot be written; the ViT is untrained.
-  """
-  embedding.check_index(config.retrieval.index)
-  embedding.check_trained(config)
-  source = pictures.open_pictures(images)
-  keys = source.keys()
-  if not keys:
-    raise UserError(f'--images={images} has no pictures')
-  embed = embedding.make_embedder(config)
-  with files.explained('--gallery', folder):
-    writer = Writer(folder, embed.settings, source)
-    look = functools.partial(_look_at, source, config.data.quality.min_chroma)
-    left = writer.not_done(keys)
-    with tqdm.tqdm(
-      desc='gallery',
-      total=len(keys),
-      initial=len(keys) - len(left),
-      unit='picture',
-    ) as bar:
-      for seen in _in_chunks(look, left):
-        usable = [picture for picture in seen if not picture.reason]
-        if usable:
-          embeddings = embed.embed_crops(np.stack([x.crop for x in usable]))
-          writer.add([x.name for x in usable], embeddings)
-        writer.leave_out({x.name: x.reason for x in seen if x.reason})
-        bar.update(len(seen))
-    print(writer.describe())
-    if not writer.rows:
-      raise UserError(
-        f'--images={images}: no picture is usable; see '
-        f'{folder / embedding.LEFT_OUT} for the reasons'
-      )
-    gallery = embedding.Gallery.open(folder)
-    if config.retrieval.index == 'ivf' and not _has_index(folder):
-      ivf = build_index(folder, gallery.embeddings)
-      print(
-        f'index ivf: {ivf.lists} lists, of which a search scans {ivf.probes}; '
-        f'recall@{_RECALL_OF} {ivf.recall:.3f}'
-      )
-  return gallery
+_CANDIDATES = 10  # To search per requested picture.
 
 
-def _in_chunks(look: Any, keys: Sequence[str]) -> Iterator[list[_Seen]]:
-  """Reads pictures in order, one chunk ahead of the consumer."""
-  chunks = [keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK)]
-  with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-    yield from video.prefetch(
-      (list(pool.map(look, chunk)) for chunk in chunks), 1
+class Gallery:
+  """A set of pictures on disk that can be searched by embedding."""
+
+  def __init__(self, folder: Path, settings: dict[str, Any]):
+    """Use `open`; takes the folder and the content of its `settings.json`."""
+    for name in (EMBEDDINGS, NAMES):
+      files.check_regular(folder / name)
+    self._folder = folder
+    self._settings = settings
+    width = settings['width']
+    rows = (folder / EMBEDDINGS).stat().st_size // (4 * width)
+    self._names = (folder / NAMES).read_bytes()
+    # One of the two may be ahead while a gallery grows or after a crash.
+    self._ends = line_ends(self._names)[:rows]
+    if not len(self._ends):
+      raise UserError(f'the gallery {folder} has no pictures yet')
+    self._index = None
+    self.embeddings = np.memmap(
+      folder / EMBEDDINGS, np.float32, 'r', shape=(len(self._ends), width)
     )
 
-
-def _look_at(source: Any, min_chroma: float, key: str) -> _Seen:
-  name = key
-  try:
-    name, data = source.load(key)
-    rgb = video.decode_image(data, name)
-  except UserError as error:
-    return _Seen(name, None, str(error).removeprefix(name).lstrip())
-  if '\n' in name:
-    return _Seen(name, None, 'its name has a line break')
-  if quality.chroma(rgb) < min_chroma:
-    return _Seen(name, None, 'black-and-white')
-  return _Seen(name, embedding.crop(rgb), '')
-
-
-def _has_index(folder: Path) -> bool:
-  """Whether there is an up-to-date index."""
-  try:
-    embedding.Gallery.open(folder, 'ivf')
-  except UserError:
-    return False
-  return True
-
-
-class Writer:
-  """Creates a gallery or continues one.
-
-  Attributes:
-    rows: number of pictures in the gallery.
-  """
-
-  def __init__(self, folder: Path, settings: Mapping[str, Any], source: Any):
-    """Opens the folder.
+  @classmethod
+  def open(cls, folder: str | Path, index: str = 'exact') -> 'Gallery':
+    """Opens a gallery without reading its embeddings.
 
     Args:
-      folder: created if it is missing.
-      settings: of the embedder.
-      source: of the pictures to add; see `pictures`.
+      folder: written by `--mode=gallery`.
+      index: the index to search, `config.retrieval.index`.
 
     Raises:
-      UserError: the folder has a gallery with other settings.
-      OSError: the folder cannot be written.
+      UserError: there is no gallery, it is empty or damaged, or the index is
+        missing or out of date.
     """
-    self._folder = folder
-    self._source = source
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in embedding.FILES:
-      if os.path.exists(folder / name):
-        files.check_regular(folder / name)
-    path = folder / embedding.SETTINGS
-    if path.exists():
-      stored = embedding.read_settings(folder)
-      embedding.check_settings(folder, stored, settings)
-    else:
-      stored = {**settings, 'sources': []}
-      for name in (embedding.EMBEDDINGS, embedding.NAMES):
-        files.write(folder / name, b'')
-    self.rows = self._cut_to_whole_rows(4 * stored['width'])
-    self._before = self.rows
-    self._sources = [x for x in stored['sources'] if x['first'] < self.rows]
-    if not self._sources or self._sources[-1]['images'] != source.address:
-      self._sources.append({'first': self.rows, 'images': source.address})
-    stored['sources'] = self._sources
-    files.write(path, json.dumps(stored, indent=2) + '\n')
-
-  def _cut_to_whole_rows(self, row_bytes: int) -> int:
-    """Removes incomplete rows of an interrupted build."""
-    names, embeddings, left_out = (
-      self._folder / name
-      for name in (embedding.NAMES, embedding.EMBEDDINGS, embedding.LEFT_OUT)
-    )
-    ends = embedding.line_ends(names.read_bytes()) + 1
-    rows = min(len(ends), embeddings.stat().st_size // row_bytes)
-    os.truncate(names, ends[rows - 1] if rows else 0)
-    os.truncate(embeddings, rows * row_bytes)
-    left_out.touch()
-    text = left_out.read_bytes()
-    os.truncate(left_out, text.rfind(b'\n') + 1)
-    return rows
-
-  def not_done(self, keys: Sequence[str]) -> list[str]:
-    """Returns the source's keys that are neither added nor skipped yet."""
-    names = os.fsdecode((self._folder / embedding.NAMES).read_bytes())
-    names = names.split('\n')[:-1]
-    firsts = [x['first'] for x in self._sources] + [len(names)]
-    done = set()
-    for place, entry in enumerate(self._sources):
-      if entry['images'] == self._source.address:
-        done.update(names[firsts[place] : firsts[place + 1]])
-    done.update(
-      entry['name']
-      for entry in read_left_out(self._folder)
-      if entry['images'] == self._source.address
-    )
-    done = {self._source.key(name) for name in done}
-    return [key for key in keys if key not in done]
-
-  def add(self, names: Sequence[str], embeddings: np.ndarray) -> None:
-    """Commits pictures: embeddings [n, d] float32, then their names."""
-    _append(self._folder / embedding.EMBEDDINGS, embeddings.tobytes())
-    lines = ''.join(f'{name}\n' for name in names)
-    _append(self._folder / embedding.NAMES, os.fsencode(lines))
-    self.rows += len(names)
-
-  def leave_out(self, reasons: Mapping[str, str]) -> None:
-    """Lists skipped pictures with their reasons."""
-    entries = (
-      {'images': self._source.address, 'name': name, 'reason': reason}
-      for name, reason in reasons.items()
-    )
-    lines = ''.join(json.dumps(entry) + '\n' for entry in entries)
-    _append(self._folder / embedding.LEFT_OUT, lines.encode())
-
-  def describe(self) -> str:
-    """Describes the content of the gallery."""
-    text = f'{self._folder}: {self.rows} pictures'
-    if self._before:
-      text += f', {self.rows - self._before} of them new'
-    reasons = collections.Counter(
-      entry['reason'] for entry in read_left_out(self._folder)
-    )
-    if reasons:
-      gray = reasons.pop('black-and-white', 0)
-      text += (
-        f'; left out: {gray} black-and-white, {reasons.total()} unreadable '
-        f'({embedding.LEFT_OUT})'
+    folder = Path(folder)
+    check_index(index)
+    if not os.path.exists(folder / SETTINGS):
+      raise UserError(
+        f'{folder} is not a gallery: build one with --mode=gallery --images=DIR '
+        f'--gallery={folder}'
       )
-    return text
+    gallery = cls(folder, read_settings(folder))
+    if index == 'ivf':
+      gallery._open_index()
+    return gallery
+
+  def __len__(self) -> int:
+    return len(self._ends)
+
+  @property
+  def fingerprint(self) -> str:
+    """A hash of the names of the pictures and the settings."""
+    end = int(self._ends[-1]) + 1
+    digest = hashlib.sha256(json.dumps(self._settings).encode())
+    digest.update(self._names[:end])
+    return digest.hexdigest()[:16]
+
+  def name(self, number: int) -> str:
+    """The picture's name in its folder or data set."""
+    start = int(self._ends[number - 1]) + 1 if number else 0
+    return os.fsdecode(self._names[start : int(self._ends[number])])
+
+  def read(self, number: int) -> np.ndarray:
+    """Returns a picture of the collection, [h, w, 3] uint8 RGB.
+
+    Raises:
+      UserError: the picture no longer exists.
+    """
+    name = self.name(number)
+    try:
+      _, data = _open_pictures(self._images(number)).load(name)
+      return video.decode_image(data, name)
+    except UserError as error:
+      raise UserError(
+        f'the gallery {self._folder} has lost its picture {name} ({error}): '
+        f'restore it, or correct the path in {self._folder / SETTINGS}'
+      ) from error
+
+  def path(self, number: int) -> Path:
+    """The picture's file.
+
+    Raises:
+      UserError: the picture is in a data set, not in a file.
+    """
+    images = self._images(number)
+    if not Path(images).is_dir():
+      raise UserError(
+        f'the pictures of the gallery {self._folder} are in {images}, which is '
+        'not a folder, so a plan cannot name them: build a gallery of a folder'
+      )
+    return Path(images, self.name(number))
+
+  def _images(self, number: int) -> str:
+    """The collection of a picture."""
+    sources = self._settings['sources']
+    place = bisect.bisect(sources, number, key=lambda x: x['first']) - 1
+    return sources[place]['images']
+
+  def check(self, embedder: Embedder) -> None:
+    """Raises UserError if the embedder does not match this gallery."""
+    check_settings(self._folder, self._settings, embedder.settings)
+
+  def search(
+    self, queries: np.ndarray, count: int
+  ) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the pictures most similar to each query.
+
+    Args:
+      queries: [q, d] embeddings.
+      count: number of pictures per query, n; at most the size of the gallery.
+
+    Returns:
+      Scores [q, n], decreasing, and numbers of the pictures [q, n]. An approximate
+      index may find fewer; the remaining numbers are then -1.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 2 or queries.shape[1] != self.embeddings.shape[1]:
+      raise TypeError(
+        f'expected queries [q, {self.embeddings.shape[1]}], got {queries.shape}'
+      )
+    count = min(count, len(self))
+    if self._index is not None:
+      scores, numbers = self._index.search(queries, count)
+    else:
+      scores, numbers = faiss.knn(
+        queries, self.embeddings, count, faiss.METRIC_INNER_PRODUCT
+      )
+    # Rows with NaN are never found, and an index file may contain anything.
+    if np.any(numbers[:, 0] < 0) or np.any(numbers >= len(self)):
+      raise UserError(
+        f'the gallery {self._folder} is damaged: build it again in another folder'
+      )
+    return scores, numbers
+
+  def best(
+    self, queries: np.ndarray, count: int = 5, near_duplicate: float = 1.0
+  ) -> list[list[tuple[int, float]]]:
+    """Finds the pictures most similar to each query, without near-duplicates.
+
+    Args:
+      queries: [q, d] embeddings.
+      count: number of pictures per query.
+      near_duplicate: cosine above which two pictures count as duplicates; only
+        the one with the higher score is returned.
+
+    Returns:
+      For each query the numbers and scores of the pictures, the best first. The
+      search considers `10 * count` candidates, so it may return fewer.
+    """
+    candidates = self.search(queries, _CANDIDATES * count)
+    return [
+      self._distinct(*row, count, near_duplicate)
+      for row in zip(*candidates, strict=True)
+    ]
+
+  def _distinct(
+    self,
+    scores: np.ndarray,
+    numbers: np.ndarray,
+    count: int,
+    near_duplicate: float,
+  ) -> list[tuple[int, float]]:
+    chosen = []
+    for score, number in zip(scores.tolist(), numbers.tolist(), strict=True):
+      if number < 0 or len(chosen) == count:
+        break
+      others = self.embeddings[[other for other, _ in chosen]]
+      if np.all(others @ self.embeddings[number] <= near_duplicate):
+        chosen.append((number, score))
+    return chosen
+
+  def _open_index(self):
+    path = self._folder / IVF
+    build = (
+      'build it by running the command that built the gallery again with '
+      '--config.retrieval.index=ivf'
+    )
+    if not path.exists():
+      raise UserError(f'the gallery {self._folder} has no index ivf: {build}')
+    try:
+      width = self._settings['width']
+      self._index = faiss_files.read_index(path, width)
+    except (RuntimeError, ValueError, OSError) as error:
+      raise UserError(f'{path} is damaged: remove it, and {build}') from error
+    if self._index.ntotal != len(self):
+      raise UserError(
+        f'the gallery {self._folder} has changed since its index ivf was built: '
+        + build
+      )
 
 
-def _append(path: Path, content: bytes):
-  """Appends to a file and flushes it to disk."""
-  with open(path, 'ab') as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def read_left_out(folder: Path) -> Iterator[dict[str, str]]:
-  """Yields the `images`, `name`, and `reason` of skipped pictures."""
-  path = folder / embedding.LEFT_OUT
-  with open(path, 'rb') as lines:
-    for number, line in enumerate(lines, 1):
-      try:
-        entry = json.loads(line)
-        yield {name: entry[name] for name in ('images', 'name', 'reason')}
-      except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(
-          f'{path} is damaged at line {number}: remove it, so that the pictures '
-          'in it are tried again'
-        ) from error
-
-
-def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
-  """Writes the approximate index of a gallery atomically.
-
-  The pictures are clustered into lists by k-means. The number of lists that a
-  search scans is chosen for a recall of at least 0.95, measured with pictures of the
-  gallery as queries for their five nearest neighbors.
-
-  Args:
-    folder: of the gallery.
-    embeddings: [n, d], unit length.
+def read_settings(folder: Path) -> dict[str, Any]:
+  """Reads the `settings.json` of a gallery.
 
   Raises:
-    OSError: the index cannot be written.
+    UserError: the file cannot be read, or a value is missing or of another type.
   """
-  count, width = embeddings.shape
-  # Each list has dozens of pictures, or hundreds in large galleries.
-  lists = int(max(1, min(4 * count**0.5, count / 40)))
-  lists = 1 << lists.bit_length() - 1
-  product = faiss.METRIC_INNER_PRODUCT
-  centers = faiss.IndexFlatIP(width)
-  index = faiss.IndexIVFFlat(centers, width, lists, product)
-  index.cp.spherical = True
-  index.cp.min_points_per_centroid = 1  # FAISS warns about small galleries.
-  rng = np.random.default_rng(0)
-
-  def draw(number):
-    rows = rng.choice(count, min(number, count), replace=False)
-    return np.ascontiguousarray(embeddings[np.sort(rows)])
-
-  index.train(draw(_ROWS_PER_LIST * lists))
-  for first in range(0, count, 1 << 16):
-    index.add(np.ascontiguousarray(embeddings[first : first + (1 << 16)]))
-
-  queries = draw(_RECALL_QUERIES)
-  nearest = min(_RECALL_OF + 1, count)  # The first is the query itself.
-  _, true = faiss.knn(queries, embeddings, nearest, product)
-  for exponent in itertools.count():
-    index.nprobe = 1 << exponent
-    _, found = index.search(queries, nearest)
-    recall = recall_of(found[:, 1:], true[:, 1:])
-    if recall >= _RECALL or index.nprobe >= lists:
-      break
-
-  path = folder / embedding.IVF
-  partial = path.with_name(f'.{path.name}.partial')
   try:
-    faiss.write_index(index, str(partial))
-    os.replace(partial, path)
-  except RuntimeError as error:  # From FAISS, if the disk is full.
-    raise OSError(str(error)) from error
-  finally:
-    partial.unlink(missing_ok=True)
-  return Ivf(lists, index.nprobe, recall)
+    settings = files.read_json(folder / SETTINGS)
+  except UserError as error:
+    raise UserError(f'the gallery {folder} is damaged: {error}') from error
+  kinds = {
+    'network': str,
+    'weights': str,
+    'width': int,
+    'grey': bool,
+    'sources': list,
+  }
+  wrong = [x for x, kind in kinds.items() if type(settings.get(x)) is not kind]
+  if not wrong and not 0 < settings['width'] < 2**16:
+    wrong = ['width']
+  if not wrong and not _are_sources(settings['sources']):
+    wrong = ['sources']
+  if wrong:
+    raise UserError(
+      f'the gallery {folder} is damaged: {wrong[0]} in {folder / SETTINGS}'
+    )
+  return settings
 
 
-def recall_of(found: np.ndarray, true: np.ndarray) -> float:
-  """Share of the values in each row of `true` that the row of `found` has."""
-  hits = (true[:, :, None] == found[:, None]).any(-1)
-  return float(hits.mean()) if hits.size else 1.0
+def _are_sources(entries: list[Any]) -> bool:
+  """Whether the entries locate the picture of each row of a gallery."""
+  firsts = [-1]
+  for entry in entries:
+    if not isinstance(entry, dict) or not isinstance(entry.get('images'), str):
+      return False
+    first = entry.get('first')
+    if type(first) is not int or first <= firsts[-1]:
+      return False
+    firsts.append(first)
+  return firsts[1:2] == [0]
+
+
+def open_with_embedder(
+  config: ml_collections.ConfigDict, folder: str | Path
+) -> tuple[Embedder, Gallery]:
+  """Opens a gallery and the embedder of its queries, as `config` describes.
+
+  Raises:
+    UserError: one of them is not available, or they do not match.
+  """
+  gallery = Gallery.open(folder, config.retrieval.index)
+  embedder = embedding.make_embedder(config)
+  gallery.check(embedder)
+  return embedder, gallery
+
+
+def check_index(index: str) -> None:
+  """Raises UserError if the kind of index is unknown."""
+  if index not in INDEXES:
+    raise UserError(
+      f'config.retrieval.index is {index!r}; known are ' + ', '.join(INDEXES)
+    )
+
+
+def check_settings(
+  folder: Path, stored: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+  """Raises UserError if the settings of embedder and gallery differ."""
+  for name, key in _VALUES.items():
+    expected, value = stored.get(name), settings.get(name)
+    if expected != value:
+      raise UserError(
+        f'the gallery {folder} was embedded with {key}={expected}, not {value}: '
+        'set this, or name another gallery'
+      )
+  if any(stored[name] != settings[name] for name in ('weights', 'width')):
+    raise UserError(
+      f'the gallery {folder} was embedded with other weights of '
+      f'{stored["network"]}: use the same weights, or build a new gallery in '
+      'another folder'
+    )
+
+
+def line_ends(text: bytes) -> np.ndarray:
+  """Returns the positions of all line feeds."""
+  return np.flatnonzero(np.frombuffer(text, np.uint8) == ord('\n'))
+
+
+_open_pictures = functools.lru_cache(8)(pictures.open_pictures)

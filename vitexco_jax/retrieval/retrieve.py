@@ -12,7 +12,7 @@ import numpy as np
 
 from vitexco_jax import files
 from vitexco_jax.media import image_grid, video
-from vitexco_jax.retrieval import embedding
+from vitexco_jax.retrieval.gallery import open_with_embedder
 
 _MOMENTS = 3  # Frames of a video.
 
@@ -36,7 +36,7 @@ def retrieve(
       output cannot be written or is the query.
   """
   files.check_apart([output], [query, gallery])
-  embed, opened = embedding.open_with_embedder(config, gallery)
+  embed, opened = open_with_embedder(config, gallery)
   frames = _moments(query)
   best = opened.best(
     embed(frames.values()),

@@ -17,7 +17,8 @@ from vitexco_jax import color
 from vitexco_jax.data import input_pipeline
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import evaluate
-from vitexco_jax.retrieval import embedding, gallery
+from vitexco_jax.retrieval import build, embedding, ivf
+from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 from vitexco_jax.tools import timing
 from vitexco_jax.tools.timing import Row
 
@@ -71,14 +72,14 @@ def retrieval_speed(
   with tempfile.TemporaryDirectory() as folder:
     source = types.SimpleNamespace(address='random')
     settings = {'network': '', 'weights': '', 'width': width, 'grey': True}
-    writer = gallery.Writer(Path(folder), settings, source)
+    writer = build.Writer(Path(folder), settings, source)
     for first in range(0, count, 1 << 16):
       numbers = range(first, min(first + (1 << 16), count))
       writer.add([f'{i:07d}.jpg' for i in numbers], draw(len(numbers)))
 
     def measure(index):
-      (opening,) = timing.times([lambda: embedding.Gallery.open(folder, index)])
-      opened = embedding.Gallery.open(folder, index)
+      (opening,) = timing.times([lambda: Gallery.open(folder, index)])
+      opened = Gallery.open(folder, index)
       (single,) = timing.times(
         [lambda: opened.search(next(one), 5)], at_most=100
       )
@@ -92,18 +93,16 @@ def retrieval_speed(
 
     exact, true = measure('exact')
     start = time.perf_counter()
-    index = gallery.build_index(
-      Path(folder), embedding.Gallery.open(folder).embeddings
-    )
+    index = ivf.build_index(Path(folder), Gallery.open(folder).embeddings)
     building = Row(f'{name}, ivf, building', time.perf_counter() - start, 's')
-    ivf, approximate = measure('ivf')
+    approximate, found = measure('ivf')
   return [
     *exact,
     building,
     Row(f'{name}, ivf, lists', index.lists, ''),
     Row(f'{name}, ivf, scanned lists', index.probes, ''),
-    *ivf,
-    Row(f'{name}, ivf, recall@5', gallery.recall_of(approximate, true), ''),
+    *approximate,
+    Row(f'{name}, ivf, recall@5', ivf.recall_of(found, true), ''),
   ]
 
 
@@ -126,10 +125,10 @@ def retrieval_quality(
   Raises:
     UserError: no synset in the names has five pictures.
   """
-  embed, opened = embedding.open_with_embedder(config, folder)
+  embed, opened = open_with_embedder(config, folder)
   synsets = [_synset(opened.name(i)) for i in range(len(opened))]
   sizes = collections.Counter(synsets)
-  sizes.update(_synset(x['name']) for x in gallery.read_left_out(folder))
+  sizes.update(_synset(x['name']) for x in build.read_left_out(folder))
   chosen = [i for i, x in enumerate(synsets) if x and sizes[x] >= 5]
   if not chosen:
     raise UserError(
