@@ -80,7 +80,7 @@ def _files(session):
   return sorted(path.name for path in session.folder.iterdir())
 
 
-def test_from_a_video_to_its_colors(session, film, queue):
+def test_from_video_to_result(session, film, queue):
   assert session.folder.stat().st_mode & 0o777 == 0o700
   _planned(session, film, queue)
   one, two = session.references
@@ -139,7 +139,7 @@ def test_shots_without_a_picture_are_colorized_by_the_prior(
   'codec, kind, dtype, suffix',
   [('pcm_u8', 'u8', 'u1', '.mp4'), ('adpcm_ms', 's16', 'i2', None)],
 )
-def test_sound_decides_what_the_result_is(
+def test_the_audio_determines_the_container(
   session, queue, tmp_path, codec, kind, dtype, suffix
 ):
   path = tmp_path / 'film.avi'
@@ -174,7 +174,7 @@ def test_a_picture_named_after_its_frame_is_bound_to_it(session, film, queue):
   assert _chosen(session)[0] == [(two, None)]
 
 
-def test_other_references_want_another_plan(session, film, queue):
+def test_new_references_need_a_new_plan(session, film, queue):
   _planned(session, film, queue)
   session.color(queue, Stub())
   _finish(session)
@@ -185,7 +185,7 @@ def test_other_references_want_another_plan(session, film, queue):
     session.color(queue, Stub())
 
 
-def test_a_stop_keeps_nothing_and_the_plan(session, film, queue):
+def test_a_stop_keeps_the_plan(session, film, queue):
   _planned(session, film, queue)
   given = _files(session)
   may_go = threading.Semaphore(5)
@@ -202,54 +202,7 @@ def test_a_stop_keeps_nothing_and_the_plan(session, film, queue):
   _finish(session)
 
 
-def test_jobs_wait_for_their_turn_and_can_be_stopped_meanwhile(queue):
-  may_go = threading.Event()
-  jobs = [Job('colors', lambda _: may_go.wait(60)) for _ in range(4)]
-  for job in jobs:
-    queue.take(job)
-  assert [queue.ahead(job) for job in jobs] == [0, 1, 2, 3]
-  jobs[1].stop()
-  assert jobs[1].state == 'stopped'
-  assert [queue.ahead(job) for job in jobs[2:]] == [1, 2]
-  may_go.set()
-  jobs[3].future.result(60)
-  assert [job.state for job in jobs] == ['done', 'stopped', 'done', 'done']
-
-
-def test_a_rate_is_told_once_it_can_be(monkeypatch):
-  job = Job('colors', None)
-  assert job.rate is None
-  # Frames come in blocks.
-  for now, done, rate in ((9, 1, None), (9.01, 8, None), (19, 41, 4.0)):
-    monkeypatch.setattr(time, 'monotonic', lambda now=now: now)
-    job.advance(done, 80)
-    assert job.rate == rate
-
-
-def test_what_fails_does_not_end_the_queue(queue, capsys):
-  def fail(_):
-    raise ZeroDivisionError
-
-  jobs = Job('colors', fail), Job('colors', lambda _: None)
-  for job in jobs:
-    queue.take(job)
-  jobs[1].future.result(60)
-  assert [job.state for job in jobs] == ['failed', 'done']
-  assert 'see the terminal' in jobs[0].message
-  assert 'ZeroDivisionError' in capsys.readouterr().err
-
-
-def test_in_the_end_no_job_is_waited_for(monkeypatch):
-  monkeypatch.setattr(sessions, '_STOP_SECONDS', 0.1)
-  may_go = threading.Event()
-  with JobQueue() as queue:
-    queue.take(Job('colors', lambda _: may_go.wait(60)))
-    queue.take(second := Job('colors', lambda _: None))
-  assert queue.is_busy and second.state == 'stopped'
-  may_go.set()
-
-
-def test_a_stop_ends_what_waits_for_a_file(session, film, queue):
+def test_a_stop_interrupts_reading(session, film, queue):
   reading = threading.Event()
 
   def read(job):
@@ -264,7 +217,7 @@ def test_a_stop_ends_what_waits_for_a_file(session, film, queue):
   assert job.state == 'stopped' and time.monotonic() - begun < 10
 
 
-def test_a_job_ends_where_the_disk_is_full(session, film, queue, monkeypatch):
+def test_a_full_disk_ends_a_job(session, film, queue, monkeypatch):
   _planned(session, film, queue)
   given = _files(session)
   monkeypatch.setattr(disk_quota, '_RESERVE', 2**60)
@@ -274,7 +227,7 @@ def test_a_job_ends_where_the_disk_is_full(session, film, queue, monkeypatch):
   assert _files(session) == given
 
 
-def test_who_leaves_leaves_nothing(session, film, queue):
+def test_leaving_removes_all_files(session, film, queue):
   _planned(session, film, queue)
   may_go = threading.Semaphore(5)
   session.color(queue, Stub(may_go))
@@ -303,7 +256,7 @@ def test_names_are_text_only(session, film, queue, name):
     assert kept.isprintable() and 0 < len(kept) <= 100
 
 
-def test_errors_name_files_as_their_owner_does(session, film, queue):
+def test_errors_use_the_names_of_the_user(session, film, queue):
   _planned(session, film, queue, ['ref_00003.png', 'ref_3.png'])
   with pytest.raises(UserError) as caught:
     session.color(queue, Stub())
@@ -315,9 +268,7 @@ def test_errors_name_files_as_their_owner_does(session, film, queue):
   assert session.job.message == 'ref_00003.png is empty: 0 bytes'
 
 
-def test_a_video_that_hides_its_length_ends_at_the_bound(
-  session, film, queue, monkeypatch
-):
+def test_the_number_of_frames_is_limited(session, film, queue, monkeypatch):
   _give_video(session, film)
   _give_picture(session, picture(1), 'one.png')
   monkeypatch.setattr(uploads, 'MAX_FRAMES', 2 * COUNT - 1)
@@ -326,9 +277,7 @@ def test_a_video_that_hides_its_length_ends_at_the_bound(
   assert 'film.mp4 has more than 23 frames' in session.job.message
 
 
-def test_a_video_of_flicker_ends_at_the_bound(
-  session, film, queue, monkeypatch
-):
+def test_the_number_of_shots_is_limited(session, film, queue, monkeypatch):
   _give_video(session, film)
   _give_picture(session, picture(1), 'one.png')
   monkeypatch.setattr(sessions, 'MAX_SHOTS', 1)
@@ -337,7 +286,7 @@ def test_a_video_of_flicker_ends_at_the_bound(
   assert 'film.mp4 has more than 1 shots' in session.job.message
 
 
-def test_damage_is_told_of_the_result_as_well(session, film, queue):
+def test_damage_is_reported_with_the_result(session, film, queue):
   _planned(session, film, queue)
   session.survey = session.survey._replace(damaged=[3])
   session.find_shots(queue, embed)

@@ -64,6 +64,14 @@ async def listening(
     await runner.cleanup()
 
 
+def is_local(host: str) -> bool:
+  """Whether only this machine can reach a host."""
+  try:
+    return ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    return host == 'localhost'
+
+
 def client(request: web.Request) -> str:
   """The sender of a request: an IPv4 address or an IPv6 network.
 

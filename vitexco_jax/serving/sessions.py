@@ -1,19 +1,15 @@
-"""Sessions and jobs of the page of `--mode=serve`, without HTTP.
+"""Sessions of the page of `--mode=serve`, without HTTP.
 
 A `Session` holds one user's folder, which no other user of the machine can open,
-and the results computed from its files. A `JobQueue` runs the jobs of all sessions,
-one at a time, in the order of their arrival.
-
-Uploaded files must have passed `uploads`.
+and the results computed from its files by `jobs`. Uploaded files must have passed
+`uploads`.
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
 import itertools
 import shutil
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,137 +22,15 @@ from vitexco_jax.inference import film, plan
 from vitexco_jax.media import mux, video
 from vitexco_jax.media.sandbox import Sandbox
 from vitexco_jax.serving import disk_quota, drawings, uploads
+from vitexco_jax.serving.jobs import Job, JobQueue, Preview
 
 MAX_REFERENCES = 24
 MAX_SHOTS = 5000  # All are shown; a long film has 3,000.
 
 _PREVIEW = 960  # Width, in pixels.
 _PREVIEW_SECONDS = 1.0
-_STOP_SECONDS = 1.0  # To wait for a job when the program ends.
 _BY_PRIOR = (plan.Choice(plan.NONE),)
-_RATE_SECONDS = 3.0  # Of work before its rate is shown.
 _OUTPUTS = ('.mp4', '.mkv', '.mov')
-
-
-class Preview(NamedTuple):
-  """The newest frame, as JPEG."""
-
-  number: int
-  before: bytes
-  after: bytes
-
-
-class _Stopped(Exception):
-  """The user stopped a job."""
-
-
-class Job:
-  """A unit of work that is queued, runs, and can be stopped.
-
-  Attributes:
-    kind: 'shots' or 'colors'.
-    state: 'waiting', 'running', 'stopped', 'failed' or 'done'.
-    stopping: whether the work ends after its next step.
-    future: of the queue, done when the work is over.
-    done: number of completed steps.
-    total: number of steps; None: not known.
-    message: a sentence about the error, if any.
-    preview: the newest colored frame.
-    sandbox: opens the uploaded files.
-  """
-
-  def __init__(self, kind: str, work: Callable[['Job'], None]):
-    self.kind = kind
-    self.state = 'waiting'
-    self.stopping = False
-    self.future: concurrent.futures.Future | None = None
-    self.done, self.total = 0, None
-    self.message = ''
-    self.preview: Preview | None = None
-    self.sandbox = Sandbox()
-    self._work = work
-    self._first = self._last = None  # Time and steps.
-
-  @property
-  def is_over(self) -> bool:
-    return self.state in ('stopped', 'failed', 'done')
-
-  def run(self) -> None:
-    """Does the work; reports errors in `state` and `message`."""
-    self.state = 'running'
-    try:
-      self._work(self)
-      self.state = 'done'
-    except _Stopped:
-      self.state = 'stopped'
-    except UserError as error:
-      self.message = str(error)
-      self.state = 'stopped' if self.stopping else 'failed'
-    except Exception:  # The next job must run.
-      traceback.print_exc()
-      self.message = 'internal error: see the terminal for details'
-      self.state = 'failed'
-    finally:
-      self.sandbox.close()
-
-  def stop(self) -> None:
-    """Ends the work after its next step and removes its results."""
-    self.stopping = True
-    self.sandbox.close()  # A step may wait for it.
-    if self.future.cancel():  # It was still queued.
-      self.state = 'stopped'
-
-  def advance(self, done: int, total: int | None) -> None:
-    """Records the progress; ends the work if the user stopped it."""
-    if self.stopping:
-      raise _Stopped
-    self.done, self.total = done, total
-    self._last = time.monotonic(), done
-    self._first = self._first or self._last
-
-  @property
-  def rate(self) -> float | None:
-    """Steps per second; None before enough time has passed to measure it."""
-    if not self._first:
-      return None
-    seconds, steps = np.subtract(self._last, self._first)
-    return float(steps / seconds) if seconds >= _RATE_SECONDS else None
-
-
-class JobQueue:
-  """Runs jobs one after the other in a thread; a context manager.
-
-  At exit it stops the jobs and waits for them for a moment only; `is_busy` says
-  whether one is still running.
-  """
-
-  def __init__(self):
-    self._pool = concurrent.futures.ThreadPoolExecutor(1, 'queue')
-    self._jobs = []  # Jobs that are not over, in order.
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
-    for job in self._jobs:
-      job.stop()
-    # A running computation or compilation cannot be stopped.
-    concurrent.futures.wait([job.future for job in self._jobs], _STOP_SECONDS)
-    self._pool.shutdown(wait=False)
-
-  @property
-  def is_busy(self) -> bool:
-    return any(not job.future.done() for job in self._jobs)
-
-  def take(self, job: Job) -> None:
-    """Queues a job."""
-    self._jobs = [job for job in self._jobs if not job.is_over] + [job]
-    job.future = self._pool.submit(job.run)
-
-  def ahead(self, job: Job) -> int:
-    """Number of jobs before one."""
-    before = itertools.takewhile(lambda other: other is not job, self._jobs)
-    return sum(not other.is_over for other in before)
 
 
 class Reference(NamedTuple):

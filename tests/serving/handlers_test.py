@@ -1,0 +1,449 @@
+"""handlers: access, limits, and cleanup of sessions."""
+
+import asyncio
+import io
+import json
+import math
+import shutil
+import threading
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+from documents import picture
+from visitors import COUNT, Stub, embed, encoded, write_film
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.media import video
+from vitexco_jax.serving import connections, disk_quota, handlers, uploads
+from vitexco_jax.serving.jobs import JobQueue
+
+MB = 10**6
+
+
+@pytest.fixture(scope='module')
+def film(tmp_path_factory):
+  path = tmp_path_factory.mktemp('film') / 'film.mp4'
+  write_film(path)
+  return path.read_bytes()
+
+
+class Visitor:
+  """A client that behaves like a browser."""
+
+  def __init__(self, server):
+    self._session = aiohttp.ClientSession(
+      base_url=server.make_url('/'),
+      cookie_jar=aiohttp.CookieJar(unsafe=True),  # Takes those of numbers, too.
+    )
+
+  async def __aenter__(self):
+    self.opened = await self.ask('GET', '/')
+    return self
+
+  async def __aexit__(self, *_):
+    await self._session.close()
+
+  async def ask(self, method, path, **more):
+    """Returns the status and the content, with JSON decoded."""
+    async with self._session.request(method, path, **more) as answer:
+      assert "default-src 'self'" in answer.headers['Content-Security-Policy']
+      content = await answer.read()
+      if answer.content_type == 'application/json':
+        content = json.loads(content)
+      return answer.status, content
+
+  async def do(self, method, path, **more):
+    status, content = await self.ask(method, path, **more)
+    assert status == 200, content
+    return content
+
+  async def over(self):
+    while (state := await self.do('GET', '/state'))['busy']:
+      await asyncio.sleep(0.02)
+    return state
+
+  async def plan(self, film):
+    await self.do('PUT', '/video?name=film.mp4', data=film)
+    for seed in (1, 2):
+      path = f'/reference?name=picture{seed}.png'
+      await self.do('PUT', path, data=encoded(picture(seed)))
+    await self.do('POST', '/shots')
+    return await self.over()
+
+
+def _run(folder, scenario, colorizer=None, limit=1, quota=None):
+  """Runs `scenario(server, site)`."""
+
+  async def run():
+    with JobQueue() as queue:
+      site = handlers.Site(
+        *(colorizer or Stub(), embed, folder, queue, limit, True), quota
+      )
+      async with TestServer(site.app) as server:
+        await scenario(server, site)
+
+  asyncio.run(run())
+
+
+def test_from_upload_to_result(tmp_path, film):
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      state = await visitor.plan(film)
+      assert state['planned'] and state['video'] == 'film.mp4'
+      one, two = (x['number'] for x in state['references'])
+      shots = await visitor.do('GET', '/shots')
+      assert [(x['start'], x['stop'], x['references']) for x in shots] == [
+        (0, COUNT, [one]),
+        (COUNT, 2 * COUNT, [two]),
+      ]
+      assert shots[1]['from'] == '0:00:00.5'
+      assert shots[0]['scores'][0] > shots[0]['scores'][1]
+      await visitor.do('PUT', '/shots/0', json={'references': [two]})
+      await visitor.do('POST', '/color')
+      state = await visitor.over()
+      assert state['job']['state'] == 'done' and state['warnings'] == []
+      for path in ('/before', '/after', '/thumbnail/1', f'/reference/{one}'):
+        content = await visitor.do('GET', path)
+        assert video.decode_image(content, path).shape[2] == 3
+      (tmp_path / 'result.mp4').write_bytes(await visitor.do('GET', '/result'))
+      with video.VideoReader(tmp_path / 'result.mp4') as reader:
+        assert len([*reader]) == 2 * COUNT
+      _, content = await visitor.ask(
+        'GET', '/result', headers={'Range': 'bytes=4-7'}
+      )
+      assert content == b'ftyp'  # Browsers ask so to wind on.
+
+  _run(tmp_path, scenario)
+
+
+def test_sessions_are_separate(tmp_path, film):
+  async def scenario(server, _):
+    async with Visitor(server) as one, Visitor(server) as two:
+      await one.plan(film)
+      await one.do('POST', '/color')
+      await one.over()
+      state = await two.do('GET', '/state')
+      assert not (state['video'] or state['references'] or state['result'])
+      for path in ('/result', '/before', '/shots', '/reference/3'):
+        assert await two.ask('GET', path) == (404, {'error': 'Not Found'})
+      await two.do('POST', '/leave')
+      assert (await two.ask('GET', '/state'))[0] == 410
+      assert (await one.do('GET', '/state'))['result'] == 'film_color.mp4'
+      assert len([*tmp_path.iterdir()]) == 1
+
+  _run(tmp_path, scenario)
+
+
+def test_positions_in_the_queue_and_a_stop(tmp_path, film):
+  may_go = threading.Semaphore(0)
+
+  async def scenario(server, _):
+    async with Visitor(server) as one, Visitor(server) as two:
+      for visitor in (one, two):
+        await visitor.plan(film)
+      for visitor in (one, two):
+        await visitor.do('POST', '/color')
+      job = (await two.do('GET', '/state'))['job']
+      assert (job['state'], job['ahead']) == ('waiting', 1)
+      status, content = await two.ask('PUT', '/video?name=a', data=film)
+      assert (status, content['error']) == (400, 'stop the running job first')
+      await two.do('POST', '/stop')
+      assert (await two.over())['job']['state'] == 'stopped'
+      may_go.release(100)
+      assert (await one.over())['job']['state'] == 'done'
+
+  _run(tmp_path, scenario, Stub(may_go))
+
+
+@pytest.mark.parametrize(
+  'method, path, headers, status',
+  [
+    ('GET', '/', {'Host': 'elsewhere.example'}, 403),  # By DNS rebinding.
+    ('GET', '/', {'Host': 'localhost:1'}, 200),
+    ('GET', '/', {'Host': 'localhost:99999'}, 400),
+    ('POST', '/stop', {'Origin': 'http://elsewhere.example'}, 403),
+    ('POST', '/stop', {'Origin': 'null'}, 403),
+    ('GET', '/page/%2e%2e/serve.py', {}, 404),
+    ('GET', '/page/../serve.py', {}, 404),
+    ('GET', '/result?path=/etc/passwd', {}, 404),
+    ('GET', '/reference/..%2Fvideo', {}, 404),
+    ('GET', f'/reference/{"9" * 5000}', {}, 404),
+    ('DELETE', '/reference/1', {}, 400),
+    ('GET', '/thumbnail/0', {}, 404),
+    ('POST', '/shots', {}, 400),
+    ('POST', '/color', {}, 400),
+    ('PUT', '/shots/0', {}, 400),
+    ('PUT', '/state', {}, 405),
+  ],
+)
+def test_refused_requests(tmp_path, method, path, headers, status):
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      found = await visitor.ask(method, path, headers=headers)
+      assert found[0] == status, found
+      if status != 200:
+        assert set(found[1]) == {'error'}
+
+  _run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+  'body, headers',
+  [
+    *((body, {}) for body in ('', '[]', '{}', '[' * 200_000, b'\xff')),
+    *((f'{{"references": {x}}}', {}) for x in ('1', '["1"]')),
+    ('{}', {'Content-Type': 'text/plain; charset=klingon'}),
+    ('{}', {'Content-Encoding': 'gzip'}),
+  ],
+)
+def test_a_choice_is_validated(tmp_path, body, headers):
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      status, content = await visitor.ask(
+        'PUT', '/shots/0', data=body, headers=headers
+      )
+      assert status == 400 and 'error' in content
+
+  _run(tmp_path, scenario)
+
+
+def test_a_missing_reference_is_refused(tmp_path, film):
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      await visitor.plan(film)
+      before = await visitor.do('GET', '/shots')
+      for path, numbers in (
+        ('/shots/0', [99]),
+        ('/shots/2', [3]),
+      ):
+        status, _ = await visitor.ask('PUT', path, json={'references': numbers})
+        assert status == 400
+      assert await visitor.do('GET', '/shots') == before
+
+  _run(tmp_path, scenario)
+
+
+def test_a_prior_needs_no_reference(tmp_path, film):
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      await visitor.do('PUT', '/video?name=film.mp4', data=film)
+      await visitor.do('POST', '/shots')
+      await visitor.over()
+      shots = await visitor.do('GET', '/shots')
+      assert [shot['references'] for shot in shots] == [[], []]
+    async with Visitor(server) as visitor:
+      await visitor.plan(film)
+      await visitor.do('PUT', '/shots/0', json={'references': []})
+      first, second = await visitor.do('GET', '/shots')
+      assert first['references'] == [] != second['references']
+
+  _run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize('length', [True, False])
+def test_uploads_are_limited(tmp_path, length):
+  async def pieces():
+    for _ in range(3):
+      yield bytes(MB // 2)
+
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      data = io.BytesIO(bytes(2 * MB)) if length else pieces()  # In chunks.
+      status, content = await visitor.ask('PUT', '/video?name=a', data=data)
+      assert status == 400
+      assert (
+        content['error'] == 'the file is too large: at most 1 MB are allowed'
+      )
+
+  _run(tmp_path, scenario)
+  assert [*tmp_path.rglob('incoming*')] == []
+
+
+def test_a_broken_upload_leaves_no_files(tmp_path, film):
+  async def scenario(server, site):
+    async with Visitor(server) as visitor:
+
+      async def broken():
+        yield film[:1000]
+        await asyncio.sleep(0.1)
+        raise OSError
+
+      with pytest.raises((OSError, aiohttp.ClientError)):
+        await visitor.ask('PUT', '/video?name=a', data=broken())
+      await asyncio.sleep(0.2)
+      assert [*tmp_path.rglob('incoming*')] == []
+      await visitor.do('PUT', '/video?name=a', data=film)
+
+  _run(tmp_path, scenario)
+
+
+def test_a_long_upload_keeps_its_session(tmp_path, film):
+  async def scenario(server, site):
+    async with Visitor(server) as visitor:
+      [session] = site._sessions.values()
+
+      async def pieces():
+        yield film[:1000]
+        while not [*tmp_path.rglob('incoming*')]:
+          await asyncio.sleep(0.01)
+        session.seen = -math.inf
+        yield film[1000:2000]
+        async with asyncio.timeout(10):
+          while session.seen == -math.inf:
+            await asyncio.sleep(0.01)
+        yield film[2000:]
+
+      await visitor.do('PUT', '/video?name=a', data=pieces())
+
+  _run(tmp_path, scenario)
+
+
+def test_a_session_can_end_while_its_video_is_checked(
+  tmp_path, film, monkeypatch
+):
+  checked, left = threading.Event(), threading.Event()
+
+  def check(_):
+    checked.set()
+    assert left.wait(60)
+
+  monkeypatch.setattr(uploads, 'check_video', check)
+
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      upload = asyncio.create_task(
+        visitor.ask('PUT', '/video?name=a', data=film)
+      )
+      await asyncio.to_thread(checked.wait, 60)
+      await visitor.do('POST', '/leave')
+      left.set()
+      assert (await upload)[0] == 410
+
+  _run(tmp_path, scenario)
+  assert [*tmp_path.iterdir()] == []
+
+
+def test_a_link_returns_to_the_session(tmp_path):
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+      [cookie] = visitor._session.cookie_jar
+      assert (cookie['samesite'], cookie['httponly']) == ('Lax', True)
+
+  _run(tmp_path, scenario)
+
+
+def test_abandoned_sessions_end(tmp_path, film, monkeypatch):
+  monkeypatch.setattr(handlers, '_MAX_SESSIONS', 2)
+
+  async def scenario(server, site):
+    async with Visitor(server) as one, Visitor(server):
+      await one.do('PUT', '/video?name=a', data=film)
+      async with Visitor(server) as third:
+        assert third.opened == (
+          503,
+          {'error': 'too many sessions: try again later'},
+        )
+      monkeypatch.setattr(handlers, '_ABSENT_SECONDS', 0.0)
+      async with Visitor(server):  # Replaces the second, which is empty.
+        assert (await one.do('GET', '/state'))['video'] == 'a'
+      monkeypatch.setattr(handlers, '_IDLE_SECONDS', 0.0)
+      site._end_old(0.0)
+      assert [*tmp_path.iterdir()] == []
+      status, content = await one.ask('GET', '/state')
+      assert status == 410 and 'reload the page' in content['error']
+
+  _run(tmp_path, scenario)
+
+
+def test_sessions_per_client_are_limited(tmp_path, film, monkeypatch):
+  monkeypatch.setattr(handlers, '_MAX_CLIENT_SESSIONS', 2)
+
+  async def scenario(server, site):
+    async def open_from(address):
+      headers = {'X-Forwarded-For': address}
+      async with aiohttp.request(
+        'GET', server.make_url('/'), headers=headers
+      ) as x:
+        return x.status
+
+    for address, status in (
+      ('192.0.2.1', 200),
+      ('192.0.2.1', 200),
+      ('192.0.2.1', 503),
+      ('192.0.2.2', 200),
+    ):
+      assert await open_from(address) == status
+    monkeypatch.setattr(handlers, '_ABSENT_SECONDS', 0.0)
+    assert await open_from('192.0.2.1') == 200  # Replaces the first two.
+    clients = [session.client for session in site._sessions.values()]
+    assert clients == ['192.0.2.2', '192.0.2.1']
+
+  _run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+  'method, path', [('PUT', '/video'), ('PUT', '/shots/0')]
+)
+def test_a_stalled_body_times_out(tmp_path, monkeypatch, method, path):
+  monkeypatch.setattr(connections, 'IDLE_SECONDS', 0.2)
+
+  async def scenario(server, _):
+    async with Visitor(server) as visitor:
+
+      async def pieces():
+        yield b'{'
+        await asyncio.sleep(30)
+
+      status, content = await visitor.ask(method, path, data=pieces())
+      assert status == 408 and 'the upload stopped' in content['error']
+      assert [*tmp_path.rglob('incoming*')] == []
+
+  _run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize('length', [True, False])
+def test_sessions_share_the_disk(tmp_path, film, monkeypatch, length):
+  monkeypatch.setattr(disk_quota, '_SECONDS', 0.0)
+
+  async def pieces():
+    for _ in range(40):
+      yield bytes(50_000)
+
+  async def scenario(server, _):
+    async with Visitor(server) as one, Visitor(server) as two:
+      await one.do('PUT', '/video?name=a', data=film)
+      data = io.BytesIO(bytes(2 * MB)) if length else pieces()
+      status, content = await two.ask('PUT', '/video?name=a', data=data)
+      assert status == 400 and 'no room left' in content['error']
+      assert [*tmp_path.rglob('incoming*')] == []
+      await one.do('POST', '/leave')
+      await two.do('PUT', '/video?name=a', data=film)
+
+  _run(
+    tmp_path, scenario, limit=9, quota=disk_quota.DiskQuota(tmp_path, 1.5 * MB)
+  )
+
+
+def test_some_of_the_disk_stays_free(tmp_path, monkeypatch):
+  quota = disk_quota.DiskQuota(tmp_path)
+  quota.check(1)
+  monkeypatch.setattr(disk_quota, '_RESERVE', shutil.disk_usage(tmp_path).total)
+  with pytest.raises(UserError, match='no room left on the disk'):
+    quota.check()
+
+
+def test_a_job_keeps_its_session(tmp_path, film, monkeypatch):
+  monkeypatch.setattr(handlers, '_IDLE_SECONDS', 0.0)
+  may_go = threading.Semaphore(0)
+
+  async def scenario(server, site):
+    async with Visitor(server) as visitor:
+      await visitor.plan(film)
+      await visitor.do('POST', '/color')
+      await asyncio.sleep(0.01)
+      site._end_old()
+      may_go.release(100)
+      assert (await visitor.over())['result']
+
+  _run(tmp_path, scenario, Stub(may_go))
