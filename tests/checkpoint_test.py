@@ -134,7 +134,7 @@ def test_export_rounds_to_float16(tmp_path, config, params):
     lambda x: x.astype(np.float16).astype(np.float32), params
   )
   _assert_equal(found, rounded)
-  assert checkpoint.load_config(tmp_path / 'made').use.size == [64, 96]
+  assert checkpoint.load_config(tmp_path / 'made').use.size == (64, 96)
   assert [x.name for x in tmp_path.iterdir()] == ['made']
 
 
@@ -264,23 +264,30 @@ def test_a_pipe_in_an_export_is_not_waited_for(tmp_path, config, params):
 @pytest.mark.parametrize(
   'name, value, sentence',
   [
-    ('model', [1], 'config.json: model must be like {'),
-    ('use', None, 'config.json: use must be like {'),
-    ('use.size', 'wide', r'use size must be like \['),
-    ('use.size', [64], r'use size must be like \['),
-    ('use.size', [64, -96], r'use size must be like \['),
-    ('use.size', [64, '96'], r'use size must be like \['),
-    ('use.temperature', '0.02', 'use temperature must be like 0.0'),
-    ('use.refine', 1.5, 'use refine must be like 1'),
-    ('use.enlarge', True, 'use enlarge must be like 1'),
-    ('model.vit.taps', [1, [1], 2, 2, 2], 'vit taps must be like'),
-    ('model.vit.taps', {}, 'vit taps must be like'),
-    ('model.vit.variant', 3, 'vit variant must be like "'),
-    ('model.vit.variant', 'x/16', r'config.json: config.model.vit.variant is'),
+    ('model', [1], 'config.json: there is no config.model.vit.variant'),
+    ('use', None, 'config.json: config.use=None must be a group'),
+    ('use.size', 'wide', r'config.use.size=wide must be \(height, width\)'),
+    ('use.size', [64], r'config.use.size=\[64\] must be \(height, width\)'),
+    ('use.size', [64, -96], 'must be .* at least 32 on both sides'),
+    ('use.size', [64, '96'], r'config.use.size=.* must be \(height, width\)'),
+    ('use.temperature', '0.02', 'config.use.temperature=0.02 must be a number'),
+    ('use.refine', 1.5, 'config.use.refine=1.5 must be a whole number'),
+    ('use.enlarge', True, 'config.use.enlarge=True must be a whole number'),
+    ('model.vit.taps', [1, [1], 2, 2, 2], 'vit.taps=.* must be five blocks'),
+    ('model.vit.taps', {}, 'vit.taps={} must be five blocks'),
+    ('model.vit.variant', 3, 'vit.variant=3 must be one of Ti/16'),
+    (
+      'model.vit.variant',
+      'x/16',
+      r'config.json: config.model.vit.variant=x/16',
+    ),
     ('model.colorizer.width', 1e300, 'is not a config of this version: '),
-    ('model.colorizer.more', 1, 'is not a config of this version: '),
+    ('model.colorizer.more', 1, 'config.model.colorizer.more is unknown'),
+    ('more', {'more': 'x' * 100}, 'config.more is unknown'),
+    ('format', 99, 'the format is 99, but .*: update the program'),
+    ('format', 'x', 'the format is x, but'),
     ('data.size', [10**12, 10**12], 'is not a config of this version: '),
-    ('__class__', 1, 'is not a config: '),
+    ('__class__', 1, 'config.__class__ is unknown'),
   ],
 )
 def test_configs_that_no_version_wrote_are_refused(
@@ -295,7 +302,7 @@ def test_configs_that_no_version_wrote_are_refused(
   assert '\n' not in str(caught.value)
 
 
-@pytest.mark.parametrize('name', ['variant', 'data', 'use.size', 'model'])
+@pytest.mark.parametrize('name', ['variant', 'data', 'model'])
 def test_configs_without_a_value_that_counts(tmp_path, config, name):
   flat = flax.traverse_util.flatten_dict(config.to_dict(), sep='.')
   flat = {x: y for x, y in flat.items() if not f'{x}.'.startswith(f'{name}.')}
@@ -308,28 +315,13 @@ def test_configs_without_a_value_that_counts(tmp_path, config, name):
 @pytest.mark.parametrize(
   'name, value',
   [
-    ('model.dtype', 'float31'),
-    ('model.feature_transform.kind', 'trilinear'),
-    ('model.vit.variant', 'Ti/17'),
     ('model.vit.taps', (1, 1, 2, 2, 3)),
     ('model.vit.taps', (1, 1, 2, 2)),
-    ('model.vit.taps', (1, 1, 1, 2, 2, 2)),
-    ('model.vit.gelu', 'relu'),
-    ('model.correspondence.levels', ()),
-    ('model.correspondence.levels', (0, 2)),
-    ('model.correspondence.levels', (2, 6)),
-    ('model.correspondence.levels', (2, 2)),
-    ('model.correspondence.block', 0),
-    ('model.correspondence.temperature', -0.01),
-    ('model.correspondence.width', 0.0),
-    ('model.feature_transform.width', -1.0),
-    ('model.feature_transform.dropout', 1.0),
-    ('model.feature_transform.dropout', -0.1),
-    ('model.colorizer.width', float('nan')),
+    ('model.vit.variant', 'Ti/17'),
   ],
 )
-def test_settings_that_no_network_has_are_named(name, value):
+def test_settings_that_do_not_fit_are_named(name, value):
   config = get_config('tiny')
   config.update_from_flattened_dict({name: value})
-  with pytest.raises(UserError, match=rf'config\.{name} is '):
+  with pytest.raises(UserError, match=rf'config\.{name}='):
     checkpoint.abstract_params(config)

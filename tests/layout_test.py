@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Layers of `vitexco_jax`, from the ground up: root modules and folders. A file
 # imports from its own layer and from lower layers only.
 LAYERS = (
-  'structs errors files terminal color sizes flow',
+  'structs errors files terminal color sizes flow config',
   'models',
   'pretrained media',
   'checkpoint',

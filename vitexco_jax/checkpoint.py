@@ -8,7 +8,6 @@ Orbax, and their config, `config.json`. `load_params` and `load_config` read bot
 import contextlib
 import json
 import os
-import runpy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,15 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from vitexco_jax import files
+from vitexco_jax.config import from_json, to_json
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import settings
+from vitexco_jax.models.motion import Motion
 from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import vit_weights
 
 _CONFIG = 'config.json'
 _CONFIG_BYTES = 2**20
-# Values that every config has; older configs use defaults for the others.
-_NEEDED = ('variant', 'data.size', 'use.size', 'use.temperature')
 # In multi-host training only the first process reads and writes. Without this,
 # Orbax waits for the others at every step.
 _FIRST_PROCESS = ocp.options.MultiprocessingOptions(
@@ -52,12 +51,9 @@ def make_generator(
   model = config.model.to_dict()
   del model['discriminator']
   if in_use:
-    if not config.use.temperature >= 0:
-      raise UserError(
-        f'config.use.temperature={config.use.temperature} must be at least 0'
-      )
     model['correspondence']['temperature'] = config.use.temperature
-  generator = Generator(**model)
+  motion = Motion(**model.pop('motion'))
+  generator = Generator(**model, motion=motion)
   try:
     settings.check(generator)
   except UserError as error:
@@ -71,12 +67,27 @@ def adopt_position_grid(config: ml_collections.ConfigDict) -> None:
   Raises:
     UserError: the weights cannot be read.
   """
-  network = config.model.vit
-  if config.train.vit_weights:
-    network.pos_grid = vit_weights.position_grid(config.train.vit_weights)
-  elif config.train.init:
-    initial = load_config(config.train.init)
-    network.pos_grid = initial.model.vit.get('pos_grid', 0)
+  grid = position_grid(config.train.vit_weights, config.train.init)
+  if grid is not None:
+    config.model.vit.pos_grid = grid
+
+
+def position_grid(vit_file: str, weights: str) -> int | None:
+  """Returns the side of the grid of position embeddings; 0: the usual one.
+
+  Args:
+    vit_file: the file of a ViT, or ''.
+    weights: an export or work directory; used if there is no file.
+
+  Returns:
+    The side, or None without weights.
+
+  Raises:
+    UserError: the weights cannot be read.
+  """
+  if vit_file:
+    return vit_weights.position_grid(vit_file)
+  return load_config(weights).model.vit.pos_grid if weights else None
 
 
 def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -192,15 +203,17 @@ def write_config(folder: Path, config: ml_collections.ConfigDict):
   """Writes the resolved config to a folder of weights."""
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
-  files.write(folder / _CONFIG, json.dumps(config.to_dict(), indent=2) + '\n')
+  files.write(folder / _CONFIG, json.dumps(to_json(config), indent=2) + '\n')
 
 
 def load_config(path: Path) -> ml_collections.ConfigDict:
   """Reads the config of an export or a work directory.
 
+  Returns:
+    A locked config with all keys of this version; see `config.from_json`.
+
   Raises:
-    UserError: there is no config, or a value is missing, or has another type
-      than in this version.
+    UserError: there is no config, or a value is missing or wrong.
   """
   path = Path(path)
   if not os.path.exists(path):
@@ -212,46 +225,7 @@ def load_config(path: Path) -> ml_collections.ConfigDict:
       f'{path} is not a complete checkpoint: {error}; name an export or the '
       '--workdir of a run'
     ) from error
-  get_config = runpy.run_path(files.shipped('configs/vitexco.py'))['get_config']
-  where = f'{path / _CONFIG}:'
-  _check_types(where, values, get_config().to_dict())
-  try:
-    config = ml_collections.ConfigDict(values).lock()
-  except Exception as error:  # Invalid names, and deep nesting.
-    raise UserError(f'{where} is not a config: {_line(error)}') from error
-  present = flax.traverse_util.flatten_dict(values, sep='.')
-  missing = [name for name in _NEEDED if name not in present]
-  if missing:
-    raise UserError(f'{where} there is no {missing[0]}')
-  return config
-
-
-def _check_types(
-  where: str, values: Mapping[str, Any], expected: Mapping[str, Any]
-) -> None:
-  """Raises UserError if the type of a value is not the expected one.
-
-  Names that only one of the two has belong to another version.
-  """
-  for name in values.keys() & expected.keys():
-    value, like = values[name], expected[name]
-    inside = f'{where} {name}'
-    if isinstance(like, Mapping) and isinstance(value, Mapping):
-      _check_types(inside, value, like)
-    elif not _is_like(value, like):
-      raise UserError(f'{inside} must be like {json.dumps(like)}')
-
-
-def _is_like(value: Any, like: Any) -> bool:
-  """Tests if a value of JSON has the type of a value of a config."""
-  if isinstance(like, tuple):
-    typed = isinstance(value, list) and all(_is_like(x, like[0]) for x in value)
-    if len(like) == 2:  # A size, (height, width).
-      return typed and len(value) == 2 and min(value) > 0
-    return typed
-  if isinstance(like, float):
-    return type(value) in (int, float)
-  return type(value) is type(like)
+  return from_json(values, f'{path / _CONFIG}: ')
 
 
 def export(

@@ -4,7 +4,9 @@ Raise `UserError` with one sentence that names the file or option and says what 
 do; `launch.py` prints it without a traceback and exits with status 1.
 """
 
+import difflib
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -16,3 +18,11 @@ def program() -> str:
   """Returns the command that runs this program, for messages."""
   name = Path(sys.argv[0]).stem
   return name if name == 'vitexco' else 'python launch.py'
+
+
+def nearest(
+  name: str, known: Iterable[str], prefix: str = '', cutoff: float = 0.5
+) -> str:
+  """Suggests the nearest known name, if there is a similar one."""
+  near = difflib.get_close_matches(name, known, 1, cutoff)
+  return f'; did you mean {prefix}{near[0]}?' if near else ''

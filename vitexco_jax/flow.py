@@ -41,18 +41,22 @@ def estimate_flow(
   return estimator.calc(gray[0], gray[1], None).astype(np.float32)
 
 
-def backward_flow(gray: np.ndarray, previous: np.ndarray) -> np.ndarray:
+def backward_flow(
+  gray: np.ndarray, previous: np.ndarray, alpha: float = 10.0
+) -> np.ndarray:
   """Estimates the flow from a frame to the previous one, by fine DIS.
 
   Args:
     gray: [h, w, 1] uint8, 2.55 L of the frame.
     previous: [h, w, 1] uint8, 2.55 L of the previous frame.
+    alpha: weight of smoothness in the variational refinement; OpenCV's default
+      is 20.
 
   Returns:
     [h, w, 2] float32, (dx, dy) in pixels, on the grid of the frame.
   """
   gray, previous = map(np.ascontiguousarray, (gray, previous))
-  return _fine_dis().calc(gray, previous, None)
+  return _fine_dis(alpha).calc(gray, previous, None)
 
 
 def flow_to_reference(
@@ -60,6 +64,7 @@ def flow_to_reference(
   reference: np.ndarray,
   backward: np.ndarray,
   before: np.ndarray,
+  alpha: float = 10.0,
 ) -> np.ndarray:
   """Estimates the flow from a frame to a reference earlier in the clip.
 
@@ -72,23 +77,24 @@ def flow_to_reference(
     reference: [h, w, 1] uint8, 2.55 L of the reference.
     backward: [h, w, 2], from the frame to the previous one.
     before: [h, w, 2], from the previous frame to the reference.
+    alpha: see `backward_flow`.
 
   Returns:
     [h, w, 2] float32, from the frame to the reference.
   """
   start = backward + _sampled(before, backward)
-  return _fine_dis().calc(gray, reference, start.astype(np.float32))
+  return _fine_dis(alpha).calc(gray, reference, start.astype(np.float32))
 
 
 def _dis() -> cv2.DISOpticalFlow:
   return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
-def _fine_dis() -> cv2.DISOpticalFlow:
-  """Returns DIS at full resolution with half the smoothing: slower, more exact."""
+def _fine_dis(alpha: float) -> cv2.DISOpticalFlow:
+  """Returns DIS at full resolution: slower, more exact."""
   estimator = _dis()
   estimator.setFinestScale(0)
-  estimator.setVariationalRefinementAlpha(10.0)
+  estimator.setVariationalRefinementAlpha(alpha)
   return estimator
 
 

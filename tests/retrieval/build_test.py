@@ -27,7 +27,7 @@ class _Embedder:
       'network': config.retrieval.network,
       'weights': 'abc',
       'width': WIDTH,
-      'grey': config.retrieval.grey,
+      'grey': config.retrieval.gray,
     }
     self.seen = 0
 
@@ -242,9 +242,9 @@ def test_names_are_any_that_a_file_may_have(embedder, tmp_path):
 @pytest.mark.parametrize(
   ('values', 'sentence'),
   [
-    ({'grey': False}, 'config.retrieval.grey=True, not False'),
+    ({'grey': False}, 'config.retrieval.gray=True, not False'),
     ({'network': 'vit'}, 'network=efficientnet_lite0, not vit: set this'),
-    ({'index': 'hnsw'}, "config.retrieval.index is 'hnsw'"),
+    ({'index': 'hnsw'}, 'config.retrieval.index=hnsw must be one of'),
   ],
 )
 def test_other_settings_are_refused(

@@ -89,15 +89,16 @@ def test_the_class_token_of_the_vit_in_gray(tmp_path):
 
 
 def test_a_hybrid_is_seen_through_its_stem(tmp_path):
-  config = _config(model__stem='efficientnet_lite0', retrieval__grey=False)
+  config = _config(model__stem='efficientnet_lite0', retrieval__gray=False)
   config.use.size = (32, 48)
   generator = checkpoint.make_generator(config)
   params = jax.jit(generator.init)(jax.random.key(3), np.zeros((1, 32, 48, 3)))
   checkpoint.export(tmp_path / 'hybrid', params['params'], config)
-  config.train.init = str(tmp_path / 'hybrid')
+  config.retrieval.weights = str(tmp_path / 'hybrid')
+  config.train.init = 'nowhere'  # Not needed.
   rgb = _pictures(2)
   crops = np.stack([embedding.crop(picture) for picture in rgb]) / 255
-  halved = jax.tree.map(np.asarray, checkpoint.load_params(config.train.init))
+  halved = jax.tree.map(np.asarray, checkpoint.load_params(tmp_path / 'hybrid'))
   seen = jax.jit(functools.partial(generator.apply, method='see'))
   expected = seen({'params': halved}, crops).embedding
   expected /= np.linalg.norm(expected, axis=1, keepdims=True)
@@ -108,7 +109,7 @@ def test_a_hybrid_is_seen_through_its_stem(tmp_path):
 
 def test_the_pooled_features_of_efficientnet_in_color():
   config = _config(
-    retrieval__network='efficientnet_lite0', retrieval__grey=False
+    retrieval__network='efficientnet_lite0', retrieval__gray=False
   )
   rgb = _pictures(1)
   crop = embedding.crop(rgb[0])
@@ -126,7 +127,7 @@ def test_gray_embeddings_do_not_know_colors(embed):
   )  # No resizing, which would precede the conversion to gray.
   gray = np.asarray(color.gray(rgb))
   np.testing.assert_allclose(embed(rgb), embed(gray), atol=0.01)
-  in_color = embedding.make_embedder(_config(retrieval__grey=False))
+  in_color = embedding.make_embedder(_config(retrieval__gray=False))
   assert np.abs(in_color(rgb) - in_color(gray)).max() > 0.1
   np.testing.assert_allclose(in_color(gray), embed(gray), atol=0.01)
 
@@ -170,7 +171,7 @@ def test_weights_are_known_whatever_file_they_come_in(tmp_path):
 
 def test_an_unknown_network_and_weights_that_do_not_fit(tmp_path):
   with pytest.raises(
-    UserError, match="network is 'resnet'; known are vit, eff"
+    UserError, match='retrieval.network=resnet must be one of vit, effi'
   ):
     embedding.make_embedder(_config(retrieval__network='resnet'))
   path = tmp_path / 'vit.safetensors'

@@ -157,8 +157,8 @@ def test_what_cannot_be_opened_is_said(tmp_path):
   (tmp_path / 'broken/settings.json').write_text('{"width"')
   with pytest.raises(UserError, match='broken is damaged'):
     Gallery.open(tmp_path / 'broken')
-  with pytest.raises(UserError, match="index is 'hnsw'; known are exact, ivf"):
-    Gallery.open(tmp_path / 'broken', 'hnsw')
+  with pytest.raises(UserError, match='retrieval.index=hnsw must be one of ex'):
+    open_with_embedder(_config(retrieval__index='hnsw'), tmp_path / 'broken')
 
 
 def test_an_index_is_of_the_gallery_as_it_is(tmp_path):
@@ -314,7 +314,7 @@ def test_a_damaged_list_of_what_was_left_out(tmp_path, line):
       {'network': 'efficientnet_lite0'},
       'retrieval.network=vit, not efficientn',
     ),
-    ({'grey': False}, 'config.retrieval.grey=True, not False: set this'),
+    ({'grey': False}, 'config.retrieval.gray=True, not False: set this'),
     ({'weights': 'xyz'}, 'with other weights of vit'),
     ({'variant': 'S/16'}, 'config.model.vit.variant=None, not S/16'),
   ],
@@ -335,8 +335,8 @@ def test_gallery_and_embedder_are_opened_together(tmp_path, embed):
   assert len(opened) == 1
   with pytest.raises(UserError, match='has no index ivf'):
     open_with_embedder(_config(retrieval__index='ivf'), tmp_path)
-  with pytest.raises(UserError, match='config.retrieval.grey=True, not False'):
-    open_with_embedder(_config(retrieval__grey=False), tmp_path)
+  with pytest.raises(UserError, match='config.retrieval.gray=True, not False'):
+    open_with_embedder(_config(retrieval__gray=False), tmp_path)
 
 
 def test_a_gallery_whose_pictures_are_gone_names_the_place(tmp_path):

@@ -1,10 +1,9 @@
 """A stand-in for a `VideoColorizer`."""
 
-import types
-
 import numpy as np
 from skimage import color as skcolor
 
+from configs.vitexco import get_config
 from vitexco_jax import sizes
 from vitexco_jax.inference.video_colorizer import ClipState, Prediction
 
@@ -22,10 +21,8 @@ class Painter:
   has_prior = True
 
   def __init__(self, confidences=None, size=(24, 32), frame_size=SIZE):
-    self.config = types.SimpleNamespace(use={'size': size})
-    self.config.use = types.SimpleNamespace(
-      size=size, items=lambda: [('size', size)]
-    )
+    self.config = get_config('tiny')
+    self.config.use.size = size
     self.bound = size
     self._inner_size = frame_size
     self._confidences = confidences or {}

@@ -88,7 +88,7 @@ def test_quality_is_the_share_whose_nearest_is_alike(
     benchmark_data, 'open_with_embedder', lambda *_: (searched, opened)
   )
   config = get_config('tiny')
-  config.retrieval.grey = gray
+  config.retrieval.gray = gray
   rows = benchmark_data.retrieval_quality(config, tmp_path)
   name = f'efficientnet_lite0, 14 pictures in {"gray" if gray else "color"}'
   found = {row.name.removeprefix(name): row.value for row in rows}

@@ -523,12 +523,16 @@ def test_a_vit_that_is_given_stays_as_it_is(
 @pytest.mark.parametrize(
   'name, value, must',
   [
-    ('size', (32, 40), 'be multiples of 16'),
+    (
+      'size',
+      (32, 40),
+      r'be \(height, width\), at least 16 and a multiple of 16',
+    ),
     ('crop', 0.0, 'be above 0 and at most 1'),
-    ('grey', 1.5, 'be at least 0 and at most 1'),
+    ('gray', 1.5, 'be at least 0 and at most 1'),
     ('learning_rate.vit', -1.0, 'be at least 0'),
     ('average', 1.0, 'be at least 0 and below 1'),
-    ('first_block', 3, 'be within 1 and 2'),
+    ('first_block', 3, 'be at most 2'),
     ('taught', 0.0, 'be above 0 and at most 1'),
     ('weights.color', 0.0, 'both be above 0, or none'),
     ('warmup', 1.0, 'be at least 0 and below 1'),

@@ -15,34 +15,14 @@ random numbers, so enabling one does not change the others.
 import cv2
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
-from vitexco_jax.errors import UserError
 from vitexco_jax.flow import resize_flow, stays_inside
 from vitexco_jax.structs import Clips
 
-_BOUNDS = {
-  'flip': (0, 1),
-  'crop': (0.1, 1),
-  'blur': (0, 10),
-  'flicker': (0, 1),
-  'grain': (0, 50),
-  'luminance_noise': (0, 50),
-}
 _GRAIN_SIGMA = 0.6  # Pixels; 0.5 to 0.7 in three films at 224x384.
 
 _Window = tuple[slice, slice]  # Rows and columns of a picture.
-
-
-def check(settings: ml_collections.ConfigDict):
-  """Raises UserError if a value of `config.augment` is out of bounds."""
-  for name, (least, most) in _BOUNDS.items():
-    if not least <= settings[name] <= most:
-      raise UserError(
-        f'config.augment.{name}={settings[name]} must be at least {least} and '
-        f'at most {most}'
-      )
 
 
 def reframe(

@@ -12,7 +12,6 @@ one, the record is named once, and `skipped` counts the samples.
 
 import functools
 import itertools
-import operator
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ import tqdm
 
 from vitexco_jax import flow, structs
 from vitexco_jax.checkpoint import make_generator
+from vitexco_jax.config import check
 from vitexco_jax.data import augment, records, synthetic_motion
 from vitexco_jax.errors import UserError, program
 
@@ -135,10 +135,11 @@ def make_iterator(
 
   Raises:
     UserError: there are no records at `config.data.records`, or they do not match
-      the config; or the seed or a number of threads is below 0.
+      the config; or the config is invalid.
   """
   check(config)
   opened = open_records(config)
+  generator = make_generator(config)
   starts = [
     max(0, run.frames - config.train.clip_length + 1) for run in opened.runs
   ]
@@ -155,7 +156,7 @@ def make_iterator(
     ),
     flip=config.augment.flip,
     crop=config.augment.crop,
-    backward=make_generator(config).blends,
+    flow_alpha=generator.motion.flow_alpha if generator.blends else None,
   )
   samples = (
     grain.MapDataset.range(sum(starts))
@@ -165,23 +166,6 @@ def make_iterator(
     .repeat()
   )
   return Feed(samples, batch_size, config.data, host, hosts)
-
-
-def check(config: ml_collections.ConfigDict):
-  """Raises UserError if the seed, a thread count, or a share is invalid."""
-  for name in ('seed', 'data.threads', 'data.workers'):
-    value = operator.attrgetter(name)(config)
-    if value < 0:
-      raise UserError(f'config.{name}={value} must be at least 0')
-  shares = [
-    config.data[f'{name}_share'] for name in ('first_frame', 'warped', 'nearby')
-  ]
-  if min(shares) < 0 or sum(shares) > 1:
-    raise UserError(
-      'config.data.first_frame_share, warped_share, and nearby_share are '
-      f'{", ".join(map(str, shares))}: each must be at least 0, and their sum at '
-      'most 1'
-    )
 
 
 def _draw(
@@ -221,7 +205,7 @@ def _draw_clip(
   same_video_shares: tuple[float, float, float],
   flip: float,
   crop: float,
-  backward: bool,
+  flow_alpha: float | None,
 ) -> structs.Clips:
   """Draws the reference and the crop, and decodes the frames."""
   first = run.first + start
@@ -256,10 +240,10 @@ def _draw_clip(
     backward_flow=np.zeros((length - 1, 0, 0, 2), np.float32),
   )
   clip = augment.reframe(clip, rng, flip, crop)
-  if backward:  # The same estimate as at inference.
+  if flow_alpha is not None:  # The same estimate as at inference.
     gray = [cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in clip.rgb]
     steps = [
-      flow.backward_flow(after, before)
+      flow.backward_flow(after, before, flow_alpha)
       for before, after in itertools.pairwise(gray)
     ]
     clip = clip._replace(backward_flow=np.stack(steps))

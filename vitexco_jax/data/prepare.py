@@ -36,6 +36,7 @@ import numpy as np
 import tqdm
 
 from vitexco_jax import files, flow
+from vitexco_jax.config import check
 from vitexco_jax.data import records, synthetic_motion
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import quality, shots
@@ -126,6 +127,7 @@ def prepare(
     UserError: nothing is usable, or the folder has records with other settings or
       cannot be written; the ViT is untrained.
   """
+  check(config)
   embedding.check_trained(config)
   folder = Path(config.data.records)
   settings = _settings(config, gallery)
@@ -169,30 +171,17 @@ def _settings(
 ) -> dict[str, Any]:
   """Returns the settings that the records depend on, as JSON values."""
   data = config.data
-  if min(data.size) < 32 or any(side % 16 for side in data.size):
-    raise UserError(
-      f'config.data.size={tuple(data.size)} must be at least 32 and a multiple '
-      'of 16 on both sides'
-    )
-  if data.frame_step < 1:
-    raise UserError(
-      f'config.data.frame_step={data.frame_step} must be at least 1'
-    )
-  if not 2 <= data.min_frames <= (data.run_length + 1) // 2:
-    raise UserError(
-      f'config.data.min_frames={data.min_frames} must be at least 2 and at '
-      f'most half of config.data.run_length={data.run_length}'
-    )
-  if data.flow not in flow.METHODS:
-    raise UserError(
-      f'config.data.flow={data.flow} must be {" or ".join(flow.METHODS)}'
-    )
   names = 'size frame_step run_length min_frames flow quality'
   settings = {name: data[name] for name in names.split()}
   settings['seed'] = config.seed
   if gallery is not None:
     opened = Gallery.open(gallery, config.retrieval.index)
-    settings['retrieval'] = config.retrieval
+    retrieval = config.retrieval.to_dict()
+    retrieval['grey'] = retrieval.pop(
+      'gray'
+    )  # As in records of earlier versions.
+    del retrieval['weights']  # The gallery identifies them.
+    settings['retrieval'] = retrieval
     settings['gallery'] = opened.fingerprint
   return json.loads(ml_collections.ConfigDict(settings).to_json())
 

@@ -34,6 +34,7 @@ import numpy as np
 
 import vitexco_jax
 from vitexco_jax import files, sizes
+from vitexco_jax.config import flatten
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
 from vitexco_jax.inference.film_settings import (
@@ -67,12 +68,6 @@ from vitexco_jax.inference.worker import Job, Progress, Step, Worker
 from vitexco_jax.media import mux, sandbox, video
 
 _BLOCK = 240  # Frames; less than the distance of key frames in x264.
-# A frame with a lower mean confidence is not matched well. With weights/small, 17
-# clips outside the training data have 0.62 to 0.81 with their first frame, and 0.32
-# to 0.45 with an unrelated picture; three old films with stills that people chose
-# have 0.45 to 0.62.
-_UNSURE = 0.47
-_UNSURE_FRAMES = 12  # Consecutive frames of this kind that cause a warning.
 
 
 def count_steps(plan: Plan) -> int:
@@ -137,6 +132,7 @@ class Film:
     read = [Path(x) for x in pictures if x not in (FIRST_FRAME, NONE)]
     check(video_path, output, overwrite, options, read)
     self._plan, self._overwrite = plan, overwrite
+    self._use = colorizers[0].config.use
     if any(shot.by_prior for shot in plan.shots):
       colorizers[0].check_prior()
     with opener.open(video_path, deinterlace=options.deinterlace) as reader:
@@ -172,11 +168,12 @@ class Film:
     """Sets the settings on which the output depends."""
     options = self._job.options
     self._pictures_sha256 = hash_pictures(self._plan)
+    used = {name: colorizer.config[name] for name in ('model', 'use')}
     self._settings = {
       'vitexco': vitexco_jax.__version__,
       SOURCE: hash_source(self._job.path),
       'weights': colorizer.fingerprint,
-      **as_flags('config.use.', colorizer.config.use.items()),
+      **as_flags('config.', flatten(used).items()),
       **as_flags('', options.items()),
       '--frame-rate': str(self._job.format.frame_rate),
     }
@@ -275,13 +272,13 @@ class Film:
 
     Their confidence is low for several frames.
     """
-    low = self.confidences < _UNSURE
+    low = self.confidences < self._use.unsure_confidence
     for shot in self._plan.shots:
       if shot.by_prior:
         low[shot.start : shot.stop] = False
     edges = np.flatnonzero(np.diff(low, prepend=False, append=False))
     for start, stop in edges.reshape(-1, 2).tolist():
-      if stop - start >= _UNSURE_FRAMES:
+      if stop - start >= self._use.unsure_frames:
         yield start, stop
 
   def _check_settings(self) -> None:

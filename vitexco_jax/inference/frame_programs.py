@@ -143,6 +143,7 @@ def colorize_frames(
     backward_flow=backward_flow,
     steady=steady,
     anchor=anchor,
+    anchor_lightness=generator.motion.anchor_lightness,
   )
   ab, confidence = (
     x[0, :, : size[0], : size[1]] for x in (ab, guidance.confidence)

@@ -4,18 +4,16 @@ Between two bound references, a frame gets colors from both. Their shares depend
 how near each reference is and on the confidence of each prediction.
 """
 
+import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vitexco_jax.inference.stretches import Stretch
 from vitexco_jax.inference.video_colorizer import Prediction
-
-# A difference of confidence that multiplies a share by e.
-_CERTAINTY = 0.1
+from vitexco_jax.models.mixing import mix, trust
 
 
 class Predicted(NamedTuple):
@@ -37,6 +35,7 @@ def mixed(
   stretch: Stretch,
   start: int,
   backwards: np.ndarray,
+  tolerance: float,
 ) -> Iterator[Predicted]:
   """Mixes colors of both directions.
 
@@ -45,6 +44,7 @@ def mixed(
     stretch: with these frames.
     start: number of the first frame.
     backwards: [frames of the stretch, h, w, 3]: ab and confidence.
+    tolerance: difference of confidence that multiplies a share by e.
   """
   for rgb, ab, confidence in predictions:
     place = start - stretch.start
@@ -57,19 +57,20 @@ def mixed(
     # 1 at the reference before the stretch, 0 at the one after it.
     near = 1 - (place + np.arange(len(rgb))) / (stretch.stop - stretch.start)
     near = near.astype(np.float32)[:, None, None, None]
-    yield Predicted(rgb, *_mix(near, ab, confidence, back_ab, back_confidence))
+    colors = _mix(tolerance, near, ab, confidence, back_ab, back_confidence)
+    yield Predicted(rgb, *colors)
 
 
-@jax.jit
-def _mix(near, ab, confidence, back_ab, back_confidence):
+@functools.partial(jax.jit, static_argnums=0)
+def _mix(tolerance, near, ab, confidence, back_ab, back_confidence):
   # Colors propagated backwards have the working size; the others may be finer.
   back_ab, back_confidence = (
     jax.image.resize(x, (*ab.shape[:3], x.shape[-1]), 'bilinear')
     for x in (back_ab, back_confidence)
   )
-  certain = jnp.exp((back_confidence - confidence) / _CERTAINTY)
+  certain = trust(confidence - back_confidence, tolerance)
   share = near / (near + (1 - near) * certain)
   return (
-    share * ab + (1 - share) * back_ab,
-    share * confidence + (1 - share) * back_confidence,
+    mix(share, ab, back_ab),
+    mix(share, confidence, back_confidence),
   )

@@ -27,6 +27,7 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import checkpoint, files, flow, sizes
+from vitexco_jax.config import check, override
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.models.anchor import Anchor
@@ -89,21 +90,12 @@ class VideoColorizer:
       config: that belongs to them.
 
     Raises:
-      UserError: a value of `config.use` is out of range.
+      UserError: a value of the config is wrong.
     """
-    if min(config.use.size) < 2 * sizes.TOKEN:
-      raise UserError(
-        f'config.use.size={tuple(config.use.size)} must be at least '
-        f'{2 * sizes.TOKEN} on both sides'
-      )
-    self._anchor_weight = config.use.get('anchor', 0.0)
-    if not 0 <= self._anchor_weight <= 1:
-      raise UserError(
-        f'config.use.anchor={self._anchor_weight} must be within 0 and 1'
-      )
-    self._refine = _integer(config, 'refine', 1, 4)
-    self._enlarge = _integer(config, 'enlarge', 1, 4)
-    self._components = _integer(config, 'components', 0, 4096)
+    check(config)
+    use = config.use
+    self._anchor_weight, self._components = use.anchor, use.components
+    self._refine, self._enlarge = use.refine, use.enlarge
     self.config = config
     generator = checkpoint.make_generator(config, in_use=True)
     self._encode_reference = jax.jit(
@@ -120,6 +112,7 @@ class VideoColorizer:
       functools.partial(programs.guide_by_prior, generator), static_argnums=0
     )
     self._blends, self.has_prior = generator.blends, generator.has_prior
+    self._flow_alpha = generator.motion.flow_alpha
     self._variables = jax.device_put({'params': params})
     self._forget_references()
 
@@ -151,21 +144,14 @@ class VideoColorizer:
         192)}`.
 
     Raises:
-      UserError: the weights are missing, incomplete, of another architecture, or
-        lack a setting that `overrides` names.
+      UserError: the weights are missing, incomplete, or of another architecture,
+        or an override is wrong.
     """
     path = files.shipped('weights/small') if path is None else path
     params = checkpoint.load_params(path)
     config = checkpoint.load_config(path)
     if overrides:
-      for name, value in overrides.items():
-        try:
-          config.update_from_flattened_dict({name: value})
-        except KeyError as error:  # Weights of an earlier version, perhaps.
-          raise UserError(
-            f'the weights at {path} have no such setting: leave out '
-            f'--config.{name}'
-          ) from error
+      config = override(config, overrides)
       # `use` changes no shapes, and the check takes a second.
       if not all(name.startswith('use.') for name in overrides):
         expected = checkpoint.abstract_params(config)
@@ -194,7 +180,7 @@ class VideoColorizer:
     if not rgb:
       self.check_prior()
     for picture in rgb:
-      _check(picture)
+      _check_picture(picture)
     self._reset()
     self._anchor_picture = rgb[0] if first_frame else None
     known, self._encoded = self._encoded, {}
@@ -300,7 +286,7 @@ class VideoColorizer:
 
   def _predict_block(self, block: list[np.ndarray]) -> Prediction:
     for rgb in block:
-      _check(rgb)
+      _check_picture(rgb)
       if self._setup is None:
         self._start(rgb.shape[:2])
       if rgb.shape[:2] != self._setup.frame_size:
@@ -366,14 +352,18 @@ class VideoColorizer:
     grays = [before, *programs.lightness_levels(luminance)]
     self._previous_gray = grays[-1]
     pairs = itertools.pairwise(grays)
-    steps = [flow.backward_flow(gray, previous) for previous, gray in pairs]
+    steps = [
+      flow.backward_flow(gray, previous, self._flow_alpha)
+      for previous, gray in pairs
+    ]
     backward_flow = np.stack(steps)[None] if self._blends else None
     if not self._has_anchor:
       return backward_flow, None
     anchor_flows = [self._state.anchor_flow[0]]
     for gray, step in zip(grays[1:], steps, strict=True):
       anchor_flow = flow.flow_to_reference(
-        gray, self._setup.anchor_gray, step, anchor_flows[-1]
+        *(gray, self._setup.anchor_gray, step, anchor_flows[-1]),
+        self._flow_alpha,
       )
       anchor_flows.append(anchor_flow)
     return backward_flow, np.stack(anchor_flows[1:])[None]
@@ -421,20 +411,7 @@ def _blocks(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
       yield from ([frame] for frame in block)
 
 
-def _integer(
-  config: ml_collections.ConfigDict, name: str, least: int, most: int
-) -> int:
-  """Returns an integer of `config.use`; `least` is the default."""
-  value = config.use.get(name, least)  # Older weights do not have it.
-  if not (isinstance(value, int) and least <= value <= most):
-    raise UserError(
-      f'config.use.{name}={value} must be a whole number, {least} at least and '
-      f'{most} at most'
-    )
-  return value
-
-
-def _check(rgb: np.ndarray) -> None:
+def _check_picture(rgb: np.ndarray) -> None:
   known = rgb.dtype in (np.uint8, np.uint16)
   if not known or rgb.ndim != 3 or rgb.shape[-1] != 3:
     raise ValueError(

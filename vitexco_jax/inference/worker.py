@@ -207,7 +207,10 @@ class Worker:
     predict = self._colorizer.predict if stretch.carried else unpredicted
     predictions = predict(grey())
     if backwards_colors is not None:
-      predictions = mixed(predictions, stretch, block.start, backwards_colors)
+      predictions = mixed(
+        *(predictions, stretch, block.start, backwards_colors),
+        self._colorizer.config.use.mix_tolerance,
+      )
     with contextlib.ExitStack() as stack:
       writers = [
         stack.enter_context(self._writer(track, block))

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vitexco_jax import flow
-
-_LIGHTNESS_SCALE = 5.0  # Difference in L at which the weight falls to 1/e.
+from vitexco_jax.models import mixing
 
 
 class Anchor(NamedTuple):
@@ -22,22 +21,24 @@ class Anchor(NamedTuple):
   weight: jax.Array  # [b, t, h, w, 1] in [0, 1], where lightness is equal.
 
 
-def mix(ab: jax.Array, luminance: jax.Array, anchor: Anchor) -> jax.Array:
+def mix(
+  ab: jax.Array, luminance: jax.Array, anchor: Anchor, tolerance: float = 5.0
+) -> jax.Array:
   """Averages the predicted colors of one frame and those of the anchor.
 
-  The anchor is warped to the frame and has the weight `weight` * exp(-d / 5),
-  where d is the difference in lightness. It is small where the flow is wrong or
-  the anchor is occluded.
+  The anchor is warped to the frame. Its weight falls with the difference in
+  lightness, so it is small where the flow is wrong or the anchor is occluded.
 
   Args:
     ab: [b, h, w, 2], predicted.
     luminance: [b, h, w, 1], L - 50.
     anchor: with the `flow` [b, h, w, 2] and `weight` [b, h, w, 1] of the frame.
+    tolerance: difference in L at which the weight falls to 1/e.
 
   Returns:
     ab, [b, h, w, 2].
   """
   warped_lab = flow.warp(anchor.lab, anchor.flow)
   difference = jnp.abs(luminance - warped_lab[..., :1])
-  weight = anchor.weight * jnp.exp(-difference / _LIGHTNESS_SCALE)
-  return weight * warped_lab[..., 1:] + (1.0 - weight) * ab
+  weight = anchor.weight * mixing.trust(difference, tolerance)
+  return mixing.mix(weight, warped_lab[..., 1:], ab)

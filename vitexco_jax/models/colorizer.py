@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitexco_jax.models import layers
+from vitexco_jax.models import layers, mixing
 from vitexco_jax.models.correspondence import STRIDE
 
 RESIDUALS = ('', 'warped', 'blend')
@@ -26,13 +26,17 @@ class Colorizer(nn.Module):
       `warped`: the warped color, times a factor in [0, 2] that is predicted for
       each pixel and starts at 1. It preserves saturation, which the InstanceNorm
       before every skip connection removes. Adds 129 parameters. `blend`: the
-      same, averaged with the color of the previous frame; see `_blend`. Adds 258
-      parameters.
+      same, averaged with the color of the previous frame; see
+      `_blend`. Adds 258 parameters.
+    blend_logit: initial logit of the weight of the previous color in `blend`.
+    blend_tolerance: difference in L at which that weight falls to 1/e.
     dtype: of the convolutions.
   """
 
   width: float = 1.0
   residual: str = ''
+  blend_logit: float = 4.0
+  blend_tolerance: float = 10.0
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -66,8 +70,22 @@ class Colorizer(nn.Module):
     if self.residual:
       ab += 2.0 * nn.sigmoid(x[..., 2:3]) * _smooth(warped_ab)
     if self.residual == 'blend':
-      ab = _blend(ab, luminance, previous_lab, x[..., 3:])
+      ab = self._blend(ab, luminance, previous_lab, x[..., 3:])
     return ab
+
+  def _blend(self, ab, luminance, previous_lab, logit):
+    """Averages the color of a frame and the color of the previous frame.
+
+    The previous color has the weight sigmoid(`logit` + `blend_logit`), initially
+    0.98, times the trust in it by the difference in lightness, which is large at
+    occlusions. The weight is 0 if there is no previous frame. Since this is an
+    average, errors do not grow from frame to frame.
+    """
+    exists = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
+    difference = jnp.abs(luminance - previous_lab[..., :1])
+    trust = mixing.trust(difference, self.blend_tolerance)
+    weight = exists * trust * nn.sigmoid(logit + self.blend_logit)
+    return mixing.mix(weight, previous_lab[..., 1:], ab)
 
   def _u_net(self, x, outputs):
     x = self._stage('1', x, 32, 64, 64)
@@ -140,20 +158,6 @@ class Colorizer(nn.Module):
       layers.scaled(channels, self.width), self.dtype, name=f'up{name}'
     )
     return up(x) + self._conv(f'skip{name}', skip, channels)
-
-
-def _blend(ab, luminance, previous_lab, logit):
-  """Averages the color of a frame and the color of the previous frame.
-
-  The previous color has the weight sigmoid(`logit` + 4), initially 0.98, times
-  exp(-d / 10), where d is the difference in lightness, which is large at
-  occlusions. The weight is 0 if there is no previous frame. Since this is an
-  average, errors do not grow from frame to frame.
-  """
-  exists = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
-  difference = jnp.abs(luminance - previous_lab[..., :1])
-  weight = exists * jnp.exp(-difference / 10.0) * nn.sigmoid(logit + 4.0)
-  return weight * previous_lab[..., 1:] + (1.0 - weight) * ab
 
 
 def _smooth(warped_ab: jax.Array) -> jax.Array:

@@ -56,7 +56,7 @@ class Decoder(nn.Module):
     if self.kind == 'bilinear':
       x = layers.Dense(c, dtype=self.dtype)(token_grid)
       x = jax.image.resize(x, (b, n * s, m * s, c), 'bilinear')
-    else:  # `subpixel`; `settings.check` knows no other.
+    else:  # `subpixel`.
       x = layers.Dense(c * s * s, dtype=self.dtype)(token_grid)
       x = x.reshape(b, n, m, s, s, c).transpose(0, 1, 3, 2, 4, 5)
       x = x.reshape(b, n * s, m * s, c)

@@ -4,19 +4,26 @@ An addition to the paper, whose colorizer sees the previous frame as it is.
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vitexco_jax import flow
-from vitexco_jax.models import layers, references
+from vitexco_jax.models import layers, mixing, references
 from vitexco_jax.models.correspondence import STRIDE
 from vitexco_jax.structs import Guidance, Reference
 
-# Differences of cosines at which the likeness falls to 1/e.
-PREVIOUS_TOLERANCE = 0.1
-ANCHOR_TOLERANCE = 0.2
+
+class Motion(NamedTuple):
+  """How far colors are propagated; see `mixing.trust` for tolerances."""
+
+  previous_tolerance: float = (
+    0.1  # Of likeness to the previous frame, a cosine.
+  )
+  anchor_tolerance: float = 0.2  # The same, to an anchor.
+  anchor_lightness: float = 5.0  # Of the difference to an anchor, in L.
+  flow_alpha: float = 10.0  # Smoothing of the flow; see `flow.backward_flow`.
 
 
 def guide_along(
@@ -30,7 +37,7 @@ def guide_along(
   """Computes `Generator.guide`, and the likeness along optical flow.
 
   Args:
-    generator: a bound `Generator`.
+    generator: a bound `Generator`; uses the tolerances of `motion`.
     luminance: [b, 1 + t, h, w, 1], L - 50, of the previous frame and t frames.
     reference: one for each clip, or several from `references.combine`. `lab` has
       the size of the first one.
@@ -53,12 +60,14 @@ def guide_along(
     # With all features: the components of the reference miss what only the
     # frames show.
     before, frames = queries[:, :-1], queries[:, 1:]
-    steady = like(frames, before, backward_flow, tolerance=PREVIOUS_TOLERANCE)
+    tolerance = generator.motion.previous_tolerance
+    steady = like(frames, before, backward_flow, tolerance=tolerance)
   if anchor_flow is not None:
     frames = references.project(queries[:, 1:], reference)
     keys = references.first_keys(reference, frames.shape[2:4])[:, None]
     keys = jnp.broadcast_to(keys, frames.shape)
-    anchored = like(frames, keys, anchor_flow, tolerance=ANCHOR_TOLERANCE)
+    tolerance = generator.motion.anchor_tolerance
+    anchored = like(frames, keys, anchor_flow, tolerance=tolerance)
   return guidance, steady, anchored
 
 
@@ -73,8 +82,8 @@ def likeness(
   """Computes whether other pictures show the same as frames, along the flow.
 
   The likeness is 1 if a frame is as similar to the other picture as to the best
-  match in its reference, and exp(-m / tolerance) if it is less similar by m. It
-  detects occlusion that a comparison of lightness misses.
+  match in its reference, and falls as it is less similar. It detects occlusion
+  that a comparison of lightness misses.
 
   Args:
     frames: [b, t, n, m, d], queries.
@@ -83,7 +92,7 @@ def likeness(
     confidence: [b, t, 4*n, 4*m, 1], from matching with the reference, or one
       number for all positions.
     stride: pixels of the flow per query.
-    tolerance: see above.
+    tolerance: difference of cosines at which the likeness falls to 1/e.
 
   Returns:
     [b, t, h, w, 1] in [0, 1].
@@ -98,7 +107,7 @@ def likeness(
   similarity = (flat(frames) * warped).sum(-1, keepdims=True)
   if not isinstance(confidence, float):
     confidence = layers.average_pool(flat(confidence), STRIDE)
-  like = jnp.exp(-jnp.maximum(confidence - similarity, 0.0) / tolerance)
+  like = mixing.trust(jnp.maximum(confidence - similarity, 0.0), tolerance)
   like = jax.image.resize(like, (b * t, h, w, 1), 'bilinear')
   return like.reshape(b, t, h, w, 1)
 
@@ -120,5 +129,5 @@ def replace_unsteady(
   exists = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
   steady = jnp.where(exists, steady, 1.0)
   previous_l, previous_ab = jnp.split(previous_lab, [1], -1)
-  previous_ab = steady * previous_ab + (1.0 - steady) * warped_ab
+  previous_ab = mixing.mix(steady, previous_ab, warped_ab)
   return jnp.concatenate([previous_l, previous_ab], -1)

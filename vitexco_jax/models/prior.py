@@ -18,15 +18,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitexco_jax.models import layers, motion, vit
+from vitexco_jax.models import layers, mixing, motion, vit
 from vitexco_jax.models.correspondence import STRIDE as MATCHING_STRIDE
 from vitexco_jax.structs import Guidance
 
 LEVELS = (3, 4, 5)  # Levels of the Feature Transform that the prior uses.
 STRIDE = 4  # Pixels per predicted color.
 _SCALE = 20.0  # Typical size of a, b, and of their errors.
-_UNSURE_SPREAD = 20.0  # Spread at which the confidence is 1/e.
-_ALIKE = 0.7  # Cosine of two positions that show the same thing.
 
 
 class PriorColor(NamedTuple):
@@ -37,9 +35,18 @@ class PriorColor(NamedTuple):
 
 
 class Prior(nn.Module):
-  """Predicts colors from features; `width` scales all channels."""
+  """Predicts colors from features.
+
+  Attributes:
+    width: scales all channel counts.
+    unsure_spread: spread at which the confidence falls to 1/e.
+    same_cosine: cosine of the features of two positions that show the same.
+    dtype: of the convolutions and linear layers.
+  """
 
   width: float = 1.0
+  unsure_spread: float = 20.0
+  same_cosine: float = 0.7
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -141,8 +148,8 @@ def guide_by_prior(
 ) -> tuple[Guidance, jax.Array | None, None]:
   """Computes guidance and likeness, as `motion.guide_along`, by the prior.
 
-  The predicted colors replace the warped ones. Their confidence is
-  exp(-spread / 20).
+  The predicted colors replace the warped ones. Their confidence falls with their
+  spread.
 
   Args:
     generator: a bound `Generator`.
@@ -166,7 +173,8 @@ def guide_by_prior(
     x = layers.upsample_nearest(x, STRIDE)
     return x.reshape(b, t, h, w, -1)[:, 1:]
 
-  confidence = jnp.exp(-colors.spread / _UNSURE_SPREAD)
+  prior = generator.prior_net
+  confidence = mixing.trust(colors.spread, prior.unsure_spread)
   guidance = Guidance(of_frames(colors.ab), of_frames(confidence))
   if backward_flow is None:
     return guidance, None, None
@@ -177,8 +185,8 @@ def guide_by_prior(
     queries[:, 1:],
     queries[:, :-1],
     backward_flow,
-    _ALIKE,
+    prior.same_cosine,
     MATCHING_STRIDE * scale,
-    motion.PREVIOUS_TOLERANCE,
+    generator.motion.previous_tolerance,
   )
   return guidance, steady, None

@@ -15,6 +15,7 @@ of a convolutional network instead of the image.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -102,7 +103,7 @@ class VisionTransformer(nn.Module):
     Raises:
       UserError: a setting or the size of the image is invalid.
     """
-    sizes = checked_sizes(self.variant, self.taps, self.gelu, self.pos_grid)
+    sizes = checked_sizes(self.variant, self.taps)
     patch = sizes.patch // self.input_stride
     b, h, w, channels = image.shape
     if h % patch or w % patch:
@@ -234,36 +235,25 @@ class MlpBlock(nn.Module):
     return nn.Dense(x.shape[-1], **init)(y)
 
 
-def checked_sizes(
-  variant: str,
-  taps: tuple[int, ...],
-  gelu: str = 'tanh',
-  pos_grid: int = 0,
-) -> Variant:
+def checked_sizes(variant: str, taps: Sequence[int]) -> Variant:
   """Checks the settings of a ViT and returns its sizes.
 
   Args:
     variant: see `VisionTransformer`.
     taps: see `VisionTransformer`.
-    gelu: see `VisionTransformer`.
-    pos_grid: see `VisionTransformer`.
 
   Raises:
-    UserError: a setting is invalid; the message starts with its name, such as
-      `vit.variant`.
+    UserError: there is no such variant, or it does not have these blocks; the
+      message starts with the name of the setting, such as `vit.variant`.
   """
   if variant not in VARIANTS:
     raise UserError(
-      f'vit.variant is {variant!r}; known are ' + ', '.join(VARIANTS)
+      f'vit.variant={variant} must be one of ' + ', '.join(VARIANTS)
     )
   sizes = VARIANTS[variant]
   if not all(1 <= tap <= sizes.blocks for tap in taps):
     raise UserError(
-      f'vit.taps is {tuple(taps)}; blocks of {variant} are '
-      f'counted from 1 to {sizes.blocks}'
+      f'vit.taps={tuple(taps)} must be blocks of {variant}, counted from 1 to '
+      f'{sizes.blocks}'
     )
-  if gelu not in ('tanh', 'erf'):
-    raise UserError(f'vit.gelu is {gelu!r}; known are tanh, erf')
-  if pos_grid < 0:
-    raise UserError(f'vit.pos_grid is {pos_grid}; it must be at least 0')
   return sizes

@@ -30,7 +30,6 @@ from vitexco_jax.models import (
   efficientnet,
   feature_transform,
   layers,
-  motion,
   references,
   settings,
   vit,
@@ -38,6 +37,7 @@ from vitexco_jax.models import (
 from vitexco_jax.models import prior as priors
 from vitexco_jax.models import stem as stems
 from vitexco_jax.models.colorizer import Colorizer
+from vitexco_jax.models.motion import Motion, guide_along, replace_unsteady
 from vitexco_jax.structs import Guidance, Reference
 
 ALL_LEVELS = settings.LEVELS
@@ -67,6 +67,7 @@ class Generator(nn.Module):
       for none, as in the paper.
     dtype: of convolutions and matrix products, `float32` or `bfloat16`.
     prior: settings of `prior.Prior`; with a width of 0 there is none.
+    motion: how far colors are propagated along optical flow.
   """
 
   vit: Mapping[str, Any]
@@ -75,8 +76,8 @@ class Generator(nn.Module):
   colorizer: Mapping[str, Any]
   stem: str = ''
   dtype: str = 'float32'
-  # Earlier exports have no prior.
   prior: Mapping[str, Any] = flax.core.FrozenDict(width=0.0)
+  motion: Motion = Motion()
 
   def setup(self):
     settings.check(self)
@@ -95,7 +96,7 @@ class Generator(nn.Module):
     )
     self.feature_transform_net = feature_transform.FeatureTransform(
       **self.feature_transform,
-      patch=vit.checked_sizes(**self.vit).patch,
+      patch=vit.checked_sizes(self.vit['variant'], self.vit['taps']).patch,
       dtype=dtype,
       name='feature_transform',
     )
@@ -249,7 +250,7 @@ class Generator(nn.Module):
     return self.colorizer_net(luminance, *guidance, previous_lab)
 
   # Additions to the paper.
-  guide_along = motion.guide_along
+  guide_along = guide_along
   see_and_predict = priors.see_and_predict
   predict_color = priors.predict_color
   guide_by_prior = priors.guide_by_prior
@@ -283,11 +284,12 @@ def colorize_clip(
   backward_flow: jax.Array | None = None,
   steady: jax.Array | None = None,
   anchor: anchors.Anchor | None = None,
+  anchor_lightness: float = 5.0,
   unroll: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
   """Colorizes frames in order; each one sees the previous one in color.
 
-  The arguments from `clean_luminance` to `anchor` are additions to the paper.
+  The arguments from `clean_luminance` to `anchor_lightness` are additions to the paper.
 
   Args:
     colorize_frame: `Generator.colorize_frame`, bound to parameters.
@@ -303,6 +305,7 @@ def colorize_clip(
       `motion.replace_unsteady`. None means 1.
     anchor: a reference that is a frame of the clip; see `anchor.mix`. None means
       that there is none.
+    anchor_lightness: tolerance of `anchor.mix`.
     unroll: number of scan steps to unroll.
 
   Returns:
@@ -315,12 +318,11 @@ def colorize_clip(
     if backward_flow is not None:
       previous_lab = flow.warp(previous_lab, backward_flow)
     if steady is not None:
-      previous_lab = motion.replace_unsteady(
-        previous_lab, steady, guidance.warped_ab
-      )
+      previous_lab = replace_unsteady(previous_lab, steady, guidance.warped_ab)
     ab = colorize_frame(luminance, guidance, previous_lab)
     if anchor is not None:
-      ab = anchors.mix(ab, luminance, anchors.Anchor(anchor.lab, *way))
+      warped = anchors.Anchor(anchor.lab, *way)
+      ab = anchors.mix(ab, luminance, warped, anchor_lightness)
     return jnp.concatenate([clean_luminance, ab], -1), ab
 
   if clean_luminance is None:

@@ -37,20 +37,14 @@ def read(path: Path) -> Entries:
   Raises:
     UserError: the file is missing, damaged, or unsafe, or its format is unknown.
   """
-  readers = {
-    '.npz': _read_npz,
-    '.safetensors': _read_safetensors,
-    '.pth': _read_torch,
-    '.bin': _read_torch,
-  }
-  if path.suffix not in readers:
+  if path.suffix not in READERS:
     raise UserError(
       f'the format of {path} is unknown: use a file that ends in '
-      + ', '.join(readers)
+      + ', '.join(READERS)
     )
   files.check_regular(path)
   try:
-    return readers[path.suffix](path)
+    return READERS[path.suffix](path)
   except UserError:
     raise
   except OSError as error:
@@ -250,3 +244,11 @@ def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
 
 def _rebuild_parameter(tensor, *_) -> np.ndarray:
   return tensor
+
+
+READERS = {
+  '.npz': _read_npz,
+  '.safetensors': _read_safetensors,
+  '.pth': _read_torch,
+  '.bin': _read_torch,
+}

@@ -21,6 +21,7 @@ import numpy as np
 import tqdm
 
 from vitexco_jax import files
+from vitexco_jax.config import check
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures, quality, video
 from vitexco_jax.retrieval import embedding, gallery, ivf
@@ -54,7 +55,7 @@ def build_gallery(
     UserError: there are no usable pictures; the folder has a gallery with other
       settings or cannot be written; the ViT is untrained.
   """
-  gallery.check_index(config.retrieval.index)
+  check(config)
   embedding.check_trained(config)
   source = pictures.open_pictures(images)
   keys = source.keys()

@@ -7,6 +7,7 @@ their cosine, the *score*.
 import functools
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
@@ -17,9 +18,14 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import checkpoint, color
-from vitexco_jax.errors import UserError
+from vitexco_jax.config import check
 from vitexco_jax.models import efficientnet, vit
-from vitexco_jax.pretrained import efficientnet_weights, vit_weights
+from vitexco_jax.models.vitexco import Generator
+from vitexco_jax.pretrained import (
+  efficientnet_weights,
+  vit_weights,
+  weight_files,
+)
 
 # The networks' own preprocessing: the central 224x224 of a picture whose short side
 # is 256. On 1,150 gray pictures of 200 ImageNet synsets, the best match has the same
@@ -101,8 +107,8 @@ def crop(rgb: np.ndarray) -> np.ndarray:
 
 
 def check_trained(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError if references would be found by a ViT that knows nothing."""
-  if config.retrieval.network == 'vit':
+  """Raises UserError if an untrained ViT would choose the references."""
+  if config.retrieval.network == 'vit' and not config.retrieval.weights:
     vit_weights.check_trained(
       config,
       'or find references by --config.retrieval.network=efficientnet_lite0',
@@ -113,28 +119,49 @@ def make_embedder(config: ml_collections.ConfigDict) -> Embedder:
   """Returns the embedder that `config.retrieval` describes.
 
   Args:
-    config: uses `retrieval.network` and `retrieval.grey`; for `vit` also
-      `model.vit`, and `train.vit_weights` or else `train.init` for its weights.
+    config: uses `retrieval`, and for `vit` also `model`, `seed`, and, if there are
+      no `retrieval.weights`, the weights with which training starts.
 
   Raises:
-    UserError: the network is unknown, or its weights are not available.
+    UserError: the config is invalid, or the weights are not available.
   """
+  check(config)
   networks = {'vit': _vit, 'efficientnet_lite0': _efficientnet_lite0}
-  name = config.retrieval.network
-  if name not in networks:
-    raise UserError(
-      f'config.retrieval.network is {name!r}; known are ' + ', '.join(networks)
-    )
-  return Embedder(networks[name](config), config.retrieval.grey)
+  network = networks[config.retrieval.network](config)
+  return Embedder(network, config.retrieval.gray)
+
+
+class _Weights(NamedTuple):
+  """Weights of a ViT; all fields are '' if there are none."""
+
+  key: str = ''  # Of the config.
+  vit_file: str = ''
+  export: str = ''  # Or a work directory.
+
+
+def _find_weights(config: ml_collections.ConfigDict) -> _Weights:
+  own, train = config.retrieval.weights, config.train
+  if own and Path(own).suffix.lower() in weight_files.READERS:
+    return _Weights('config.retrieval.weights', vit_file=own)
+  if own:
+    return _Weights('config.retrieval.weights', export=own)
+  if train.vit_weights:
+    return _Weights('config.train.vit_weights', vit_file=train.vit_weights)
+  if train.init:
+    return _Weights('config.train.init', export=train.init)
+  return _Weights()
 
 
 def _vit(config: ml_collections.ConfigDict) -> _Network:
   """Embeds by the ViT's final class token."""
-  config = config.copy_and_resolve_references()
-  checkpoint.adopt_position_grid(config)
-  if config.model.stem and not config.train.vit_weights:
-    return _hybrid_vit(config)
-  checkpoint.make_generator(config)  # Checks `config.model`.
+  weights = _find_weights(config)
+  grid = checkpoint.position_grid(weights.vit_file, weights.export)
+  if grid is not None:
+    config = config.copy_and_resolve_references()
+    config.model.vit.pos_grid = grid
+  generator = checkpoint.make_generator(config)
+  if config.model.stem and not weights.vit_file:
+    return _hybrid_vit(config, generator, weights)
   settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
   model = vit.VisionTransformer(
     **settings, taps=(), pos_grid=config.model.vit.pos_grid
@@ -142,13 +169,13 @@ def _vit(config: ml_collections.ConfigDict) -> _Network:
   image = jnp.zeros((1, _SIZE, _SIZE, 3))
   init = functools.partial(model.init, jax.random.key(config.seed), image)
   expected = jax.eval_shape(init)['params']
-  if config.train.vit_weights:
+  if weights.vit_file:
     params = vit_weights.load_vit_weights(
-      config.train.vit_weights, expected, settings['gelu']
+      weights.vit_file, expected, settings['gelu']
     )
-  elif config.train.init:
-    params = checkpoint.load_params(config.train.init)['vit']
-    source = f'config.train.init={config.train.init}'
+  elif weights.export:
+    params = checkpoint.load_params(weights.export)['vit']
+    source = f'{weights.key}={weights.export}'
     checkpoint.check_params(params, expected, source)
   else:
     params = _untrained(init)
@@ -160,9 +187,10 @@ def _vit(config: ml_collections.ConfigDict) -> _Network:
   return _Network(features, params, width, {'network': 'vit', **settings})
 
 
-def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
+def _hybrid_vit(
+  config: ml_collections.ConfigDict, generator: Generator, weights: _Weights
+) -> _Network:
   """Embeds by the class token of a ViT with a convolutional stem."""
-  generator = checkpoint.make_generator(config)
   see = functools.partial(generator.apply, levels=(), method='see')
   init = functools.partial(
     generator.init,
@@ -171,11 +199,11 @@ def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
     levels=(),
     method='see',
   )
-  if config.train.init:
+  if weights.export:
     expected = jax.eval_shape(init)['params']
-    loaded = checkpoint.load_params(config.train.init)
+    loaded = checkpoint.load_params(weights.export)
     params = {name: loaded[name] for name in expected if name in loaded}
-    source = f'config.train.init={config.train.init}'
+    source = f'{weights.key}={weights.export}'
     checkpoint.check_params(params, expected, source)
   else:
     params = dict(_untrained(init))
@@ -194,7 +222,7 @@ def _hybrid_vit(config: ml_collections.ConfigDict) -> _Network:
 def _untrained(init: Callable[[], Any]) -> Mapping[str, Any]:
   print(
     'Retrieval will be poor: the ViT is untrained. Set its weights with '
-    '--config.train.vit_weights=FILE, or choose another network with '
+    '--config.retrieval.weights=PATH, or choose another network with '
     '--config.retrieval.network=efficientnet_lite0'
   )
   return jax.jit(init)()['params']

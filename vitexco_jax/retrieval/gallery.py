@@ -23,12 +23,11 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import files
+from vitexco_jax.config import check
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures, video
 from vitexco_jax.retrieval import embedding, faiss_files
 from vitexco_jax.retrieval.embedding import Embedder
-
-INDEXES = ('exact', 'ivf')
 
 SETTINGS = 'settings.json'
 EMBEDDINGS = 'embeddings.f32'
@@ -40,7 +39,7 @@ FILES = SETTINGS, EMBEDDINGS, NAMES, LEFT_OUT, IVF
 # The config keys of the settings.
 _VALUES = {
   'network': 'config.retrieval.network',
-  'grey': 'config.retrieval.grey',
+  'grey': 'config.retrieval.gray',
   'variant': 'config.model.vit.variant',
   'stem': 'config.model.stem',
   'gelu': 'config.model.vit.gelu',
@@ -84,7 +83,6 @@ class Gallery:
         missing or out of date.
     """
     folder = Path(folder)
-    check_index(index)
     if not os.path.exists(folder / SETTINGS):
       raise UserError(
         f'{folder} is not a gallery: build one with --mode=gallery --images=DIR '
@@ -288,20 +286,14 @@ def open_with_embedder(
   """Opens a gallery and the embedder of its queries, as `config` describes.
 
   Raises:
-    UserError: one of them is not available, or they do not match.
+    UserError: the config is invalid, one of them is not available, or they do not
+      match.
   """
+  check(config)
   gallery = Gallery.open(folder, config.retrieval.index)
   embedder = embedding.make_embedder(config)
   gallery.check(embedder)
   return embedder, gallery
-
-
-def check_index(index: str) -> None:
-  """Raises UserError if the kind of index is unknown."""
-  if index not in INDEXES:
-    raise UserError(
-      f'config.retrieval.index is {index!r}; known are ' + ', '.join(INDEXES)
-    )
 
 
 def check_settings(

@@ -139,9 +139,9 @@ def retrieval_quality(
   chosen = [chosen[int(place)] for place in places]
   crops = np.stack([embedding.crop(opened.read(i)) for i in chosen])
   queries = {'gray': np.asarray(color.gray(crops))}
-  if not config.retrieval.grey:
+  if not config.retrieval.gray:
     queries['color'] = crops
-  kind = 'gray' if config.retrieval.grey else 'color'
+  kind = 'gray' if config.retrieval.gray else 'color'
   name = f'{config.retrieval.network}, {len(opened)} pictures in {kind}'
   rows = [Row(f'{name}, queries', len(chosen), '')]
   for how, seen in queries.items():

@@ -110,17 +110,13 @@ def make_feed(
     batch_size: crops in a batch, of all hosts together.
     host: index of this host, which gets its share of each batch.
     hosts: number of hosts.
-
-  Raises:
-    UserError: the seed or a number of threads is below 0.
   """
-  input_pipeline.check(config)
   draw = functools.partial(
     _draw,
     collection=collection,
     size=tuple(config.pretrain.size),
     crop=config.pretrain.crop,
-    gray=config.pretrain.grey,
+    gray=config.pretrain.gray,
     flip=config.augment.flip,
   )
   samples = (

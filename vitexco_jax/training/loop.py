@@ -213,16 +213,9 @@ def micro_batch_size(
   """Samples in a micro-step on all devices of all hosts together.
 
   Raises:
-    UserError: the batch cannot be divided evenly among micro-steps and devices,
-      or a count is below 1.
+    UserError: the batch cannot be divided evenly among micro-steps and devices.
   """
   settings = config[section]
-  counts = ('updates', 'batch_size', 'accumulation')
-  for name in (*counts, *(x for x in settings if x.endswith('_every'))):
-    if settings[name] < 1:
-      raise UserError(
-        f'config.{section}.{name}={settings[name]} must be at least 1'
-      )
   batch, accumulation = settings.batch_size, settings.accumulation
   if batch % (accumulation * devices):
     count = jax.process_count()
@@ -238,7 +231,7 @@ def micro_batch_size(
 def _check_accumulation(config, section, workdir):
   """Checks that accumulation is unchanged, since checkpoints count micro-steps."""
   now = config[section].accumulation
-  before = load_config(workdir).get(section, config[section]).accumulation
+  before = load_config(workdir)[section].accumulation
   if now != before:
     raise UserError(
       f'config.{section}.accumulation={now} cannot continue '

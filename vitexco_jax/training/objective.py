@@ -17,7 +17,6 @@ import ml_collections
 from vitexco_jax import color
 from vitexco_jax.checkpoint import make_generator
 from vitexco_jax.data import augment
-from vitexco_jax.errors import UserError
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import vgg16
@@ -112,17 +111,10 @@ def _make_features(kind: str, generator: Generator) -> Features:
   Args:
     kind: `config.loss.features`.
     generator: provides the Feature Transform; its parameters get no gradient.
-
-  Raises:
-    UserError: the kind is unknown.
   """
   if kind == 'vgg16':
     vgg = vgg16.load_vgg16()
     return lambda params, rgb, levels: vgg16.vgg16_features(vgg, rgb, levels)
-  if kind != 'feature_transform':
-    raise UserError(
-      f'config.loss.features is {kind!r}; known are feature_transform, vgg16'
-    )
 
   def features(params, rgb, levels):
     frozen = jax.lax.stop_gradient(forward.generator_params(params))

@@ -50,6 +50,7 @@ import optax
 
 from vitexco_jax import color, files
 from vitexco_jax.checkpoint import adopt_position_grid, make_generator
+from vitexco_jax.config import check
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures
 from vitexco_jax.models import efficientnet, layers, prior, vit
@@ -129,7 +130,8 @@ def pretrain(config: ml_collections.ConfigDict, images: str, workdir: Path):
   loop.check_same_config(config)
   host, hosts_ = jax.process_index(), jax.process_count()
   with multihost.failing_together():
-    _check(config)
+    check(config)
+    _check_fit(config)
     adopt_position_grid(config)
     devices = jax.local_device_count() * hosts_
     size = loop.micro_batch_size(config, 'pretrain', devices)
@@ -152,7 +154,8 @@ def pretrain(config: ml_collections.ConfigDict, images: str, workdir: Path):
   )
 
 
-def _check(config):
+def _check_fit(config):
+  """Checks values that must fit each other."""
   settings = config.pretrain
   if bool(settings.weights.color) != bool(config.model.prior.width):
     raise UserError(
@@ -162,34 +165,16 @@ def _check(config):
     )
   make_generator(config)  # Checks `config.model`.
   sizes = vit.VARIANTS[config.model.vit.variant]
-  patch = sizes.patch
-  stride = max(patch, 16)  # The last level's.
-  for name, good, must in (
-    (
-      'size',
-      all(side > 0 and side % stride == 0 for side in settings.size),
-      f'be multiples of {stride}',
-    ),
-    ('crop', 0 < settings.crop <= 1, 'be above 0 and at most 1'),
-    ('grey', 0 <= settings.grey <= 1, 'be at least 0 and at most 1'),
-    (
-      'first_block',
-      1 <= settings.first_block <= sizes.blocks,
-      f'be within 1 and {sizes.blocks}',
-    ),
-    ('taught', 0 < settings.taught <= 1, 'be above 0 and at most 1'),
-    ('average', 0 <= settings.average < 1, 'be at least 0 and below 1'),
-    ('warmup', 0 <= settings.warmup < 1, 'be at least 0 and below 1'),
-    ('weight_decay', settings.weight_decay >= 0, 'be at least 0'),
-    ('gradient_norm', settings.gradient_norm > 0, 'be above 0'),
-  ):
-    if not good:
-      raise UserError(f'config.pretrain.{name}={settings[name]} must {must}')
-  for group, rate in settings.learning_rate.items():
-    if rate < 0:
-      raise UserError(
-        f'config.pretrain.learning_rate.{group}={rate} must be at least 0'
-      )
+  stride = max(sizes.patch, 16)  # The last level's.
+  if any(side % stride for side in settings.size):
+    raise UserError(
+      f'config.pretrain.size={tuple(settings.size)} must be multiples of {stride}'
+    )
+  if settings.first_block > sizes.blocks:
+    raise UserError(
+      f'config.pretrain.first_block={settings.first_block} must be at most '
+      f'{sizes.blocks}, the number of blocks'
+    )
 
 
 def make_optimizer(settings: ml_collections.ConfigDict) -> optax.MultiSteps:

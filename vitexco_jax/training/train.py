@@ -10,7 +10,6 @@ interruptions are the task of `loop.py`.
 """
 
 import functools
-import operator
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +27,8 @@ from vitexco_jax.checkpoint import (
   load_params,
   make_generator,
 )
-from vitexco_jax.data import augment, input_pipeline
+from vitexco_jax.config import check
+from vitexco_jax.data import input_pipeline
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import image_grid
 from vitexco_jax.models.discriminator import Discriminator
@@ -58,6 +58,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path):
   loop.check_same_config(config)
   host, num_hosts = jax.process_index(), jax.process_count()
   with multihost.failing_together():
+    check(config)
     vit_weights.check_trained(config)
     adopt_position_grid(config)
     size = micro_batch_size(config, jax.local_device_count() * num_hosts)
@@ -86,17 +87,11 @@ def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
       another number is out of its range, or nothing would learn.
   """
   size = loop.micro_batch_size(config, 'train', devices)
-  rates = (f'learning_rate.{group}' for group in config.train.learning_rate)
-  for name in ('unroll', *rates):
-    value = operator.attrgetter(name)(config.train)
-    if value < 0:
-      raise UserError(f'config.train.{name}={value} must be at least 0')
-  above = 'correspondence.temperature', 'discriminator.width'
-  for name in above:  # A softmax of temperature 0 has no gradient.
-    value = operator.attrgetter(name)(config.model)
-    if not value > 0:
-      raise UserError(f'config.model.{name}={value} must be above 0')
-  augment.check(config.augment)
+  temperature = config.model.correspondence.temperature
+  if not temperature:  # A softmax of temperature 0 has no gradient.
+    raise UserError(
+      f'config.model.correspondence.temperature={temperature} must be above 0'
+    )
   for name, values in (
     ('loss.weights', config.loss.weights),
     ('train.learning_rate', config.train.learning_rate),

@@ -1,0 +1,162 @@
+"""The schema of the configuration, and configs of earlier versions."""
+
+import json
+
+import pytest
+
+from configs.vitexco import get_config
+from vitexco_jax import config as configs
+from vitexco_jax import flow
+from vitexco_jax.errors import UserError
+from vitexco_jax.models import (
+  anchor,
+  colorizer,
+  feature_transform,
+  motion,
+  prior,
+  stem,
+  vit,
+)
+
+VARIANTS = ('paper', 'small', 'tiny', 'paper_tiny')
+
+
+@pytest.mark.parametrize('variant', VARIANTS)
+def test_a_config_passes_and_survives_json(variant):
+  config = get_config(variant)
+  configs.check(config)
+  stored = json.loads(json.dumps(configs.to_json(config)))
+  assert stored['format'] == configs.FORMAT
+  restored = configs.from_json(stored, '')
+  assert restored.to_dict() == config.to_dict()
+  assert restored.is_locked
+
+
+@pytest.mark.parametrize(
+  'name, value, sentence',
+  [
+    ('seed', -1, 'must be at least 0'),
+    ('seed', True, 'must be a whole number'),
+    ('data.size', (32, 40), r'at least 32 and a multiple of 16 on both sides'),
+    ('data.size', (32, 48, 64), r'must be \(height, width\)'),
+    ('data.min_frames', 5, 'at most half of config.data.run_length=8'),
+    ('data.nearby_share', 0.9, 'sum of at most 1'),
+    ('data.flow', 'raft', 'must be one of deepflow, dis'),
+    ('augment.flip', 1.5, 'must be at least 0 and at most 1'),
+    ('augment.crop', 0.0, 'must be at least 0.1 and at most 1'),
+    ('augment.blur', float('nan'), 'must be at least 0 and at most 10'),
+    ('model.dtype', 'float31', 'must be one of float32, bfloat16'),
+    ('model.stem', 'vgg', "one of efficientnet_lite0, or '' for none"),
+    ('model.vit.variant', 'Ti/17', 'must be one of Ti/16'),
+    ('model.vit.taps', (1, 1, 2, 2), 'must be five blocks'),
+    ('model.vit.gelu', 'relu', 'must be one of tanh, erf'),
+    ('model.correspondence.levels', (), 'must be one or more of 1, 2'),
+    ('model.correspondence.levels', (2, 6), 'must be one or more of 1, 2'),
+    ('model.correspondence.levels', (2, 2), 'must be one or more of 1, 2'),
+    ('model.correspondence.block', 0, 'must be at least 1'),
+    ('model.correspondence.width', 0.0, 'must be above 0'),
+    ('model.feature_transform.dropout', 1.0, 'at least 0 and below 1'),
+    ('model.colorizer.width', float('nan'), 'must be at least 0'),
+    ('model.colorizer.blend_logit', float('inf'), 'must be finite'),
+    ('use.anchor', 1.5, 'must be at least 0 and at most 1'),
+    ('use.refine', 5, 'must be at least 1 and at most 4'),
+  ],
+)
+def test_wrong_values_are_named(name, value, sentence):
+  config = get_config('tiny')
+  config.update_from_flattened_dict({name: value})
+  with pytest.raises(UserError, match=rf'config\.{name}=.*{sentence}'):
+    configs.check(config)
+
+
+def test_a_colorizer_without_network_needs_a_residual():
+  config = get_config('tiny')
+  config.model.colorizer.width = 0.0
+  configs.check(config)
+  config.model.colorizer.residual = ''
+  with pytest.raises(UserError, match='colorizer.width=0 must be above 0'):
+    configs.check(config)
+
+
+def test_keys_that_are_unknown_or_missing_are_named():
+  stored = get_config('tiny').to_dict()
+  stored['train']['batchsize'] = 3
+  with pytest.raises(
+    UserError, match=r'config\.train\.batchsize is unknown; did you mean'
+  ):
+    configs.check(stored)
+  del stored['train']
+  with pytest.raises(UserError, match=r'there is no config\.train\.updates'):
+    configs.check(stored)
+
+
+def test_choices_are_those_of_the_modules():
+  for name, known in {
+    'data.flow': flow.METHODS,
+    'model.stem': ('', *stem.NAMES),
+    'model.vit.variant': tuple(vit.VARIANTS),
+    'model.feature_transform.kind': feature_transform.KINDS,
+    'model.colorizer.residual': colorizer.RESIDUALS,
+  }.items():
+    rule = configs.SCHEMA[name]
+    assert all(map(rule.fits, known)) and not rule.fits('other')
+
+
+def test_numbers_agree_with_the_defaults_of_the_modules():
+  model = get_config('paper').model
+  assert motion.Motion(**model.motion) == motion.Motion()
+  made = colorizer.Colorizer()
+  assert model.colorizer.blend_logit == made.blend_logit
+  assert model.colorizer.blend_tolerance == made.blend_tolerance
+  made = prior.Prior()
+  assert model.prior.unsure_spread == made.unsure_spread
+  assert model.prior.same_cosine == made.same_cosine
+  assert anchor.mix.__defaults__ == (model.motion.anchor_lightness,)
+  assert flow.backward_flow.__defaults__ == (model.motion.flow_alpha,)
+
+
+def _first_export():
+  """The config of an export before there were formats, and most keys."""
+  config = get_config('small').to_dict()
+  for group in ('augment', 'retrieval', 'pretrain', 'use'):
+    del config[group]
+  for name in ('prior', 'motion', 'stem'):
+    del config['model'][name]
+  del config['model']['vit']['pos_grid']
+  config['model']['colorizer'] = {'width': 0.25, 'residual': True}
+  config['train']['luminance_noise'] = 1.5
+  return json.loads(json.dumps(config))
+
+
+def test_a_config_before_there_were_formats():
+  config = configs.from_json(_first_export(), '')
+  assert config.model.colorizer.residual == 'warped'
+  assert config.augment.luminance_noise == 1.5
+  assert config.use.temperature == config.model.correspondence.temperature
+  assert config.use.anchor == 0 and config.use.refine == 1
+  assert config.model.prior.width == 0 and config.model.stem == ''
+  assert config.model.motion.flow_alpha == 10
+
+
+def test_gray_is_renamed():
+  stored = get_config('small').to_dict()
+  stored['retrieval']['grey'] = not stored['retrieval'].pop('gray')
+  stored['pretrain']['grey'] = 0.25
+  del stored['pretrain']['gray']
+  config = configs.from_json(stored, '')
+  assert config.retrieval.gray is False and config.pretrain.gray == 0.25
+
+
+def test_a_later_format_is_refused():
+  stored = configs.to_json(get_config('tiny')) | {'format': 99}
+  with pytest.raises(
+    UserError, match=r'^it: the format is 99.*update the prog'
+  ):
+    configs.from_json(stored, 'it: ')
+
+
+def test_a_missing_key_of_this_format_is_named():
+  stored = configs.to_json(get_config('tiny'))
+  del stored['use']['size']
+  with pytest.raises(UserError, match=r'^it: there is no config\.use\.size'):
+    configs.from_json(stored, 'it: ')
