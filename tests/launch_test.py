@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-import launch
 import vitexco_jax
+from vitexco_jax.cli import arguments as cli
+from vitexco_jax.cli.modes import MODES
 from vitexco_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,13 +27,9 @@ def fresh_flags():
 
 
 def _parse(*arguments):
-  """What `main` makes of a call, up to the choice of a mode."""
-  rest = launch._parse_flags(['launch.py', *arguments])
-  config = launch.load_config(flags.FLAGS.config)
-  overrides = launch.parse_overrides(rest[1:], config)
-  config.update_from_flattened_dict(overrides)
-  launch.check_flags(flags.FLAGS.mode, overrides)
-  return config
+  """The config of a call, up to the choice of a mode."""
+  rest = cli.parse_flags(['launch.py', *arguments])
+  return cli.make_call(rest[1:]).config
 
 
 @pytest.mark.parametrize(
@@ -135,6 +132,11 @@ def test_overrides(arguments, name, value):
     ),
     (['--mode=foo'], 'known are train, gallery, retrieve, prepare, inspect'),
     (['extra'], "'extra' is not a flag"),
+    (['version'], 'form --NAME=VALUE; did you mean --version?'),
+    (['help'], 'form --NAME=VALUE; did you mean --help?'),
+    (['video=x'], "'video=x' is not a flag"),
+    (['--config.use.anchor=2'], 'config.use.anchor=2.0 must be at least 0'),
+    (['--config.data.flow=raft'], 'config.data.flow=raft must be one of deep'),
     (['colorise', '--video=x'], 'form --NAME=VALUE; did you mean colorize?'),
     (['plan', '--mode=colorize'], 'plan and --mode are mutually exclusive'),
     (['colorize', '--video=x'], '--mode=colorize needs --output'),
@@ -224,13 +226,29 @@ def test_a_mistake_ends_with_status_1_and_no_traceback():
 
 
 @pytest.mark.parametrize(
-  'arguments', [(), ('-h',), ('--help',), ('--helpshort',), ('train', '--help')]
+  'arguments', [(), ('-h',), ('--help',), ('--helpshort',)]
 )
 def test_help_names_modes_and_flags(arguments):
   done = _call(*arguments)
   assert done.returncode == 0 and not done.stderr
   assert '--mode=prepare --videos=DIR' in done.stdout
   assert '--reference' in done.stdout
+
+
+@pytest.mark.parametrize('mode', MODES)
+def test_a_mode_has_its_own_help(mode):
+  text = cli.make_help([f'--mode={mode}', '--help'], '')
+  assert text == cli.make_help([mode, '-h'], '')
+  assert text.startswith(MODES[mode].help) and f' --mode={mode} ' in text
+  own = {*MODES[mode].needed, *MODES[mode].optional, 'config'}
+  found = re.findall(r'^  --(?:\[no\])?([a-z-]+): ', text, re.MULTILINE)
+  assert len(found) == len(own) and {*found} == own
+
+
+def test_a_help_of_a_mode_is_printed():
+  done = _call('--mode=colorize', '--help')
+  assert done.returncode == 0 and not done.stderr
+  assert '--saturation' in done.stdout and '--workdir' not in done.stdout
 
 
 def test_version():
@@ -241,9 +259,9 @@ def test_version():
   )
 
 
-@pytest.mark.parametrize('mode', launch._MODES)
+@pytest.mark.parametrize('mode', MODES)
 def test_a_mode_may_come_first(mode):
-  launch._parse_flags(['launch.py', mode])
+  cli.parse_flags(['launch.py', mode])
   assert flags.FLAGS.mode == mode
 
 

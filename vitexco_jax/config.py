@@ -328,19 +328,35 @@ def _check_together(values: Mapping[str, Any]) -> None:
 # --- Config files ---
 
 
-def read_file(path: str) -> Callable[..., ml_collections.ConfigDict]:
-  """Returns `get_config` of a Python file.
+def load(spec: str) -> ml_collections.ConfigDict:
+  """Returns `get_config(VARIANT)` of FILE[:VARIANT].
+
+  Args:
+    spec: without a file, it is a variant of the config of the program.
 
   Raises:
-    UserError: the file cannot be read or has no `get_config`.
+    UserError: the file or variant does not exist, or the config is invalid.
   """
-  files.check_regular(path)
+  path, _, variant = spec.partition(':')
+  path = path or str(files.shipped(PAPER))
   try:
-    return runpy.run_path(path)['get_config']
+    files.check_regular(path)
+  except UserError as error:
+    raise UserError(
+      f'{error}; a config of the program is, for example, :small'
+    ) from error
+  try:
+    get_config = runpy.run_path(path)['get_config']
   except (SyntaxError, KeyError, ValueError, RecursionError) as error:
     raise UserError(
       f'{path} is not a Python file with a get_config()'
     ) from error
+  try:
+    config = get_config(*filter(None, [variant]))
+  except (ValueError, TypeError) as error:
+    raise UserError(str(error)) from error
+  check(config)
+  return config
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -423,5 +439,4 @@ def _from_format_0(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     trained = values['model.correspondence.temperature']
     values.setdefault('use.temperature', trained)
   # What was added later is off in the paper's config, or was a constant.
-  get_config = read_file(str(files.shipped(PAPER)))
-  return flatten(get_config()) | values
+  return flatten(load(':paper')) | values

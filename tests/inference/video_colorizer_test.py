@@ -155,10 +155,10 @@ def test_weights_without_a_prior_need_a_reference(tmp_path, tiny_weights):
   params = checkpoint.load_params(tiny_weights)
   del params['prior']
   checkpoint.export(tmp_path / 'old', params, config)
-  # Earlier configs do not know of it.
+  # Configs of format 0 do not know of it.
   path = tmp_path / 'old' / 'config.json'
   entries = json.loads(path.read_text())
-  del entries['model']['prior']
+  del entries['format'], entries['model']['prior']
   path.write_text(json.dumps(entries))
   old = VideoColorizer.from_checkpoint(tmp_path / 'old')
   old.set_reference(make_picture())

@@ -38,6 +38,7 @@ import tiny_weights
 from absl.testing import flagsaver
 
 import launch
+from vitexco_jax.cli.arguments import parse_flags
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import plan
 from vitexco_jax.inference.video_colorizer import VideoColorizer
@@ -134,7 +135,7 @@ def call_here(arguments):
     _redirected(said),
   ):
     try:
-      launch.main(launch._parse_flags(['launch.py', *arguments]))
+      launch.main(parse_flags(['launch.py', *arguments]))
       status = 0
     except UserError as error:
       print(f'error: {error}', file=sys.stderr)
@@ -295,7 +296,7 @@ def die_at(count):
       touched += 1
 
   sys.addaudithook(hook)
-  launch.main(launch._parse_flags(sys.argv))
+  launch.main(parse_flags(sys.argv))
   print(f'touched {touched}', file=sys.stderr)
 
 

@@ -32,6 +32,7 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import checkpoint, color, files
+from vitexco_jax.config import to_json
 from vitexco_jax.errors import UserError
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Reference
@@ -98,7 +99,7 @@ def write_programs(
       (folder / 'params.npz').read_bytes()
     ).hexdigest(),
     'programs': described,
-    'config': config.to_dict(),
+    'config': to_json(config),
   }
   files.write(folder / 'programs.json', json.dumps(about, indent=2) + '\n')
   shutil.copyfile(stablehlo_runner.__file__, folder / 'run.py')
