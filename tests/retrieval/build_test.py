@@ -242,7 +242,7 @@ def test_names_are_any_that_a_file_may_have(embedder, tmp_path):
 @pytest.mark.parametrize(
   ('values', 'sentence'),
   [
-    ({'grey': False}, 'config.retrieval.gray=True, not False'),
+    ({'gray': False}, 'config.retrieval.gray=True, not False'),
     ({'network': 'vit'}, 'network=efficientnet_lite0, not vit: set this'),
     ({'index': 'hnsw'}, 'config.retrieval.index=hnsw must be one of'),
   ],
