@@ -15,7 +15,7 @@ from absl import app, flags, logging
 
 import vitexco_jax
 from vitexco_jax import terminal
-from vitexco_jax.cli import arguments
+from vitexco_jax.cli import arguments, messages
 from vitexco_jax.cli.modes import MODES
 from vitexco_jax.errors import UserError
 
@@ -43,10 +43,11 @@ def run() -> None:
   if '--version' in given:
     print(f'vitexco {vitexco_jax.__version__}')
     return
+  messages.show_log()
   try:
     app.run(main, flags_parser=arguments.parse_flags)
   except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
+    print(f'error: {messages.with_flags(str(error))}', file=sys.stderr)
     sys.exit(1)
   except OSError as error:
     if error.filename is None:

@@ -1,10 +1,14 @@
 """Every block of docs/api.md and of the README's Python, as it stands there."""
 
+import ast
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from documents import blocks, picture, run
 
+import vitexco_jax
 from vitexco_jax.media import video
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -33,6 +37,18 @@ def home(tmp_path, tiny_weights, monkeypatch):
 def _read(path):
   with video.VideoReader(path) as reader:
     return np.stack([frame.rgb for frame in reader])
+
+
+def test_public_names_are_imported_on_demand():
+  for name in vitexco_jax.__all__:
+    assert getattr(vitexco_jax, name) is not None
+    assert name in dir(vitexco_jax)
+  tree = ast.parse(Path(vitexco_jax.__file__).read_text())
+  (typed,) = (node for node in tree.body if isinstance(node, ast.If))
+  typed_names = [node.names[0].name for node in typed.body]
+  assert sorted([*typed_names, '__version__']) == sorted(vitexco_jax.__all__)
+  with pytest.raises(AttributeError, match="no attribute 'colourize'"):
+    vitexco_jax.colourize  # noqa: B018
 
 
 def test_every_block_works(home, capsys):

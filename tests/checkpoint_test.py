@@ -175,7 +175,7 @@ def test_nothing_is_left_of_an_export_that_fails(
 
   monkeypatch.setattr(checkpoint.ocp.StandardCheckpointer, 'save', fail)
   with pytest.raises(
-    UserError, match=r'cannot write --output=.*made: (no room|the disk may)'
+    UserError, match=r'cannot write `output=.*made`: (no room|the disk may)'
   ):
     export.export_run(run, tmp_path / 'made')
   assert [x.name for x in tmp_path.iterdir()] == ['run']

@@ -27,23 +27,23 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path):
 
 def test_a_folder_is_made_and_nothing_is_left_in_it(tmp_path):
   for _ in range(2):
-    files.make_folder('--output', tmp_path / 'a/b')
+    files.make_folder('output', tmp_path / 'a/b')
     assert not list((tmp_path / 'a/b').iterdir())
 
 
-def test_a_folder_that_cannot_be_made_names_the_flag(tmp_path):
+def test_a_folder_that_cannot_be_created_names_the_argument(tmp_path):
   (tmp_path / 'file').touch()
   folder = tmp_path / 'file/a'
   with pytest.raises(UserError) as caught:
-    files.make_folder('--output', folder)
+    files.make_folder('output', folder)
   reason = os.strerror(errno.ENOTDIR)
-  assert str(caught.value) == f'cannot write --output={folder}: {reason}'
+  assert str(caught.value) == f'cannot write `output={folder}`: {reason}'
 
 
 def test_a_full_disk_is_said(tmp_path):
   with (
-    pytest.raises(UserError, match='write --workdir=.*: No space left'),
-    files.explained('--workdir', tmp_path),
+    pytest.raises(UserError, match='write `workdir=.*: No space left'),
+    files.explained('workdir', tmp_path),
   ):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,15 +1,19 @@
-"""The house rules that a reader relies on: who may know whom."""
+"""Rules of the layout: which module may import which, and what it may know."""
 
 import ast
 import graphlib
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Layers of `vitexco_jax`, from the ground up: root modules and folders. A file
-# imports from its own layer and from lower layers only.
+# Layers of `vitexco_jax`, lowest first: root modules and folders. A file imports
+# from lower layers and from its own folder. Root modules of a layer may also import
+# one another.
 LAYERS = (
   'structs errors files terminal color sizes flow config',
   'models',
@@ -24,6 +28,17 @@ LAYERS = (
 LAYER_OF = {
   name: number for number, names in enumerate(LAYERS) for name in names.split()
 }
+# The engine takes arrays and returns arrays. These are its own modules in
+# `inference`, the folders that it may import from, and other packages.
+ENGINE = 'vitexco_jax/inference/video_colorizer.py'
+ENGINE_MODULES = {ENGINE} | {
+  f'vitexco_jax/inference/{name}.py'
+  for name in ('clip_state', 'frame_programs')
+}
+ENGINE_FOLDERS = {'models', 'pretrained'}
+ENGINE_PACKAGES = {'cv2', 'flax', 'jax', 'ml_collections', 'numpy', 'orbax'}
+# Folders whose messages name arguments. The command line converts them to flags.
+WITHOUT_FLAGS = {'models', 'inference', 'media'}
 SOURCES = sorted(
   [
     *ROOT.glob('*.py'),
@@ -37,12 +52,12 @@ PACKAGE = [
 
 
 def _name(path):
-  """A file's name as a reader would say it: vitexco_jax/models/vit.py."""
+  """Returns the path from the root: vitexco_jax/models/vit.py."""
   return path.relative_to(ROOT).as_posix()
 
 
 def _imports(path):
-  """Every dotted name that a file may import: `from a import b` gives a.b."""
+  """Yields the dotted names that a file imports: `from a import b` gives a.b."""
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
       yield from (alias.name for alias in node.names)
@@ -52,7 +67,7 @@ def _imports(path):
 
 
 def _modules_known(path):
-  """The files of the package that a file imports."""
+  """Yields the files of the package that a file imports."""
   for name in _imports(path):
     parts = name.split('.')
     for length in (len(parts), len(parts) - 1):
@@ -62,20 +77,68 @@ def _modules_known(path):
         break
 
 
-def _layer(path):
-  name = path.relative_to(ROOT / 'vitexco_jax').parts[0].removesuffix('.py')
-  assert name in LAYER_OF, f'put {name} into a folder, or into LAYERS here'
-  return LAYER_OF[name]
+def _place(path):
+  """Returns the root module or folder of a file, as in `LAYERS`."""
+  return path.relative_to(ROOT / 'vitexco_jax').parts[0].removesuffix('.py')
+
+
+def _may_import(path, other):
+  place, other_place = _place(path), _place(other)
+  layer, other_layer = LAYER_OF[place], LAYER_OF[other_place]
+  folder = (ROOT / 'vitexco_jax' / place).is_dir()
+  return (
+    other_layer < layer
+    or other_place == place
+    or (other_layer == layer and not folder)
+  )
 
 
 @pytest.mark.parametrize('path', PACKAGE, ids=_name)
 def test_imports_point_downward(path):
   if path.name == '__init__.py':
-    assert not list(_imports(path))  # Nothing is imported in passing.
     return
-  layer = _layer(path)
-  higher = [_name(p) for p in _modules_known(path) if _layer(p) > layer]
-  assert not higher
+  name = _place(path)
+  assert name in LAYER_OF, f'put {name} into a folder, or into LAYERS here'
+  assert not [
+    _name(p) for p in _modules_known(path) if not _may_import(path, p)
+  ]
+
+
+def test_importing_the_package_imports_no_other_module():
+  code = """if True:
+    import sys
+    import vitexco_jax
+    print(*(x for x in sys.modules if x.partition('.')[0] in {packages}))
+  """
+  packages = {'vitexco_jax', *ENGINE_PACKAGES, 'av', 'faiss'}
+  done = subprocess.run(
+    [sys.executable, '-c', code.format(packages=packages)],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.split() == ['vitexco_jax']
+  others = [p for p in PACKAGE if p.name == '__init__.py'][1:]
+  assert not [_name(p) for p in others if list(_imports(p))]
+
+
+def test_the_engine_knows_arrays_only():
+  known, pending = set(), [ROOT / ENGINE]
+  while pending:
+    path = pending.pop()
+    if path not in known:
+      known.add(path)
+      pending += _modules_known(path)
+  folders = {
+    _place(p) for p in known if p.parent.parent == ROOT / 'vitexco_jax'
+  } - {'inference'}
+  assert folders <= ENGINE_FOLDERS
+  own = {_name(p) for p in known if _place(p) == 'inference'}
+  assert own == ENGINE_MODULES
+  packages = {name.partition('.')[0] for p in known for name in _imports(p)}
+  packages -= {'vitexco_jax', *sys.stdlib_module_names}
+  assert packages <= ENGINE_PACKAGES
 
 
 def test_no_cycles():
@@ -85,16 +148,34 @@ def test_no_cycles():
 
 
 @pytest.mark.parametrize('path', SOURCES, ids=_name)
-def test_only_the_door_knows_flags(path):
+def test_only_the_command_line_knows_flags(path):
   flags = {'absl.flags', 'absl.app', 'ml_collections.config_flags', 'argparse'}
   known = flags.intersection(_imports(path))
   assert not known or _name(path).startswith(('launch.py', 'vitexco_jax/cli/'))
+  if path.parent.name in WITHOUT_FLAGS:
+    flag = re.compile(r'--(?!file_format)[a-z]')  # That one is of TFDS.
+    assert not [x for x in _messages(path) if flag.search(x)]
+
+
+def _messages(path):
+  """Yields the strings of a file, except docstrings."""
+  tree = ast.parse(path.read_text())
+  documented = ast.Module | ast.ClassDef | ast.FunctionDef
+  docstrings = {
+    id(node.body[0].value)
+    for node in ast.walk(tree)
+    if isinstance(node, documented) and ast.get_docstring(node)
+  }
+  for node in ast.walk(tree):
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    if is_text and id(node) not in docstrings:
+      yield node.value
 
 
 @pytest.mark.parametrize(
   'path', [p for p in PACKAGE if p.parent.name == 'models'], ids=_name
 )
-def test_models_take_plain_arguments(path):
+def test_models_know_no_config(path):
   assert not [n for n in _imports(path) if n.startswith('ml_collections')]
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.arg):
@@ -102,7 +183,7 @@ def test_models_take_plain_arguments(path):
 
 
 @pytest.mark.parametrize('path', sorted(ROOT.glob('configs/*.py')), ids=_name)
-def test_configs_import_nothing_of_ours(path):
+def test_configs_import_nothing_of_the_package(path):
   assert set(_imports(path)) <= {'ml_collections'}
 
 

@@ -72,7 +72,7 @@ def test_holds_the_package_and_nothing_else(wheel):
     names = set(archive.namelist())
   ours = {
     path.relative_to(ROOT).as_posix()
-    for pattern in ('**/*.py', '**/page/*')
+    for pattern in ('**/*.py', '**/page/*', 'py.typed')
     for path in ROOT.glob(f'vitexco_jax/{pattern}')
   }
   weights = {
@@ -137,10 +137,9 @@ def test_colorizes_a_film_and_an_image(command, tmp_path):
 
 def test_python_loads_the_weights_that_it_brings(command, tmp_path):
   code = (
-    'from vitexco_jax.inference.video_colorizer import VideoColorizer\n'
     'import vitexco_jax\n'
     'print(vitexco_jax.__file__)\n'
-    'print(VideoColorizer.from_checkpoint().config.variant)'
+    'print(vitexco_jax.VideoColorizer.from_checkpoint().config.variant)'
   )
   done = subprocess.run(
     [command.with_name('python'), '-c', code],

@@ -1,7 +1,9 @@
 """Errors that the user can fix.
 
-Raise `UserError` with one sentence that names the file or option and says what to
-do; `launch.py` prints it without a traceback and exits with status 1.
+Raise `UserError` with one sentence that names the file or the argument and says what
+to do. Write arguments in backquotes, with or without the value: `bits=12`. `launch.py`
+prints the sentence, with flags for arguments and without a traceback, and exits with
+status 1.
 """
 
 import difflib

@@ -248,13 +248,13 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def explained(flag: str, path: Path) -> Iterator[None]:
-  """Converts OSError to a UserError that names the flag."""
+def explained(argument: str, path: Path) -> Iterator[None]:
+  """Converts OSError to a UserError that names the argument."""
   try:
     yield
   except OSError as error:
     raise UserError(
-      f'cannot write {flag}={path}: {error.strerror or error}'
+      f'cannot write `{argument}={path}`: {error.strerror or error}'
     ) from error
 
 
@@ -277,12 +277,12 @@ def check_writable(path: Path) -> None:
     raise UserError(f'cannot write {path}: {folder}: {reason}') from error
 
 
-def make_folder(flag: str, folder: Path) -> None:
+def make_folder(argument: str, folder: Path) -> None:
   """Creates a folder if it is missing, and checks that it is writable.
 
   Raises:
-    UserError: it is not; the message names the flag.
+    UserError: it is not; the message names the argument.
   """
-  with explained(flag, folder):
+  with explained(argument, folder):
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()

@@ -453,6 +453,6 @@ def test_what_cannot_be_is_refused_before_any_work(folder, arguments, sentence):
 def test_an_output_that_cannot_be_written_is_refused(folder):
   (folder / 'out').touch()
   colorizer = _Brighter()
-  with pytest.raises(UserError, match=r'cannot write --output=.*out: File ex'):
+  with pytest.raises(UserError, match=r'cannot write `output=.*out`: File ex'):
     _evaluate(folder, colorizer)
   assert not colorizer.references

@@ -13,7 +13,9 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import (
   colorize,
   film,
+  outputs,
   plan,
+  schedule,
   video_colorizer,
 )
 from vitexco_jax.inference.video_colorizer import VideoColorizer
@@ -33,8 +35,8 @@ def small_blocks(monkeypatch):
 
 
 @pytest.fixture(scope='module')
-def coloured(colorizer):
-  """Seven frames, coloured in one go."""
+def colored(colorizer):
+  """Seven frames, colored in one go."""
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
     colorizer.set_reference(make_picture())
@@ -65,7 +67,7 @@ def reference(tmp_path_factory):
 
 
 def test_video_to_video_keeps_time_stamps(
-  tmp_path, colorizer, reference, coloured, capsys
+  tmp_path, colorizer, reference, colored, caplog
 ):
   stamps = [0, 40, 120, 160, 280, 320, 400]
   path = _write(tmp_path / 'in.mkv', make_frames(7), stamps)
@@ -74,23 +76,23 @@ def test_video_to_video_keeps_time_stamps(
     found = list(reader)
   ticks = [frame.pts * reader.format.time_base for frame in found]
   assert ticks == [Fraction(x, 1000) for x in stamps]
-  for frame, expected in zip(found, coloured, strict=True):
+  for frame, expected in zip(found, colored, strict=True):
     error = np.abs(np.float32(frame.rgb) - np.float32(expected)).mean()
     assert error < 8  # H.264 with chroma at half size.
-  assert 'warning' not in capsys.readouterr().err
+  assert not caplog.messages
 
 
-def test_a_video_is_colorized_without_a_reference(tmp_path, colorizer, capsys):
+def test_a_video_is_colorized_without_a_reference(tmp_path, colorizer, caplog):
   path = _write(tmp_path / 'in.mkv', make_frames(14))
   colorize.colorize(colorizer, path, ['none'], tmp_path / 'out')
-  assert 'warning' not in capsys.readouterr().err  # Nothing to match.
+  assert not caplog.messages  # Nothing to match.
   colorizer.set_reference()
   expected = list(colorizer.colorize(make_frames(14)))
   paths = sorted((tmp_path / 'out').iterdir())
   assert_same([video.read_image(path) for path in paths], expected)
 
 
-def test_folder_to_folder_keeps_names(tmp_path, colorizer, reference, coloured):
+def test_folder_to_folder_keeps_names(tmp_path, colorizer, reference, colored):
   (tmp_path / 'in').mkdir()
   for i, rgb in enumerate(make_frames(4)):
     video.write_image(tmp_path / f'in/shot{i}.png', rgb)
@@ -98,16 +100,16 @@ def test_folder_to_folder_keeps_names(tmp_path, colorizer, reference, coloured):
   names = [f'shot{i}.png' for i in range(4)]
   assert sorted(x.name for x in (tmp_path / 'out').iterdir()) == names
   found = [video.read_image(tmp_path / 'out' / name) for name in names]
-  assert_same(found, coloured[:4])
+  assert_same(found, colored[:4])
 
 
-def test_single_image(tmp_path, colorizer, reference, coloured):
+def test_single_image(tmp_path, colorizer, reference, colored):
   video.write_image(tmp_path / 'in.png', make_frames(1)[0])
   args = (colorizer, tmp_path / 'in.png', [reference], tmp_path / 'out.png')
   colorize.colorize(*args)
-  assert_same([video.read_image(tmp_path / 'out.png')], coloured[:1])
+  assert_same([video.read_image(tmp_path / 'out.png')], colored[:1])
   before = (tmp_path / 'out.png').read_bytes()
-  with pytest.raises(UserError, match=r'out\.png exists: pass --overwrite'):
+  with pytest.raises(UserError, match=r'out\.png exists: set `overwrite`'):
     colorize.colorize(*args)
   assert (tmp_path / 'out.png').read_bytes() == before
   colorize.colorize(*args, overwrite=True)
@@ -139,24 +141,24 @@ def test_the_first_frame_leads_other_references(tmp_path, colorizer, reference):
   assert np.abs(np.float32(alone) - np.float32(expected)).mean() > 0.5
 
 
-def test_a_grey_reference_is_refused_or_warned_of(
-  tmp_path, colorizer, reference, capsys
+def test_a_gray_reference_is_refused_or_warned_of(
+  tmp_path, colorizer, reference, caplog
 ):
-  grey = tmp_path / 'grey.png'
-  video.write_image(grey, np.repeat(make_picture()[..., :1], 3, -1))
+  gray = tmp_path / 'gray.png'
+  video.write_image(gray, np.repeat(make_picture()[..., :1], 3, -1))
   output = tmp_path / 'out.png'
-  with pytest.raises(UserError, match=r'grey\.png has no color'):
-    colorize.colorize(colorizer, grey, [str(grey)], output)
+  with pytest.raises(UserError, match=r'gray\.png has no color'):
+    colorize.colorize(colorizer, gray, [str(gray)], output)
   with pytest.raises(UserError, match='first frame of .* has no color'):
-    colorize.colorize(colorizer, grey, ['first-frame'], output)
-  assert [*tmp_path.iterdir()] == [grey]
-  colorize.colorize(colorizer, grey, [str(grey), reference], output)
-  assert 'grey.png has no color' in capsys.readouterr().err
+    colorize.colorize(colorizer, gray, ['first-frame'], output)
+  assert [*tmp_path.iterdir()] == [gray]
+  colorize.colorize(colorizer, gray, [str(gray), reference], output)
+  assert 'gray.png has no color' in caplog.text
   assert output.exists()
 
 
-def test_broken_stream_is_coloured_as_far_as_it_goes(
-  tmp_path, colorizer, reference, capsys
+def test_broken_stream_is_colored_as_far_as_it_goes(
+  tmp_path, colorizer, reference, caplog
 ):
   rng = np.random.default_rng(0)  # Noise, as all of the file shall be frames.
   frames = [rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(12)]
@@ -166,12 +168,12 @@ def test_broken_stream_is_coloured_as_far_as_it_goes(
   colorize.colorize(colorizer, path, [reference], tmp_path / 'out')
   made = len(list((tmp_path / 'out').iterdir()))
   assert 6 <= made <= 8
-  message = capsys.readouterr().err
+  message = caplog.text
   assert 'in.mkv is broken' in message
   assert f'{12 - made} frames could not be read' in message
 
 
-def test_nothing_is_left_where_colouring_fails(tmp_path, colorizer, reference):
+def test_nothing_is_left_where_coloring_fails(tmp_path, colorizer, reference):
   (tmp_path / 'in').mkdir()
   for i, rgb in enumerate(make_frames(3)):
     video.write_image(tmp_path / f'in/{i}.png', rgb)
@@ -189,7 +191,7 @@ def test_nothing_is_left_where_colouring_fails(tmp_path, colorizer, reference):
 def test_a_stopped_film_goes_on_to_the_same_file(
   tmp_path, colorizer, reference, monkeypatch
 ):
-  monkeypatch.setattr(film, '_BLOCK', 3)
+  monkeypatch.setattr(schedule, 'BLOCK', 3)
   path = _write(tmp_path / 'in.mkv', make_frames(7))
   made = plan.same_for_all(plan.survey(path), [reference])
   list(film.Film([colorizer], path, made, tmp_path / 'whole.mp4').run())
@@ -205,7 +207,7 @@ def test_a_stopped_film_goes_on_to_the_same_file(
 def test_a_damaged_block_is_colored_again_from_the_state_before(
   tmp_path, colorizer, reference, monkeypatch
 ):
-  monkeypatch.setattr(film, '_BLOCK', 3)
+  monkeypatch.setattr(schedule, 'BLOCK', 3)
   path = _write(tmp_path / 'in.mkv', make_frames(7))
   made = plan.same_for_all(plan.survey(path), [reference])
   list(film.Film([colorizer], path, made, tmp_path / 'whole.mp4').run())
@@ -213,7 +215,7 @@ def test_a_damaged_block_is_colored_again_from_the_state_before(
   run = film.Film([colorizer], path, made, again).run()
   list(itertools.islice(run, 7))  # The last block is not written.
   run.close()
-  with open(film.part_folder(again) / 'output/0000003.mkv', 'r+b') as file:
+  with open(outputs.part_folder(again) / 'output/0000003.mkv', 'r+b') as file:
     file.truncate(99)
   steps = film.Film([colorizer], path, made, again).run()
   assert [step.number for step in steps] == [3, 4, 5, 6]
@@ -221,7 +223,7 @@ def test_a_damaged_block_is_colored_again_from_the_state_before(
 
 
 def test_a_plan_that_ends_before_the_video_is_told(
-  tmp_path, colorizer, reference, capsys
+  tmp_path, colorizer, reference, caplog
 ):
   path = _write(tmp_path / 'in.mkv', make_frames(7))
   surveyed = plan.survey(path)
@@ -237,7 +239,7 @@ def test_a_plan_that_ends_before_the_video_is_told(
   )
   with video.VideoReader(tmp_path / 'out.mkv') as reader:
     assert len(list(reader)) == 4
-  assert 'plan.json ends after 4 frames, but' in capsys.readouterr().err
+  assert 'plan.json ends after 4 frames, but' in caplog.text
 
 
 def test_two_devices_give_the_frames_of_one(tmp_path, colorizer, reference):

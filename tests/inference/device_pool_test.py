@@ -50,7 +50,7 @@ def test_clips_over_two_devices_equal_one(tiny_weights):
 def test_a_bad_clip_is_said_where_its_frames_would_have_come(colorizer):
   good = Clip([make_picture()], [make_picture()])
   clips = [good, good._replace(references=[make_picture() / 255.0]), good]
-  coloured = colorize_clips([colorizer], clips)
-  assert next(coloured).shape == (1, *SIZE, 3)
+  colored = colorize_clips([colorizer], clips)
+  assert next(colored).shape == (1, *SIZE, 3)
   with pytest.raises(ValueError, match='expected .* uint8'):
-    next(coloured)
+    next(colored)

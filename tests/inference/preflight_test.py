@@ -130,15 +130,15 @@ def test_outputs_next_to_what_is_read_are_fine(home):
     ({'pictures': ['gray.png']}, 'gray.png has no color to give'),
     ({'pictures': ['first-frame']}, 'the first frame of .* has no color'),
     ({'pictures': ['first-frame', 'color.png']}, 'first frame .* no color'),
-    ({'references': 'empty'}, 'empty holds no pictures'),
-    ({'references': 'no'}, 'no does not exist'),
-    ({'references': 'list.txt'}, 'list.txt names .*wrong.png'),
+    ({'references': 'empty'}, 'empty` has no pictures'),
+    ({'references': 'no'}, 'no` does not exist'),
+    ({'references': 'list.txt'}, 'list.txt` names .*wrong.png'),
     ({'references': 'list.csv'}, "a.png: 'nan' is neither a frame"),
     ({'references': 'gray.txt'}, 'gray.png has no color'),
     ({'output': 'x' * 300 + '.mp4'}, 'more than the 255 bytes'),
     ({'output': 'film.mp4/out.mp4'}, 'cannot write .*Not a directory'),
-    ({'frame_rate': Fraction(24)}, '--frame-rate is for a folder'),
-    ({'options': OPTIONS._replace(audio='of')}, '--audio=of must be auto or'),
+    ({'frame_rate': Fraction(24)}, '`frame_rate` is for a folder'),
+    ({'options': OPTIONS._replace(audio='of')}, '`audio=of` must be auto or'),
     ({'plan_path': 'plan.json'}, 'there is no picture .*wrong.png'),
   ],
 )
@@ -199,7 +199,7 @@ def test_names_up_to_the_file_systems_own_bound(home, name):
 )
 def test_frame_rates(text, rate):
   if rate is UserError:
-    with pytest.raises(UserError, match='--frame-rate='):
+    with pytest.raises(UserError, match='`frame_rate='):
       preflight.read_frame_rate(text)
   else:
     assert preflight.read_frame_rate(text) == rate
@@ -232,7 +232,7 @@ def test_interlaced_video_is_said(home, output, codec, deinterlace, expected):
   assert len(warnings) == bool(expected)
   for warning in warnings:
     assert 'tape.mkv is interlaced' in warning and expected in warning
-    assert '--deinterlace' in warning
+    assert '`deinterlace`' in warning
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_444_is_said_where_a_side_is_odd(home, size, codec, is_said):
 @pytest.mark.parametrize('source', ['frames', 'color.png'])
 def test_only_video_is_deinterlaced(home, source):
   options = OPTIONS._replace(deinterlace=True)
-  with pytest.raises(UserError, match='leave out --deinterlace'):
+  with pytest.raises(UserError, match='leave out `deinterlace`'):
     _check(home, source, 'out', options=options)
 
 

@@ -12,7 +12,8 @@ from painter import SIZE, Painter
 from skimage import color as skcolor
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import film
+from vitexco_jax.inference import assembly, film, schedule
+from vitexco_jax.inference.outputs import Options
 from vitexco_jax.inference.plan import Choice, Plan, Shot
 from vitexco_jax.media import mux, video
 
@@ -22,7 +23,7 @@ NAMES = 'out.mp4', 'both', 'sure.mkv'
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-  monkeypatch.setattr(film, '_BLOCK', 4)
+  monkeypatch.setattr(schedule, 'BLOCK', 4)
 
 
 def _write_film(path, shade):
@@ -56,9 +57,7 @@ def _plan(home):
 
 def _run(home, folder, stop=None, source='film.mkv', name='out.mp4', **kwargs):
   """Colors into a folder, up to step `stop`; returns the numbers of frames."""
-  options = film.Options(
-    compare=folder / 'both', confidence=folder / 'sure.mkv'
-  )
+  options = Options(compare=folder / 'both', confidence=folder / 'sure.mkv')
   job = film.Film(
     [Painter()],
     *(home / source, _plan(home), folder / name),
@@ -84,7 +83,7 @@ def stopped(home, tmp_path_factory):
   """An undisturbed run, and one that was stopped."""
   folders = [tmp_path_factory.mktemp(x) for x in ('whole', 'stopped')]
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(film, '_BLOCK', 4)
+    patch.setattr(schedule, 'BLOCK', 4)
     _run(home, folders[0])
     _run(home, folders[1], STOP)
   return folders
@@ -137,31 +136,39 @@ def test_all_kinds_of_files_are_there_to_be_damaged(stopped, tmp_path):
     (
       'output/0000004.mkv',
       range(4, 8),
-      '4 to 7 are colored again: .*4.mkv has',
+      '4 to 7 are colorized again: .*4.mkv has',
     ),
-    ('0000000.json', range(4), '0 to 3 are colored again: .*000.json is damag'),
+    (
+      '0000000.json',
+      range(4),
+      '0 to 3 are colorized again: .*000.json is damag',
+    ),
     # Nothing starts from frame 7, but from frame 16.
     ('0000004.npy', (), None),
-    ('0000013.npy', range(13, 17), '13 to 16 are colored again: .*13.npy has'),
+    (
+      '0000013.npy',
+      range(13, 17),
+      '13 to 16 are colorized again: .*13.npy has',
+    ),
     ('0000013.backwards.npy', (), '13 to 20 are matched again: .*s.npy has'),
     ('settings.json', (), 'settings.json is damaged'),
   ],
 )
 def test_only_what_is_damaged_is_colored_again(
-  home, stopped, tmp_path, capsys, name, numbers, said
+  home, stopped, tmp_path, caplog, name, numbers, said
 ):
   folder, _ = _copied(stopped, tmp_path)
   truncate(folder / 'out.mp4.part' / name)
   assert _run(home, folder) == [*numbers, *range(17, COUNT)]
   assert _contents(folder) == _contents(stopped[0])
-  warnings = capsys.readouterr().err.splitlines()
+  warnings = caplog.messages
   assert len(warnings) == (said is not None)
   assert said is None or re.search(said, warnings[0])
 
 
 @pytest.mark.parametrize('source', ['film.mkv', 'frames'])
 def test_another_film_of_equal_name_and_size_is_colored_from_the_start(
-  home, tmp_path, capsys, source
+  home, tmp_path, caplog, source
 ):
   old, new = tmp_path / 'old', tmp_path / 'new'
   for folder in (old, new):
@@ -173,10 +180,10 @@ def test_another_film_of_equal_name_and_size_is_colored_from_the_start(
   _run(new, tmp_path / 'expected', source=source)
   _run(old, tmp_path / 'out', STOP, source)
   video.move(new / source, old / source)
-  capsys.readouterr()
+  caplog.clear()
   assert _run(old, tmp_path / 'out', source=source) == [*range(COUNT)]
   assert _contents(tmp_path / 'out') == _contents(tmp_path / 'expected')
-  said = capsys.readouterr().err
+  said = caplog.text
   assert 'out.mp4.part was begun with another content of' in said
   assert len(said.splitlines()) == 1
 
@@ -204,7 +211,7 @@ def test_a_film_may_be_renamed(home, stopped, tmp_path):
 def test_blocks_of_other_settings_are_not_mixed_in(home, stopped, tmp_path):
   folder, _ = _copied(stopped, tmp_path)
   remove(folder / 'out.mp4.part' / 'settings.json')
-  options = film.Options(
+  options = Options(
     saturation=0.5, compare=folder / 'both', confidence=folder / 'sure.mkv'
   )
   assert _run(home, folder, options=options) == [*range(COUNT)]
@@ -236,7 +243,7 @@ def test_whole_outputs_are_verified_too(home, stopped, unmoved, number, damage):
 def test_outputs_in_their_places_are_not_replaced(home, stopped, unmoved):
   video.move(unmoved / '.out.partial.mp4', unmoved / 'out.mp4')
   flip(unmoved / '.sure.partial.mkv')
-  with pytest.raises(UserError, match='out.mp4 exists: pass --overwrite'):
+  with pytest.raises(UserError, match='out.mp4 exists: set `overwrite`'):
     _run(home, unmoved)
   assert not _run(home, unmoved, overwrite=True)
   assert _contents(unmoved) == _contents(stopped[0])
@@ -245,14 +252,14 @@ def test_outputs_in_their_places_are_not_replaced(home, stopped, unmoved):
 def test_frames_are_counted_when_they_are_put_together(
   home, tmp_path, monkeypatch
 ):
-  gather = film.Film._gather
+  gather = assembly.gather
 
-  def lossy(self, track, blocks, path):
-    remove(self._journal.folder / 'compare/0000004/000005.png')
-    gather(self, track, blocks, path)
+  def lossy(job, track, blocks, path):
+    remove(job.journal.folder / 'compare/0000004/000005.png')
+    gather(job, track, blocks, path)
 
   with monkeypatch.context() as patch:
-    patch.setattr(film.Film, '_gather', lossy)
+    patch.setattr(assembly, 'gather', lossy)
     with pytest.raises(UserError, match='0000004 has 3 frames instead of 4'):
       _run(home, tmp_path)
   short = tmp_path / 'short.mkv'

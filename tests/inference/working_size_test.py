@@ -24,6 +24,6 @@ def test_a_working_size_is_given_or_fits_into_memory(
 
 def test_a_working_size_that_is_none_is_refused():
   for text in ('112', '112,192', '-1x5', 'x'):
-    with pytest.raises(UserError, match='--working-size=.* write HEIGHTxWIDTH'):
+    with pytest.raises(UserError, match='`working_size=.* write HEIGHTxWIDTH'):
       working_size.working_size(text, (224, 384))
   assert working_size._memory() > 1e6

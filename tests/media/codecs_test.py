@@ -17,7 +17,7 @@ def test_codecs_and_depths(tmp_path, codec, bits, height, width):
   coding = codecs.Coding(codec, bits)
   path = tmp_path / ('a.mov' if codec == 'prores' else 'a.mkv')
   if bits not in coding.settings.pixels:
-    with pytest.raises(UserError, match=f'--bits={bits} is not known'):
+    with pytest.raises(UserError, match=f'`bits={bits}` is not known'):
       VideoWriter(path, Format(height, width), coding=coding)
     return
   # A ramp far finer than 8 bits.
@@ -59,14 +59,14 @@ def test_quality_is_followed(tmp_path):
 @pytest.mark.parametrize(
   'name, coding, sentence',
   [
-    ('a.mp4', ('h265',), '--codec=h265 is unknown; known are h264, hevc'),
-    ('a.mp4', ('ffv1',), '--codec=ffv1 does not go into .*: name it .mkv'),
+    ('a.mp4', ('h265',), '`codec=h265` is unknown; known are h264, hevc'),
+    ('a.mp4', ('ffv1',), '`codec=ffv1` does not go into .*: name it .mkv'),
     ('a.mp4', ('prores',), 'name it .mov or .mkv'),
-    ('a.mkv', ('ffv1', 8, 3), '--codec=ffv1 is lossless'),
-    ('a.mkv', ('h264', 8, 52), '--quality=52 must be from 0 to 51'),
-    ('frames', ('ffv1',), 'frames is not a video: leave out --codec'),
-    ('frames', ('h264', 10), '--bits=10 is not known for .*frames'),
-    ('a.jpg', ('h264', 16), '--bits=16 is not known for .*jpg'),
+    ('a.mkv', ('ffv1', 8, 3), '`codec=ffv1` is lossless'),
+    ('a.mkv', ('h264', 8, 52), '`quality=52` must be from 0 to 51'),
+    ('frames', ('ffv1',), 'frames is not a video: leave out `codec`'),
+    ('frames', ('h264', 10), '`bits=10` is not known for .*frames'),
+    ('a.jpg', ('h264', 16), '`bits=16` is not known for .*jpg'),
   ],
 )
 def test_unsupported_codings_are_refused(tmp_path, name, coding, sentence):

@@ -10,7 +10,7 @@ from vitexco_jax.media.video import Format, VideoWriter
 @pytest.mark.parametrize('name', ['a.mp4', 'a.png', 'folder'])
 def test_existing_output_is_refused_unless_overwrite(tmp_path, name):
   path = write(tmp_path / name, [blocks()])
-  with pytest.raises(UserError, match=f'{name} .*--overwrite'):
+  with pytest.raises(UserError, match=f'{name} .*`overwrite`'):
     VideoWriter(path, Format(HEIGHT, WIDTH))
   write(path, [blocks(32, 32)], overwrite=True)
   assert read(path)[0][0].rgb.shape == (32, 32, 3)

@@ -137,7 +137,7 @@ def test_a_folder_comes_before_a_data_set(prepared, tmp_path, monkeypatch):
   ],
 )
 def test_what_is_no_collection_of_pictures(prepared, address, sentence):
-  with pytest.raises(UserError, match=f'--images={address}.* {sentence}'):
+  with pytest.raises(UserError, match=f'`images={address}`.* {sentence}'):
     pictures.open_pictures(address)
 
 

@@ -281,7 +281,7 @@ def test_what_cannot_be_copied_is_told_with_the_reason(tmp_path):
     mux.left_out(source, tmp_path / 'out.avi')
   message = str(caught.value)
   assert 'out.avi cannot hold the sound' in message and 'opus' in message
-  assert '.mkv' in message and '--audio=none' in message
+  assert '.mkv' in message and '`audio=none`' in message
   assert not _copied(source, tmp_path / 'out.avi', sound=False)
 
 

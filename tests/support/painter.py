@@ -11,9 +11,9 @@ SIZE = (48, 64)  # Of the frames after which it resumes, by default.
 
 
 class Painter:
-  """Stands in for a `VideoColorizer`: one colour, which fades from frame to frame.
+  """Stands in for a `VideoColorizer`: one color, which fades from frame to frame.
 
-  A picture's colour comes with its mean a; b counts the frames from the start, or
+  A picture's color comes with its mean a; b counts the frames from the start, or
   from the reference's own frame.
   """
 

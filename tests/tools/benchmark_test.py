@@ -89,5 +89,5 @@ def test_a_batch_that_does_not_fit_is_refused_first(tmp_path, monkeypatch):
 
 def test_refuses_an_output_that_cannot_be_written(tmp_path):
   (tmp_path / 'file').touch()
-  with pytest.raises(UserError, match='--output'):
+  with pytest.raises(UserError, match='`output='):
     benchmark.benchmark(get_config('tiny'), tmp_path / 'file')

@@ -446,7 +446,7 @@ def test_batch_must_fit_devices_and_micro_steps(tmp_path):
 def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
   (tmp_path / 'file').touch()
   with pytest.raises(
-    UserError, match=r'write --workdir=.*run: Not a directory'
+    UserError, match=r'write `workdir=.*run`: Not a directory'
   ):
     _train(monkeypatch, tmp_path / 'file' / 'run')
 

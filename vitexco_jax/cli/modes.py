@@ -3,7 +3,7 @@
 Functions import what they run, so that wrong arguments are reported at once.
 """
 
-import sys
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +15,8 @@ from vitexco_jax.cli import flags
 
 if TYPE_CHECKING:
   from vitexco_jax.inference.video_colorizer import VideoColorizer
+
+_logger = logging.getLogger(__name__)
 
 
 class Call(NamedTuple):
@@ -107,7 +109,7 @@ def _plan(call: Call) -> None:
   rate = preflight.read_frame_rate(flags.FRAME_RATE.value)
   plan.check_output(Path(flags.OUTPUT.value))
   for warning in preflight.check_inputs(video_path, pictures, references, rate):
-    print(f'warning: {warning}', file=sys.stderr)
+    _logger.warning('%s', warning)
   plan.plan_film(
     _comparing_config(call),
     video_path,

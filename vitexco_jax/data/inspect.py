@@ -64,7 +64,7 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> Path:
     UserError: there are no records, or `output` cannot be written.
   """
   opened = input_pipeline.open_records(config)
-  files.make_folder('--output', output)
+  files.make_folder('output', output)
   broken = []
   pairs = list(_measure(opened, np.random.default_rng(config.seed), broken))
   if not pairs:
@@ -82,7 +82,7 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> Path:
     worst=''.join(_sample(opened, pair) for pair in worst),
     samples=''.join(_sample(opened, pair) for pair in shown),
   )
-  with files.explained('--output', output):
+  with files.explained('output', output):
     write_image(output / 'samples.png', _strip(opened, shown))
     files.write(output / 'index.html', page)
   print(f'Wrote {output / "index.html"} and {output / "samples.png"}')

@@ -109,8 +109,8 @@ def evaluate(
     raise UserError('--protocols=retrieved needs --gallery')
   found_clips = clips.find_clips('--data', data)
   choosers = {x: _Chooser(config, x, gallery) for x in protocols}
-  files.make_folder('--output', output)
-  writing = functools.partial(files.explained, '--output', output)
+  files.make_folder('output', output)
+  writing = functools.partial(files.explained, 'output', output)
   size = tuple(config.use.size)
   settings = {
     **subject.stated,

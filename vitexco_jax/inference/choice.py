@@ -32,19 +32,19 @@ def list_references(source: Path, surveyed: Survey) -> list[Choice]:
     UserError: the list cannot be read, is empty, or binds a picture to a frame
       that the video does not have.
   """
-  flag = f'--references={source}'
+  where = f'`references={source}`'
   video_path = Path(surveyed.plan.video)
   sequence = video.image_files(video_path) if video_path.is_dir() else ()
   choices = []
   for path, bound, seconds in reference_lists.read(source):
     if seconds is not None:
-      bound = _frame_at(f'{flag}, {path.name}', seconds, surveyed)
+      bound = _frame_at(f'{where}, {path.name}', seconds, surveyed)
     elif bound is None:
       bound = named_frame(path.stem, sequence)
     frames = surveyed.plan.frames
     if bound is not None and bound >= frames:
       raise UserError(
-        f'{flag}: {path.name} is bound to frame {bound}, but '
+        f'{where}: {path.name} is bound to frame {bound}, but '
         f'{surveyed.plan.video} has {frames} frames'
       )
     choices.append(Choice(os.fspath(path), frame=bound))
@@ -123,13 +123,13 @@ def match(surveyed: Survey, choices: Sequence[Choice], embed: Embed) -> Plan:
   Raises:
     UserError: a picture cannot be read.
   """
-  matched = tuple(
-    shot._replace(references=chosen(scored))
-    for shot, scored in zip(
+  new_shots = tuple(
+    shot._replace(references=select(candidates))
+    for shot, candidates in zip(
       surveyed.plan.shots, scores(surveyed, choices, embed), strict=True
     )
   )
-  return surveyed.plan._replace(shots=matched)
+  return surveyed.plan._replace(shots=new_shots)
 
 
 def scores(
@@ -153,8 +153,10 @@ def scores(
     [embed([borders.without(video.read_image(x.picture))]) for x in choices]
   )
   result = []
-  for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
-    cosines = (seen @ embeddings.T).mean(0).tolist()
+  for shot, shot_embeddings in zip(
+    surveyed.plan.shots, surveyed.embeddings, strict=True
+  ):
+    cosines = (shot_embeddings @ embeddings.T).mean(0).tolist()
     frames = range(shot.start, shot.stop)
     result.append(
       [
@@ -169,12 +171,12 @@ def scores(
   return result
 
 
-def chosen(scored: Sequence[Choice]) -> tuple[Choice, ...]:
+def select(candidates: Sequence[Choice]) -> tuple[Choice, ...]:
   """Selects from the `scores` of a shot: bound choices, or the best one."""
-  bound = [choice for choice in scored if choice.frame is not None]
+  bound = [choice for choice in candidates if choice.frame is not None]
   if bound:
     return tuple(sorted(bound, key=lambda choice: choice.frame))
-  return (max(scored, key=lambda choice: choice.score),)
+  return (max(candidates, key=lambda choice: choice.score),)
 
 
 def retrieve(surveyed: Survey, gallery: 'Gallery') -> Plan:
@@ -187,11 +189,13 @@ def retrieve(surveyed: Survey, gallery: 'Gallery') -> Plan:
   Raises:
     UserError: that picture is not a file.
   """
-  matched = []
-  for shot, seen in zip(surveyed.plan.shots, surveyed.embeddings, strict=True):
-    query = seen.mean(0, keepdims=True)
+  new_shots = []
+  for shot, shot_embeddings in zip(
+    surveyed.plan.shots, surveyed.embeddings, strict=True
+  ):
+    query = shot_embeddings.mean(0, keepdims=True)
     scores, numbers = gallery.search(query, 1)
     picture = os.fspath(gallery.path(int(numbers[0, 0])))
     choice = Choice(picture, round(float(scores[0, 0]), 4))
-    matched.append(shot._replace(references=(choice,)))
-  return surveyed.plan._replace(shots=tuple(matched))
+    new_shots.append(shot._replace(references=(choice,)))
+  return surveyed.plan._replace(shots=tuple(new_shots))

@@ -1,7 +1,7 @@
 """--mode=colorize: colorizes a video file, a folder of frames, or an image."""
 
 import collections
-import sys
+import logging
 import time
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,14 +11,17 @@ import jax
 import ml_collections
 import tqdm
 
-from vitexco_jax.inference import film, plan, preflight, worker
+from vitexco_jax.inference import film, plan, preflight, schedule, worker
+from vitexco_jax.inference.job import Step
+from vitexco_jax.inference.outputs import Options, part_folder
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import image_grid, video
 
 _PREVIEW_SECONDS = 5.0
 _PREVIEW_COLUMNS = 4
 
-_DEFAULT_OPTIONS = film.Options()
+_DEFAULT_OPTIONS = Options()
+_logger = logging.getLogger(__name__)
 
 
 def colorize(
@@ -27,7 +30,7 @@ def colorize(
   pictures: Sequence[str],
   output: Path,
   overwrite: bool = False,
-  options: film.Options = _DEFAULT_OPTIONS,
+  options: Options = _DEFAULT_OPTIONS,
   *,
   plan_path: Path | None = None,
   references: Path | None = None,
@@ -66,7 +69,7 @@ def colorize(
     frame_rate=frame_rate,
   )
   for warning in warnings:
-    print(f'warning: {warning}', file=sys.stderr)
+    _logger.warning('%s', warning)
   if plan_path is not None:
     film_plan = _read_plan(plan_path, video_path, frame_rate)
   else:
@@ -78,16 +81,16 @@ def colorize(
   devices = jax.local_devices()[: len(film_plan.shots)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(colorizers, video_path, film_plan, output, overwrite, options)
-  preview = _Preview(film.part_folder(output) / 'preview.jpg')
+  preview = _Preview(part_folder(output) / 'preview.jpg')
   print(f'Preview, updated while it runs: {preview.path}')
-  with tqdm.tqdm(total=film.count_steps(film_plan), unit='frame') as bar:
+  with tqdm.tqdm(total=schedule.count_steps(film_plan), unit='frame') as bar:
     for step in job.run():
       if not bar.n:  # Frames of an earlier run do not count as speed.
         bar.initial = bar.n = step.done - 1
       bar.update(step.done - bar.n)
       preview.show(step)
   for doubt in job.doubts():
-    print(f'warning: {doubt}', file=sys.stderr)
+    _logger.warning('%s', doubt)
 
 
 def _read_plan(
@@ -100,10 +103,12 @@ def _read_plan(
   with video.VideoReader(video_path) as reader:
     expected = reader.num_frames or 0
   if expected > 1.05 * film_plan.frames:  # For some files an estimate.
-    print(
-      f'warning: {path} ends after {film_plan.frames} frames, but '
-      f'{video_path} may have {expected}: the others are left out',
-      file=sys.stderr,
+    _logger.warning(
+      '%s ends after %d frames, but %s may have %d: the others are left out',
+      path,
+      film_plan.frames,
+      video_path,
+      expected,
     )
   return film_plan
 
@@ -116,11 +121,11 @@ class _Preview:
     self._columns = collections.deque(maxlen=_PREVIEW_COLUMNS)
     self._due = 0.0
 
-  def show(self, step: worker.Step) -> None:
+  def show(self, step: Step) -> None:
     if step.rgb is None or time.monotonic() < self._due:
       return
     self._due = time.monotonic() + _PREVIEW_SECONDS
-    self._columns.append([worker.shallow(step.grey), worker.shallow(step.rgb)])
+    self._columns.append([worker.shallow(step.gray), worker.shallow(step.rgb)])
     rows = list(zip(*self._columns, strict=True))
     labels = (f'up to frame {step.number}', 'colorized')
     video.write_image(self.path, image_grid.draw(rows, labels))

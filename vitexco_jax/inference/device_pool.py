@@ -31,11 +31,11 @@ def colorize_clips(
     For each clip, in order, [t, h, w, 3] uint8: what `VideoColorizer.colorize`
     yields after `set_reference`.
   """
-  free = queue.SimpleQueue()
+  free: queue.SimpleQueue[VideoColorizer] = queue.SimpleQueue()
   for colorizer in colorizers:
     free.put(colorizer)
 
-  def run(clip):
+  def run(clip: Clip) -> np.ndarray:
     colorizer = free.get()
     try:
       colorizer.set_reference(*clip.references)
@@ -44,7 +44,9 @@ def colorize_clips(
       free.put(colorizer)
 
   with concurrent.futures.ThreadPoolExecutor(len(colorizers)) as pool:
-    pending = collections.deque()
+    pending: collections.deque[concurrent.futures.Future[np.ndarray]] = (
+      collections.deque()
+    )
     for clip in clips:
       pending.append(pool.submit(run, clip))
       if len(pending) > len(colorizers):

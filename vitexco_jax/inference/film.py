@@ -22,10 +22,9 @@ for how they are colorized.
 
 import concurrent.futures
 import contextlib
-import heapq
 import itertools
+import logging
 import queue
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,20 +32,21 @@ from pathlib import Path
 import numpy as np
 
 import vitexco_jax
-from vitexco_jax import files, sizes
 from vitexco_jax.config import flatten
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import journal
+from vitexco_jax.inference import assembly, journal, schedule
 from vitexco_jax.inference.film_settings import (
   SOURCE,
-  as_flags,
   check_same,
   describe_shots,
   hash_pictures,
   hash_source,
+  name_settings,
 )
+from vitexco_jax.inference.job import Job, Progress, Step
 from vitexco_jax.inference.outputs import (
   Options,
+  Track,
   absolute,
   check,
   check_free,
@@ -57,41 +57,32 @@ from vitexco_jax.inference.outputs import (
 )
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Plan, clock
 from vitexco_jax.inference.stretches import (
-  Block,
-  Stretch,
   Task,
   runs,
-  stretches,
 )
 from vitexco_jax.inference.video_colorizer import VideoColorizer
-from vitexco_jax.inference.worker import Job, Progress, Step, Worker
-from vitexco_jax.media import mux, sandbox, video
-
-_BLOCK = 240  # Frames; less than the distance of key frames in x264.
-
-
-def count_steps(plan: Plan) -> int:
-  """Returns the number of steps: frames, some of them twice."""
-  return sum(
-    stretch.steps for shot in plan.shots for stretch in stretches(shot)
-  )
-
-
-def scratch_bytes(
-  plan: Plan, working_size: tuple[int, int], workers: int
-) -> int:
-  """Estimates the disk space of colors that are propagated backwards."""
-  height, width = sizes.within((plan.height, plan.width), working_size)
-  carried = (
-    stretch.stop - stretch.start + 1
-    for shot in plan.shots
-    for stretch in stretches(shot)
-    if stretch.after is not None
-  )
-  return 9 * height * width * sum(heapq.nlargest(workers, carried))
-
+from vitexco_jax.inference.worker import Worker
+from vitexco_jax.media import sandbox, video
 
 _DEFAULT_OPTIONS = Options()
+_logger = logging.getLogger(__name__)
+
+
+def _check_plan(
+  plan: Plan, video_path: Path, form: video.Format, tracks: Sequence[Track]
+) -> None:
+  """Raises UserError if a plan does not fit the video or an output."""
+  if (plan.height, plan.width) != (form.height, form.width):
+    raise UserError(
+      f'the plan is of a video of {plan.width}x{plan.height} pixels, but '
+      f'{video_path} has {form.width}x{form.height}: make another plan'
+    )
+  for track in tracks:
+    if track.kind == 'image' and plan.frames > 1:
+      raise UserError(
+        f'{track.target} is one image but {video_path} has {plan.frames} '
+        'frames: name a video or a folder'
+      )
 
 
 class Film:
@@ -133,36 +124,28 @@ class Film:
     check(video_path, output, overwrite, options, read)
     self._plan, self._overwrite = plan, overwrite
     self._use = colorizers[0].config.use
+    tracks = list_tracks(output, options)
     if any(shot.by_prior for shot in plan.shots):
       colorizers[0].check_prior()
     with opener.open(video_path, deinterlace=options.deinterlace) as reader:
-      form, self._source_kind = reader.format, reader.kind
-    if self._source_kind == 'folder':
+      form = reader.format
+    if reader.kind == 'folder':
       form = form.at(plan.frame_rate)
-    if (plan.height, plan.width) != (form.height, form.width):
-      raise UserError(
-        f'the plan is of a video of {plan.width}x{plan.height} pixels, but '
-        f'{video_path} has {form.width}x{form.height}: make another plan'
-      )
+    _check_plan(plan, video_path, form, tracks)
     self.left_out = left_out(reader, video_path, output, options, opener)
-    tracks = list_tracks(output, options)
-    for track in tracks:
-      if track.kind == 'image' and plan.frames > 1:
-        raise UserError(
-          f'{track.target} is one image but {video_path} has {plan.frames} '
-          'frames: name a video or a folder'
-        )
     self._journal = journal.Journal(
       part_folder(output), [track.name for track in tracks]
     )
     self._whole = whole_file(output)
     self._job = Job(
-      *(video_path, opener, form, plan.frames, options, tracks),
+      *(video_path, opener, reader.kind, form, plan.frames, options, tracks),
       *(self._journal, Progress(plan.frames)),
     )
     self._workers = [Worker(self._job, colorizer) for colorizer in colorizers]
     self._identify(colorizers[0])
-    self._tasks = [[*map(self._task, stretches(x))] for x in plan.shots]
+    self._tasks = schedule.make_tasks(
+      plan, self._settings, self._pictures_sha256
+    )
 
   def _identify(self, colorizer: VideoColorizer) -> None:
     """Sets the settings on which the output depends."""
@@ -173,13 +156,13 @@ class Film:
       'vitexco': vitexco_jax.__version__,
       SOURCE: hash_source(self._job.path),
       'weights': colorizer.fingerprint,
-      **as_flags('config.', flatten(used).items()),
-      **as_flags('', options.items()),
-      '--frame-rate': str(self._job.format.frame_rate),
+      **name_settings('config.', flatten(used).items()),
+      **name_settings('', options.items()),
+      'frame_rate': str(self._job.format.frame_rate),
     }
-    self._sound = {'--audio': options.audio}
+    self._sound = {'audio': options.audio}
     self._identity = {
-      '--video': self._job.path.name,
+      'video': self._job.path.name,
       **self._settings,
       **describe_shots(self._plan, self._pictures_sha256),
     }
@@ -222,7 +205,7 @@ class Film:
     """Yields the steps of parallel workers; if one fails, all stop."""
     waiting = iter(self._tasks)  # An idle worker takes the next one.
     # Workers wait for the consumer.
-    steps = queue.Queue(len(self._workers))
+    steps: queue.Queue[Step] = queue.Queue(len(self._workers))
     stopped = threading.Event()
 
     def work(worker):
@@ -286,19 +269,23 @@ class Film:
     place = self._journal.folder
     path = place / 'settings.json'
     try:
-      begun = journal.read_record(path)
+      earlier = journal.read_record(path)
     except journal.DamagedError as error:
-      journal.warn(f'{error}: only what fits to the settings of now is kept')
-      begun = None
-    if begun is not None and begun[SOURCE] == self._identity[SOURCE]:
-      check_same(place, begun, self._identity)
+      _logger.warning(
+        '%s: only blocks with the present settings are used', error
+      )
+      earlier = None
+    if earlier is not None and earlier[SOURCE] == self._identity[SOURCE]:
+      check_same(place, earlier, self._identity)
       return
-    if begun is not None:
-      if begun['--video'] != self._identity['--video']:
-        check_same(place, begun, self._identity)
-      journal.warn(
-        f'{place} was begun with another content of {self._job.path}: it is '
-        'colored from the start'
+    if earlier is not None:
+      if earlier.get('video') != self._identity['video']:
+        check_same(place, earlier, self._identity)
+      _logger.warning(
+        '%s was begun with another content of %s: all frames are colorized '
+        'again',
+        place,
+        self._job.path,
       )
     journal.write_record(path, self._identity)
 
@@ -317,13 +304,13 @@ class Film:
       for track in self._job.tracks:
         partial = video.partial_path(track.target)
         if partial.exists():
-          measured = record['outputs'][str(track.target.absolute())]
-          journal.verify(partial, measured)
+          checksums = record['outputs'][str(track.target.absolute())]
+          journal.verify(partial, checksums)
         elif not track.target.exists():
           raise journal.DamagedError(f'{track.target} is gone')
       return True
     except journal.DamagedError as error:
-      journal.warn(f'{error}: the outputs are put together again')
+      _logger.warning('%s: the outputs are assembled again', error)
     video.remove(self._whole)
     # Some of them may already have been moved.
     check_free(self._job.tracks[0].target, self._overwrite, self._job.options)
@@ -331,50 +318,41 @@ class Film:
 
   def _examine(self) -> None:
     """Finds the blocks that an earlier run has completed."""
-    damaged = {}
+    errors = {}
     for task in self._all_tasks():
-      wanted = False  # Whether the next block needs the state.
+      needs_state = False  # Whether the next block needs the state.
       for block in reversed(task.blocks):
         names = [track.segment(block) for track in self._job.tracks]
-        if wanted and task.stretch.carried:
+        if needs_state and task.stretch.propagates_forwards:
           names.append(block.state)
         facts = None
         try:
           facts = self._journal.read(block.name, block.key, names)
         except journal.DamagedError as error:
-          damaged[block] = error
-        wanted = facts is None
+          errors[block] = error
+        needs_state = facts is None
         if facts is not None:
           self._job.progress.note(block, facts)
-    for run in runs(sorted(damaged)):
-      more = ', and so on' if len(run) > 1 else ''
-      journal.warn(
-        f'frames {run[0].start} to {run[-1].stop - 1} are colored again: '
-        f'{damaged[run[0]]}{more}'
+    for run in runs(sorted(errors)):
+      _logger.warning(
+        'frames %d to %d are colorized again: %s%s',
+        run[0].start,
+        run[-1].stop - 1,
+        errors[run[0]],
+        ', and so on' if len(run) > 1 else '',
       )
 
   def _finish(self) -> None:
-    """Assembles each output next to its final place."""
+    """Assembles the outputs and records that they are complete."""
     blocks = [block for task in self._all_tasks() for block in task.blocks]
-    with contextlib.ExitStack() as undo:
-      measured = {}
-      for index, track in enumerate(self._job.tracks):
-        whole = video.partial_path(track.target)
-        undo.callback(video.remove, whole)
-        with video.explained('write', track.target):
-          video.remove(whole)  # From a killed run.
-          if track.kind == 'video':
-            self._join(index, track, blocks, whole)
-          else:
-            self._gather(track, blocks, whole)
-          files.sync(whole)
-          measured[str(track.target.absolute())] = journal.measure(whole)
-      with video.explained('write', self._whole):
-        journal.write_record(
-          self._whole,
-          {'settings': self._identity | self._sound, 'outputs': measured},
-        )
-      undo.pop_all()
+    with (
+      assembly.assemble(self._job, blocks) as checksums,
+      video.explained('write', self._whole),
+    ):
+      journal.write_record(
+        self._whole,
+        {'settings': self._identity | self._sound, 'outputs': checksums},
+      )
 
   def _move(self) -> None:
     """Moves complete outputs to their final places."""
@@ -384,70 +362,5 @@ class Film:
     self._journal.remove()
     self._whole.unlink()
 
-  def _join(self, index, track, blocks, path):
-    facts = [self._job.progress.facts[block] for block in blocks]
-    segments = [
-      mux.Segment(
-        self._journal.folder / track.segment(block),
-        fact['pts'],
-        fact['delay'][index],
-        fact['end'],
-      )
-      for block, fact in zip(blocks, facts, strict=True)
-    ]
-    parts = [self._job.path, *(segment.path for segment in segments)]
-    self._job.opener.call(
-      mux.join,
-      segments,
-      track.format(self._job.format),
-      self._job.path if self._source_kind == 'video' else None,
-      path,
-      self._job.options.sound,
-      about=self._job.path,
-      # The output is about as large as its parts.
-      file_bytes=2**24 + sum(part.stat().st_size for part in parts),
-    )
-
-  def _gather(self, track, blocks, path):
-    """Links the images of all blocks into `path`."""
-    segments = [self._journal.folder / track.segment(block) for block in blocks]
-    if track.kind == 'image':
-      _link(segments[0], path)
-      return
-    path.mkdir()
-    for block, segment in zip(blocks, segments, strict=True):
-      images = [*segment.iterdir()]
-      if len(images) != block.stop - block.start:
-        raise UserError(
-          f'{segment} has {len(images)} frames instead of '
-          f'{block.stop - block.start}: run the same command again'
-        )
-      for image in images:
-        _link(image, path / image.name)
-
   def _all_tasks(self) -> Iterator[Task]:
     return itertools.chain.from_iterable(self._tasks)
-
-  def _task(self, stretch: Stretch) -> Task:
-    bound = (
-      x and self._pictures_sha256[x.picture]
-      for x in (stretch.before, stretch.after)
-    )
-    others = [self._pictures_sha256[x.picture] for x in stretch.others]
-    frames = stretch.start, stretch.stop
-    key = journal.digest(
-      [self._settings, frames, stretch.borders, *bound, others]
-    )
-    edges = [*range(stretch.start, stretch.stop, _BLOCK), stretch.stop]
-    blocks = [
-      Block(start, stop, journal.digest([key, start, stop]))
-      for start, stop in itertools.pairwise(edges)
-    ]
-    return Task(stretch, blocks, key)
-
-
-def _link(path: Path, place: Path) -> None:
-  try:
-    place.hardlink_to(path)
-  except OSError:  # Another file system, or one without links.
-    shutil.copyfile(path, place)

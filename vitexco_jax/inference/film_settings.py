@@ -34,12 +34,12 @@ def hash_source(path: Path) -> str:
     return files.sha256(path)
 
 
-def as_flags(
+def name_settings(
   prefix: str, settings: Iterable[tuple[str, Any]]
 ) -> dict[str, str]:
-  """Names settings by their flags; of a path only the file name counts."""
+  """Converts settings to text; of a path only the file name counts."""
   return {
-    f'--{prefix}{name}': value.name if isinstance(value, Path) else str(value)
+    f'{prefix}{name}': value.name if isinstance(value, Path) else str(value)
     for name, value in settings
   }
 
@@ -50,11 +50,11 @@ def check_same(
   """Raises UserError if an earlier run had other settings."""
   for name in {**earlier_settings, **now}:
     earlier, current = earlier_settings.get(name), now.get(name)
-    if name == '--video' and earlier_settings[SOURCE] == now[SOURCE]:
+    if name == 'video' and earlier_settings[SOURCE] == now[SOURCE]:
       continue  # The file was renamed.
     if earlier != current:
       raise UserError(
-        f'{place} was begun with {name} {earlier}, which now is {current}: '
+        f'{place} was begun with `{name}` {earlier}, which now is {current}: '
         'set it back, or remove that to start from the beginning'
       )
 
@@ -67,14 +67,14 @@ def describe_shots(plan: Plan, hashes: Mapping[str, str]) -> dict[str, str]:
     hashes: see `hash_pictures`.
   """
 
-  def named(choice):
+  def describe(choice):
     digest = hashes[choice.picture]
     frame = '' if choice.frame is None else f' at {choice.frame}'
     return f'{Path(choice.picture).name} {digest[:8]}{frame}'
 
   return {
     f'shot {number}': f'{shot.start}-{shot.stop - 1}: '
-    + ', '.join(map(named, shot.references))
+    + ', '.join(map(describe, shot.references))
     + (f' within {[*shot.borders]}' if any(shot.borders) else '')
     for number, shot in enumerate(plan.shots, 1)
   }

@@ -18,12 +18,9 @@ import json
 import os
 import shutil
 import stat
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-
-import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
@@ -83,13 +80,13 @@ def measure(path: Path) -> list[int | str]:
   return [size, files.sha256(path)]
 
 
-def verify(path: Path, measured: list[int | str]) -> None:
+def verify(path: Path, checksums: list[int | str]) -> None:
   """Raises DamagedError if a file or folder has changed."""
   try:
     size = _size(path)
-    if size != measured[0]:
-      raise DamagedError(f'{path} has {size} bytes instead of {measured[0]}')
-    if measure(path) != measured:
+    if size != checksums[0]:
+      raise DamagedError(f'{path} has {size} bytes instead of {checksums[0]}')
+    if measure(path) != checksums:
       raise DamagedError(f'{path} is damaged')
   except FileNotFoundError as error:
     raise DamagedError(f'{path} is missing') from error
@@ -153,12 +150,12 @@ class Journal:
       names: of files, or of folders of files.
       facts: what JSON can hold.
     """
-    measured = {}
+    checksums = {}
     for one in names:
       path = self.folder / one
       files.sync(path)
-      measured[one] = measure(path)
-    content = {'key': key, 'files': measured, 'facts': facts}
+      checksums[one] = measure(path)
+    content = {'key': key, 'files': checksums, 'facts': facts}
     write_record(self.folder / f'{name}.json', content)
 
   def read(
@@ -234,8 +231,3 @@ def _size(path: Path) -> int:
       raise DamagedError(f'{member} is not a file')
     total += status.st_size
   return total
-
-
-def warn(sentence: str) -> None:
-  """Prints a warning without breaking the progress bar."""
-  tqdm.tqdm.write(f'warning: {sentence}', file=sys.stderr)

@@ -31,10 +31,10 @@ class Options(NamedTuple):
     for name in ('saturation', 'smoothing'):
       if not 0 <= getattr(self, name) < float('inf'):
         raise UserError(
-          f'--{name}={getattr(self, name)} must be 0 or more, and finite'
+          f'`{name}={getattr(self, name)}` must be 0 or more, and finite'
         )
     if self.audio not in ('auto', 'none'):
-      raise UserError(f'--audio={self.audio} must be auto or none')
+      raise UserError(f'`audio={self.audio}` must be auto or none')
     outputs = self.outputs(output)
     for one, other in itertools.permutations(outputs, 2):
       if one.resolve() == other.resolve():
@@ -47,7 +47,7 @@ class Options(NamedTuple):
       video.Coding().check(path)
 
   def items(self) -> list[tuple[str, Any]]:
-    """Returns the options that change an output, by flag."""
+    """Returns the options that change an output, by name."""
     coding = self.coding._replace(bits=self.coding.depth)
     own = self._asdict()
     # Sound is copied at the end, so it changes no block.
@@ -212,7 +212,7 @@ def notes(
     UserError: `deinterlace` is set, but the source is not a video.
   """
   if options.deinterlace and reader.kind != 'video':
-    raise UserError(f'{source} is no video file: leave out --deinterlace')
+    raise UserError(f'{source} is not a video file: leave out `deinterlace`')
   form, coding = reader.format, options.coding
   is_video = video.output_kind(output) == 'video'
   if options.deinterlace:
@@ -222,17 +222,17 @@ def notes(
     first = {'tt': 'top', 'bb': 'bottom'}[form.field_order]
     sentences.append(
       f'{source} is interlaced, and {output.name} will be so too, {first} field '
-      'first: --deinterlace makes it progressive'
+      'first: `deinterlace` makes it progressive'
     )
   elif form.field_order:
     sentences.append(
       f'{source} is interlaced, and {output.name} will show combs where something '
-      'moves, as it cannot be marked as interlaced: add --deinterlace'
+      'moves, as it cannot be marked as interlaced: add `deinterlace`'
     )
   if is_video and coding.is_rare(form):
     sentences.append(
       f'{output.name} will be 4:4:4, which QuickTime and many devices do not '
       f'play, as 4:2:0 does not hold {form.width}x{form.height} pixels: '
-      '--codec=prores plays in QuickTime'
+      '`codec=prores` plays in QuickTime'
     )
   return sentences

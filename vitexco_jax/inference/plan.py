@@ -26,9 +26,9 @@ references, and `contact_sheet` for the pictures.
 """
 
 import contextlib
+import logging
 import os
 import re
-import sys
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -39,13 +39,13 @@ import tqdm
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference.choice import (
-  chosen,
   list_references,
   match,
   named_frame,
   retrieve,
   same_for_all,
   scores,
+  select,
 )
 from vitexco_jax.inference.contact_sheet import contact_sheets, table
 from vitexco_jax.inference.plan_file import check, read, write
@@ -78,7 +78,7 @@ __all__ = [
   'check',
   'check_output',
   'check_rate',
-  'chosen',
+  'select',
   'clock',
   'contact_sheets',
   'damage',
@@ -95,6 +95,8 @@ __all__ = [
   'table',
   'write',
 ]
+
+_logger = logging.getLogger(__name__)
 
 
 def make_plan(
@@ -151,12 +153,14 @@ def _survey_with_bar(
 
     surveyed = survey(video_path, embed, progress, sandbox.DIRECT, frame_rate)
   if surveyed.damaged:
-    print(f'warning: {damage(video_path, surveyed)}', file=sys.stderr)
+    _logger.warning('%s', damage(video_path, surveyed))
   if 0 < surveyed.interlaced < surveyed.plan.frames:
-    print(
-      f'note: {surveyed.interlaced} of {surveyed.plan.frames} frames of '
-      f'{video_path} are interlaced; --deinterlace makes them progressive',
-      file=sys.stderr,
+    _logger.info(
+      '%d of %d frames of %s are interlaced; `deinterlace` makes them '
+      'progressive',
+      surveyed.interlaced,
+      surveyed.plan.frames,
+      video_path,
     )
   return surveyed
 
@@ -164,19 +168,19 @@ def _survey_with_bar(
 def check_output(output: Path) -> None:
   """Raises UserError unless a plan and its contact sheets can be written."""
   if output.suffix != '.json':
-    raise UserError(f'--output={output} must be a plan: end its name in .json')
+    raise UserError(f'`output={output}` must be a plan: end its name in .json')
   # There may be up to a thousand contact sheets.
   files.check_writable(output.with_name(f'{output.stem}_999.jpg'))
   if output.exists():
     raise UserError(
-      f'--output={output} exists and may have been edited: name another file'
+      f'`output={output}` exists and may have been edited: name another file'
     )
-  files.make_folder('--output', output.parent)
+  files.make_folder('output', output.parent)
   own = re.compile(re.escape(output.stem) + r'(_\d+)?\.jpg')
   for path in sorted(output.parent.iterdir()):
     if own.fullmatch(path.name):
       raise UserError(
-        f'--output={output} might replace {path}: name another file'
+        f'`output={output}` might replace {path}: name another file'
       )
 
 
@@ -216,10 +220,10 @@ def plan_film(
       sheets.append(output.with_name(output.stem + suffix))
       video.write_image(sheets[-1], sheet)
       undo.callback(sheets[-1].unlink)
-    with files.explained('--output', output):
+    with files.explained('output', output):
       write(output, plan)
     undo.pop_all()
   print(table(plan, surveyed.seconds))
   print(f'Contact sheets: {" ".join(map(str, sheets))}')
-  print(f'Plan, to edit and to use with --plan={output}: {output}')
+  print(f'Plan, which can be edited: {output}')
   return plan

@@ -201,21 +201,21 @@ def _check_borders(name: str, shot: Shot, plan: Plan) -> None:
 def _check_references(name: str, shot: Shot) -> None:
   if not shot.references:
     raise UserError(f'{name} has no references: name one picture at least')
-  named = [choice.picture for choice in shot.references]
+  pictures = [choice.picture for choice in shot.references]
   is_bound = any(x.frame is not None for x in shot.references)
-  if NONE in named and (len(named) > 1 or is_bound):
+  if NONE in pictures and (len(pictures) > 1 or is_bound):
     raise UserError(f'{name}: "none" must be the only picture, without a frame')
-  bound = [x.frame for x in shot.references if x.frame is not None]
-  seen = set()
-  for frame in bound:
+  frames = [x.frame for x in shot.references if x.frame is not None]
+  unique = set()
+  for frame in frames:
     if not shot.start <= frame < shot.stop:
       raise UserError(
         f'{name} has a reference bound to frame {frame}, which is not between '
         f'{shot.start} and {shot.stop - 1}'
       )
-    if frame in seen:
+    if frame in unique:
       raise UserError(f'{name} has two references bound to frame {frame}')
-    seen.add(frame)
+    unique.add(frame)
   for choice in shot.references:
     if choice.picture == FIRST_FRAME and choice.frame:
       raise UserError(f'{name}: first-frame can be bound to frame 0 only')

@@ -19,7 +19,7 @@ _FASTEST = 1000  # Frames per second.
 
 
 def read_frame_rate(text: str | None) -> Fraction | None:
-  """Reads the value of --frame-rate, such as 25, 23.976 or 24000/1001."""
+  """Parses a frame rate, such as 25, 23.976 or 24000/1001."""
   if text is None:
     return None
   try:
@@ -29,7 +29,7 @@ def read_frame_rate(text: str | None) -> Fraction | None:
   except (ValueError, ZeroDivisionError):
     pass
   raise UserError(
-    f'--frame-rate={text} is no number up to {_FASTEST}: write 25, 23.976 or '
+    f'`frame_rate={text}` is not a number up to {_FASTEST}: write 25, 23.976 or '
     '24000/1001'
   )
 
@@ -44,8 +44,8 @@ def check_inputs(
 
   Args:
     video_path: the video, folder of frames or image to color.
-    pictures: values of --reference.
-    references: value of --references.
+    pictures: paths, `first-frame`, `auto` or `none`.
+    references: see `reference_lists.read`.
     frame_rate: in frames per second, for a folder of frames.
 
   Returns:
@@ -58,8 +58,8 @@ def check_inputs(
     plan.check_rate(reader, frame_rate)
   paths = [x for x in pictures if x not in (plan.AUTO, plan.NONE)]
   if references is not None:
-    listed = reference_lists.read(references)
-    paths += [os.fspath(x.path) for x in listed]
+    entries = reference_lists.read(references)
+    paths += [os.fspath(x.path) for x in entries]
   return _check_color(video_path, paths)
 
 
@@ -96,9 +96,9 @@ def check(
   inputs += filter(None, (plan_path, references, gallery))
   if plan_path is not None:
     film_plan = plan.read(plan_path)
-    planned = [x.picture for y in film_plan.shots for x in y.references]
-    inputs += [Path(x) for x in planned if x not in _NO_FILES]
-    pictures = [*pictures, *planned]
+    plan_pictures = [x.picture for y in film_plan.shots for x in y.references]
+    inputs += [Path(x) for x in plan_pictures if x not in _NO_FILES]
+    pictures = [*pictures, *plan_pictures]
   elif references is not None:
     inputs += [x.path for x in reference_lists.read(references)]
   outputs.check(video_path, output, overwrite, options, inputs)
@@ -124,7 +124,7 @@ def _check_color(video_path: Path, paths: Iterable[str]) -> list[str]:
       with video.VideoReader(video_path) as reader:
         if quality.is_gray(next(reader).rgb):
           raise UserError(
-            f'--reference={name}: the first frame of {video_path} has no color '
+            f'`pictures={name}`: the first frame of {video_path} has no color '
             'to give: name a picture in color'
           )
       colored = True

@@ -15,7 +15,7 @@ from vitexco_jax.media import video
 _TIME = re.compile(r'(\d+:){0,2}(\d+\.?\d*|\.\d+)', re.ASCII)
 
 
-class Listed(NamedTuple):
+class Entry(NamedTuple):
   """A picture of a list, perhaps bound to a frame or a time."""
 
   path: Path
@@ -23,7 +23,7 @@ class Listed(NamedTuple):
   seconds: float | None = None  # From the beginning of the video.
 
 
-def read(source: Path) -> list[Listed]:
+def read(source: Path) -> list[Entry]:
   """Reads a list of references; does not open the pictures.
 
   Args:
@@ -35,39 +35,39 @@ def read(source: Path) -> list[Listed]:
     UserError: the list cannot be read, is empty, names a file that does not
       exist, or binds a picture to something that is not a frame or a time.
   """
-  flag = f'--references={source}'
+  name = f'`references={source}`'
   if not os.path.exists(source):
-    raise UserError(f'{flag} does not exist')
+    raise UserError(f'{name} does not exist')
   if source.is_dir():
-    listed = [Listed(path) for path in video.image_files(source)]
+    entries = [Entry(path) for path in video.image_files(source)]
   else:
     try:
-      listed = list(_read_file(flag, source))
+      entries = list(_read_file(name, source))
     except csv.Error as error:
-      raise UserError(f'{flag} is no CSV: {error}') from error
-  if not listed:
-    raise UserError(f'{flag} holds no pictures')
-  for path, *_ in listed:
+      raise UserError(f'{name} is no CSV: {error}') from error
+  if not entries:
+    raise UserError(f'{name} has no pictures')
+  for path, *_ in entries:
     if not os.path.isfile(path):
-      raise UserError(f'{flag} names {path}, which does not exist')
-  return listed
+      raise UserError(f'{name} names {path}, which does not exist')
+  return entries
 
 
-def _read_file(flag: str, source: Path) -> Iterator[Listed]:
+def _read_file(name: str, source: Path) -> Iterator[Entry]:
   lines = files.read_text(source).splitlines()
   if source.suffix.lower() != '.csv':
     for line in map(str.strip, lines):
       if line:
-        yield Listed(source.parent / line)
+        yield Entry(source.parent / line)
     return
   rows = csv.DictReader(lines, skipinitialspace=True, restval='')
   names = rows.fieldnames or ()
   if not {'file'} <= set(names) <= {'file', 'frame', 'time'} or len(
     names
   ) != len(set(names)):
-    raise UserError(f'{flag} needs a first line like file,frame or file,time')
+    raise UserError(f'{name} needs a first line like file,frame or file,time')
   for row in rows:
-    where = f'{flag}, line {rows.line_num}'
+    where = f'{name}, line {rows.line_num}'
     if None in row:
       raise UserError(
         f'{where} has more than {len(names)} values: put names that contain a '
@@ -79,7 +79,7 @@ def _read_file(flag: str, source: Path) -> Iterator[Listed]:
     if frame and time:
       raise UserError(f'{where} has both a frame and a time: leave out one')
     path = source.parent / row['file']
-    yield Listed(path, *_bound(f'{flag}, {path.name}', frame, time))
+    yield Entry(path, *_bound(f'{name}, {path.name}', frame, time))
 
 
 def _bound(

@@ -25,7 +25,7 @@ class Stretch(NamedTuple):
   borders: Borders  # Not colorized.
 
   @property
-  def carried(self) -> bool:
+  def propagates_forwards(self) -> bool:
     """Whether colors are propagated forwards."""
     return self.before is not None or self.after is None
 

@@ -17,9 +17,8 @@ from vitexco_jax.media.borders import Borders
 
 _MOMENTS = 3  # Frames of a shot that are compared with references.
 _MAX_FRAMES = 16  # Frames of a shot in memory, from which they are selected.
-_SHORT_SIDE = (
-  512  # Their short side in pixels: twice the input of the networks.
-)
+# Their short side in pixels: twice the input of the networks.
+_SHORT_SIDE = 512
 THUMBNAIL = 240  # Width in pixels.
 _PLACE = 1.0  # Damage that is more seconds apart counts as another place.
 _PLACES = 8  # Most places in a message.
@@ -61,7 +60,7 @@ def survey(
   """
   with opener.open(video_path) as reader:
     check_rate(reader, frame_rate)
-    times = []
+    times: list[int] = []
     frames = _record_times(video.prefetch(reader), times)
     size = reader.format.height, reader.format.width
     starts, moments = [0], _Moments()
@@ -85,21 +84,15 @@ def survey(
         progress(count + 1, reader.num_frames, len(starts))
     end_shot()
     lost, damaged = reader.lost, reader.damaged
-  form = reader.format
-  if frame_rate is not None:
-    form = form.at(frame_rate)
-  stops = [*starts[1:], len(times)]
+  form = reader.format if frame_rate is None else reader.format.at(frame_rate)
+  edges = itertools.pairwise([*starts, len(times)])
   boxes = borders.agreed(evidence, size)
+  plan_shots = (
+    Shot(*edge, (), box) for edge, box in zip(edges, boxes, strict=True)
+  )
   plan = Plan(
-    os.fspath(video_path),
-    form.width,
-    form.height,
-    len(times),
-    form.frame_rate,
-    tuple(
-      Shot(start, stop, (), box)
-      for start, stop, box in zip(starts, stops, boxes, strict=True)
-    ),
+    *(os.fspath(video_path), form.width, form.height, len(times)),
+    *(form.frame_rate, tuple(plan_shots)),
   )
   tick = float(form.time_base or 1 / form.frame_rate)
   seconds = [(pts - times[0]) * tick for pts in times]
@@ -113,7 +106,7 @@ def check_rate(reader: video.VideoReader, frame_rate: Fraction | None) -> None:
   """Raises UserError if a frame rate is given for a video or an image."""
   if frame_rate is not None and reader.kind != 'folder':
     raise UserError(
-      f'--frame-rate is for a folder of frames, and {reader.path} is not one: '
+      f'`frame_rate` is for a folder of frames, and {reader.path} is not one: '
       'leave it out'
     )
 

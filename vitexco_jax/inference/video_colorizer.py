@@ -2,8 +2,8 @@
 
 Arrays in, arrays out. Frames are processed in blocks: the networks process them at
 the working size, the predicted ab is resized to the size of the frame, and the L of
-the frame is kept. Only `ClipState` is carried from block to block, so memory does not
-grow with the length of a video, and a clip cut in two gives the same frames as the
+the frame is kept. Only a `ClipState` passes from block to block, so memory does not grow
+with the length of a video, and a clip cut in two gives the same frames as the
 whole clip.
 
   colorizer = VideoColorizer.from_checkpoint('weights/small')
@@ -30,6 +30,7 @@ from vitexco_jax import checkpoint, files, flow, sizes
 from vitexco_jax.config import check, override
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import frame_programs as programs
+from vitexco_jax.inference.clip_state import ClipSetup, ClipState
 from vitexco_jax.models.anchor import Anchor
 from vitexco_jax.models.references import combine, compress
 from vitexco_jax.structs import Reference
@@ -44,37 +45,6 @@ class Prediction(NamedTuple):
   rgb: np.ndarray  # [t, H, W, 3] uint8 or uint16, the input.
   ab: jax.Array  # [t, h, w, 2]
   confidence: jax.Array  # [t, h, w, 1], in [-1, 1].
-
-
-class ClipState(NamedTuple):
-  """What the next frame needs of the previous ones.
-
-  h and w are the size at which colors are propagated, with padding.
-  """
-
-  previous_lab: jax.Array | np.ndarray  # [1, h, w, 3], l centered.
-  # (dx, dy) in pixels from the previous frame to the anchor, which is the first
-  # reference; 0 without an anchor.
-  anchor_flow: np.ndarray  # [1, h, w, 2]
-
-  def save(self, path: Path) -> None:
-    """Writes the state as one array [1, h, w, 5] in NumPy's format."""
-    np.save(path, np.concatenate(self, -1))
-
-  @classmethod
-  def load(cls, path: Path) -> 'ClipState':
-    """Reads a state that `save` has written."""
-    return cls(*np.split(np.load(path), [3], -1))
-
-
-class _Setup(NamedTuple):
-  """What is the same for all frames of a clip."""
-
-  frame_size: tuple[int, int]  # (height, width) of the frames.
-  scale: int  # Colors are propagated at this multiple of the working size.
-  size: tuple[int, int]  # That multiple, without padding.
-  anchor_lab: jax.Array | None  # [1, h, w, 3]; None: no anchor.
-  anchor_gray: np.ndarray | None  # [h, w, 1] uint8, its lightness.
 
 
 class VideoColorizer:
@@ -125,7 +95,7 @@ class VideoColorizer:
 
   def _reset(self) -> None:
     """Removes everything that belongs to one clip."""
-    self._setup: _Setup | None = None
+    self._setup: ClipSetup | None = None
     self._state: ClipState | None = None
     # A cache: to compute it from the state, the device must finish first.
     self._previous_gray: np.ndarray | None = None
@@ -185,7 +155,7 @@ class VideoColorizer:
     self._anchor_picture = rgb[0] if first_frame else None
     known, self._encoded = self._encoded, {}
     for picture in rgb:
-      size = self._working_size(picture)
+      size = self._working_size(picture.shape[:2])
       digest = hashlib.sha256(np.ascontiguousarray(picture)).digest()
       key = digest, picture.shape, size
       # The previous references may include the same picture.
@@ -201,8 +171,8 @@ class VideoColorizer:
     """Raises UserError if the weights need a reference."""
     if not self.has_prior:
       raise UserError(
-        'these weights have no color prior, so they need a reference: name a '
-        'color picture by --reference, or use other weights by --checkpoint'
+        'these weights have no color prior, so they need a reference: give one, '
+        'or use other weights'
       )
 
   def _encode(self, size: tuple[int, int], picture: np.ndarray) -> Reference:
@@ -285,17 +255,19 @@ class VideoColorizer:
       yield self._predict_block(block)
 
   def _predict_block(self, block: list[np.ndarray]) -> Prediction:
-    for rgb in block:
-      _check_picture(rgb)
-      if self._setup is None:
-        self._start(rgb.shape[:2])
-      if rgb.shape[:2] != self._setup.frame_size:
+    for frame in block:
+      _check_picture(frame)
+    setup, state = self._setup, self._state
+    if setup is None or state is None:
+      setup, state = self._start(block[0].shape[:2])
+    for frame in block:
+      if frame.shape[:2] != setup.frame_size:
         raise ValueError(
-          f'a frame of {rgb.shape[:2]} after frames of {self._setup.frame_size}'
+          f'a frame of {frame.shape[:2]} after frames of {setup.frame_size}'
         )
-    rgb, setup, state = np.stack(block), self._setup, self._state
+    rgb = np.stack(block)
     luminance = programs.fit_luminance(setup.size, setup.scale, rgb)
-    backward_flow, anchor_flow = self._flows(luminance)
+    backward_flow, anchor_flow = self._flows(setup, state, luminance)
     seen = jnp.concatenate([state.previous_lab[..., :1], luminance])
     if self._by_prior:
       guidance, steady, anchored = self._guide_by_prior(
@@ -333,11 +305,13 @@ class VideoColorizer:
     return self._anchor_picture is not None and self._anchor_weight > 0
 
   def _flows(
-    self, luminance: jax.Array
+    self, setup: ClipSetup, state: ClipState, luminance: jax.Array
   ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Estimates the flow of a block.
 
     Args:
+      setup: of the clip.
+      state: before the block.
       luminance: [t, h, w, 1], L - 50.
 
     Returns:
@@ -348,7 +322,7 @@ class VideoColorizer:
       return None, None
     before = self._previous_gray
     if before is None:
-      before = programs.lightness_levels(self._state.previous_lab[0, ..., :1])
+      before = programs.lightness_levels(state.previous_lab[0, ..., :1])
     grays = [before, *programs.lightness_levels(luminance)]
     self._previous_gray = grays[-1]
     pairs = itertools.pairwise(grays)
@@ -359,43 +333,43 @@ class VideoColorizer:
     backward_flow = np.stack(steps)[None] if self._blends else None
     if not self._has_anchor:
       return backward_flow, None
-    anchor_flows = [self._state.anchor_flow[0]]
+    anchor_flows = [state.anchor_flow[0]]
     for gray, step in zip(grays[1:], steps, strict=True):
       anchor_flow = flow.flow_to_reference(
-        *(gray, self._setup.anchor_gray, step, anchor_flows[-1]),
+        *(gray, setup.anchor_gray, step, anchor_flows[-1]),
         self._flow_alpha,
       )
       anchor_flows.append(anchor_flow)
     return backward_flow, np.stack(anchor_flows[1:])[None]
 
-  def _start(self, frame_size: tuple[int, int]) -> None:
+  def _start(self, frame_size: tuple[int, int]) -> tuple[ClipSetup, ClipState]:
     """Prepares for the first frame, before which there is no color."""
-    self._setup = setup = self._make_setup(frame_size)
+    setup = self._make_setup(frame_size)
     padded = sizes.padded(setup.size, setup.scale * sizes.TOKEN)
     lab = setup.anchor_lab
     if lab is None:
       lab = jnp.zeros((1, *padded, 3))
-    self._state = ClipState(lab, np.zeros((1, *padded, 2), np.float32))
+    state = ClipState(lab, np.zeros((1, *padded, 2), np.float32))
+    self._setup, self._state = setup, state
+    return setup, state
 
-  def _make_setup(self, frame_size: tuple[int, int]) -> _Setup:
-    working = self._within(frame_size)
+  def _make_setup(self, frame_size: tuple[int, int]) -> ClipSetup:
+    working = self._working_size(frame_size)
     scale = min(self._refine, max(1, round(frame_size[0] / working[0])))
-    size = tuple(scale * side for side in working)
+    size = scale * working[0], scale * working[1]
     if self._anchor_picture is None:
-      return _Setup(frame_size, scale, size, None, None)
-    anchor_size = self._working_size(self._anchor_picture)
+      return ClipSetup(frame_size, scale, size, None, None)
+    anchor_size = self._working_size(self._anchor_picture.shape[:2])
     if max(abs(np.subtract(anchor_size, working))) > 1:  # 1: rounding.
       raise ValueError(
         f'the first frame is {frame_size}, not the size of the reference'
       )
     lab = programs.fit_lab(size, scale, self._anchor_picture)
     gray = programs.lightness_levels(lab[0, ..., :1])
-    return _Setup(frame_size, scale, size, lab, gray)
+    return ClipSetup(frame_size, scale, size, lab, gray)
 
-  def _working_size(self, rgb: np.ndarray) -> tuple[int, int]:
-    return self._within(rgb.shape[:2])
-
-  def _within(self, size: tuple[int, int]) -> tuple[int, int]:
+  def _working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+    """Returns (height, width) at which a picture of a size is matched."""
     return sizes.within(size, self.config.use.size)
 
 

@@ -3,18 +3,17 @@
 If a reference is bound to the frame after a stretch, colors are first propagated
 backwards from there and stored on the disk. They take 9 bytes per pixel of the
 working size and frame, and 6 when all are there. Then the stretch is colorized
-forwards, and `mixing` combines the two.
+forwards, and `bidirectional` combines the two.
 """
 
 import collections
 import contextlib
 import functools
 import itertools
+import logging
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -22,8 +21,13 @@ import numpy as np
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
-from vitexco_jax.inference.mixing import Predicted, mixed, unpredicted
-from vitexco_jax.inference.outputs import Options, Track
+from vitexco_jax.inference.bidirectional import (
+  Colors,
+  mix_directions,
+  without_colors,
+)
+from vitexco_jax.inference.job import Job, Step
+from vitexco_jax.inference.outputs import Track
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, Choice
 from vitexco_jax.inference.source import Source
 from vitexco_jax.inference.stretches import Block, Stretch, Task, runs
@@ -32,7 +36,7 @@ from vitexco_jax.inference.video_colorizer import (
   Prediction,
   VideoColorizer,
 )
-from vitexco_jax.media import borders, mux, sandbox, video
+from vitexco_jax.media import borders, mux, video
 from vitexco_jax.media.borders import Borders
 
 _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
@@ -40,59 +44,7 @@ _PICTURES = 16  # References in memory, at the size of the networks.
 # Relative difference of aspect between a bound reference and the video.
 _ASPECT = 0.02
 
-
-class Step(NamedTuple):
-  """A frame that was colorized, or through which colors were propagated."""
-
-  done: int  # Number of steps so far, those of earlier runs included.
-  number: int  # Of the frame.
-  grey: np.ndarray  # [h, w, 3] uint8 or, for more than 8 bits, uint16.
-  rgb: np.ndarray | None  # In color; None: the frame comes again later.
-  confidence: float  # Mean, in [-1, 1].
-
-
-class Progress:
-  """Progress of a film, shared by its workers.
-
-  Attributes:
-    facts: of each complete block, as stored in the journal.
-    confidences: [frames], mean confidence of each frame; NaN: not colorized yet.
-  """
-
-  def __init__(self, frames: int):
-    self.facts: dict[Block, dict[str, Any]] = {}
-    self.confidences = np.full(frames, np.nan, np.float32)
-    self._done = 0
-    self._lock = threading.Lock()  # For `_done`.
-
-  def count(self, steps: int) -> int:
-    """Adds completed steps; returns their total."""
-    with self._lock:
-      self._done += steps
-      return self._done
-
-  def note(self, block: Block, facts: dict[str, Any]) -> None:
-    """Adds a complete block."""
-    self.facts[block] = facts
-    self.confidences[block.start : block.stop] = facts['confidence']
-
-
-class Job(NamedTuple):
-  """Data that the workers of a film share."""
-
-  path: Path  # Of the source.
-  opener: sandbox.Direct | sandbox.Sandbox
-  format: video.Format  # Of the source.
-  frames: int  # Of the plan.
-  options: Options
-  tracks: list[Track]
-  journal: journal.Journal
-  progress: Progress
-
-  @property
-  def size(self) -> tuple[int, int]:
-    """(height, width) of frames."""
-    return self.format.height, self.format.width
+_logger = logging.getLogger(__name__)
 
 
 class Worker:
@@ -130,9 +82,9 @@ class Worker:
       backwards_colors = np.load(log.folder / backwards, mmap_mode='r')
     progress.count(sum(x.stop - x.start for x in blocks if x not in todo))
     for run in runs(todo):
-      if stretch.carried:
+      if stretch.propagates_forwards:
         self._set_references(stretch, stretch.before)
-      if stretch.carried and run[0] != blocks[0]:
+      if stretch.propagates_forwards and run[0] != blocks[0]:
         previous = blocks[blocks.index(run[0]) - 1]
         state = ClipState.load(log.folder / previous.state)
         self._colorizer.resume(state, stretch.borders.size(*self._job.size))
@@ -154,9 +106,11 @@ class Worker:
     try:
       facts = log.read(entry, task.key, [name])
     except journal.DamagedError as error:
-      journal.warn(
-        f'frames {stretch.start} to {stretch.stop - 1} are matched again: '
-        f'{error}'
+      _logger.warning(
+        'frames %d to %d are matched again: %s',
+        stretch.start,
+        stretch.stop - 1,
+        error,
       )
       facts = None
     if facts is not None:  # An earlier run has done it.
@@ -199,15 +153,17 @@ class Worker:
     waiting = collections.deque()
     stamps, confidences = [], []
 
-    def grey():
+    def read():
       for frame in itertools.islice(frames, block.stop - block.start):
         waiting.append(frame)
         yield stretch.borders.crop(frame.rgb)
 
-    predict = self._colorizer.predict if stretch.carried else unpredicted
-    predictions = predict(grey())
+    predict = (
+      self._colorizer.predict if stretch.propagates_forwards else without_colors
+    )
+    predictions = predict(read())
     if backwards_colors is not None:
-      predictions = mixed(
+      predictions = mix_directions(
         *(predictions, stretch, block.start, backwards_colors),
         self._colorizer.config.use.mix_tolerance,
       )
@@ -216,7 +172,7 @@ class Worker:
         stack.enter_context(self._writer(track, block))
         for track in self._job.tracks
       ]
-      for inner, confidence in self._joined(predictions):
+      for inner, confidence in self._join(predictions):
         frame = waiting.popleft()
         number = block.start + len(stamps)
         rgb = frame.rgb.copy()
@@ -243,7 +199,7 @@ class Worker:
     for track, name in zip(self._job.tracks, names, strict=True):
       is_video = track.kind == 'video'
       facts['delay'].append(mux.delay(log.folder / name) if is_video else 0)
-    if stretch.carried and block.stop < stretch.stop:
+    if stretch.propagates_forwards and block.stop < stretch.stop:
       self._colorizer.state.save(log.path(block.state))
       names.append(block.state)
     log.write(block.name, block.key, names, facts)
@@ -261,7 +217,7 @@ class Worker:
 
   def _pictures(
     self,
-    grey: np.ndarray,
+    gray: np.ndarray,
     rgb: np.ndarray,
     confidence: np.ndarray,
     inner: Borders,
@@ -269,7 +225,7 @@ class Worker:
     """Yields a picture for each output."""
     yield rgb
     if self._job.options.compare is not None:
-      yield np.concatenate([shallow(grey), shallow(rgb)], 1)
+      yield np.concatenate([shallow(gray), shallow(rgb)], 1)
     if self._job.options.confidence is not None:
       shade = np.zeros(self._job.size, np.uint8)
       within = inner.crop(shade)
@@ -280,8 +236,8 @@ class Worker:
       )
       yield np.repeat(shade[..., None], 3, -1)
 
-  def _joined(
-    self, predictions: Iterable[Prediction | Predicted]
+  def _join(
+    self, predictions: Iterable[Prediction | Colors]
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields colorized frames and confidences; the device is a block ahead."""
     ready = (), ()
@@ -290,7 +246,7 @@ class Worker:
       if self._job.options.smoothing:
         ab = np.stack(
           [
-            _smoothed(*frame, self._job.options.smoothing)
+            _smooth(*frame, self._job.options.smoothing)
             for frame in zip(rgb, np.asarray(ab), strict=True)
           ]
         )
@@ -314,13 +270,11 @@ class Worker:
     if choice.frame is None:
       rgb = borders.without(rgb)
     else:
-      rgb = self._fitted(rgb, choice, inner)
+      rgb = self._fit(rgb, choice, inner)
     height, width = sizes.within(rgb.shape[:2], self._colorizer.bound)
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
 
-  def _fitted(
-    self, rgb: np.ndarray, choice: Choice, inner: Borders
-  ) -> np.ndarray:
+  def _fit(self, rgb: np.ndarray, choice: Choice, inner: Borders) -> np.ndarray:
     """Resizes a bound picture, with or without borders, to the frame's size."""
     size = self._job.size
     inner_size = inner.size(*size)
@@ -351,7 +305,7 @@ def _on_disk(
   return array
 
 
-def _smoothed(rgb: np.ndarray, ab: np.ndarray, strength: float) -> np.ndarray:
+def _smooth(rgb: np.ndarray, ab: np.ndarray, strength: float) -> np.ndarray:
   """Smooths colors [h, w, 2] within the edges of a frame, at its size."""
   height, width = rgb.shape[:2]
   ab = cv2.resize(ab, (width, height), interpolation=cv2.INTER_CUBIC)

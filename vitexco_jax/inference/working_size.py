@@ -33,16 +33,17 @@ def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
     match = re.fullmatch(r'(\d{1,5})x(\d{1,5})', text)
     if not match:
       raise UserError(
-        f'--working-size={text} is not a size: write HEIGHTxWIDTH, as in 224x384'
+        f'`working_size={text}` is not a size: write HEIGHTxWIDTH, as in 224x384'
       )
     return int(match[1]), int(match[2])
   scale = math.sqrt(_memory() / 2 / (BLOCK * math.prod(usual) * _PIXEL_BYTES))
   if scale >= 1:
     return usual
-  return tuple(
+  height, width = (
     max(2, int(side * scale / sizes.TOKEN + 1e-6)) * sizes.TOKEN
     for side in usual
   )
+  return height, width
 
 
 def _memory() -> int:

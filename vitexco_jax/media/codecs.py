@@ -110,23 +110,23 @@ class Coding(NamedTuple):
     """Raises UserError if an output cannot be stored like this."""
     if self.codec not in _CODECS:
       raise UserError(
-        f'--codec={self.codec} is unknown; known are {", ".join(CODECS)}'
+        f'`codec={self.codec}` is unknown; known are {", ".join(CODECS)}'
       )
     known = self._known_bits(path)
     if self.bits is not None and self.bits not in known:
       raise UserError(
-        f'--bits={self.bits} is not known for {path} as {self.codec}: choose '
+        f'`bits={self.bits}` is not known for {path} as {self.codec}: choose '
         f'from {", ".join(map(str, known))}'
       )
     if self.quality is None:
       return
     if self.settings.quality is None:
-      raise UserError(f'--codec={self.codec} is lossless: leave out --quality')
+      raise UserError(f'`codec={self.codec}` is lossless: leave out `quality`')
     worst = self.settings.worst
     if not 0 <= self.quality <= worst:
       raise UserError(
-        f'--quality={self.quality} must be from 0 to {worst} for '
-        f'--codec={self.codec}'
+        f'`quality={self.quality}` must be from 0 to {worst} for '
+        f'`codec={self.codec}`'
       )
 
   def _known_bits(self, path: str | os.PathLike[str]) -> tuple[int, ...]:
@@ -135,12 +135,12 @@ class Coding(NamedTuple):
     if output_kind(path) != 'video':
       if self.codec != 'h264' or self.quality is not None:
         raise UserError(
-          f'{path} is not a video: leave out --codec and --quality'
+          f'{path} is not a video: leave out `codec` and `quality`'
         )
       return _IMAGE_BITS.get(suffix or '.png', (8,))
     if suffix not in self.settings.suffixes:
       raise UserError(
-        f'--codec={self.codec} does not go into {path}: name it '
+        f'`codec={self.codec}` does not go into {path}: name it '
         f'{" or ".join(self.settings.suffixes)}'
       )
     return tuple(self.settings.pixels)

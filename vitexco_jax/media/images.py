@@ -99,7 +99,7 @@ def decode_image(
     if count > 1:
       raise UserError(
         f'{path} holds {count} frames, not one picture: save the one that you '
-        'want as PNG (as --video, all of them are read)'
+        'want as PNG (as `video_path`, all of them are read)'
       )
   rgb = None
   if not _is_broken_png(data):

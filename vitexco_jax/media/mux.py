@@ -91,7 +91,7 @@ def left_out(source: Path, target: Path, sound: bool = True) -> list[str]:
     if suffixes:
       raise UserError(
         f'{target} cannot hold the sound of {source}, {words}: name the output '
-        f'{" or ".join(suffixes)}, or leave the sound out with --audio=none'
+        f'{" or ".join(suffixes)}, or leave the sound out with `audio=none`'
       )
     missing.append(words)
   with containers.open_input(source, thorough=True) as container:

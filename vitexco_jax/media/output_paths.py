@@ -37,7 +37,7 @@ def check_free(path: Path, overwrite: bool) -> None:
     return
   if kind != 'folder':
     if not overwrite:
-      raise UserError(f'{path} exists: pass --overwrite or name another file')
+      raise UserError(f'{path} exists: set `overwrite` or name another file')
     return
   if not path.is_dir():
     raise UserError(
@@ -46,7 +46,7 @@ def check_free(path: Path, overwrite: bool) -> None:
   contents = sorted(path.iterdir())
   if contents and not overwrite:
     raise UserError(
-      f'{path} is not empty: pass --overwrite or name another folder'
+      f'{path} is not empty: set `overwrite` or name another folder'
     )
   for other in contents:  # A mistyped name must not delete a home folder.
     if other.is_dir() or other.suffix.lower() not in WRITTEN_SUFFIXES:

@@ -64,7 +64,7 @@ class DataSet:
       builder = tfds.builder(address)
     except (ValueError, OSError) as error:
       raise UserError(
-        f'--images={address} is neither a folder nor a TFDS data set'
+        f'`images={address}` is neither a folder nor a TFDS data set'
       ) from error
     try:
       builder.info.features['image']
@@ -78,7 +78,7 @@ class DataSet:
       AssertionError,
     ) as error:
       raise UserError(
-        f'--images={address}: there is no such folder, and the data set has no '
+        f'`images={address}`: there is no such folder, and the data set has no '
         f'images in a split {_SPLIT} that can be read without TensorFlow; '
         f'prepare it with `tfds build {address} --file_format=array_record`'
       ) from error

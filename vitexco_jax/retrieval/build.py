@@ -62,7 +62,7 @@ def build_gallery(
   if not keys:
     raise UserError(f'--images={images} has no pictures')
   embed = embedding.make_embedder(config)
-  with files.explained('--gallery', folder):
+  with files.explained('gallery', folder):
     writer = Writer(folder, embed.settings, source)
     look = functools.partial(_look_at, source, config.data.quality.min_chroma)
     left = writer.not_done(keys)

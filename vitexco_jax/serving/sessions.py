@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import film, plan
+from vitexco_jax.inference import film, plan, schedule
 from vitexco_jax.media import mux, video
 from vitexco_jax.media.sandbox import Sandbox
 from vitexco_jax.serving import disk_quota, drawings, uploads
@@ -199,7 +199,7 @@ class Session:
     self.scored = scored
     self.plan = planned._replace(
       shots=tuple(
-        shot._replace(references=plan.chosen(choices) if choices else _BY_PRIOR)
+        shot._replace(references=plan.select(choices) if choices else _BY_PRIOR)
         for shot, choices in zip(planned.shots, scored, strict=True)
       )
     )
@@ -251,7 +251,7 @@ class Session:
     devices = jax.local_devices()[: len(self.plan.shots)]
     colorizers = [colorizer.on(device) for device in devices]
     output = self._output(job.sandbox)
-    total = film.count_steps(self.plan)
+    total = schedule.count_steps(self.plan)
     due = 0.0
     try:
       with self.named({output: 'the result'}):
@@ -270,7 +270,7 @@ class Session:
           *(f'left out of {missing}' for missing in work.left_out),
         ]
         size = tuple(colorizer.config.use.size)
-        self._quota.check(film.scratch_bytes(self.plan, size, len(devices)))
+        self._quota.check(schedule.scratch_bytes(self.plan, size, len(devices)))
         with contextlib.closing(work.run()) as steps:
           for step in steps:
             job.advance(step.done, total)
@@ -281,7 +281,7 @@ class Session:
               due = time.monotonic() + _PREVIEW_SECONDS
               job.preview = Preview(
                 step.number,
-                *map(_preview, (step.grey, step.rgb)),
+                *map(_preview, (step.gray, step.rgb)),
               )
     finally:
       shutil.rmtree(film.part_folder(output), ignore_errors=True)

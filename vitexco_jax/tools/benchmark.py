@@ -63,7 +63,7 @@ def benchmark(
   """
   name = config.variant if searched is None else 'gallery'
   path = output / f'benchmark_{name}.json'
-  files.make_folder('--output', output)
+  files.make_folder('output', output)
   machine = _in_process(_describe_machine)
   print(', '.join(str(value) for value in machine.values()))
   if searched is not None:
@@ -94,7 +94,7 @@ def benchmark(
     'config': config.to_dict(),
     'rows': [row._asdict() for row in rows],
   }
-  with files.explained('--output', output):
+  with files.explained('output', output):
     files.write(path, json.dumps(report, indent=2) + '\n')
   print(f'Wrote {path}')
 

@@ -58,7 +58,7 @@ def export_run(workdir: Path, output: Path) -> None:
     raise UserError(f'--output={output} exists: name a new folder')
   params = checkpoint.load_params(workdir)
   config = checkpoint.load_config(workdir)
-  with files.explained('--output', output), files.new_folder(output) as folder:
+  with files.explained('output', output), files.new_folder(output) as folder:
     checkpoint.export(folder, params, config)
     write_programs(folder / 'stablehlo', params, config)
   print(f'Wrote {output}; use it with --checkpoint={output}')

@@ -78,13 +78,13 @@ def run(
   settings = config[section]
   first = jax.process_index() == 0
   devices = jax.local_device_count()
-  writing = functools.partial(files.explained, '--workdir', workdir)
+  writing = functools.partial(files.explained, 'workdir', workdir)
 
   with multihost.failing_together():
     # Compile it as a whole: op by op it would take far longer.
     init = jax.jit(init)
     if first:
-      files.make_folder('--workdir', workdir)
+      files.make_folder('workdir', workdir)
       with writing():
         checkpoints = Checkpoints(workdir)
       newest = checkpoints.latest_step()

@@ -16,27 +16,27 @@ from vitexco_jax.inference.video_colorizer import Prediction
 from vitexco_jax.models.mixing import mix, trust
 
 
-class Predicted(NamedTuple):
-  """A `Prediction`, or frames without one."""
+class Colors(NamedTuple):
+  """Frames with mixed colors, or without any."""
 
   rgb: np.ndarray  # [t, H, W, 3]
   ab: jax.Array | np.ndarray | None  # [t, h, w, 2]
   confidence: jax.Array | np.ndarray | None  # [t, h, w, 1]
 
 
-def unpredicted(rgb: Iterable[np.ndarray]) -> Iterator[Predicted]:
+def without_colors(rgb: Iterable[np.ndarray]) -> Iterator[Colors]:
   """Yields frames without colors, which come from the other direction."""
   for frame in rgb:
-    yield Predicted(frame[None], None, None)
+    yield Colors(frame[None], None, None)
 
 
-def mixed(
-  predictions: Iterable[Prediction | Predicted],
+def mix_directions(
+  predictions: Iterable[Prediction | Colors],
   stretch: Stretch,
   start: int,
   backwards: np.ndarray,
   tolerance: float,
-) -> Iterator[Predicted]:
+) -> Iterator[Colors]:
   """Mixes colors of both directions.
 
   Args:
@@ -52,13 +52,13 @@ def mixed(
     back = np.float32(backwards[place : place + len(rgb)])
     back_ab, back_confidence = back[..., :2], back[..., 2:]
     if ab is None:
-      yield Predicted(rgb, back_ab, back_confidence)
+      yield Colors(rgb, back_ab, back_confidence)
       continue
     # 1 at the reference before the stretch, 0 at the one after it.
     near = 1 - (place + np.arange(len(rgb))) / (stretch.stop - stretch.start)
     near = near.astype(np.float32)[:, None, None, None]
     colors = _mix(tolerance, near, ab, confidence, back_ab, back_confidence)
-    yield Predicted(rgb, *colors)
+    yield Colors(rgb, *colors)
 
 
 @functools.partial(jax.jit, static_argnums=0)

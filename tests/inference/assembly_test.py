@@ -1,0 +1,136 @@
+"""Assembly: outputs are complete, and take their places together."""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from films import (
+  COUNT,
+  contents,
+  read_frames,
+  run_film,
+)
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference.outputs import Options
+from vitexco_jax.media import mux, video
+
+pytestmark = pytest.mark.usefixtures('small_blocks')
+
+
+def test_a_film_that_is_whole_but_not_put_together(tmp_path, source, red):
+  output = tmp_path / 'out.mp4'
+  with pytest.MonkeyPatch.context() as monkeypatch:
+
+    def fail(*args):
+      raise UserError('the disk is full')
+
+    monkeypatch.setattr(mux, 'join', fail)
+    with pytest.raises(UserError, match='disk is full'):
+      run_film(source, red, output)
+  steps, job = run_film(source, red, output)
+  assert not steps and len(read_frames(output)) == COUNT
+  assert (job.confidences > 0.7).all()
+
+
+def test_outputs_take_their_places_together(tmp_path, source, red):
+  output = tmp_path / 'out.mkv'
+  options = Options(compare=tmp_path / 'new' / 'compare.mp4')
+  join = mux.join
+
+  def fail(segments, form, source, target, sound):
+    join(segments, form, source, target, sound)
+    if target.suffix == '.mp4':
+      raise UserError('the disk is full')
+
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setattr(mux, 'join', fail)
+    with pytest.raises(UserError, match='disk is full'):
+      run_film(source, red, output, options=options)
+  # Nothing that the same command would take for another's output.
+  left = sorted(x.name for x in tmp_path.rglob('*') if x.suffix != '.json')
+  assert [x for x in left if 'out' in x or 'compare' in x] == [
+    'compare',
+    'out.mkv.part',
+    'output',
+  ]
+  run_film(source, red, output, options=options)
+  assert len(read_frames(output)) == len(read_frames(options.compare)) == COUNT
+  assert sorted(x.name for x in tmp_path.iterdir()) == ['new', 'out.mkv']
+
+
+@pytest.mark.parametrize('moved', [0, 1, 2, 3])
+def test_a_kill_while_outputs_move_loses_nothing(
+  tmp_path, source, red, monkeypatch, moved
+):
+  names = 'out.mkv', 'both', 'sure.mp4'
+  expected, outputs = (
+    [tmp_path / folder / name for name in names] for folder in ('one', 'two')
+  )
+  options = Options(compare=expected[1], confidence=expected[2])
+  run_film(source, red, expected[0], options=options)
+  options = Options(compare=outputs[1], confidence=outputs[2])
+  move = video.move
+
+  def stop(*_):
+    raise KeyboardInterrupt
+
+  def kill(partial, target):
+    return stop() if target in outputs[moved:] else move(partial, target)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(video, 'move', kill)
+    patch.setattr(shutil, 'rmtree', stop)
+    with pytest.raises(KeyboardInterrupt):
+      run_film(source, red, outputs[0], options=options)
+  assert [path.exists() for path in outputs] == [i < moved for i in range(3)]
+  with pytest.raises(UserError, match=r'\.out\.mkv\.whole was begun with `sat'):
+    other = options._replace(saturation=0.5)
+    run_film(source, red, outputs[0], options=other)
+  steps, _ = run_film(source, red, outputs[0], options=options)
+  assert not steps
+  assert list(map(contents, outputs)) == list(map(contents, expected))
+  assert sorted(x.name for x in (tmp_path / 'two').iterdir()) == sorted(names)
+
+
+def test_an_output_that_is_gone_is_put_together_again(
+  tmp_path, source, red, monkeypatch, caplog
+):
+  def stop(*_):
+    raise KeyboardInterrupt
+
+  output = tmp_path / 'out.mkv'
+  with monkeypatch.context() as patch:
+    patch.setattr(shutil, 'rmtree', stop)
+    with pytest.raises(KeyboardInterrupt):
+      run_film(source, red, output)
+  output.unlink()
+  steps, _ = run_film(source, red, output)
+  assert not steps and len(read_frames(output)) == COUNT
+  assert 'out.mkv is gone: the outputs are assembled' in caplog.text
+  assert [x.name for x in tmp_path.iterdir()] == ['out.mkv']
+
+
+def test_outputs_on_other_file_systems(tmp_path, source, red, monkeypatch):
+  def no_link(*_):
+    raise OSError(errno.EXDEV, 'Invalid cross-device link')
+
+  rename = os.rename
+
+  def near(source, target):
+    if Path(source).parent != Path(target).parent:
+      no_link()
+    rename(source, target)
+
+  options = Options(
+    compare=tmp_path / 'a' / 'both', confidence=tmp_path / 'b' / 'sure.mkv'
+  )
+  for name in ('link', 'rename', 'replace'):
+    monkeypatch.setattr(os, name, no_link if name == 'link' else near)
+  run_film(source, red, tmp_path / 'out', options=options)
+  monkeypatch.undo()
+  for path in options.outputs(tmp_path / 'out'):
+    assert len(read_frames(path)) == COUNT
+  assert sorted(x.name for x in tmp_path.iterdir()) == ['a', 'b', 'out']

@@ -1,0 +1,17 @@
+"""The state of a clip: it survives a file."""
+
+import numpy as np
+
+from vitexco_jax.inference.clip_state import ClipState
+
+
+def test_a_state_survives_a_file(tmp_path):
+  rng = np.random.default_rng(0)
+  lab, flow = (
+    rng.normal(size=(1, 4, 6, channels)).astype(np.float32)
+    for channels in (3, 2)
+  )
+  ClipState(lab, flow).save(tmp_path / 'state.npy')
+  state = ClipState.load(tmp_path / 'state.npy')
+  np.testing.assert_array_equal(state.previous_lab, lab)
+  np.testing.assert_array_equal(state.anchor_flow, flow)

@@ -1,0 +1,150 @@
+"""Files of plans: written, edited, and invalid ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+from three_shots import embed
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import plan
+
+
+@pytest.mark.parametrize(
+  'widths, message',
+  [
+    ([1, 2, 3], 'must be four numbers'),
+    ([1, 2, 3, -4], 'must be four numbers'),
+    ([True, 2, 3, 4], 'must be four numbers'),
+    ('none', 'must be there, a list'),
+    ([10, 10, 0, 0], 'shot 1 has borders that leave 64x28 pixels of 64x48'),
+    ([10**9, 0, 0, 0], 'shot 1 has borders that leave'),
+  ],
+)
+def test_borders_that_cannot_be_are_refused(
+  tmp_path, surveyed, references, widths, message
+):
+  made = plan.same_for_all(surveyed, [str(references / 'two.png')])
+  path = tmp_path / 'plan.json'
+  plan.write(path, made)
+  entries = json.loads(path.read_text())
+  entries['shots'][0]['borders'] = widths
+  path.write_text(json.dumps(entries))
+  with pytest.raises(UserError, match=message):
+    plan.read(path)
+
+
+def test_a_plan_comes_back_as_it_was_written(tmp_path, surveyed, references):
+  made = plan.match(surveyed, plan.list_references(references, surveyed), embed)
+  path = tmp_path / 'deeper' / 'plan.json'
+  path.parent.mkdir()
+  plan.write(path, made)
+  back = plan.read(path)
+  assert back._replace(video='', shots=()) == made._replace(video='', shots=())
+  for ours, theirs in zip(made.shots, back.shots, strict=True):
+    assert theirs[:2] == ours[:2]
+    for a, b in zip(ours.references, theirs.references, strict=True):
+      assert b[1:] == a[1:] and Path(b.picture).samefile(a.picture)
+  entry = json.loads(path.read_text())['shots'][0]['references'][0]
+  assert entry['picture'] == '../stills/zero.png'
+
+
+def _edit(change):
+  def apply(entries):
+    change(entries)
+    return json.dumps(entries)
+
+  return apply
+
+
+@pytest.mark.parametrize(
+  'edit, sentence',
+  [
+    (lambda x: '{"video": ', r'is not JSON: .* at line 1'),
+    (lambda x: '[]', r'must be a JSON object, in braces'),
+    (_edit(lambda x: x['video'].pop('width')), '"width" must be there, a num'),
+    (_edit(lambda x: x['video'].update(frame_rate='x')), 'frame_rate is no'),
+    (_edit(lambda x: x['video'].update(frame_rate='0')), 'frame_rate is no'),
+    (_edit(lambda x: x['video'].update(frame_rate='1/0')), 'frame_rate is no'),
+    (
+      _edit(lambda x: x['video'].update(frame_rate='1e999999999')),
+      'frame_rate is no',
+    ),
+    (lambda x: '{"video": NaN}', 'NaN is not a number'),
+    (lambda x: '{"video": ' + '9' * 5000 + '}', 'is too long'),
+    (lambda x: '{"video": ' + '[' * 10**5, 'nested too deeply'),
+    (_edit(lambda x: x.update(shots={})), '"shots" must be there, a list'),
+    (_edit(lambda x: x.update(video=[])), '"video" must be there, braces'),
+    (
+      _edit(lambda x: x.update(shots=[[]] * 3)),
+      '"references" must be there, a list',
+    ),
+    (
+      _edit(lambda x: x['shots'][0].update(references=[[]])),
+      '"picture" must be there, a text',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(score='x')),
+      '"score" must be there, a number',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(fram=3)),
+      'there is no "fram"; known are picture, score, frame',
+    ),
+    (
+      _edit(lambda x: x['shots'][0].update(end=3)),
+      'there is no "end"; known are start, stop, references',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(picture='x' * 300)),
+      'there is no picture',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(picture='\0')),
+      'there is no picture',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(picture='\ud800')),
+      'there is no picture',
+    ),
+    (_edit(lambda x: x['shots'].pop(1)), 'shot 2 starts at frame 21, not at 9'),
+    (_edit(lambda x: x['shots'].pop()), 'last shot stops at 21, but .* 28'),
+    (_edit(lambda x: x['shots'][1].update(stop=9)), 'shot 2 must stop after'),
+    (_edit(lambda x: x['shots'][1].update(stop=True)), '"stop" must be there'),
+    (_edit(lambda x: x['shots'][0].update(references=[])), 'has no references'),
+    (
+      _edit(lambda x: x['shots'][0]['references'].append({'picture': 'none'})),
+      'shot 1: "none" must be the only picture, without a frame',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(picture='x.png')),
+      r'shot 1: there is no picture .*x\.png',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(frame=9)),
+      'shot 1 has a reference bound to frame 9, .* between 0 and 8',
+    ),
+    (
+      _edit(lambda x: x['shots'][0]['references'][0].update(frame='3')),
+      '"frame" must be there, a number',
+    ),
+    (
+      _edit(
+        lambda x: x['shots'][1]['references'].append(
+          x['shots'][1]['references'][0]
+        )
+      ),
+      'shot 2 has two references bound to frame 11',
+    ),
+  ],
+)
+def test_a_plan_that_was_spoiled_is_refused(
+  tmp_path, surveyed, references, edit, sentence
+):
+  path = tmp_path / 'plan.json'
+  choices = plan.list_references(references, surveyed)
+  plan.write(path, plan.match(surveyed, choices, embed))
+  path.write_text(edit(json.loads(path.read_text())))
+  with pytest.raises(UserError, match=sentence) as caught:
+    plan.read(path)
+  assert str(path) in str(caught.value) and '\n' not in str(caught.value)

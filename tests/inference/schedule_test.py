@@ -1,0 +1,51 @@
+"""The schedule of a film: blocks, steps, and disk space."""
+
+import pytest
+from films import COUNT, make_plan
+
+from vitexco_jax.inference import schedule
+from vitexco_jax.inference.shot_plan import Choice, Shot
+
+pytestmark = pytest.mark.usefixtures('small_blocks')
+
+PLAN = make_plan(
+  'film.mkv',
+  Shot(0, 9, (Choice('a', frame=2), Choice('b', frame=7))),
+  Shot(9, COUNT, (Choice('a'),)),
+)
+
+
+def _keys(hashes, settings):
+  tasks = schedule.make_tasks(PLAN, settings, hashes)
+  return [[task.key for task in shot] for shot in tasks]
+
+
+def test_tasks_are_divided_into_blocks():
+  tasks = schedule.make_tasks(PLAN, {}, {'a': '1', 'b': '2'})
+  blocks = [
+    [[(x.start, x.stop) for x in task.blocks] for task in shot]
+    for shot in tasks
+  ]
+  assert blocks == [
+    [[(0, 2)], [(2, 6), (6, 7)], [(7, 9)]],
+    [[(9, 13), (13, 17), (17, 21), (21, 23)]],
+  ]
+
+
+def test_keys_depend_on_settings_and_on_the_references_in_use():
+  keys = _keys({'a': '1', 'b': '2'}, {'codec': 'ffv1'})
+  assert _keys({'a': '1', 'b': '2'}, {'codec': 'ffv1'}) == keys
+  other = _keys({'a': '1', 'b': '3'}, {'codec': 'ffv1'})
+  assert other[1] == keys[1] and other[0][0] == keys[0][0]
+  assert other[0][1] != keys[0][1] and other[0][2] != keys[0][2]
+  for shot, other_shot in zip(
+    keys, _keys({'a': '1', 'b': '2'}, {'codec': 'h264'}), strict=True
+  ):
+    assert not set(shot) & set(other_shot)
+
+
+def test_steps_and_disk_space_count_what_is_propagated_backwards():
+  # Frames 0 and 1, and 2 to 6, are also visited backwards, from 2 and from 7.
+  assert schedule.count_steps(PLAN) == COUNT + 3 + 6
+  one, two = (schedule.scratch_bytes(PLAN, (48, 64), n) for n in (1, 2))
+  assert (one, two) == (9 * 48 * 64 * 6, 9 * 48 * 64 * 9)

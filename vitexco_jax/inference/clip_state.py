@@ -1,0 +1,38 @@
+"""Bundles of the engine: the state between frames, and the setup of a clip."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+
+class ClipState(NamedTuple):
+  """What the next frame needs of the previous ones.
+
+  h and w are the size at which colors are propagated, with padding.
+  """
+
+  previous_lab: jax.Array | np.ndarray  # [1, h, w, 3], l = L - 50.
+  # (dx, dy) in pixels from the previous frame to the anchor, which is the first
+  # reference; 0 without an anchor.
+  anchor_flow: np.ndarray  # [1, h, w, 2]
+
+  def save(self, path: Path) -> None:
+    """Writes the state as one array [1, h, w, 5] in NumPy's format."""
+    np.save(path, np.concatenate(self, -1))
+
+  @classmethod
+  def load(cls, path: Path) -> 'ClipState':
+    """Reads a state that `save` has written."""
+    return cls(*np.split(np.load(path), [3], -1))
+
+
+class ClipSetup(NamedTuple):
+  """What is the same for all frames of a clip."""
+
+  frame_size: tuple[int, int]  # (height, width) of the frames.
+  scale: int  # Colors are propagated at this multiple of the working size.
+  size: tuple[int, int]  # That multiple, without padding.
+  anchor_lab: jax.Array | None  # [1, h, w, 3], l = L - 50; None: no anchor.
+  anchor_gray: np.ndarray | None  # [h, w, 1] uint8, its lightness.

@@ -1,0 +1,64 @@
+"""The schedule of a film: tasks for the workers, steps, and disk space."""
+
+import heapq
+import itertools
+from collections.abc import Mapping
+
+from vitexco_jax import sizes
+from vitexco_jax.inference import journal
+from vitexco_jax.inference.shot_plan import Plan
+from vitexco_jax.inference.stretches import Block, Stretch, Task, stretches
+
+BLOCK = 240  # Frames; less than the distance of key frames in x264.
+
+
+def count_steps(plan: Plan) -> int:
+  """Returns the number of steps: frames, some of them twice."""
+  return sum(
+    stretch.steps for shot in plan.shots for stretch in stretches(shot)
+  )
+
+
+def scratch_bytes(
+  plan: Plan, working_size: tuple[int, int], workers: int
+) -> int:
+  """Estimates the disk space of colors that are propagated backwards."""
+  height, width = sizes.within((plan.height, plan.width), working_size)
+  frames = (
+    stretch.stop - stretch.start + 1
+    for shot in plan.shots
+    for stretch in stretches(shot)
+    if stretch.after is not None
+  )
+  return 9 * height * width * sum(heapq.nlargest(workers, frames))
+
+
+def make_tasks(
+  plan: Plan, settings: Mapping[str, str], hashes: Mapping[str, str]
+) -> list[list[Task]]:
+  """Divides a film into tasks, a list of them per shot.
+
+  Args:
+    plan: of the film.
+    settings: on which all frames depend.
+    hashes: of the pictures, see `film_settings.hash_pictures`.
+  """
+  return [
+    [_make_task(stretch, settings, hashes) for stretch in stretches(shot)]
+    for shot in plan.shots
+  ]
+
+
+def _make_task(
+  stretch: Stretch, settings: Mapping[str, str], hashes: Mapping[str, str]
+) -> Task:
+  bound = (x and hashes[x.picture] for x in (stretch.before, stretch.after))
+  others = [hashes[x.picture] for x in stretch.others]
+  frames = stretch.start, stretch.stop
+  key = journal.digest([settings, frames, stretch.borders, *bound, others])
+  edges = [*range(stretch.start, stretch.stop, BLOCK), stretch.stop]
+  blocks = [
+    Block(start, stop, journal.digest([key, start, stop]))
+    for start, stop in itertools.pairwise(edges)
+  ]
+  return Task(stretch, blocks, key)
