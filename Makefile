@@ -36,7 +36,7 @@ SAMPLE := demo/bigbuckbunny.mp4
 help:
 	@echo 'make demo    makes a real video gray and colorizes it'
 	@echo 'make test    runs the tests'
-	@echo 'make lint    checks the style with ruff, and the Dockerfile'
+	@echo 'make lint    checks style and types, and the Dockerfile'
 	@echo 'make setup   only creates the environment ($(VENV))'
 	@echo 'make lock    updates $(LOCK)'
 
@@ -50,6 +50,7 @@ test: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/hadolint Dockerfile
 
 setup: $(INSTALLED)

@@ -31,9 +31,11 @@ _TINY = 1e-9  # Linear light that counts as zero.
 
 def _matmul3(x: jax.Array, matrix: np.ndarray) -> jax.Array:
   """Applies a 3x3 matrix to the channels, in full float32 also on a GPU."""
-  matrix = jnp.asarray(matrix, x.dtype)
   return jnp.einsum(
-    '...c,dc->...d', x, matrix, precision=jax.lax.Precision.HIGHEST
+    '...c,dc->...d',
+    x,
+    jnp.asarray(matrix, x.dtype),
+    precision=jax.lax.Precision.HIGHEST,
   )
 
 
@@ -108,13 +110,13 @@ def fade_to_rgb(lab: jax.Array) -> jax.Array:
   x_step, z_step = shadow * lab[..., 1] / 500.0, -shadow * lab[..., 2] / 200.0
   matrix = (_RGB_FROM_XYZ * _WHITE).astype(np.float32).tolist()
 
-  def from_gray(scale):
+  def from_gray(scale: jax.Array) -> list[jax.Array]:
     """Returns linear RGB minus gray, as 3 channels: this is faster."""
     x = _inverse_f(f + scale * x_step) - luminance
     z = _inverse_f(f + scale * z_step) - luminance
     return [of_x * x + of_z * z for of_x, _, of_z in matrix]
 
-  def room(away):
+  def room(away: list[jax.Array]) -> jax.Array:
     """Returns the factor of `away` at which the color leaves sRGB."""
     above = jnp.maximum(functools.reduce(jnp.maximum, away), _TINY)
     below = jnp.maximum(-functools.reduce(jnp.minimum, away), _TINY)
@@ -153,7 +155,7 @@ def uncenter(lab: jax.Array) -> jax.Array:
   return lab + jnp.array([_L_OFFSET, 0.0, 0.0], lab.dtype)
 
 
-def _check(image: jax.Array):
+def _check(image: jax.Array) -> None:
   if image.shape[-1] != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
     raise TypeError(
       f'expected a float image [..., 3], got {image.dtype} {image.shape}'

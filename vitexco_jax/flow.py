@@ -38,7 +38,9 @@ def estimate_flow(
   else:
     raise ValueError(f'method is {method!r}; known are ' + ', '.join(METHODS))
   gray = [cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) for rgb in (from_rgb, to_rgb)]
-  return estimator.calc(gray[0], gray[1], None).astype(np.float32)
+  # The type stubs do not know that the initial flow is optional.
+  flow = estimator.calc(gray[0], gray[1], None)  # type: ignore[call-overload]
+  return np.asarray(flow, np.float32)
 
 
 def backward_flow(
@@ -56,7 +58,9 @@ def backward_flow(
     [h, w, 2] float32, (dx, dy) in pixels, on the grid of the frame.
   """
   gray, previous = map(np.ascontiguousarray, (gray, previous))
-  return _fine_dis(alpha).calc(gray, previous, None)
+  return np.asarray(
+    _fine_dis(alpha).calc(gray, previous, None)  # type: ignore[call-overload]
+  )
 
 
 def flow_to_reference(
@@ -83,11 +87,12 @@ def flow_to_reference(
     [h, w, 2] float32, from the frame to the reference.
   """
   start = backward + _sampled(before, backward)
-  return _fine_dis(alpha).calc(gray, reference, start.astype(np.float32))
+  flow = _fine_dis(alpha).calc(gray, reference, start.astype(np.float32))
+  return np.asarray(flow)
 
 
 def _dis() -> cv2.DISOpticalFlow:
-  return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+  return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
 
 def _fine_dis(alpha: float) -> cv2.DISOpticalFlow:
@@ -129,7 +134,7 @@ def visible_mask(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
   """
   returned = _sampled(backward, forward)
 
-  def squared(flow):
+  def squared(flow: np.ndarray) -> np.ndarray:
     return np.sum(np.square(flow), -1)
 
   consistent = squared(forward + returned) < (
@@ -166,7 +171,8 @@ def resize_flow(flow: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     (size[1], size[0]),
     interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
   )
-  return resized * np.float32([size[1] / width, size[0] / height])
+  scale = np.array([size[1] / width, size[0] / height], np.float32)
+  return np.asarray(resized) * scale
 
 
 def warp(image: jax.Array, flow: jax.Array) -> jax.Array:
@@ -202,7 +208,7 @@ def warp(image: jax.Array, flow: jax.Array) -> jax.Array:
   bottom_share = (y - top)[..., None].astype(image.dtype)
   pixels = image.reshape(batch, height * width, channels)
 
-  def corner(row, column):
+  def corner(row: jax.Array, column: jax.Array) -> jax.Array:
     position = (row * width + column).reshape(batch, height * width, 1)
     return jnp.take_along_axis(
       pixels, position, axis=1, mode='promise_in_bounds'

@@ -15,14 +15,15 @@ TOKEN = 16  # Networks need multiples of this; features need two tokens.
 def within(size: tuple[int, int], bound: tuple[int, int]) -> tuple[int, int]:
   """Reduces a size to fit into `bound`, which is rotated for a tall picture."""
   h, w = size
-  bound = sorted(bound, reverse=h > w)
-  scale = min(1.0, bound[0] / h, bound[1] / w)
+  high, wide = sorted(bound, reverse=h > w)
+  scale = min(1.0, high / h, wide / w)
   return max(1, round(h * scale)), max(1, round(w * scale))
 
 
 def padded(size: tuple[int, int], multiple: int = TOKEN) -> tuple[int, int]:
   """Rounds a size up to a multiple, and to at least twice the multiple."""
-  return tuple(max(2, -(-side // multiple)) * multiple for side in size)
+  h, w = (max(2, -(-side // multiple)) * multiple for side in size)
+  return h, w
 
 
 def resize(image: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -32,9 +33,9 @@ def resize(image: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def pad(image: jax.Array, multiple: int = TOKEN) -> jax.Array:
   """Repeats the bottom and right edge of [h, w, c] up to the `padded` size."""
-  size = image.shape[:2]
-  pads = [(0, p - s) for p, s in zip(padded(size, multiple), size, strict=True)]
-  return jnp.pad(image, (*pads, (0, 0)), 'edge')
+  h, w = image.shape[:2]
+  high, wide = padded((h, w), multiple)
+  return jnp.pad(image, ((0, high - h), (0, wide - w), (0, 0)), 'edge')
 
 
 def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ terminal cannot show must not end hours of work.
 import io
 import os
 import sys
+from typing import TextIO
 
 
 def prepare() -> None:
@@ -30,17 +31,18 @@ def prepare() -> None:
 class _LossyFile(io.FileIO):
   """A file that ignores errors when writing."""
 
-  def write(self, data):
+  # `BufferedWriter` passes only this type.
+  def write(self, data: memoryview) -> int:  # type: ignore[override]
     try:
       return super().write(data)
     except OSError:
       return len(data)
 
 
-def _text_stream(number: int, old: io.TextIOWrapper | None) -> io.TextIOWrapper:
+def _text_stream(number: int, old: TextIO | None) -> io.TextIOWrapper:
   raw = _LossyFile(number, 'w', closefd=False)
   return io.TextIOWrapper(
-    io.BufferedWriter(raw),
+    io.BufferedWriter(raw),  # type: ignore[type-var]
     encoding=old.encoding if old else 'utf-8',
     errors='backslashreplace',
     line_buffering=number == 2 or raw.isatty(),

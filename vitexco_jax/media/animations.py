@@ -32,7 +32,7 @@ def frame_numbers(image: Image.Image) -> Sequence[int]:
   if image.format not in ('AVIF', 'PNG', 'WEBP'):
     return range(1)
   first = 1 if image.info.get('default_image') else 0
-  return range(first, max(image.n_frames, first + 1))
+  return range(first, max(getattr(image, 'n_frames', 1), first + 1))
 
 
 def _chained(image: Image.Image) -> list[int]:
@@ -41,7 +41,7 @@ def _chained(image: Image.Image) -> list[int]:
   try:
     while True:
       image.seek(number)
-      tags = image.tag_v2 if image.format == 'TIFF' else {}
+      tags = getattr(image, 'tag_v2', {})  # Of TIFF.
       if not tags.get(_SUBFILE, 0) & _COPY:
         numbers.append(number)
       number += 1

@@ -73,8 +73,8 @@ class Evidence(NamedTuple):
 class Finder:
   """Samples the frames of a shot evenly, whatever its length."""
 
-  def __init__(self):
-    self._samples = []
+  def __init__(self) -> None:
+    self._samples: list[tuple[np.ndarray, np.ndarray]] = []
     self._step = 1
     self._count = 0
 
@@ -112,7 +112,12 @@ def agreed(shots: Sequence[Evidence], size: tuple[int, int]) -> list[Borders]:
     near = _edge(length)
     known = sorted({shot.sharp[side] for shot in shots} - {0})
 
-    def width(shot, side=side, near=near, known=known):
+    def width(
+      shot: Evidence,
+      side: int = side,
+      near: int = near,
+      known: Sequence[int] = known,
+    ) -> int:
       limit = shot.sharp[side] or shot.plain[side]
       fitting = [x for x in known if x <= limit]
       widest = fitting[-1] if fitting else 0

@@ -170,7 +170,7 @@ def _convert_deep(profile: _Profile, stored: np.ndarray) -> np.ndarray:
   falling = np.sort(rest, -1)[..., ::-1] / np.float32(257)
   ends = np.ones_like(falling[..., :1])
   weights = -np.diff(falling, axis=-1, prepend=ends, append=0 * ends)
-  total = 0
+  total = np.zeros((*stored.shape[:-1], 3), np.float32)
   for raised in range(stored.shape[-1] + 1):
     corner = np.minimum(base + (rank < raised), 255).astype(np.uint8)
     total += weights[..., raised, None] * profile.convert(corner)
@@ -194,7 +194,7 @@ def _by_primaries(
     linear = levels ** (1 / gamma)
   matrix = np.linalg.solve(_to_xyz(_SRGB), _to_xyz(primaries))
   matrix /= matrix.sum(1, keepdims=True)  # White stays white.
-  light = cv2.transform(np.float32(linear)[rgb], matrix).clip(0, 1)
+  light = cv2.transform(linear.astype(np.float32)[rgb], matrix).clip(0, 1)
   encoded = np.where(
     light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055
   )

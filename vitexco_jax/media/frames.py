@@ -18,6 +18,10 @@ DEFAULT_FRAME_RATE = Fraction(25)  # Of images, which have no time stamps.
 _Item = TypeVar('_Item')
 
 
+class _End:
+  """Marks the end of an iterable."""
+
+
 class Frame(NamedTuple):
   """One frame of a video.
 
@@ -97,13 +101,13 @@ def prefetch(iterable: Iterable[_Item], size: int = 4) -> Iterator[_Item]:
     size: maximum number of items computed ahead.
   """
   iterator = iter(iterable)
-  end = object()
+  end = _End()
   pool = concurrent.futures.ThreadPoolExecutor(1, 'prefetch')
   try:
     ahead = collections.deque(
       pool.submit(next, iterator, end) for _ in range(size)
     )
-    while (item := ahead.popleft().result()) is not end:
+    while not isinstance(item := ahead.popleft().result(), _End):
       ahead.append(pool.submit(next, iterator, end))
       yield item
   finally:

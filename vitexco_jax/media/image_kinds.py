@@ -160,8 +160,11 @@ def decode(
       return None
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
   # Other modes have no color.
-  colored = image is not None and image.mode.startswith(('P', 'R'))
-  if colored and image.has_transparency_data:
+  if (
+    image is not None
+    and image.mode.startswith(('P', 'R'))
+    and image.has_transparency_data
+  ):
     rgba = ImageOps.exif_transpose(image).convert('RGBA')
     hidden = np.asarray(rgba)[..., 3] == 0
     rgb[hidden] = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[hidden, None]
@@ -171,7 +174,9 @@ def decode(
 def _decode_scan(data: bytes, bounds: dict[str, str]) -> np.ndarray:
   """Decodes DPX as stored, or OpenEXR converted from linear light to sRGB."""
   demuxer = _DEMUXERS[data[:4]]
-  with av.open(io.BytesIO(data), format=demuxer, options=bounds) as container:
+  with av.open(
+    io.BytesIO(data), 'r', format=demuxer, options=bounds
+  ) as container:
     codec = container.streams.video[0].codec_context
     codec.options = dict(bounds)
     if demuxer == 'exr_pipe':

@@ -35,15 +35,15 @@ class Graph:
   def __init__(self, *filters: tuple[str, str]):
     """Sets the names and options of the filters."""
     self._filters = filters
-    self._shape = None
+    self._shape: tuple[int, int, str] | None = None
 
-  def _open(self, picture):
+  def _open(self, picture: av.VideoFrame) -> None:
     self._graph = graph = av.filter.Graph()
     nodes = [
       graph.add_buffer(
         width=picture.width,
         height=picture.height,
-        format=picture.format.name,
+        format=picture.format,
         time_base=_TICK,
       ),
       *(graph.add(name, options) for name, options in self._filters),
@@ -64,7 +64,7 @@ class Graph:
     self._graph.push(picture)
     with contextlib.suppress(av.BlockingIOError, av.EOFError):
       while True:
-        yield self._graph.pull()
+        yield self._graph.vpull()
 
 
 def field_order(picture: av.VideoFrame) -> str:
@@ -90,6 +90,7 @@ def deinterlaced(
   """
   which = 'interlaced' if only_marked else 'all'
   graph = Graph(('bwdif', f'mode=send_frame:deint={which}'))
+  times: collections.deque[tuple[int | None, int]]
   times = collections.deque()  # bwdif uses its own time base.
   for picture in itertools.chain(pictures, [None]):
     if picture is not None:

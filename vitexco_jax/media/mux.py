@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import av
 from av.bitstream import BitStreamFilterContext
+from av.container.core import Chapter
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import containers, remux
@@ -51,7 +52,8 @@ def _ranked(
     UserError: the segment does not have `frames` frames.
   """
   # Read twice, because large lossless frames may not fit into memory.
-  shown = sorted(packet.pts for packet in _packets(path))
+  # Encoders set the time stamps of all packets.
+  shown = sorted(packet.pts or 0 for packet in _packets(path))
   if frames not in (None, len(shown)):
     raise UserError(
       f'{path} has {len(shown)} frames instead of {frames}: run the same command '
@@ -59,7 +61,7 @@ def _ranked(
     )
   ranks = {pts: rank for rank, pts in enumerate(shown)}
   for packet in _packets(path):
-    yield ranks[packet.pts], packet
+    yield ranks[packet.pts or 0], packet
 
 
 def _packets(path: Path) -> Iterator[av.Packet]:
@@ -156,9 +158,9 @@ def join(
       copies = remux.Copies(other, out, findings)
       out.metadata.update(remux.copied_tags(other.metadata))
       out.set_chapters(list(_moved(other.chapters(), origin)))
-      first = containers.main_stream(other)
-      stream.metadata.update(remux.copied_tags(first.metadata))
-      stream.disposition = first.disposition
+      if first := containers.main_stream(other):
+        stream.metadata.update(remux.copied_tags(first.metadata))
+        stream.disposition = first.disposition
     out.start_encoding()
     packets = [_pictures(segments, form, tick, template, stream, origin)]
     if copies is not None:
@@ -167,17 +169,24 @@ def join(
       remux.mux_one(out, packet)
 
 
-def _moved(chapters: list[dict], origin: Fraction) -> Iterator[dict]:
+def _moved(chapters: list[Chapter], origin: Fraction) -> Iterator[Chapter]:
   """Yields chapters shifted so that second `origin` becomes zero."""
   for chapter in chapters:
-    shift = round(origin / chapter['time_base'])
+    shift = round(origin / (chapter['time_base'] or 1))
     start = max(0, chapter['start'] - shift)
     end = chapter['end'] - shift
     if end > start:
       yield {**chapter, 'start': start, 'end': end}
 
 
-def _pictures(segments, form, tick, template, stream, origin):
+def _pictures(
+  segments: Sequence[Segment],
+  form: Format,
+  tick: Fraction,
+  template: av.VideoStream,
+  stream: av.VideoStream,
+  origin: Fraction,
+) -> Iterator[tuple[Fraction, av.Packet]]:
   """Yields pairs of decoding time, in seconds, and packet of the segments."""
   base = form.time_base or 1 / form.frame_rate
   ahead = max(segment.delay for segment in segments)

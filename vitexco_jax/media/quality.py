@@ -77,14 +77,14 @@ def why_refused(
 
 def is_gray(rgb: np.ndarray) -> bool:
   """Whether a picture, [h, w, 3] uint8, has almost no color."""
-  small = np.float32(_shrink(rgb)) / 255
+  small = _shrink(rgb).astype(np.float32) / 255
   ab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)[..., 1:]
   return bool(np.linalg.norm(ab, axis=-1).mean() < _GRAY_BELOW)
 
 
 def chroma(rgb: np.ndarray) -> float:
   """RMS distance of ab from the mean ab of pixels of the same lightness."""
-  small = np.float32(_shrink(rgb)) / 255
+  small = _shrink(rgb).astype(np.float32) / 255
   lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB).reshape(-1, 3)
   tone = np.minimum(lab[:, 0] * (_TONES / 100), _TONES - 1).astype(int)
   count = np.maximum(np.bincount(tone, minlength=_TONES), 1)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+from av.stream import AttachmentStream
 
 from vitexco_jax.media import containers
 from vitexco_jax.media.ffmpeg_errors import logged, reason
@@ -47,7 +48,7 @@ _OWN_TAGS = re.compile(
 class Track(NamedTuple):
   """How to copy a stream into a container."""
 
-  index: int  # Of the stream in the source.
+  stream: int  # Index of the stream in the source.
   encoder: str | None  # For audio to be converted; None: packets are copied.
   refused: frozenset[int]  # Numbers of packets that the container refuses.
 
@@ -98,17 +99,20 @@ def examine(source: Path, suffix: str, sound: bool = True) -> Findings:
 def _examine(
   source: Path, suffix: str, sound: bool, _: tuple[int, int]
 ) -> Findings:
-  trials, missing, unfit = {}, [], []
+  trials: dict[int, _Trial] = {}
+  missing: list[str] = []
+  unfit: list[tuple[str, tuple[str, ...]]] = []
   with containers.open_input(source, thorough=True) as container:
+    origin = Fraction(container.start_time or 0, av.time_base)
     for stream in _others(container, sound):
       try:
-        trials[stream.index] = _Trial(stream, suffix)
+        trials[stream.index] = _Trial(stream, suffix, origin)
       except (ValueError, av.FFmpegError) as error:
         words = _name(stream) + _because(error)
         if stream.type != 'audio':
           missing.append(words)
         else:
-          unfit.append((words, tuple(_fitting(stream))))
+          unfit.append((words, tuple(_fitting(stream, origin))))
     for packet in _packets(container, trials):
       trials[packet.stream_index].take(packet)
     tracks = [trial.finish() for trial in trials.values()]
@@ -118,7 +122,7 @@ def _examine(
       for trial in trials.values()
       if trial.stream.type == 'audio' and trial.start is not None
     ]
-    start = min(starts, default=None)
+    start: Fraction | None = min(starts, default=None)
     if suffix == '.avi' and start is not None:
       missing += _offset(containers.main_stream(container), start)
   return Findings(
@@ -143,11 +147,11 @@ class Copies:
       findings: for this source and container.
     """
     self._source = source
-    self._copies = {}
+    self._copies: dict[int, _Copy] = {}
     for track in findings.tracks:
-      stream = source.streams[track.index]
-      self._copies[track.index] = _Copy(out, stream, track.encoder)
-    self._refused = {track.index: track.refused for track in findings.tracks}
+      stream = source.streams[track.stream]
+      self._copies[track.stream] = _Copy(out, stream, track.encoder)
+    self._refused = {track.stream: track.refused for track in findings.tracks}
 
   def packets(self, origin: Fraction) -> Iterator[tuple[Fraction, av.Packet]]:
     """Yields pairs of decoding time, in seconds, and packet of the output.
@@ -162,7 +166,7 @@ class Copies:
       numbers[index] += 1
       if number not in self._refused[index]:
         for part in self._copies[index].convert(packet, origin):
-          yield part.dts * part.time_base, part
+          yield (part.dts or 0) * part.time_base, part
 
 
 def _others(
@@ -202,17 +206,26 @@ def _because(error: Exception) -> str:
   return f': {text}' if text else ''
 
 
-def _fitting(stream: av.stream.Stream) -> Iterator[str]:
+def _fitting(stream: av.stream.Stream, origin: Fraction) -> Iterator[str]:
   """Yields the suffixes of containers that can hold a stream."""
   for suffix in ('.mkv', '.mov', '.mp4', '.avi'):
     with contextlib.suppress(ValueError, av.FFmpegError):
-      _Trial(stream, suffix).finish()
+      _Trial(stream, suffix, origin).finish()
       yield suffix
 
 
-def _offset(picture: av.stream.Stream, start: Fraction) -> Iterator[str]:
+def _start(stream: av.stream.Stream) -> Fraction | None:
+  """Returns the start of a stream, in seconds, if the file stores it."""
+  if stream.start_time is None or stream.time_base is None:
+    return None
+  return Fraction(stream.start_time * stream.time_base)
+
+
+def _offset(picture: av.VideoStream | None, start: Fraction) -> Iterator[str]:
   """Describes the offset between audio and pictures, which AVI loses."""
-  first = (picture.start_time or 0) * picture.time_base
+  if picture is None:
+    return
+  first = _start(picture) or Fraction(0)
   if abs(start - first) > 1 / (picture.average_rate or 25):
     apart = abs(float(start - first))
     yield f'the {apart:.2f} s between the starts of audio and picture'
@@ -221,16 +234,24 @@ def _offset(picture: av.stream.Stream, start: Fraction) -> Iterator[str]:
 class _Trial:
   """Copies one stream into a container that writes to the null device."""
 
-  def __init__(self, stream: av.stream.Stream, suffix: str):
-    """Raises ValueError or FFmpegError if the container refuses the stream."""
+  def __init__(self, stream: av.stream.Stream, suffix: str, origin: Fraction):
+    """Opens the container.
+
+    Args:
+      stream: to copy.
+      suffix: of the output, which determines the container.
+      origin: second of the source that becomes zero.
+
+    Raises:
+      ValueError, av.FFmpegError: the container refuses the stream.
+    """
     self.stream = stream
-    self.start = None  # Of the stream, in seconds.
-    if stream.start_time is not None:
-      self.start = stream.start_time * stream.time_base
-    self.missing = []  # Descriptions.
-    self._origin = Fraction(stream.container.start_time or 0, av.time_base)
+    self.start = _start(stream)  # In seconds.
+    self.missing: list[str] = []  # Descriptions.
+    self._origin = origin
     self._count = 0
-    self._reasons = {}  # Why packets were refused, by their numbers.
+    # Why packets were refused, by their numbers.
+    self._reasons: dict[int, str] = {}
     self._suffix = suffix
     try:
       self._begin(None)
@@ -240,7 +261,7 @@ class _Trial:
         raise
       self._begin(encoder)
 
-  def _begin(self, encoder):
+  def _begin(self, encoder: str | None) -> None:
     self._encoder = encoder
     self._out = av.open(f'file:{os.devnull}', 'w', format=FORMATS[self._suffix])
     self._copy = _Copy(self._out, self.stream, encoder)
@@ -248,6 +269,7 @@ class _Trial:
       self._out.start_encoding()
 
   def take(self, packet: av.Packet) -> None:
+    """Tries to copy a packet."""
     number, self._count = self._count, self._count + 1
     if self.start is None and packet.pts is not None:
       self.start = packet.pts * packet.time_base
@@ -286,7 +308,7 @@ class _Trial:
 def _pcm_encoder(stream: av.stream.Stream) -> str | None:
   """Returns the PCM encoder that stores uncompressed audio without loss."""
   context = stream.codec_context
-  if stream.type != 'audio' or not context or not context.format:
+  if not isinstance(context, av.AudioCodecContext) or not context.format:
     return None
   if not context.name.startswith('pcm_') and context.name != 's302m':
     return None
@@ -306,31 +328,31 @@ class _Copy:
   ):
     """Adds the stream to `out`; ValueError if the container refuses it."""
     self._is_sound = stream.type == 'audio'
-    self._encoder = encoder
-    self._last = None  # Previous packet's time stamp, in output ticks.
+    self._encoder: av.AudioStream | None = None  # Of audio to be converted.
+    self._last: int | None = (
+      None  # Previous packet's time stamp, in output ticks.
+    )
     self._next = 0  # Time stamp for a packet without one.
     self.overlap = Fraction(0)  # Dropped audio, in seconds.
-    if encoder is not None:
-      context = stream.codec_context
-      self._target = out.add_stream(
+    self._target: av.stream.Stream
+    context = stream.codec_context
+    if encoder is not None and isinstance(context, av.AudioCodecContext):
+      audio = out.add_stream(
         encoder, rate=context.sample_rate, layout=context.layout
       )
-    elif stream.type == 'attachment':
+      assert isinstance(audio, av.AudioStream)
+      self._target = self._encoder = audio
+    elif isinstance(stream, AttachmentStream):
       self._target = _attach(out, stream)
-    elif stream.codec_context is None:
+    elif context is None:
       raise ValueError('unknown to this FFmpeg')
     else:
       if out.format.name == 'avi' and stream.type == 'video':
         raise ValueError('AVI does not support covers')
       self._target = out.add_stream_from_template(stream, opaque=True)
-      self._name_channels(stream)
+      _name_channels(stream, self._target)
     self._target.metadata.update(copied_tags(stream.metadata))
     self._target.disposition = stream.disposition
-
-  def _name_channels(self, stream):
-    # AVI does not store the channel layout, and MP4 requires it for PCM.
-    if self._is_sound and stream.layout.name.endswith(' channels'):
-      self._target.codec_context.layout = f'{stream.channels}c'
 
   def convert(self, packet: av.Packet, origin: Fraction) -> Iterator[av.Packet]:
     """Yields the output packets for a packet of the source.
@@ -338,7 +360,7 @@ class _Copy:
     Raises:
       av.FFmpegError: audio to be converted cannot be decoded.
     """
-    tick = self._target.time_base
+    tick = self._target.time_base or Fraction(1)  # Known once it is open.
     length = (packet.duration or 0) * packet.time_base
     place = self._place(packet, origin, tick, length)
     if place is None:
@@ -349,14 +371,17 @@ class _Copy:
       return
     done = Fraction(0)
     for frame in packet.decode():
+      assert isinstance(frame, av.AudioFrame)
       frame.pts = None
       seconds = Fraction(frame.samples, frame.sample_rate)
-      for part in self._target.encode(frame):
+      for part in self._encoder.encode(frame):
         at = place + round(done / tick)
         yield self._placed(part, at, round(seconds / tick))
       done += seconds
 
-  def _place(self, packet, origin, tick, length) -> int | None:
+  def _place(
+    self, packet: av.Packet, origin: Fraction, tick: Fraction, length: Fraction
+  ) -> int | None:
     """Returns a packet's output time, in ticks; None if it overlaps."""
     stamp = packet.dts if packet.pts is None else packet.pts
     if stamp is None:
@@ -371,16 +396,28 @@ class _Copy:
       return None
     return self._last + 1
 
-  def _placed(self, packet, place, length):
+  def _placed(self, packet: av.Packet, place: int, length: int) -> av.Packet:
+    """Assigns a packet to the output at a time and with a duration, in ticks."""
     packet.pts = packet.dts = self._last = place
     packet.duration = length
     self._next = place + max(1, length)
-    packet.time_base = self._target.time_base
+    packet.time_base = self._target.time_base or Fraction(1)
     packet.stream = self._target
     return packet
 
 
-def _attach(out, stream):
+def _name_channels(source: av.stream.Stream, target: av.stream.Stream) -> None:
+  """Sets a channel layout, which AVI does not store and MP4 requires for PCM."""
+  if not isinstance(source, av.AudioStream):
+    return
+  if source.layout.name.endswith(' channels'):
+    assert isinstance(target, av.AudioStream)
+    target.codec_context.layout = f'{source.channels}c'
+
+
+def _attach(
+  out: av.container.OutputContainer, stream: AttachmentStream
+) -> AttachmentStream:
   if out.format.name != 'matroska':
     raise ValueError('only Matroska supports attachments')
   return out.add_attachment(

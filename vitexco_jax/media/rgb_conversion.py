@@ -14,6 +14,7 @@ from typing import TypedDict
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.video.reformatter import (
   ColorRange,
   Colorspace,
@@ -107,6 +108,7 @@ class ToRgb:
 
   def convert(self, picture: av.VideoFrame) -> np.ndarray:
     """Returns a picture as [height, width, 3] uint8 (deep: uint16)."""
+    rgb: np.ndarray
     if self._tone_mapper is None:
       rgb = self._scale(picture)
     else:
@@ -126,7 +128,7 @@ class ToRgb:
       large = picture.width >= 1280 or picture.height > 576
       picture.colorspace = Colorspace.ITU709 if large else Colorspace.ITU601
     scaling = _DEEP_SCALING if self._deep else _SCALING
-    rgb = self._reformatter.reformat(
+    rgb: np.ndarray = self._reformatter.reformat(
       picture, *self._size, self._pixels, interpolation=scaling
     ).to_ndarray()
     if self._deep:
@@ -137,16 +139,19 @@ class ToRgb:
 class FromRgb:
   """Converts RGB frames to the pictures that an encoder takes."""
 
-  def __init__(self, form: Format, stream: av.video.stream.VideoStream):
+  def __init__(
+    self, form: Format, stream: av.video.stream.VideoStream, pixels: str
+  ):
     """Sets the color tags of the stream.
 
     Args:
       form: of the frames.
       stream: an output stream, before its encoder is opened.
+      pixels: its pixel format.
     """
     self._form = form
     self._is_rgb = stream.format.is_rgb
-    self._pixels = stream.pix_fmt
+    self._pixels = pixels
     self._reformatter = VideoReformatter()
     self._woven = None
     if form.field_order:
@@ -162,11 +167,12 @@ class FromRgb:
 
   def convert(self, rgb: np.ndarray) -> av.VideoFrame:
     """Returns the picture of [h, w, 3] uint8 or uint16."""
-    rgb = np.ascontiguousarray(rgb)
     deep = rgb.dtype == np.uint16
+    pixels: np.ndarray = np.ascontiguousarray(rgb)
     if deep and not self._is_rgb:
-      rgb = cv2.addWeighted(rgb, _WHITE / 65535, rgb, 0, 0)
-    picture = av.VideoFrame.from_ndarray(rgb, 'rgb48le' if deep else 'rgb24')
+      scaled = cv2.addWeighted(pixels, _WHITE / 65535, pixels, 0, 0)
+      pixels = np.asarray(scaled)
+    picture = av.VideoFrame.from_ndarray(pixels, 'rgb48le' if deep else 'rgb24')
     if self._woven is not None:
       (picture,) = self._woven.push(picture)
       if not picture.format.is_rgb:
@@ -207,12 +213,12 @@ def _orientation(picture: av.VideoFrame) -> tuple[bool, int | None]:
     Whether to transpose it, and the code of the following cv2.flip or None.
   """
   try:
-    matrix = picture.side_data.get('DISPLAYMATRIX')
+    matrix: SideData | None = picture.side_data.get('DISPLAYMATRIX')
   except ValueError:  # PyAV does not support the Exif data of photographs.
     matrix = None
   if matrix is None:
     return False, None
-  a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+  a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
   transposed = abs(b) + abs(c) > abs(a) + abs(d)
   flip_x, flip_y = (c < 0, b < 0) if transposed else (a < 0, d < 0)
   if flip_x and flip_y:

@@ -36,16 +36,18 @@ from collections.abc import Callable
 from fractions import Fraction
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import containers
-from vitexco_jax.media.frames import Frame
+from vitexco_jax.media.frames import Format, Frame
 from vitexco_jax.media.reader import VideoReader
 
 FRAME_PIXELS = 4096 * 2304
+
+_Result = TypeVar('_Result')
 
 _ROOT = Path(__file__).parents[2]  # The parent folder of the package.
 _CODE = 'from vitexco_jax.media import sandbox; sandbox.main()'
@@ -85,15 +87,15 @@ _BOUNDS = containers.Bounds(
 class Sandbox:
   """A group of child processes that end together; a context manager."""
 
-  def __init__(self):
-    self._children = set()
+  def __init__(self) -> None:
+    self._children: set[_Child] = set()
     self._lock = threading.Lock()
     self._closed = False
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *error: object) -> None:
     self.close()
 
   def open(
@@ -118,11 +120,11 @@ class Sandbox:
 
   def call(
     self,
-    function: Callable,
-    *arguments: Any,
+    function: Callable[..., _Result],
+    *arguments: object,
     about: Path,
     file_bytes: int = 0,
-  ) -> Any:
+  ) -> _Result:
     """Calls a function in a child and returns its result.
 
     Args:
@@ -136,7 +138,10 @@ class Sandbox:
     """
     size = about.stat().st_size + file_bytes
     with self._start(about, file_bytes) as child:
-      return child.ask(_SECONDS + size / _CALL_RATE, function, *arguments)
+      answer: _Result = child.ask(
+        _SECONDS + size / _CALL_RATE, function, *arguments
+      )
+      return answer
 
   def close(self) -> None:
     """Kills all children; pending calls raise a `UserError`."""
@@ -145,7 +150,7 @@ class Sandbox:
       for child in self._children:
         child.close()
 
-  def _start(self, about, file_bytes=0):
+  def _start(self, about: Path, file_bytes: int = 0) -> '_Child':
     with self._lock:
       if self._closed:
         raise UserError(f'{about} is no longer read')
@@ -162,11 +167,11 @@ class Direct:
 
   def call(
     self,
-    function: Callable,
-    *arguments: Any,
+    function: Callable[..., _Result],
+    *arguments: object,
     about: Path,
     file_bytes: int = 0,
-  ) -> Any:
+  ) -> _Result:
     """Calls the function and returns its result."""
     del about, file_bytes
     return function(*arguments)
@@ -176,7 +181,15 @@ DIRECT = Direct()
 
 
 class Reader:
-  """Proxy of a `VideoReader` in a child."""
+  """Proxy of a `VideoReader` in a child; has the same attributes."""
+
+  kind: str
+  format: Format
+  num_frames: int | None
+  lost: int
+  damaged: list[int]
+  other_tracks: list[str]
+  interlaced: int
 
   def __init__(
     self, child: '_Child', path: Path, deep: bool, deinterlace: bool
@@ -186,11 +199,11 @@ class Reader:
     self._dtype = np.uint16 if deep else np.uint8
     self._set(child.ask(_SECONDS, VideoReader, path, deep, deinterlace))
 
-  def _set(self, attributes):
+  def _set(self, attributes: dict[str, Any]) -> None:
     for name, value in attributes.items():
       setattr(self, name, value)
 
-  def __iter__(self):
+  def __iter__(self) -> Self:
     return self
 
   def __next__(self) -> Frame:
@@ -210,10 +223,10 @@ class Reader:
     """Skips frames, as `VideoReader.skip` does."""
     self._child.ask(count * _FRAME_SECONDS, 'skip', count)
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *error: object) -> None:
     self.close()
 
   def close(self) -> None:
@@ -243,10 +256,10 @@ class _Child:
         start_new_session=True,  # Ctrl-C is for the parent.
       )
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *error: object) -> None:
     self.close()
 
   def close(self) -> None:
@@ -256,7 +269,7 @@ class _Child:
     self._process.wait()
 
   def ask(
-    self, seconds: float, function: Callable | str, *arguments: Any
+    self, seconds: float, function: Callable[..., Any] | str, *arguments: object
   ) -> Any:
     """Calls a function, or a method of the first result, in the process.
 
@@ -291,7 +304,7 @@ class _Child:
       raise self._refused('fails')
     return answer
 
-  def _why_ended(self):
+  def _why_ended(self) -> str:
     try:
       code = self._process.wait(1)
     except subprocess.TimeoutExpired:
@@ -303,11 +316,11 @@ class _Child:
   def receive_into(self, array: np.ndarray) -> None:
     """Fills an array with the bytes that follow a result."""
     try:
-      self._connection.recv_bytes_into(memoryview(array).cast('B'))
+      self._connection.recv_bytes_into(array.data.cast('B'))
     except (OSError, EOFError) as failure:
       raise self._refused('fails') from failure
 
-  def _refused(self, reason):
+  def _refused(self, reason: str) -> UserError:
     self.close()
     return UserError(
       f'{self._about} is not taken, as reading it {reason}: convert it to '
@@ -318,7 +331,7 @@ class _Child:
 class _Unpickler(pickle.Unpickler):
   """Reads a child's answers; accepts only plain values."""
 
-  def find_class(self, module, name):
+  def find_class(self, module: str, name: str) -> type:
     kind = super().find_class(module, name)
     plain = tuple, Fraction, enum.IntEnum
     if isinstance(kind, type) and issubclass(kind, plain):
@@ -340,53 +353,57 @@ def main() -> None:
     resource.setrlimit(kind, (limit, limit))
   containers.bound(_BOUNDS)
   connection = Connection(handle)
-  requests = queue.SimpleQueue()
+  requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
   threading.Thread(
     target=_listen, args=(connection, requests), daemon=True
   ).start()
-  reader = None
+  reader: VideoReader | None = None
   allowed = 0.0
   while True:
     function, arguments, seconds = pickle.loads(requests.get())
     allowed += seconds
     cpu = math.ceil(allowed)
     resource.setrlimit(resource.RLIMIT_CPU, (cpu, resource.RLIM_INFINITY))
+    if isinstance(function, str):
+      function = getattr(reader, function)
+    outcome, answer = _call(function, arguments)
     pixels = None
-    try:
-      if isinstance(function, str):
-        answer = getattr(reader, function)(*arguments)
-      else:
-        answer = function(*arguments)
-      if isinstance(answer, VideoReader):
-        reader, answer = answer, _properties(answer)
-      elif isinstance(answer, Frame):
-        pixels, answer = answer.rgb, answer._replace(rgb=None)
-      outcome = 'done', answer
-    except StopIteration:
-      outcome = 'done', _properties(reader)
-    except UserError as error:
-      outcome = 'refused', str(error)
-    except MemoryError:
-      outcome = 'memory', None
-    except Exception as error:
-      place = traceback.extract_tb(error.__traceback__)[-1]
-      outcome = (
-        'failed',
-        f'{error!r} at {Path(place.filename).name}:{place.lineno}',
-      )
-    connection.send_bytes(pickle.dumps(outcome))
+    if isinstance(answer, VideoReader):
+      reader = answer
+    elif isinstance(answer, Frame):
+      pixels = answer.rgb  # Sent without a copy.
+      answer = answer._replace(rgb=None)  # type: ignore[arg-type]
+    if answer is reader or outcome == 'end':
+      outcome, answer = 'done', {x: getattr(reader, x) for x in _PROPERTIES}
+    connection.send_bytes(pickle.dumps((outcome, answer)))
     if pixels is not None:
-      connection.send_bytes(memoryview(pixels).cast('B'))
+      connection.send_bytes(pixels.data.cast('B'))
 
 
-def _listen(connection, requests):
+def _call(
+  function: Callable[..., Any], arguments: tuple[Any, ...]
+) -> tuple[str, Any]:
+  """Calls a function; returns the kind of the outcome, and the result."""
+  try:
+    return 'done', function(*arguments)
+  except StopIteration:
+    return 'end', None
+  except UserError as error:
+    return 'refused', str(error)
+  except MemoryError:
+    return 'memory', None
+  except Exception as error:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    file = Path(place.filename).name
+    return 'failed', f'{error!r} at {file}:{place.lineno}'
+
+
+def _listen(
+  connection: Connection, requests: 'queue.SimpleQueue[bytes]'
+) -> None:
   """Receives requests; ends the process when the parent has ended."""
   try:
     while True:
       requests.put(connection.recv_bytes())
   except (OSError, EOFError):
     os._exit(1)
-
-
-def _properties(reader: VideoReader) -> dict[str, Any]:
-  return {name: getattr(reader, name) for name in _PROPERTIES}

@@ -43,10 +43,10 @@ def mark_cuts(
     min_content_val=_DIFFERENCE,
     luma_only=True,
   )
-  cuts = set()
+  cuts: set[int] = set()
   counted = itertools.count()
 
-  def compare(small):
+  def compare(small: np.ndarray) -> None:
     cuts.update(detector.process_frame(next(counted), small))
 
   # Mirror the video at both ends, so that the first and the last frames also have
@@ -57,8 +57,8 @@ def mark_cuts(
   for small in before:
     compare(small)
   numbers = itertools.count(len(before))
-  waiting = collections.deque()
-  last = collections.deque(maxlen=_AHEAD + 1)
+  waiting: collections.deque[np.ndarray] = collections.deque()
+  last: collections.deque[np.ndarray] = collections.deque(maxlen=_AHEAD + 1)
   for frame in itertools.chain(head, frames):
     last.append(_shrink(frame))
     compare(last[-1])

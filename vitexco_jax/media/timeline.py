@@ -25,12 +25,13 @@ class Timeline:
     """Starts at an open file whose packets have not been read yet."""
     # In other formats a gap is intended.
     self._may_jump = bool(
-      container.format.flags & av.format.Flags.ts_discont.value
+      av.format.Flags.ts_discont in av.format.Flags(container.format.flags)
     )
     # Seconds to add to the time stamps of each part.
     self._clocks = collections.deque([0.0], _CLOCKS)
-    self._front = None  # End of the packets so far, in seconds.
-    self._last = {}  # Decoding time of each stream's last packet, in seconds.
+    self._front: float | None = None  # End of the packets so far, in seconds.
+    # Decoding time of each stream's last packet, in seconds.
+    self._last: dict[int, float] = {}
 
   def correct(self, packet: av.Packet) -> None:
     """Changes the time stamps of a packet to the continuous clock."""
@@ -73,13 +74,14 @@ class Timeline:
         and time + clock > self._front + _AHEAD
       )
     ]
-    if not fits:
-      fits = [self._front - time]
+    if not fits:  # Then there were packets before.
+      fits = [(self._front or 0.0) - time]
       self._clocks += fits
     return self._nearest(fits, time)
 
   def _nearest(self, clocks: Sequence[float], time: float) -> float:
     """Returns the clock that brings a time closest to the packets so far."""
-    if self._front is None:
+    front = self._front
+    if front is None:
       return clocks[0]
-    return min(clocks, key=lambda clock: abs(time + clock - self._front))
+    return min(clocks, key=lambda clock: abs(time + clock - front))

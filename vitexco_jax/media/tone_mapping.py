@@ -39,7 +39,8 @@ class ToneMapper:
     """
     self._size = width, height
     self._pixels = pixels
-    self._graph = self._input = None
+    self._graph: Graph | None = None
+    self._input: tuple[int, int, str, int] | None = None
 
   def convert(self, picture: av.VideoFrame) -> av.VideoFrame:
     """Converts a frame; guesses missing color tags."""
@@ -50,10 +51,10 @@ class ToneMapper:
     if picture.colorspace in _UNKNOWN and not picture.format.is_rgb:
       picture.colorspace = Colorspace.BT2020
     kind = picture.width, picture.height, picture.format.name, picture.color_trc
-    if kind != self._input:
+    if self._graph is None or kind != self._input:
       self._input, self._graph = kind, self._build(picture)
     self._graph.push(picture)
-    return self._graph.pull()
+    return self._graph.vpull()
 
   def _build(self, picture: av.VideoFrame) -> Graph:
     width, height = self._size

@@ -68,7 +68,9 @@ class VideoSource:
     # A stream may change its size; larger pictures are then not decoded.
     stream.codec_context.options = containers.decoding_options()
     rate = stream.average_rate or stream.guessed_rate or DEFAULT_FRAME_RATE
-    self.num_frames = stream.frames or round(_seconds(stream) * rate) or None
+    self.num_frames = (
+      stream.frames or round(_seconds(container, stream) * rate) or None
+    )
 
     self._first_dts: int | None = None
     pictures = self._decode()
@@ -239,12 +241,14 @@ def _main_stream(
   return stream
 
 
-def _seconds(stream: av.video.stream.VideoStream) -> Fraction:
+def _seconds(
+  container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> Fraction:
   """Returns the duration that the file states for a stream; 0 if none."""
-  if stream.duration:
-    return stream.duration * stream.time_base
+  if stream.duration and stream.time_base:
+    return Fraction(stream.duration * stream.time_base)
   tag = stream.metadata.get('DURATION', '')  # Of Matroska, "00:01:02.345".
   if match := re.fullmatch(r'(\d+):(\d+):(\d+(?:\.\d+)?)', tag):
     hours, minutes, seconds = map(Fraction, match.groups())
     return hours * 3600 + minutes * 60 + seconds
-  return Fraction(stream.container.duration or 0, av.time_base)
+  return Fraction(container.duration or 0, av.time_base)

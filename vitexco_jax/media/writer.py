@@ -208,16 +208,19 @@ class _VideoFile:
       options |= interlacing.encoder_options(codec.encoder, order)
       if codec.encoder == 'libx264':
         options['x264-params'] += f':{order[0]}ff=1'
-    self._stream = stream = self._container.add_stream(
+    pixels = codec.pixels_of(form)[coding.depth]
+    stream = self._container.add_stream(
       codec.encoder,
       rate=form.frame_rate,
       width=form.width,
       height=form.height,
-      pix_fmt=codec.pixels_of(form)[coding.depth],
+      pix_fmt=pixels,
       time_base=self._tick,
       options=options,
     )
-    self._from_rgb = FromRgb(form, stream)
+    assert isinstance(stream, av.VideoStream)
+    self._stream = stream
+    self._from_rgb = FromRgb(form, stream, pixels)
     stream.thread_type = 'AUTO'
     stream.codec_context.sample_aspect_ratio = form.pixel_aspect
     self._container.start_encoding()  # Opens the file; may fail.
@@ -250,11 +253,13 @@ class _VideoFile:
 
   def _mux(self, packets: Sequence[av.Packet], last: bool = False) -> None:
     for packet in packets:
+      # Encoders set both time stamps.
+      pts, dts = packet.pts or 0, packet.dts or 0
       if self._first_dts is None:
-        self._first_dts = packet.dts
-      self._end = max(self._end, packet.pts + self._durations[packet.pts])
-      packet.duration = self._durations.pop(packet.pts)
-    if last and packets and self._suffix != '.mkv':
-      # In MP4 the durations, in coding order, sum to that of the video.
-      packets[-1].duration = self._end - (packets[-1].dts - self._first_dts)
+        self._first_dts = dts
+      self._end = max(self._end, pts + self._durations[pts])
+      packet.duration = self._durations.pop(pts)
+      if last and packet is packets[-1] and self._suffix != '.mkv':
+        # In MP4 the durations, in coding order, sum to that of the video.
+        packet.duration = self._end - (dts - self._first_dts)
     self._container.mux(packets)
