@@ -11,16 +11,18 @@ import heapq
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import av
 from av.bitstream import BitStreamFilterContext
-from av.container.core import Chapter
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import containers, remux
 from vitexco_jax.media.ffmpeg_errors import explained
 from vitexco_jax.media.frames import Format
+
+if TYPE_CHECKING:
+  from av.container.core import Chapter
 
 
 class Segment(NamedTuple):
@@ -169,7 +171,7 @@ def join(
       remux.mux_one(out, packet)
 
 
-def _moved(chapters: list[Chapter], origin: Fraction) -> Iterator[Chapter]:
+def _moved(chapters: 'list[Chapter]', origin: Fraction) -> 'Iterator[Chapter]':
   """Yields chapters shifted so that second `origin` becomes zero."""
   for chapter in chapters:
     shift = round(origin / (chapter['time_base'] or 1))

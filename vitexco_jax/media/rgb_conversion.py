@@ -213,10 +213,10 @@ def _orientation(picture: av.VideoFrame) -> tuple[bool, int | None]:
     Whether to transpose it, and the code of the following cv2.flip or None.
   """
   try:
-    matrix: SideData | None = picture.side_data.get('DISPLAYMATRIX')
+    matrix = picture.side_data.get('DISPLAYMATRIX')
   except ValueError:  # PyAV does not support the Exif data of photographs.
     matrix = None
-  if matrix is None:
+  if not isinstance(matrix, SideData):
     return False, None
   a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
   transposed = abs(b) + abs(c) > abs(a) + abs(d)

@@ -46,10 +46,12 @@ async def listening(
     shutdown_timeout=1.0,
   )
   await runner.setup()
+  server = runner.server
+  assert server is not None  # Created by `setup`.
   try:
     try:
       listener = await loop.create_server(
-        lambda: _ConnectionLimiter(runner.server), host, port, backlog=_BACKLOG
+        lambda: _ConnectionLimiter(server), host, port, backlog=_BACKLOG
       )
     except (OSError, UnicodeError) as error:  # An invalid name, like a..b.
       reason = getattr(error, 'strerror', 'the host name is invalid')
@@ -116,6 +118,8 @@ class _ConnectionLimiter(asyncio.Protocol):
     self._server = server
 
   def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    """Hands the connection to the server, or closes it."""
+    assert isinstance(transport, asyncio.Transport)
     clients = [
       _network(_address(x.transport)) for x in self._server.connections
     ]

@@ -24,18 +24,23 @@ import secrets
 import time
 import traceback
 import weakref
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import plan
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 from vitexco_jax.serving import bodies, connections, sessions, uploads
 from vitexco_jax.serving.disk_quota import DiskQuota
 from vitexco_jax.serving.jobs import JobQueue
 from vitexco_jax.serving.sessions import Session
+
+_Result = TypeVar('_Result')
 
 _PAGE = Path(__file__).parent / 'page'
 _MAX_SESSIONS = 100
@@ -66,8 +71,8 @@ class Site:
 
   def __init__(
     self,
-    colorizer: Any,
-    embed: Any,
+    colorizer: VideoColorizer,
+    embed: plan.Embed,
     folder: Path,
     queue: JobQueue,
     upload_limit: int,
@@ -77,8 +82,8 @@ class Site:
     """Creates `app`.
 
     Args:
-      colorizer: a `VideoColorizer`.
-      embed: a `retrieval.Embedder`.
+      colorizer: the engine, with its model.
+      embed: embeds pictures, such as an `embedding.Embedder`.
       folder: holds the folders of the sessions.
       queue: runs their jobs.
       upload_limit: maximum size of a video, in MB.
@@ -91,8 +96,11 @@ class Site:
     self._upload_limit = upload_limit
     self._local = local
     self._quota = quota or DiskQuota(folder)
-    self._checks = set()  # Of uploads, in threads.
-    self._turns = weakref.WeakValueDictionary()  # A lock for each client.
+    # Checks of uploads, in threads.
+    self._checks: set[concurrent.futures.Future[Any]] = set()
+    # A lock for each client.
+    self._turns: weakref.WeakValueDictionary[str, asyncio.Lock]
+    self._turns = weakref.WeakValueDictionary()
     self._sessions: dict[str, Session] = {}
     self._numbers = itertools.count()
     # Another program on this machine, at another port, has the same cookies.
@@ -120,7 +128,7 @@ class Site:
     )
     self.app.cleanup_ctx.append(self._at_work)
 
-  async def _at_work(self, _):
+  async def _at_work(self, _: web.Application) -> AsyncIterator[None]:
     # Check few uploads at a time, to bound the memory.
     self._checker = concurrent.futures.ThreadPoolExecutor(_CHECKS, 'check')
     sweeping = asyncio.create_task(self._sweep())
@@ -133,13 +141,15 @@ class Site:
     """Whether an upload is being checked."""
     return any(not check.done() for check in self._checks)
 
-  async def _sweep(self):
+  async def _sweep(self) -> None:
     """Ends abandoned sessions."""
     while True:
       await asyncio.sleep(_SWEEP_SECONDS)
       self._end_old()
 
-  def _end_old(self, empty_seconds=_EMPTY_SECONDS, client=None):
+  def _end_old(
+    self, empty_seconds: float = _EMPTY_SECONDS, client: str | None = None
+  ) -> None:
     now = time.monotonic()
     for token, session in list(self._sessions.items()):
       if client not in (None, session.client):
@@ -151,7 +161,9 @@ class Site:
         self._sessions.pop(token).leave()
 
   @web.middleware
-  async def _guard(self, request, handler):
+  async def _guard(
+    self, request: web.Request, handler: Handler
+  ) -> web.StreamResponse:
     """Refuses foreign requests and turns all errors into sentences."""
     try:
       self._check_source(request)
@@ -175,7 +187,7 @@ class Site:
     response.headers.update(_HEADERS)
     return response
 
-  def _check_source(self, request):
+  def _check_source(self, request: web.Request) -> None:
     try:
       host = request.url.host or ''
     except ValueError as error:
@@ -186,14 +198,14 @@ class Site:
     if origin and origin.partition('://')[2] != request.host:
       raise web.HTTPForbidden(reason='requests from other pages are refused')
 
-  def _session(self, request) -> Session:
+  def _session(self, request: web.Request) -> Session:
     session = self._sessions.get(request.cookies.get(self._cookie, ''))
     if session is None:
       raise web.HTTPGone(reason='this session has ended: reload the page')
     session.seen = time.monotonic()
     return session
 
-  async def _open_page(self, request):
+  async def _open_page(self, request: web.Request) -> web.StreamResponse:
     response = web.FileResponse(_PAGE / 'index.html')
     if request.cookies.get(self._cookie) in self._sessions:
       return response
@@ -208,10 +220,10 @@ class Site:
     response.set_cookie(self._cookie, token, httponly=True, samesite='Lax')
     return response
 
-  def _make_place(self, limit, client=None):
+  def _make_place(self, limit: int, client: str | None = None) -> None:
     """Ends absent sessions if there are too many, in total or of a client."""
 
-    def is_full():
+    def is_full() -> bool:
       return limit <= sum(
         client in (None, session.client) for session in self._sessions.values()
       )
@@ -223,7 +235,7 @@ class Site:
         reason='too many sessions: try again later'
       )
 
-  async def _state(self, request):
+  async def _state(self, request: web.Request) -> web.StreamResponse:
     session = self._session(request)
     job = session.job
     return web.json_response(
@@ -254,24 +266,26 @@ class Site:
           'frame': job.preview and job.preview.number,
         },
         'warnings': session.warnings,
-        'result': session.result and session.result_name,
+        'result': session.result_name,
       }
     )
 
-  async def _put_video(self, request):
+  async def _put_video(self, request: web.Request) -> web.StreamResponse:
     async with self._received(request, self._upload_limit) as (session, path):
       await self._checked(request, uploads.check_video, path)
       session.set_video(path, request.query.get('name', ''))
     return web.json_response({})
 
-  async def _put_reference(self, request):
+  async def _put_reference(self, request: web.Request) -> web.StreamResponse:
     async with self._received(request, _MAX_PICTURE) as (session, path):
       drawing = await self._checked(request, uploads.redraw, path)
       session.add_reference(drawing, request.query.get('name', ''))
     return web.json_response({})
 
   @contextlib.asynccontextmanager
-  async def _received(self, request, limit):
+  async def _received(
+    self, request: web.Request, limit: int
+  ) -> AsyncIterator[tuple[Session, Path]]:
     """Receives a file of at most `limit` MB; removes it later unless moved."""
     session = self._session(request)
     if (request.content_length or 0) > limit * 10**6:
@@ -293,7 +307,10 @@ class Site:
       finally:
         path.unlink(missing_ok=True)
 
-  async def _checked(self, request, check, path):
+  async def _checked(
+    self, request: web.Request, check: Callable[[Path], _Result], path: Path
+  ) -> _Result:
+    """Checks an upload in a thread; returns the result of the check."""
     client = self._session(request).client
     turn = self._turns.setdefault(client, asyncio.Lock())
     async with turn:  # A client with slow uploads does not delay others.
@@ -303,24 +320,24 @@ class Site:
     self._session(request)  # The session may have ended meanwhile.
     return result
 
-  async def _get_reference(self, request):
+  async def _get_reference(self, request: web.Request) -> web.StreamResponse:
     references = self._session(request).references
     number = int(request.match_info['number'])
     if number not in references:
       raise web.HTTPNotFound
     return _picture(references[number].thumbnail)
 
-  async def _delete_reference(self, request):
+  async def _delete_reference(self, request: web.Request) -> web.StreamResponse:
     self._session(request).remove_reference(int(request.match_info['number']))
     return web.json_response({})
 
-  async def _find_shots(self, request):
+  async def _find_shots(self, request: web.Request) -> web.StreamResponse:
     self._session(request).find_shots(
       self._queue, self._embed, self._colorizer.has_prior
     )
     return web.json_response({})
 
-  async def _get_shots(self, request):
+  async def _get_shots(self, request: web.Request) -> web.StreamResponse:
     session = self._session(request)
     if session.plan is None:
       raise web.HTTPNotFound
@@ -340,7 +357,7 @@ class Site:
       ]
     )
 
-  async def _choose(self, request):
+  async def _choose(self, request: web.Request) -> web.StreamResponse:
     body = await bodies.read_json(request)
     numbers = body.get('references') if isinstance(body, dict) else None
     if not isinstance(numbers, list) or any(
@@ -352,34 +369,35 @@ class Site:
     )
     return web.json_response({})
 
-  async def _thumbnail(self, request):
+  async def _thumbnail(self, request: web.Request) -> web.StreamResponse:
     session = self._session(request)
     number = int(request.match_info['number'])
     if session.plan is None or number >= len(session.plan.shots):
       raise web.HTTPNotFound
     return _picture(session.thumbnail(number))
 
-  async def _color(self, request):
+  async def _color(self, request: web.Request) -> web.StreamResponse:
     self._session(request).color(self._queue, self._colorizer)
     return web.json_response({})
 
-  async def _preview(self, request):
+  async def _preview(self, request: web.Request) -> web.StreamResponse:
     job = self._session(request).job
     if job is None or job.preview is None:
       raise web.HTTPNotFound
-    return _picture(getattr(job.preview, request.match_info['which']))
+    after = request.match_info['which'] == 'after'
+    return _picture(job.preview.after if after else job.preview.before)
 
-  async def _result(self, request):
+  async def _result(self, request: web.Request) -> web.StreamResponse:
     session = self._session(request)
     if session.result is None:
       raise web.HTTPNotFound
     return web.FileResponse(session.result)
 
-  async def _stop(self, request):
+  async def _stop(self, request: web.Request) -> web.StreamResponse:
     self._session(request).stop()
     return web.json_response({})
 
-  async def _leave(self, request):
+  async def _leave(self, request: web.Request) -> web.StreamResponse:
     self._session(request)
     self._sessions.pop(request.cookies[self._cookie]).leave()
     return web.json_response({})

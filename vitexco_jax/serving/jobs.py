@@ -5,9 +5,7 @@ import itertools
 import time
 import traceback
 from collections.abc import Callable
-from typing import NamedTuple
-
-import numpy as np
+from typing import NamedTuple, Self
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media.sandbox import Sandbox
@@ -44,19 +42,24 @@ class Job:
   """
 
   def __init__(self, kind: str, work: Callable[['Job'], None]):
+    """Sets the kind, and the work, which calls `advance`."""
     self.kind = kind
     self.state = 'waiting'
     self.stopping = False
-    self.future: concurrent.futures.Future | None = None
-    self.done, self.total = 0, None
+    self.future: concurrent.futures.Future[None] | None = None
+    self.done = 0
+    self.total: int | None = None
     self.message = ''
     self.preview: Preview | None = None
     self.sandbox = Sandbox()
     self._work = work
-    self._first = self._last = None  # Time and steps.
+    # Time and number of steps.
+    self._first: tuple[float, int] | None = None
+    self._last = (0.0, 0)
 
   @property
   def is_over(self) -> bool:
+    """Whether the work is over, in whatever way."""
     return self.state in ('stopped', 'failed', 'done')
 
   def run(self) -> None:
@@ -81,7 +84,7 @@ class Job:
     """Ends the work after its next step and removes its results."""
     self.stopping = True
     self.sandbox.close()  # A step may wait for it.
-    if self.future.cancel():  # It was still queued.
+    if self.future is None or self.future.cancel():  # It was not running.
       self.state = 'stopped'
 
   def advance(self, done: int, total: int | None) -> None:
@@ -95,10 +98,11 @@ class Job:
   @property
   def rate(self) -> float | None:
     """Steps per second; None before enough time has passed to measure it."""
-    if not self._first:
+    if self._first is None:
       return None
-    seconds, steps = np.subtract(self._last, self._first)
-    return float(steps / seconds) if seconds >= _RATE_SECONDS else None
+    seconds = self._last[0] - self._first[0]
+    steps = self._last[1] - self._first[1]
+    return steps / seconds if seconds >= _RATE_SECONDS else None
 
 
 class JobQueue:
@@ -108,30 +112,34 @@ class JobQueue:
   whether one is still running.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self._pool = concurrent.futures.ThreadPoolExecutor(1, 'queue')
-    self._jobs = []  # Jobs that are not over, in order.
+    # Jobs that are not over, in order.
+    self._jobs: list[tuple[Job, concurrent.futures.Future[None]]] = []
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     return self
 
-  def __exit__(self, *_):
-    for job in self._jobs:
+  def __exit__(self, *error: object) -> None:
+    for job, _ in self._jobs:
       job.stop()
     # A running computation or compilation cannot be stopped.
-    concurrent.futures.wait([job.future for job in self._jobs], _STOP_SECONDS)
+    concurrent.futures.wait([x for _, x in self._jobs], _STOP_SECONDS)
     self._pool.shutdown(wait=False)
 
   @property
   def is_busy(self) -> bool:
-    return any(not job.future.done() for job in self._jobs)
+    """Whether a job is queued or running."""
+    return any(not future.done() for _, future in self._jobs)
 
   def take(self, job: Job) -> None:
     """Queues a job."""
-    self._jobs = [job for job in self._jobs if not job.is_over] + [job]
-    job.future = self._pool.submit(job.run)
+    future = job.future = self._pool.submit(job.run)
+    waiting = [x for x in self._jobs if not x[0].is_over]
+    self._jobs = [*waiting, (job, future)]
 
   def ahead(self, job: Job) -> int:
     """Number of jobs before one."""
-    before = itertools.takewhile(lambda other: other is not job, self._jobs)
+    jobs = [other for other, _ in self._jobs]
+    before = itertools.takewhile(lambda other: other is not job, jobs)
     return sum(not other.is_over for other in before)

@@ -14,12 +14,12 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import ml_collections
 from aiohttp import web
 
 from vitexco_jax.errors import UserError
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.retrieval import embedding
 from vitexco_jax.serving import connections
 from vitexco_jax.serving.disk_quota import DiskQuota
@@ -30,7 +30,7 @@ _PREFIX = 'vitexco-page-'  # Name prefix of the temporary folder.
 
 
 def serve(
-  colorizer: Any,
+  colorizer: VideoColorizer,
   config: ml_collections.ConfigDict,
   address: str,
   upload_limit: int,
@@ -39,7 +39,7 @@ def serve(
   """Serves the page until the program is interrupted or its terminal closes.
 
   Args:
-    colorizer: a `VideoColorizer`.
+    colorizer: the engine, with its model.
     config: `retrieval` configures how references are compared with shots.
     address: HOST:PORT to listen on; port 0 selects a free port.
     upload_limit: maximum size of a video, in MB.
@@ -51,17 +51,14 @@ def serve(
   host, port = parse_address(address)
   embed = embedding.make_embedder(config)
   with temporary_folder() as folder, JobQueue() as queue:
-    quota = DiskQuota(folder, disk_limit * 10**6)
     site = Site(
-      *(
-        colorizer,
-        embed,
-        folder,
-        queue,
-        upload_limit,
-        connections.is_local(host),
-      ),
-      quota,
+      colorizer,
+      embed,
+      folder,
+      queue,
+      upload_limit,
+      connections.is_local(host),
+      DiskQuota(folder, disk_limit * 10**6),
     )
     asyncio.run(_listen(site.app, host, port))
   print('All uploaded files are removed.', flush=True)

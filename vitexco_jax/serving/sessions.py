@@ -10,15 +10,16 @@ import contextlib
 import itertools
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import film, plan, schedule
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import mux, video
 from vitexco_jax.media.sandbox import Sandbox
 from vitexco_jax.serving import disk_quota, drawings, uploads
@@ -92,18 +93,21 @@ class Session:
 
   @property
   def video(self) -> Path:
+    """Path of the video."""
     return self.folder / 'video'
 
   @property
   def is_busy(self) -> bool:
+    """Whether a job is queued or running."""
     return self.job is not None and not self.job.is_over
 
   @property
   def is_empty(self) -> bool:
+    """Whether nothing has been uploaded."""
     return not (self.video_name or self.references)
 
   def new_path(self) -> Path:
-    """A new path for an upload."""
+    """Returns a new path for an upload."""
     return self.folder / f'incoming-{next(self._numbers)}'
 
   def set_video(self, path: Path, name: str) -> None:
@@ -154,7 +158,7 @@ class Session:
   def find_shots(
     self,
     queue: JobQueue,
-    embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+    embed: plan.Embed,
     prior: bool = False,
   ) -> None:
     """Queues a job that finds the shots and chooses their references.
@@ -175,8 +179,8 @@ class Session:
     self._forget_plan()
     self._start(queue, Job('shots', lambda job: self._find_shots(job, embed)))
 
-  def _find_shots(self, job, embed):
-    def progress(count, total, shots):
+  def _find_shots(self, job: Job, embed: plan.Embed) -> None:
+    def progress(count: int, total: int | None, shots: int) -> None:
       for number, limit, unit in (
         (count, uploads.MAX_FRAMES, 'frames'),
         (shots, MAX_SHOTS, 'shots'),
@@ -191,10 +195,10 @@ class Session:
       if self.survey is None:
         self.survey = plan.survey(self.video, embed, progress, job.sandbox)
       choices = [x.choice for x in self.references.values()]
-      scored = [[] for _ in self.survey.plan.shots]
+      scored: list[list[plan.Choice]] = [[] for _ in self.survey.plan.shots]
       if choices:
         scored = plan.scores(self.survey, choices, embed)
-    self.warnings = self._damage()
+    self.warnings = self._damage(self.survey)
     planned = self.survey.plan
     self.scored = scored
     self.plan = planned._replace(
@@ -229,48 +233,58 @@ class Session:
     shots[shot] = shots[shot]._replace(references=references)
     self.plan = self.plan._replace(shots=tuple(shots))
 
-  def color(self, queue: JobQueue, colorizer: Any) -> None:
+  def color(self, queue: JobQueue, colorizer: VideoColorizer) -> None:
     """Queues a job that colorizes the video as planned.
 
     Args:
       queue: runs the job.
-      colorizer: a `VideoColorizer`.
+      colorizer: the engine, with its model.
 
     Raises:
       UserError: there is no plan yet, or it cannot be carried out.
     """
     self._check_idle()
-    if self.plan is None:
+    if self.plan is None or self.survey is None:
       raise UserError('find the shots first')
+    planned, surveyed = self.plan, self.survey
     with self.named():
-      plan.check(self.video_name, self.plan)
+      plan.check(self.video_name, planned)
     self._forget_result()
-    self._start(queue, Job('colors', lambda job: self._color(job, colorizer)))
+    self._start(
+      queue,
+      Job('colors', lambda job: self._color(job, colorizer, planned, surveyed)),
+    )
 
-  def _color(self, job, colorizer):
-    devices = jax.local_devices()[: len(self.plan.shots)]
+  def _color(
+    self,
+    job: Job,
+    colorizer: VideoColorizer,
+    planned: plan.Plan,
+    surveyed: plan.Survey,
+  ) -> None:
+    devices = jax.local_devices()[: len(planned.shots)]
     colorizers = [colorizer.on(device) for device in devices]
     output = self._output(job.sandbox)
-    total = schedule.count_steps(self.plan)
+    total = schedule.count_steps(planned)
     due = 0.0
     try:
       with self.named({output: 'the result'}):
         work = film.Film(
           colorizers,
           self.video,
-          self.plan,
+          planned,
           output,
           # Browsers do not deinterlace, so combing would be visible.
-          options=film.Options(deinterlace=self.survey.interlaced > 0),
+          options=film.Options(deinterlace=surveyed.interlaced > 0),
           opener=job.sandbox,
         )
         self.warnings = [
-          *self._damage(),
-          *self._fields(),
+          *self._damage(surveyed),
+          *self._fields(surveyed),
           *(f'left out of {missing}' for missing in work.left_out),
         ]
         size = tuple(colorizer.config.use.size)
-        self._quota.check(schedule.scratch_bytes(self.plan, size, len(devices)))
+        self._quota.check(schedule.scratch_bytes(planned, size, len(devices)))
         with contextlib.closing(work.run()) as steps:
           for step in steps:
             job.advance(step.done, total)
@@ -290,14 +304,15 @@ class Session:
     self.warnings += work.doubts()
     self.result = output
 
-  def _fields(self) -> list[str]:
-    if not self.survey.interlaced:
+  def _fields(self, surveyed: plan.Survey) -> list[str]:
+    if not surveyed.interlaced:
       return []
     return [f'{self.video_name} is interlaced; the result is progressive']
 
-  def _damage(self) -> list[str]:
-    broken = self.survey.damaged
-    return [plan.damage(self.video_name, self.survey)] if broken else []
+  def _damage(self, surveyed: plan.Survey) -> list[str]:
+    if not surveyed.damaged:
+      return []
+    return [plan.damage(self.video_name, surveyed)]
 
   def _output(self, sandbox: Sandbox) -> Path:
     """MP4, which browsers play, or the next container that takes the audio."""
@@ -312,8 +327,10 @@ class Session:
     )
 
   @property
-  def result_name(self) -> str:
-    """File name of the result."""
+  def result_name(self) -> str | None:
+    """File name of the result, if there is one."""
+    if self.result is None:
+      return None
     return f'{Path(self.video_name).stem}_color{self.result.suffix}'
 
   def number_of(self, choice: plan.Choice) -> int:
@@ -325,37 +342,38 @@ class Session:
     )
 
   def thumbnail(self, shot: int) -> bytes:
-    """A frame of a shot, as JPEG."""
-    return self.survey.thumbnails[shot]
+    """A frame of a shot, as JPEG; IndexError if there is no such shot."""
+    return self.survey.thumbnails[shot] if self.survey else b''
 
   def stop(self) -> None:
     """Stops the job, if there is one."""
-    if self.is_busy:
+    if self.job is not None and self.is_busy:
       self.job.stop()
 
   def leave(self) -> None:
     """Stops the job, if there is one, and removes the folder after it."""
-    if not self.is_busy:
+    job = self.job
+    if job is None or job.future is None or job.is_over:
       shutil.rmtree(self.folder, ignore_errors=True)
       return
-    self.job.future.add_done_callback(
+    job.future.add_done_callback(
       lambda _: shutil.rmtree(self.folder, ignore_errors=True)
     )
-    self.job.stop()
+    job.stop()
 
-  def _start(self, queue, job):
+  def _start(self, queue: JobQueue, job: Job) -> None:
     self.job = job
     queue.take(job)
 
-  def _check_idle(self):
+  def _check_idle(self) -> None:
     if self.is_busy:
       raise UserError('stop the running job first')
 
-  def _forget_plan(self):
+  def _forget_plan(self) -> None:
     self.scored, self.plan = [], None
     self._forget_result()
 
-  def _forget_result(self):
+  def _forget_result(self) -> None:
     self.job = None
     self.warnings = []
     if self.result:
@@ -365,15 +383,15 @@ class Session:
   @contextlib.contextmanager
   def named(self, names: dict[Path, str] | None = None) -> Iterator[None]:
     """Replaces paths in errors by the user's names of the files."""
-    names = {str(path): name for path, name in (names or {}).items()}
-    names[str(self.video)] = self.video_name
+    texts = {str(path): name for path, name in (names or {}).items()}
+    texts[str(self.video)] = self.video_name
     for reference in self.references.values():
-      names[reference.choice.picture] = reference.name
+      texts[str(reference.choice.picture)] = reference.name
     try:
       yield
     except UserError as error:
       text = str(error)
-      for path, name in names.items():
+      for path, name in texts.items():
         text = text.replace(path, name)
       raise UserError(text.replace(str(self.folder), '')) from error
 
