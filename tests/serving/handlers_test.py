@@ -15,7 +15,13 @@ from visitors import COUNT, Stub, embed, encoded, write_film
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
-from vitexco_jax.serving import connections, disk_quota, handlers, uploads
+from vitexco_jax.serving import (
+  connections,
+  disk_quota,
+  handlers,
+  session_table,
+  uploads,
+)
 from vitexco_jax.serving.jobs import JobQueue
 
 MB = 10**6
@@ -281,7 +287,7 @@ def test_a_broken_upload_leaves_no_files(tmp_path, film):
 def test_a_long_upload_keeps_its_session(tmp_path, film):
   async def scenario(server, site):
     async with Visitor(server) as visitor:
-      [session] = site._sessions.values()
+      [session] = site.sessions
 
       async def pieces():
         yield film[:1000]
@@ -334,7 +340,7 @@ def test_a_link_returns_to_the_session(tmp_path):
 
 
 def test_abandoned_sessions_end(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(handlers, '_MAX_SESSIONS', 2)
+  monkeypatch.setattr(session_table, '_MAX_SESSIONS', 2)
 
   async def scenario(server, site):
     async with Visitor(server) as one, Visitor(server):
@@ -344,11 +350,11 @@ def test_abandoned_sessions_end(tmp_path, film, monkeypatch):
           503,
           {'error': 'too many sessions: try again later'},
         )
-      monkeypatch.setattr(handlers, '_ABSENT_SECONDS', 0.0)
+      monkeypatch.setattr(session_table, '_ABSENT_SECONDS', 0.0)
       async with Visitor(server):  # Replaces the second, which is empty.
         assert (await one.do('GET', '/state'))['video'] == 'a'
-      monkeypatch.setattr(handlers, '_IDLE_SECONDS', 0.0)
-      site._end_old(0.0)
+      monkeypatch.setattr(session_table, '_IDLE_SECONDS', 0.0)
+      site.sessions.end_old(0.0)
       assert [*tmp_path.iterdir()] == []
       status, content = await one.ask('GET', '/state')
       assert status == 410 and 'reload the page' in content['error']
@@ -357,7 +363,7 @@ def test_abandoned_sessions_end(tmp_path, film, monkeypatch):
 
 
 def test_sessions_per_client_are_limited(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(handlers, '_MAX_CLIENT_SESSIONS', 2)
+  monkeypatch.setattr(session_table, '_MAX_CLIENT_SESSIONS', 2)
 
   async def scenario(server, site):
     async def open_from(address):
@@ -374,9 +380,9 @@ def test_sessions_per_client_are_limited(tmp_path, film, monkeypatch):
       ('192.0.2.2', 200),
     ):
       assert await open_from(address) == status
-    monkeypatch.setattr(handlers, '_ABSENT_SECONDS', 0.0)
+    monkeypatch.setattr(session_table, '_ABSENT_SECONDS', 0.0)
     assert await open_from('192.0.2.1') == 200  # Replaces the first two.
-    clients = [session.client for session in site._sessions.values()]
+    clients = [session.client for session in site.sessions]
     assert clients == ['192.0.2.2', '192.0.2.1']
 
   _run(tmp_path, scenario)
@@ -434,7 +440,7 @@ def test_some_of_the_disk_stays_free(tmp_path, monkeypatch):
 
 
 def test_a_job_keeps_its_session(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(handlers, '_IDLE_SECONDS', 0.0)
+  monkeypatch.setattr(session_table, '_IDLE_SECONDS', 0.0)
   may_go = threading.Semaphore(0)
 
   async def scenario(server, site):
@@ -442,7 +448,7 @@ def test_a_job_keeps_its_session(tmp_path, film, monkeypatch):
       await visitor.plan(film)
       await visitor.do('POST', '/color')
       await asyncio.sleep(0.01)
-      site._end_old()
+      site.sessions.end_old()
       may_go.release(100)
       assert (await visitor.over())['result']
 

@@ -21,22 +21,29 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from vitexco_jax.errors import UserError
 
 _RAW = ('.arw', '.cr2', '.cr3', '.dng', '.nef', '.orf', '.raf', '.rw2')
-SUFFIXES = (
-  *('.png', '.apng', '.jpg', '.jpeg', '.jpe', '.jfif', '.tif', '.tiff'),
-  *('.webp', '.avif', '.gif', '.bmp', '.jp2', '.dpx', '.exr'),
-  *('.pbm', '.pgm', '.ppm', '.pnm', '.pam'),
-  # Not readable. They are listed so that an error can name them.
-  *('.heic', '.heif', '.jxl', '.psd', *_RAW),
+_UNREADABLE = ('.heic', '.heif', '.jxl', '.psd', *_RAW)  # Named in errors.
+_READABLE = (
+  '.png .apng .jpg .jpeg .jpe .jfif .tif .tiff .webp .avif .gif .bmp .jp2 .dpx'
+  ' .exr .pbm .pgm .ppm .pnm .pam'
 )
+SUFFIXES = (*_READABLE.split(), *_UNREADABLE)
 
 # `video` reports broken pictures itself.
 logging.getLogger('PIL').setLevel(logging.CRITICAL)
 
 # Pillow can open more formats, some of them by starting other programs.
-_PILLOW = (
-  *('AVIF', 'BMP', 'DIB', 'GIF', 'JPEG', 'JPEG2000'),
-  *('PNG', 'PPM', 'TIFF', 'WEBP'),
-)
+_PILLOW = [
+  'AVIF',
+  'BMP',
+  'DIB',
+  'GIF',
+  'JPEG',
+  'JPEG2000',
+  'PNG',
+  'PPM',
+  'TIFF',
+  'WEBP',
+]
 _DEMUXERS = {  # FFmpeg's, by the first bytes.
   b'SDPX': 'dpx_pipe',
   b'XPDS': 'dpx_pipe',
@@ -44,9 +51,18 @@ _DEMUXERS = {  # FFmpeg's, by the first bytes.
 }
 # Exceptions that the libraries raise if a file is damaged.
 BROKEN = (
-  *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError),
-  *(ArithmeticError, RuntimeError, struct.error),
-  *(Image.DecompressionBombError, av.FFmpegError, cv2.error),
+  OSError,
+  EOFError,
+  SyntaxError,
+  ValueError,
+  TypeError,
+  LookupError,
+  ArithmeticError,
+  RuntimeError,
+  struct.error,
+  Image.DecompressionBombError,
+  av.FFmpegError,
+  cv2.error,
 )
 _SIGNATURES = {
   b'\xff\x0a': 'a JPEG XL picture',

@@ -22,9 +22,8 @@ from vitexco_jax.media.ffmpeg_errors import explained
 from vitexco_jax.media.frames import check_rgb
 
 IMAGE_SUFFIXES = image_kinds.SUFFIXES  # Of files that are read.
-WRITTEN_SUFFIXES = (  # Of files that are written.
-  *('.png', '.jpg', '.jpeg', '.tif', '.tiff'),
-  *('.webp', '.bmp', '.ppm'),
+WRITTEN_SUFFIXES = tuple(  # Of files that are written.
+  ['.png', '.jpg', '.jpeg', '.tif', '.tiff', '.webp', '.bmp', '.ppm']
 )
 
 _MIN_SIDE = 32  # The network halves a picture several times.

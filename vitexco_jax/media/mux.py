@@ -20,6 +20,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.media import containers, remux
 from vitexco_jax.media.ffmpeg_errors import explained
 from vitexco_jax.media.frames import Format
+from vitexco_jax.media.stream_copy import copied_tags
 
 if TYPE_CHECKING:
   from av.container.core import Chapter
@@ -131,18 +132,7 @@ def join(
   with explained('write', target), contextlib.ExitStack() as stack:
     suffix = target.suffix.lower()
     tick = containers.container_tick(suffix, form)
-    out = stack.enter_context(
-      av.open(
-        f'file:{target}',
-        'w',
-        format=remux.FORMATS[suffix],
-        container_options={
-          # Deterministic output: no random numbers, no dates.
-          'fflags': '+bitexact',
-          **containers.container_options(suffix, tick),
-        },
-      )
-    )
+    out = stack.enter_context(_open(target, tick))
     pictures = stack.enter_context(av.open(f'file:{segments[0].path}'))
     template = pictures.streams.video[0]
     stream = out.add_stream_from_template(template)
@@ -150,7 +140,7 @@ def join(
     stream.codec_context.framerate = form.frame_rate
     if template.name == 'hevc' and suffix != '.mkv':
       stream.codec_context.codec_tag = 'hvc1'  # Apple players require it.
-    origin = segments[0].pts[0] * (form.time_base or 1 / form.frame_rate)
+    origin = segments[0].pts[0] * form.tick
     copies = None
     if source is not None:
       other = stack.enter_context(containers.open_input(source, thorough=True))
@@ -158,10 +148,10 @@ def join(
       if findings.start is not None:
         origin = min(origin, findings.start)
       copies = remux.Copies(other, out, findings)
-      out.metadata.update(remux.copied_tags(other.metadata))
+      out.metadata.update(copied_tags(other.metadata))
       out.set_chapters(list(_moved(other.chapters(), origin)))
       if first := containers.main_stream(other):
-        stream.metadata.update(remux.copied_tags(first.metadata))
+        stream.metadata.update(copied_tags(first.metadata))
         stream.disposition = first.disposition
     out.start_encoding()
     packets = [_pictures(segments, form, tick, template, stream, origin)]
@@ -169,6 +159,19 @@ def join(
       packets.append(copies.packets(origin))
     for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
       remux.mux_one(out, packet)
+
+
+def _open(target: Path, tick: Fraction) -> av.container.OutputContainer:
+  suffix = target.suffix.lower()
+  return av.open(
+    f'file:{target}',
+    'w',
+    format=remux.FORMATS[suffix],
+    container_options={
+      'fflags': '+bitexact',  # Deterministic: no random numbers, no dates.
+      **containers.container_options(suffix, tick),
+    },
+  )
 
 
 def _moved(chapters: 'list[Chapter]', origin: Fraction) -> 'Iterator[Chapter]':
@@ -190,7 +193,7 @@ def _pictures(
   origin: Fraction,
 ) -> Iterator[tuple[Fraction, av.Packet]]:
   """Yields pairs of decoding time, in seconds, and packet of the segments."""
-  base = form.time_base or 1 / form.frame_rate
+  base = form.tick
   ahead = max(segment.delay for segment in segments)
   adapt = None
   if stream.container.format.name == 'avi' and template.name == 'h264':

@@ -21,67 +21,35 @@ over a decoder: a child runs as the same user.
 
 import enum
 import io
-import math
-import os
 import pickle
-import queue
-import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from fractions import Fraction
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import containers
+from vitexco_jax.media import sandbox_child
 from vitexco_jax.media.frames import Format, Frame
 from vitexco_jax.media.reader import VideoReader
-
-FRAME_PIXELS = 4096 * 2304
 
 _Result = TypeVar('_Result')
 
 _ROOT = Path(__file__).parents[2]  # The parent folder of the package.
-_CODE = 'from vitexco_jax.media import sandbox; sandbox.main()'
-_MEMORY = 3 * 2**29  # Bytes of private data, without code and mapped files.
+_CODE = 'from vitexco_jax.media import sandbox_child; sandbox_child.main()'
 _SECONDS = 20.0  # Wall time, and CPU time, of a call or of opening a file ...
 _CALL_RATE = (
   1e7  # ... plus 1 s per this many bytes that a call reads or writes.
 )
 _FRAME_SECONDS = 2.0  # Average per frame; wall time, and CPU time.
-_THREADS = 4  # Of decoders; frames in flight are most of the memory.
 _MESSAGE = 2**26  # Maximum size of a child's answer without pixels, in bytes.
-_CONTAINERS = 'mov,mp4,matroska,webm,avi,mpegts,mpeg,asf,flv,mxf,ogg'
-_CODECS = (
-  # Video.
-  'h264 hevc vvc av1 libdav1d vp6 vp6a vp6f vp8 vp9 mpeg1video mpeg2video mpeg4'
-  ' msmpeg4v1 msmpeg4v2 msmpeg4 wmv1 wmv2 wmv3 vc1 flv h261 h263 h263i theora'
-  ' dirac mjpeg prores dnxhd cfhd ffv1 ffvhuff huffyuv utvideo magicyuv lagarith'
-  ' dvvideo jpeg2000 rawvideo v210 v308 v408 v410 yuv4 r10k r210 svq1 svq3'
-  ' cinepak indeo3 indeo4 indeo5 rpza qtrle msvideo1 png'
-  # Audio, which FFmpeg decodes in part to probe it.
-  ' aac aac_latm ac3 eac3 dca truehd mlp mp1 mp1float mp2 mp2float mp3 mp3float'
-  ' opus libopus vorbis speex flac alac wmav1 wmav2 wmapro wmalossless wavpack'
-  ' amrnb amrwb gsm_ms pcm_s8 pcm_u8 pcm_s16le pcm_s16be pcm_s24le pcm_s24be'
-  ' pcm_s32le pcm_s32be pcm_f32le pcm_f32be pcm_f64le pcm_f64be pcm_alaw'
-  ' pcm_mulaw pcm_dvd pcm_bluray s302m adpcm_ms adpcm_ima_wav adpcm_ima_qt'
-  ' adpcm_swf qdm2 mace3 mace6'
-).replace(' ', ',')
-_PROPERTIES = (  # Of a reader.
-  *('kind', 'format', 'num_frames', 'lost', 'damaged', 'other_tracks'),
-  'interlaced',
-)
-_BOUNDS = containers.Bounds(
-  pixels=FRAME_PIXELS, threads=_THREADS, formats=_CONTAINERS, codecs=_CODECS
-)
 
 
 class Sandbox:
@@ -245,8 +213,12 @@ class _Child:
     with theirs:
       self._process = subprocess.Popen(
         [
-          *(sys.executable, '-B', '-c', _CODE),  # It must not write files.
-          *(str(theirs.fileno()), str(file_bytes)),
+          sys.executable,
+          '-B',  # It must not write files.
+          '-c',
+          _CODE,
+          str(theirs.fileno()),
+          str(file_bytes),
         ],
         cwd=_ROOT,
         pass_fds=[theirs.fileno()],
@@ -298,7 +270,9 @@ class _Child:
     if outcome == 'refused':
       raise UserError(answer)
     if outcome == 'memory':
-      raise self._refused(f'takes more than {_MEMORY >> 20} MB of memory')
+      raise self._refused(
+        f'takes more than {sandbox_child.MEMORY >> 20} MB of memory'
+      )
     if outcome == 'failed':
       print(f'{self._about}: {answer}', file=sys.stderr)
       raise self._refused('fails')
@@ -337,73 +311,3 @@ class _Unpickler(pickle.Unpickler):
     if isinstance(kind, type) and issubclass(kind, plain):
       return kind
     raise pickle.UnpicklingError(f'{module}.{name} is not a plain value')
-
-
-# --- Code of the child ---
-
-
-def main() -> None:
-  """Answers the calls of the parent until it closes the connection."""
-  handle, file_bytes = map(int, sys.argv[1:])
-  for kind, limit in (
-    (resource.RLIMIT_DATA, _MEMORY),
-    (resource.RLIMIT_FSIZE, file_bytes),
-    (resource.RLIMIT_CORE, 0),
-  ):
-    resource.setrlimit(kind, (limit, limit))
-  containers.bound(_BOUNDS)
-  connection = Connection(handle)
-  requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-  threading.Thread(
-    target=_listen, args=(connection, requests), daemon=True
-  ).start()
-  reader: VideoReader | None = None
-  allowed = 0.0
-  while True:
-    function, arguments, seconds = pickle.loads(requests.get())
-    allowed += seconds
-    cpu = math.ceil(allowed)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu, resource.RLIM_INFINITY))
-    if isinstance(function, str):
-      function = getattr(reader, function)
-    outcome, answer = _call(function, arguments)
-    pixels = None
-    if isinstance(answer, VideoReader):
-      reader = answer
-    elif isinstance(answer, Frame):
-      pixels = answer.rgb  # Sent without a copy.
-      answer = answer._replace(rgb=None)  # type: ignore[arg-type]
-    if answer is reader or outcome == 'end':
-      outcome, answer = 'done', {x: getattr(reader, x) for x in _PROPERTIES}
-    connection.send_bytes(pickle.dumps((outcome, answer)))
-    if pixels is not None:
-      connection.send_bytes(pixels.data.cast('B'))
-
-
-def _call(
-  function: Callable[..., Any], arguments: tuple[Any, ...]
-) -> tuple[str, Any]:
-  """Calls a function; returns the kind of the outcome, and the result."""
-  try:
-    return 'done', function(*arguments)
-  except StopIteration:
-    return 'end', None
-  except UserError as error:
-    return 'refused', str(error)
-  except MemoryError:
-    return 'memory', None
-  except Exception as error:
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    file = Path(place.filename).name
-    return 'failed', f'{error!r} at {file}:{place.lineno}'
-
-
-def _listen(
-  connection: Connection, requests: 'queue.SimpleQueue[bytes]'
-) -> None:
-  """Receives requests; ends the process when the parent has ended."""
-  try:
-    while True:
-      requests.put(connection.recv_bytes())
-  except (OSError, EOFError):
-    os._exit(1)

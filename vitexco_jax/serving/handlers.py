@@ -19,7 +19,6 @@ error is returned as {"error": SENTENCE}.
 import asyncio
 import concurrent.futures
 import contextlib
-import itertools
 import secrets
 import time
 import traceback
@@ -38,19 +37,14 @@ from vitexco_jax.media import video
 from vitexco_jax.serving import bodies, connections, sessions, uploads
 from vitexco_jax.serving.disk_quota import DiskQuota
 from vitexco_jax.serving.jobs import JobQueue
+from vitexco_jax.serving.session_table import SessionTable
 from vitexco_jax.serving.sessions import Session
 
 _Result = TypeVar('_Result')
 
 _PAGE = Path(__file__).parent / 'page'
-_MAX_SESSIONS = 100
-_MAX_CLIENT_SESSIONS = 10
 _CHECKS = 2  # Uploads checked at the same time, from different clients.
 _MAX_PICTURE = 64  # Maximum size of a reference, in MB.
-# Time from the last request, or the end of a job, to the end of a session:
-_IDLE_SECONDS = 3600.0
-_EMPTY_SECONDS = 300.0  # without any upload,
-_ABSENT_SECONDS = 10.0  # if too many are open; a page polls every second.
 _SWEEP_SECONDS = 30.0
 _NUMBER = r'{number:\d{1,9}}'  # As part of a route.
 _HEADERS = {
@@ -67,6 +61,7 @@ class Site:
 
   Attributes:
     app: the aiohttp application.
+    sessions: the open sessions.
   """
 
   def __init__(
@@ -92,7 +87,7 @@ class Site:
       quota: of `folder`; None: without a limit.
     """
     self._colorizer, self._embed = colorizer, embed
-    self._folder, self._queue = folder, queue
+    self._queue = queue
     self._upload_limit = upload_limit
     self._local = local
     self._quota = quota or DiskQuota(folder)
@@ -101,8 +96,7 @@ class Site:
     # A lock for each client.
     self._turns: weakref.WeakValueDictionary[str, asyncio.Lock]
     self._turns = weakref.WeakValueDictionary()
-    self._sessions: dict[str, Session] = {}
-    self._numbers = itertools.count()
+    self.sessions = SessionTable(folder, self._quota)
     # Another program on this machine, at another port, has the same cookies.
     self._cookie = f'session-{secrets.token_hex(4)}'
     self.app = web.Application(middlewares=[self._guard])
@@ -145,20 +139,7 @@ class Site:
     """Ends abandoned sessions."""
     while True:
       await asyncio.sleep(_SWEEP_SECONDS)
-      self._end_old()
-
-  def _end_old(
-    self, empty_seconds: float = _EMPTY_SECONDS, client: str | None = None
-  ) -> None:
-    now = time.monotonic()
-    for token, session in list(self._sessions.items()):
-      if client not in (None, session.client):
-        continue
-      if session.is_busy:
-        session.seen = now
-      allowed = empty_seconds if session.is_empty else _IDLE_SECONDS
-      if now - session.seen > allowed:
-        self._sessions.pop(token).leave()
+      self.sessions.end_old()
 
   @web.middleware
   async def _guard(
@@ -199,7 +180,7 @@ class Site:
       raise web.HTTPForbidden(reason='requests from other pages are refused')
 
   def _session(self, request: web.Request) -> Session:
-    session = self._sessions.get(request.cookies.get(self._cookie, ''))
+    session = self.sessions.get(request.cookies.get(self._cookie, ''))
     if session is None:
       raise web.HTTPGone(reason='this session has ended: reload the page')
     session.seen = time.monotonic()
@@ -207,33 +188,12 @@ class Site:
 
   async def _open_page(self, request: web.Request) -> web.StreamResponse:
     response = web.FileResponse(_PAGE / 'index.html')
-    if request.cookies.get(self._cookie) in self._sessions:
+    if self.sessions.get(request.cookies.get(self._cookie, '')):
       return response
-    client = connections.client(request)
-    self._make_place(_MAX_SESSIONS)
-    self._make_place(_MAX_CLIENT_SESSIONS, client)
-    token = secrets.token_urlsafe(32)
-    self._sessions[token] = Session(
-      self._folder / str(next(self._numbers)), client, self._quota
-    )
+    token = self.sessions.open(connections.client(request))
     # Lax: a user who follows a link to the page keeps the session.
     response.set_cookie(self._cookie, token, httponly=True, samesite='Lax')
     return response
-
-  def _make_place(self, limit: int, client: str | None = None) -> None:
-    """Ends absent sessions if there are too many, in total or of a client."""
-
-    def is_full() -> bool:
-      return limit <= sum(
-        client in (None, session.client) for session in self._sessions.values()
-      )
-
-    if is_full():
-      self._end_old(_ABSENT_SECONDS, client)
-    if is_full():
-      raise web.HTTPServiceUnavailable(
-        reason='too many sessions: try again later'
-      )
 
   async def _state(self, request: web.Request) -> web.StreamResponse:
     session = self._session(request)
@@ -399,7 +359,7 @@ class Site:
 
   async def _leave(self, request: web.Request) -> web.StreamResponse:
     self._session(request)
-    self._sessions.pop(request.cookies[self._cookie]).leave()
+    self.sessions.close(request.cookies[self._cookie])
     return web.json_response({})
 
 

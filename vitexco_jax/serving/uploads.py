@@ -5,7 +5,7 @@
 * Files are opened in child processes with resource limits (see `media.sandbox`),
   which also lists the accepted containers and codecs: a playlist would make
   FFmpeg open other files on this machine.
-* Frames larger than `sandbox.FRAME_PIXELS` are not decoded, and neither are more
+* Frames larger than `sandbox_child.FRAME_PIXELS` are not decoded, and neither are more
   than `MAX_FRAMES` frames.
 * A picture is decoded once; only a newly encoded copy is stored.
 """
