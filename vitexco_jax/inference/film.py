@@ -26,7 +26,7 @@ import itertools
 import logging
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -172,7 +172,7 @@ class Film:
     """[frames], mean confidence of each frame; NaN: not colorized yet."""
     return self._job.progress.confidences
 
-  def run(self) -> Iterator[Step]:
+  def run(self) -> Generator[Step, None, None]:
     """Colorizes the film, or resumes an earlier run. Call it once.
 
     Yields:
