@@ -127,6 +127,18 @@ def test_state_of_another_architecture_is_refused(tmp_path, config, state):
   checkpoints.close()
 
 
+def test_state_of_another_optimizer_is_refused(tmp_path, config, state):
+  """As when other groups of parameters are frozen."""
+  _workdir(tmp_path, config, state, 4)
+  optimizer = optax.MultiSteps(optax.adamw(1e-3), 3)
+  learning = {'discriminator': state.params['discriminator']}
+  other = state._replace(optimizer=optimizer.init(learning))
+  checkpoints = checkpoint.Checkpoints(tmp_path)
+  with pytest.raises(UserError, match='4 is damaged or has another config'):
+    checkpoints.restore(4, jax.eval_shape(lambda: other))
+  checkpoints.close()
+
+
 def test_export_rounds_to_float16(tmp_path, config, params):
   checkpoint.export(tmp_path / 'made', params, config)
   found = checkpoint.load_params(tmp_path / 'made')

@@ -191,3 +191,25 @@ def test_configs_import_nothing_of_the_package(path):
 def test_has_a_docstring(path):
   tree = ast.parse(path.read_text())
   assert ast.get_docstring(tree) or not tree.body
+
+
+def test_contributing_lists_every_folder():
+  def folders(name):
+    paths = (ROOT / name).iterdir()
+    return {p.name for p in paths if p.is_dir() and not p.name.startswith('_')}
+
+  text = (ROOT / 'CONTRIBUTING.md').read_text()
+  tree = text.partition('## Where things are')[2].split('```')[1]
+  listed, parent = {}, ''
+  for line in tree.strip().splitlines():
+    name = line.split()[0].rstrip('/')
+    if line.startswith(' '):
+      listed[parent].add(name)
+    else:
+      parent = name
+      listed[name] = set()
+  assert all((ROOT / name).exists() for name in listed)
+  for name in ('vitexco_jax', 'weights'):
+    assert folders(name) == listed[name]
+  # The tests are in the same folders as the package.
+  assert folders('tests') <= listed['tests'] | listed['vitexco_jax']

@@ -1,4 +1,4 @@
-"""Augmentation: geometry that stays true, and wear that is as strong as said."""
+"""Augmentation: consistent geometry, and degradation of the stated strength."""
 
 import functools
 
@@ -21,7 +21,7 @@ def _clip(first_frame=False):
   shift = np.outer(np.arange(_T), [2.5, -1.5])
   waves = np.random.default_rng(0).normal(0, 0.25, (3, 6, 2))
 
-  def at_start(t):  # Where what is seen at t was in the beginning.
+  def at_start(t):  # Position at time 0 of the content at time t.
     return (x - shift[t, 0]) / scale[t], (y - shift[t, 1]) / scale[t]
 
   def paint(t):
@@ -62,7 +62,7 @@ def _inside(flow):
 
 
 def _places(first_frame=False):
-  """A clip whose pictures tell where each pixel came from, in 1/3 pixels."""
+  """A clip whose colors encode the origin of each pixel, in 1/3 pixels."""
   y, x = np.mgrid[:_H, :_W]
   picture = np.uint8(3 * np.stack([x, y, 0 * x], -1))
   return _clip(first_frame)._replace(
@@ -72,29 +72,29 @@ def _places(first_frame=False):
 
 def _windows(clip):
   """(left, top, share of the width, share of the height) of each picture."""
-  found = []
+  actual = []
   for picture in (*clip.rgb, clip.reference):
     x, y = picture[_H // 2, :, 0] / 3, picture[:, _W // 2, 1] / 3
-    # Away from the border, where cubic sampling bends.
+    # Not at the border, where cubic sampling differs.
     across = np.polyfit(np.arange(_W)[4:-4], x[4:-4], 1)
     down = np.polyfit(np.arange(_H)[4:-4], y[4:-4], 1)
-    found.append((across[1], down[1], across[0], down[0]))
-  return np.array(found)
+    actual.append((across[1], down[1], across[0], down[0]))
+  return np.array(actual)
 
 
 def _rng(seed=0):
   return np.random.default_rng(seed)
 
 
-def _assert_equal(ours, theirs):
-  for x, y in zip(ours, theirs, strict=True):
+def _assert_equal(actual, expected):
+  for x, y in zip(actual, expected, strict=True):
     assert x.dtype == y.dtype
     np.testing.assert_array_equal(x, y)
 
 
 @pytest.mark.parametrize('flip', [0.0, 1.0])
 @pytest.mark.parametrize('crop', [0.4, 1.0])
-def test_flow_still_lands_on_the_same_thing(flip, crop):
+def test_flow_is_consistent_with_the_content(flip, crop):
   y, x = np.mgrid[:_H, :_W]
   for seed in range(5):
     clip = augment.reframe(_clip(), _rng(seed), flip, crop)
@@ -124,7 +124,7 @@ def test_a_pixel_that_leaves_the_window_is_not_visible():
   assert lost > 0
 
 
-def test_what_was_not_visible_stays_so():
+def test_invisible_pixels_stay_invisible():
   holes = np.random.default_rng(1).random((_T - 1, _H, _W, 1)) > 0.05
   still = np.zeros((_T - 1, _H, _W, 2), np.float32)
   whole = _places()._replace(flow=still, visible=holes.astype(np.uint8))
@@ -143,8 +143,8 @@ def test_one_window_of_the_same_aspect_for_all_frames():
   for seed in range(40):
     whole = _places()
     clip = augment.reframe(whole, _rng(seed), 0.0, 0.6)
-    for ours, theirs in zip(clip, whole, strict=True):
-      assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+    for actual, expected in zip(clip, whole, strict=True):
+      assert actual.shape == expected.shape and actual.dtype == expected.dtype
     frames = _windows(clip)[:_T]
     assert np.ptp(frames, 0).max() == 0
     left, top, across, down = frames[0]
@@ -163,7 +163,7 @@ def test_one_window_of_the_same_aspect_for_all_frames():
   assert 0.58 < min(shares) < 0.66 and 0.94 < max(shares) < 1.01
 
 
-def test_the_first_frame_as_reference_has_the_clips_window_others_their_own():
+def test_only_a_first_frame_reference_has_the_window_of_the_clip():
   apart = []
   for seed in range(8):
     clip = augment.reframe(_clip(first_frame=True), _rng(seed), 0.5, 0.5)
@@ -173,7 +173,7 @@ def test_the_first_frame_as_reference_has_the_clips_window_others_their_own():
   assert np.median(apart) > 3  # Pixels; some are alike by chance.
 
 
-def test_mirrored_twice_is_as_before():
+def test_two_flips_cancel():
   clip = _clip()
   once = augment.reframe(clip, _rng(), 1.0, 1.0)
   np.testing.assert_array_equal(once.reference[3, 5], clip.reference[3, -6])
@@ -181,7 +181,7 @@ def test_mirrored_twice_is_as_before():
   _assert_equal(augment.reframe(once, _rng(), 1.0, 1.0), clip)
 
 
-def test_chance_is_the_generators_alone():
+def test_random_choices_depend_only_on_the_generator():
   def draw(seed, flip=0.5, crop=0.5):
     return augment.reframe(_clip(), _rng(seed), flip, crop)
 
@@ -194,7 +194,7 @@ def test_chance_is_the_generators_alone():
 
   rng, other = _rng(), _rng()
   _assert_equal(augment.reframe(_clip(), rng, 0.0, 1.0), _clip())
-  other.random()  # What is off draws nothing: the one number is the flip's.
+  other.random()  # Only the flip draws a number.
   assert rng.random() == other.random()
 
 
@@ -220,22 +220,22 @@ def _degrade(luminance, seed=0, **strengths):
 _ALL = {'blur': 2.0, 'flicker': 0.1, 'grain': 3.0, 'luminance_noise': 2.0}
 
 
-def test_nothing_on_changes_nothing():
+def test_without_settings_nothing_changes():
   np.testing.assert_array_equal(_degrade(_luminance()), _luminance())
 
 
 @pytest.mark.parametrize('name', _ALL)
-def test_same_key_same_wear(name):
+def test_the_key_decides(name):
   clean = np.repeat(_luminance()[:1], 4, 0)
   once, again, other = (
     _degrade(clean, seed, **{name: _ALL[name]}) for seed in (1, 1, 2)
   )
   np.testing.assert_array_equal(once, again)
   assert np.abs(once - other).max() > 0.1
-  assert np.abs(once[1:] - once[0]).max() > 0.1  # Nor are clips worn alike.
+  assert np.abs(once[1:] - once[0]).max() > 0.1  # Clips differ as well.
 
 
-def test_the_mean_stays():
+def test_the_mean_is_unchanged():
   clean = np.asarray(_luminance())
   worn = _degrade(clean, **_ALL)
   assert worn.shape == clean.shape and worn.dtype == clean.dtype
@@ -245,14 +245,14 @@ def test_the_mean_stays():
   assert np.abs(worn - clean).mean() > 1
 
 
-def test_noise_is_as_strong_as_said_in_each_pixel_by_itself():
+def test_noise_is_independent_in_each_pixel_with_the_stated_strength():
   clean = _luminance()
   noise = _degrade(clean, luminance_noise=2.0) - np.asarray(clean)
   assert noise.std() == pytest.approx(2.0, rel=0.02)
   for axis in (1, 2, 3):  # Time, down, across.
     pair = np.take(noise, 0, axis), np.take(noise, 1, axis)
     assert abs(np.corrcoef(*map(np.ravel, pair))[0, 1]) < 0.1
-  # And the same whatever else is on.
+  # Other degradations do not change it.
   film = {k: _ALL[k] for k in ('blur', 'flicker', 'grain')}
   both = _degrade(clean, luminance_noise=2.0, **film)
   np.testing.assert_allclose(both - _degrade(clean, **film), noise, atol=1e-4)
@@ -264,7 +264,7 @@ def test_grain_is_correlated_in_space_and_new_in_each_frame():
   strength = grain.std((1, 2, 3))
   assert (strength < 3.05).all() and np.ptp(strength) > 0.5  # Each its share.
   unit = grain / strength[:, None, None, None]
-  # What a Gaussian makes of white noise, by definition.
+  # The correlation of white noise after a Gaussian, by definition.
   kernel = ndimage.gaussian_filter1d(np.eye(1, 21, 10)[0], 0.6, truncate=8)
   for lag in (1, 2, 4):
     expected = (kernel[lag:] * kernel[:-lag]).sum() / np.square(kernel).sum()
@@ -288,7 +288,7 @@ def test_grain_fades_towards_black_and_white():
 def test_blur_is_a_gaussian_the_same_all_over_a_clip():
   clean = np.array(_luminance())
   clean[:, 0] = 0
-  clean[:, 0, 32, 48] = 50  # A point, by which the sigma is seen.
+  clean[:, 0, 32, 48] = 50  # A point, to measure the sigma.
   worn = _degrade(clean, blur=2.0)
   sigmas = []
   for before, after in zip(clean[..., 0], worn[..., 0], strict=True):
@@ -313,6 +313,6 @@ def test_flicker_is_one_gain_for_a_frame():
   gains = gain.mean((2, 3, 4))
   assert gain.std((2, 3, 4)).max() < 1e-5
   assert np.abs(gains - 1).max() <= 0.1 and np.ptp(gains, 1).min() > 1e-3
-  # Black stays, and nothing gets whiter than white.
+  # Black is unchanged, and white is the maximum.
   np.testing.assert_allclose(_degrade(_luminance(-50.0), flicker=0.1), -50)
   assert _degrade(_luminance(50.0), flicker=0.1).max() == 50

@@ -1,4 +1,4 @@
-"""The training feed, on records whose every frame can be told."""
+"""The input pipeline, on records whose frames can be identified."""
 
 import itertools
 import json
@@ -36,7 +36,7 @@ def config(folder):
   config = get_config('tiny')
   config.data.records = str(folder)
   config.train.clip_length = _CLIP
-  config.data.warped_share = 0.0  # So that a reference can be looked up.
+  config.data.warped_share = 0.0  # So that references can be identified.
   return config
 
 
@@ -50,7 +50,7 @@ def _samples(feed, count):
 
 
 def _locate(rgb, runs):
-  """Returns (run, frame, whether mirrored) of a picture, by looking."""
+  """Returns (run, frame, whether mirrored) of the most similar frame."""
 
   def distance(place):
     run, frame, mirrored = place
@@ -68,16 +68,16 @@ def _locate(rgb, runs):
   return best
 
 
-def _assert_same(ours, theirs):
-  for ours_, theirs_ in zip(ours, theirs, strict=True):
+def _assert_same(actual, expected):
+  for ours_, theirs_ in zip(actual, expected, strict=True):
     np.testing.assert_array_equal(ours_, theirs_)
 
 
 def test_batches_have_the_promised_shapes_and_types(config):
   batch = next(input_pipeline.make_iterator(config, 2))
-  found = {k: (v.shape, str(v.dtype)) for k, v in batch._asdict().items()}
+  actual = {k: (v.shape, str(v.dtype)) for k, v in batch._asdict().items()}
   picture = HEIGHT, WIDTH
-  assert found == {
+  assert actual == {
     'rgb': ((2, _CLIP, *picture, 3), 'uint8'),
     'reference': ((2, *picture, 3), 'uint8'),
     'flow': ((2, _CLIP - 1, *picture, 2), 'float32'),
@@ -109,7 +109,9 @@ def test_an_epoch_has_every_clip_once_and_none_crosses_runs(config, runs):
   assert orders[0] != orders[1]
 
 
-def test_reference_is_of_the_same_run_and_mirrored_as_the_clip(config, runs):
+def test_reference_is_from_the_same_run_and_mirrored_like_the_clip(
+  config, runs
+):
   firsts, mirrors, others = [], [], set()
   for sample in _samples(input_pipeline.make_iterator(config, 4), 8 * _EPOCH):
     run, start, mirrored = _locate(sample.rgb[0], runs)
@@ -126,7 +128,7 @@ def test_reference_is_of_the_same_run_and_mirrored_as_the_clip(config, runs):
   assert min(others) < 0 and max(others) >= _CLIP
 
 
-def test_flow_lands_on_the_same_thing_also_when_mirrored(config, runs):
+def test_flow_is_consistent_with_the_content_also_when_mirrored(config, runs):
   mirrors = set()
   y, x = np.mgrid[:HEIGHT, :WIDTH]
   for sample in _samples(input_pipeline.make_iterator(config, 4), 3 * _EPOCH):
@@ -141,8 +143,8 @@ def test_flow_lands_on_the_same_thing_also_when_mirrored(config, runs):
   assert mirrors == set(itertools.product(range(len(runs)), (False, True)))
 
 
-def test_backward_flow_leads_to_where_things_were(config, runs):
-  """Estimated, so right in most places; the runs move by whole pixels."""
+def test_backward_flow_points_to_the_previous_positions(config, runs):
+  """It is estimated, so correct at most pixels; runs move by whole pixels."""
   del runs
   samples = _samples(input_pipeline.make_iterator(config, 4), _EPOCH)
   moved, stayed = [], []
@@ -162,13 +164,15 @@ def test_backward_flow_leads_to_where_things_were(config, runs):
 
 
 @pytest.mark.parametrize('residual', ['', 'warped'])
-def test_there_is_no_backward_flow_where_nobody_looks(config, residual):
+def test_backward_flow_is_empty_if_the_colorizer_does_not_use_it(
+  config, residual
+):
   config.model.colorizer.update({'residual': residual, 'width': 1 / 16})
   (sample,) = _samples(input_pipeline.make_iterator(config, 1), 1)
   assert sample.backward_flow.shape == (_CLIP - 1, 0, 0, 2)
 
 
-def test_resumes_to_the_sample(config):
+def test_resumes_at_the_same_sample(config):
   feed = input_pipeline.make_iterator(config, 2)
   for _ in range(_EPOCH):  # Into the second epoch.
     next(feed)
@@ -183,7 +187,7 @@ def test_resumes_to_the_sample(config):
     _assert_same(next(resumed), batch)
 
 
-def test_order_depends_on_the_seed_alone(config):
+def test_order_depends_only_on_the_seed(config):
   by_twos = _samples(input_pipeline.make_iterator(config, 2), 6)
   by_threes = _samples(input_pipeline.make_iterator(config, 3), 6)
   for two, three in zip(by_twos, by_threes, strict=True):
@@ -191,7 +195,7 @@ def test_order_depends_on_the_seed_alone(config):
   config.seed = 1
   other = _samples(input_pipeline.make_iterator(config, 2), 6)
   pairs = zip(other, by_twos, strict=True)
-  assert any((ours.rgb != theirs.rgb).any() for ours, theirs in pairs)
+  assert any((actual.rgb != expected.rgb).any() for actual, expected in pairs)
 
 
 @pytest.mark.parametrize('hosts', [2, 4])
@@ -213,8 +217,8 @@ def test_hosts_share_each_batch(config, hosts):
   assert {feed.get_state()['samples'] for feed in feeds} == {20}
 
 
-def test_processes_feed_what_threads_do(config):
-  if not flags.FLAGS.is_parsed():  # Grain's processes are handed the flags.
+def test_processes_yield_the_same_batches_as_threads(config):
+  if not flags.FLAGS.is_parsed():  # Grain passes the flags to its processes.
     flags.FLAGS(['test'])
   state = {'samples': 5}
   threads = input_pipeline.make_iterator(config, 2)
@@ -226,7 +230,7 @@ def test_processes_feed_what_threads_do(config):
     _assert_same(next(processes), next(threads))
 
 
-def test_windows_are_cut_by_the_seed_alone(config):
+def test_windows_depend_only_on_the_seed(config):
   whole = _samples(input_pipeline.make_iterator(config, 2), 6)
   config.augment.crop = 0.5
   by_twos = _samples(input_pipeline.make_iterator(config, 2), 6)
@@ -240,7 +244,7 @@ def test_windows_are_cut_by_the_seed_alone(config):
     )
 
 
-def test_flips_are_by_the_config(config, runs):
+def test_flips_follow_the_config(config, runs):
   for flip in (0.0, 1.0):
     config.augment.flip = flip
     for sample in _samples(input_pipeline.make_iterator(config, 2), 8):
@@ -248,9 +252,7 @@ def test_flips_are_by_the_config(config, runs):
 
 
 @pytest.mark.parametrize('share', [0.0, 1.0])
-def test_retrieved_references_are_used_by_their_share(
-  config, runs, tmp_path, share
-):
+def test_share_of_retrieved_references(config, runs, tmp_path, share):
   retrieved = [np.full((HEIGHT, WIDTH, 3), x, np.uint8) for x in (40, 200)]
   written_records.write(tmp_path, runs, tuple(retrieved))
   config.data.records = str(tmp_path)
@@ -268,7 +270,7 @@ def test_retrieved_references_are_used_by_their_share(
 
 
 @pytest.mark.parametrize('share', [0.0, 1.0])
-def test_the_clips_first_frame_is_the_reference_by_its_share(config, share):
+def test_share_of_first_frames_as_reference(config, share):
   config.data.retrieved_share = 0.0
   config.data.first_frame_share, config.data.nearby_share = share, 0.0
   samples = _samples(input_pipeline.make_iterator(config, 2), 24)
@@ -289,7 +291,7 @@ def test_nearby_references_are_near(config, runs):
   assert min(away) >= -5 and max(away) <= 6 and len(set(away)) > 2
 
 
-def test_warped_references_are_the_clips_last_frame_moved(config, runs):
+def test_warped_references_are_the_warped_last_frame(config, runs):
   config.data.retrieved_share = config.data.first_frame_share = 0.0
   config.data.warped_share, config.data.nearby_share = 1.0, 0.0
   moved = 0
@@ -297,7 +299,7 @@ def test_warped_references_are_the_clips_last_frame_moved(config, runs):
     assert sample.same_video and not sample.first_frame
     last = np.float32(sample.rgb[-1])
     moved += np.abs(sample.reference - last).max() > 1
-    # A picture that moved a little keeps its mean color, another has its own.
+    # A slightly warped picture keeps its mean color; others differ.
     np.testing.assert_allclose(
       sample.reference.mean((0, 1)), last.mean((0, 1)), atol=12
     )
@@ -305,13 +307,13 @@ def test_warped_references_are_the_clips_last_frame_moved(config, runs):
 
 
 @pytest.mark.parametrize('share', [-0.1, 0.9])
-def test_shares_of_references_must_fit(config, share):
+def test_invalid_shares_of_references_are_refused(config, share):
   config.data.first_frame_share, config.data.nearby_share = 0.2, share
   with pytest.raises(UserError, match='nearby_share'):
     input_pipeline.make_iterator(config, 2)
 
 
-def test_without_records_names_the_command(config, tmp_path):
+def test_without_records_the_error_names_the_command(config, tmp_path):
   config.data.records = str(tmp_path / 'none')
   with pytest.raises(UserError) as error:
     input_pipeline.make_iterator(config, 2)
@@ -345,7 +347,7 @@ def test_records_of_another_size_are_refused(config):
 
 
 def _break(folder, split, places):
-  """Damages records, each of which lies in a chunk of its own."""
+  """Damages records; each is in its own chunk."""
   (shard,) = (folder / 'vitexco/1.0.0').glob(f'*{split}*')
   data = bytearray(shard.read_bytes())
   jpeg = cv2.imencode('.jpg', np.zeros((1, 1)))[1].tobytes()[:10]
@@ -371,18 +373,18 @@ def test_a_broken_record_is_skipped_counted_and_named(
   for sample in samples:
     places = [_locate(rgb, runs)[:2] for rgb in sample.rgb]
     assert (1, 1) not in places
-  # Both clips of the second run hold it; it may have been drawn for others as
-  # their reference.
+  # Both clips of the second run contain it, and other clips may have it as their
+  # reference.
   assert feed.skipped >= 2
   named = capfd.readouterr().err
   assert named.count('skipped record 7 of train') == 1
 
   again = _samples(_feed_of(config, tmp_path), _EPOCH)
-  for ours, theirs in zip(again, samples, strict=True):
-    _assert_same(ours, theirs)
+  for actual, expected in zip(again, samples, strict=True):
+    _assert_same(actual, expected)
 
 
-def test_processes_name_what_they_skip(config, runs, tmp_path, capfd):
+def test_processes_name_skipped_records(config, runs, tmp_path, capfd):
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(['test'])
   written_records.write(tmp_path, runs)
@@ -406,7 +408,7 @@ def test_a_missing_shard_is_skipped(config, runs, tmp_path):
   assert feed.skipped and all(sample.same_video for sample in samples)
 
 
-def test_records_that_are_all_broken_end_the_run(config, runs, tmp_path):
+def test_only_broken_records_end_the_run(config, runs, tmp_path):
   written_records.write(tmp_path, runs)
   _break(tmp_path, 'train', range(19))
   with pytest.raises(UserError, match='in a row.*record .* of train: .*again'):

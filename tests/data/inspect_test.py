@@ -1,4 +1,4 @@
-"""The page says what is in the set, and puts what is wrong first."""
+"""The inspection page: numbers, likely errors first, escaped names."""
 
 import re
 from html.parser import HTMLParser
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.vitexco import get_config
-from vitexco_jax.data import inspect, records
+from vitexco_jax.data import inspect, records, records_writer
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
 
@@ -17,17 +17,17 @@ _NAME = 'a<b>&"c".mp4'
 
 
 def _frame(shift):
-  """A window over a smooth texture; what is in it moves left by `shift`."""
+  """A window over a smooth texture; its content moves left by `shift`."""
   noise = np.random.default_rng(0).uniform(0, 255, (12, 40, 3))
   texture = cv2.resize(noise, (160, _H), interpolation=cv2.INTER_CUBIC)
   return np.uint8(np.clip(texture, 0, 255))[:, shift : shift + _W]
 
 
 def _write(folder, wrong=()):
-  """A run of eight frames that moves by 3; the flow of `wrong` ones is turned."""
+  """A run of eight frames that moves by 3; the flow of `wrong` ones is reversed."""
   visible = np.ones((_H, _W, 1), np.uint8)
   visible[:, :4] = 0
-  with records.PartWriter(folder / 'part') as writer:
+  with records_writer.PartWriter(folder / 'part') as writer:
     for index in range(8):
       flow = np.zeros((_H, _W, 2), np.float32)
       flow[..., 0] = 3 if index in wrong else -3
@@ -38,9 +38,9 @@ def _write(folder, wrong=()):
     for number in (5, 9):
       writer.write(records.encode(_frame(99), f'<{number}>.jpg', number))
   part = folder / 'part'
-  records.write(
+  records_writer.write(
     folder,
-    records.Contents(
+    records_writer.Contents(
       size=(_H, _W),
       settings={'flow': 'dis', 'quality': {'max_blur': 0.5}},
       videos=[_NAME],
@@ -54,8 +54,8 @@ def _write(folder, wrong=()):
         'cut2.mkv': 'damaged or cut short (7 frames lost)',
       },
       fingerprint='abc',
-      frame_parts=[records.Part(part, 0, 8)],
-      reference_parts=[records.Part(part, 8, 2)],
+      frame_parts=[records_writer.Part(part, 0, 8)],
+      reference_parts=[records_writer.Part(part, 8, 2)],
     ),
   )
 
@@ -68,7 +68,7 @@ def _page(folder):
 
 
 class _Texts(HTMLParser):
-  """What a reader sees, piece by piece, and what the page loads."""
+  """Collects the visible text, and the files that the page loads."""
 
   def __init__(self, page):
     super().__init__()
@@ -84,7 +84,7 @@ class _Texts(HTMLParser):
     self.loads += [value for name, value in attributes if name in names]
 
 
-def test_the_numbers_are_those_of_the_set(tmp_path):
+def test_numbers_agree_with_the_data_set(tmp_path):
   _write(tmp_path)
   texts = _Texts(_page(tmp_path)).texts
   rows = dict(zip(texts, texts[1:], strict=False))
@@ -101,7 +101,7 @@ def test_the_numbers_are_those_of_the_set(tmp_path):
   assert 'cut.mkv: damaged or cut short (30 frames lost)' in texts
 
 
-def test_names_are_text_and_nothing_is_loaded(tmp_path):
+def test_names_are_escaped_and_nothing_is_loaded(tmp_path):
   _write(tmp_path)
   page = _Texts(_page(tmp_path))
   assert f'{_NAME}, frame 3' in page.texts
@@ -114,7 +114,7 @@ def test_names_are_text_and_nothing_is_loaded(tmp_path):
   assert samples.shape[1] > 7 * 160
 
 
-def test_wrong_flow_is_shown_first_and_its_error_is_larger(tmp_path):
+def test_wrong_flow_comes_first_with_a_larger_error(tmp_path):
   _write(tmp_path, wrong=[4])
   page = _page(tmp_path)
   errors = {
@@ -131,7 +131,7 @@ def test_wrong_flow_is_shown_first_and_its_error_is_larger(tmp_path):
   assert first == '4'
 
 
-def test_what_is_broken_is_listed(tmp_path):
+def test_broken_records_are_listed(tmp_path):
   _write(tmp_path)
   (shard,) = (tmp_path / 'vitexco/1.0.0').glob('*train*')
   data = bytearray(shard.read_bytes())
@@ -161,7 +161,7 @@ def test_colors_of_flow(direction, rgb):
   np.testing.assert_allclose(painted[2, 2], rgb, atol=4)
 
 
-def test_refuses_what_cannot_be_shown(tmp_path):
+def test_unusable_inputs_are_refused(tmp_path):
   config = get_config('tiny')
   config.data.records = str(tmp_path / 'none')
   with pytest.raises(UserError, match='no prepared videos'):

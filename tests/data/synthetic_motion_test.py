@@ -1,4 +1,4 @@
-"""Pairs of still pictures: the flow is the one by which they were made."""
+"""Pairs from still pictures: the flow is that of their warp."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,17 +22,17 @@ def _rng(seed=0):
 
 
 @pytest.mark.parametrize('shape', [(120, 160), (300, 90), (40, 200), (9, 7)])
-def test_a_pair_is_a_run_whatever_the_pictures_shape(shape):
+def test_pictures_of_any_shape_give_pairs(shape):
   pair = synthetic_motion.make_pair(_picture(*shape), _SIZE, _rng())
-  found = {k: (v.shape, str(v.dtype)) for k, v in pair._asdict().items()}
-  assert found == {
+  actual = {k: (v.shape, str(v.dtype)) for k, v in pair._asdict().items()}
+  assert actual == {
     'rgb': ((2, _H, _W, 3), 'uint8'),
     'flow': ((_H, _W, 2), 'float32'),
     'visible': ((_H, _W, 1), 'uint8'),
   }
 
 
-def test_the_flow_brings_the_later_frame_to_the_earlier():
+def test_the_flow_warps_the_later_frame_to_the_earlier():
   for seed in range(8):
     pair = synthetic_motion.make_pair(_picture(), _SIZE, _rng(seed))
     earlier, later = np.float32(pair.rgb)
@@ -49,8 +49,8 @@ def test_the_flow_brings_the_later_frame_to_the_earlier():
       assert error(-pair.flow) > 5 * error(pair.flow)
 
 
-def test_the_flow_is_exact_and_the_border_real():
-  """On a slope, one picture's level says where each pixel was taken from."""
+def test_the_flow_is_exact_also_at_the_border():
+  """On a gradient, the level of a pixel tells its original position."""
   y, x = np.mgrid[:120, :160]
   slope = np.uint8(np.stack([x, 2 * y, 0 * x], -1))
   for seed in range(5):
@@ -65,7 +65,7 @@ def test_the_flow_is_exact_and_the_border_real():
       assert abs(error.mean()) < 0.06
 
 
-def test_visible_is_what_stays_in_the_frame():
+def test_visible_pixels_stay_in_the_frame():
   lost = 0
   for seed in range(4):
     pair = synthetic_motion.make_pair(_picture(), _SIZE, _rng(seed))
@@ -88,14 +88,14 @@ def test_a_unit_of_alpha_is_2_6_pixels_at_devcs_size():
   # White noise smoothed by sigma 50 correlates by exp(-d^2 / (4 sigma^2)).
   for motion, sigma in ((at_devc, 50), (at_half, 25)):
     both = motion[:, :, sigma:] * motion[:, :, :-sigma]
-    found = both.mean() / np.square(motion).mean()
-    assert found == pytest.approx(np.exp(-0.25), abs=0.05)
+    actual = both.mean() / np.square(motion).mean()
+    assert actual == pytest.approx(np.exp(-0.25), abs=0.05)
   border = np.abs(at_devc[:, [0, -1]]).mean()
   assert border == pytest.approx(2.6, rel=0.1)
 
 
 def _least_area(motion):
-  """Of the triangles that the grid's corners make after moving."""
+  """Areas of the triangles of the moved grid."""
   y, x = np.mgrid[: motion.shape[0], : motion.shape[1]]
   place = np.stack([x, y], -1) + motion.astype(float)
   right = place[:-1, 1:] - place[:-1, :-1]
@@ -120,8 +120,8 @@ def test_the_seed_decides():
     synthetic_motion.make_pair(_picture(), _SIZE, _rng(seed))
     for seed in (1, 1, 2)
   )
-  for ours, theirs in zip(once, again, strict=True):
-    np.testing.assert_array_equal(ours, theirs)
+  for actual, expected in zip(once, again, strict=True):
+    np.testing.assert_array_equal(actual, expected)
   assert (once.rgb != other.rgb).any() and (once.flow != other.flow).any()
 
 
@@ -129,6 +129,6 @@ def test_the_seed_decides():
   'picture',
   [np.zeros((9, 9, 3), np.float32), np.zeros((9, 9), np.uint8)],
 )
-def test_refuses_what_is_no_color_picture(picture):
+def test_other_arrays_are_refused(picture):
   with pytest.raises(TypeError, match='expected uint8'):
     synthetic_motion.make_pair(picture, _SIZE, _rng())

@@ -47,25 +47,27 @@ def _moving(count=5, step=3):
 
 
 def _run(function, frames, references, size=SIZE):
-  found = list(function(lambda: iter(frames), references, size))
-  assert len(found) == len(frames)
-  for rgb, frame in zip(found, frames, strict=True):
+  actual = list(function(lambda: iter(frames), references, size))
+  assert len(actual) == len(frames)
+  for rgb, frame in zip(actual, frames, strict=True):
     assert rgb.shape == frame.shape and rgb.dtype == np.uint8
-  return found
+  return actual
 
 
-def _ab_error(found, expected):
+def _ab_error(actual, expected):
   """Distance of the colors at each pixel."""
-  found, expected = (skcolor.rgb2lab(rgb)[..., 1:] for rgb in (found, expected))
-  return np.linalg.norm(found - expected, axis=-1)
+  actual, expected = (
+    skcolor.rgb2lab(rgb)[..., 1:] for rgb in (actual, expected)
+  )
+  return np.linalg.norm(actual - expected, axis=-1)
 
 
-def test_gray_is_lightness_alone():
+def test_gray_has_only_lightness():
   frames = _moving(2)
-  for found, frame in zip(
+  for actual, frame in zip(
     _run(baselines.gray, frames, []), frames, strict=True
   ):
-    np.testing.assert_array_equal(found, color.gray(frame))
+    np.testing.assert_array_equal(actual, color.gray(frame))
 
 
 @pytest.mark.parametrize('function', ALL)
@@ -74,28 +76,28 @@ def test_gray_is_lightness_alone():
 )
 def test_keeps_size_and_lightness(function, size, bound):
   frames = [_picture(size, seed) for seed in (0, 1)]
-  found = _run(function, frames, [Given(frames[0], 0)], bound)
-  for rgb, frame in zip(found, frames, strict=True):
+  actual = _run(function, frames, [Given(frames[0], 0)], bound)
+  for rgb, frame in zip(actual, frames, strict=True):
     lightness = [skcolor.rgb2lab(x)[..., 0] for x in (rgb, frame)]
     assert np.abs(lightness[0] - lightness[1]).mean() < 0.3
 
 
 @pytest.mark.parametrize('function', ALL)
-def test_looks_at_lightness_alone(function):
+def test_uses_only_lightness(function):
   frames = _moving(3)
   grays = [np.asarray(color.gray(rgb)) for rgb in frames]
   references = [Given(frames[0], 0)]
-  found = np.float32(_run(function, grays, references))
+  actual = np.float32(_run(function, grays, references))
   expected = np.float32(_run(function, frames, references))
   # Grays are rounded, so L differs slightly.
-  assert np.abs(found - expected).mean() < 1
+  assert np.abs(actual - expected).mean() < 1
 
 
 @pytest.mark.parametrize('index', [0, 2, 4])
-def test_chained_flow_follows_what_moves(index):
+def test_chained_flow_follows_motion(index):
   frames = _moving()
-  found = _run(baselines.chained_flow, frames, [Given(frames[index], index)])
-  for t, (rgb, frame) in enumerate(zip(found, frames, strict=True)):
+  actual = _run(baselines.chained_flow, frames, [Given(frames[index], index)])
+  for t, (rgb, frame) in enumerate(zip(actual, frames, strict=True)):
     # Except where the reference ends.
     gone = 8 + 3 * abs(t - index)
     inner = (slice(8, -8), slice(gone, -gone))
@@ -114,13 +116,13 @@ def test_chained_flow_goes_to_the_nearest_reference():
   frames = [_picture()] * 8
   red, blue = _tinted(frames[0], (20, 10)), _tinted(frames[0], (0, -20))
   references = [Given(blue, 6), Given(red, 2)]
-  found = _run(baselines.chained_flow, frames, references)
-  for t, rgb in enumerate(found):  # Frame 4 is equally near to both.
+  actual = _run(baselines.chained_flow, frames, references)
+  for t, rgb in enumerate(actual):  # Frame 4 is equally near to both.
     assert _ab_error(rgb, red if t <= 4 else blue).mean() < 1
 
 
 @pytest.mark.parametrize('index', [None, -1, 3])
-def test_chained_flow_refuses_what_it_cannot_reach(index):
+def test_chained_flow_refuses_references_outside_the_clip(index):
   frames = _moving(3)
   with pytest.raises(ValueError, match=str(index)):
     _run(baselines.chained_flow, frames, [Given(frames[0], index)])
@@ -141,9 +143,9 @@ def test_color_transfer_goes_by_luminance():
   reference = _patchwork((30, 20, 10), (70, -10, 25), across=False)
   # The same tones at other positions, darker and closer to each other.
   frame = _patchwork((25, 20, 10), (45, -10, 25), across=True)
-  (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
+  (actual,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
   error = _ab_error(
-    found, frame
+    actual, frame
   )  # Except at the seam, which has another texture.
   assert error[:28].mean() < 1 and error[-28:].mean() < 1
 
@@ -156,8 +158,8 @@ def test_color_transfer_goes_by_texture():
   lab = np.stack([luminance, a, 0 * a], -1)
   reference = np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
   frame = reference[::-1, ::-1]
-  (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
-  error = _ab_error(found, frame)
+  (actual,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
+  error = _ab_error(actual, frame)
   assert error[:, :44].mean() < 1 and error[:, 52:].mean() < 3
 
 
@@ -167,27 +169,27 @@ def test_color_transfer_takes_the_mean_of_several_references():
     Given(_patchwork((30, 20, 10), (70, 0, 0), across=False), 0),
     Given(_patchwork((30, 0, 0), (70, -10, 25), across=True), None),
   ]
-  (found,) = _run(baselines.color_transfer, [frame], references)
+  (actual,) = _run(baselines.color_transfer, [frame], references)
   halved = _patchwork((30, 10, 5), (70, -5, 12.5), across=False)
-  error = _ab_error(found, halved)
+  error = _ab_error(actual, halved)
   assert error[:, :44].mean() < 1 and error[:, 52:].mean() < 1
 
 
 def test_color_transfer_of_a_flat_picture():
   frame = np.full((*SIZE, 3), 90, np.uint8)
   reference = _tinted(frame, (10, 10))
-  (found,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
-  assert _ab_error(found, reference).mean() < 1.5
+  (actual,) = _run(baselines.color_transfer, [frame], [Given(reference, None)])
+  assert _ab_error(actual, reference).mean() < 1.5
 
 
 @pytest.mark.parametrize('shift', [0, 4, 16])
 def test_match_vgg16_finds_equal_places(shift):
   scene = _picture((64, 96 + shift))
   reference, frame = scene[:, :96], scene[:, shift:]
-  (found,) = _run(baselines.match_vgg16, [frame], [Given(reference, None)])
+  (actual,) = _run(baselines.match_vgg16, [frame], [Given(reference, None)])
   # The borders of a picture affect many of its features.
   inner = (slice(16, -16), slice(24, -24 - shift))
-  assert np.median(_ab_error(found, frame)[inner]) < 1.5
+  assert np.median(_ab_error(actual, frame)[inner]) < 1.5
   if shift:
     assert np.median(_ab_error(reference, frame)[inner]) > 2.5
 
@@ -196,13 +198,13 @@ def test_match_vgg16_lets_references_compete():
   left, right = _picture(seed=1), _picture(seed=2)
   given = [Given(left, None), Given(right, None)]
   for frame in (left, right):
-    (found,) = _run(baselines.match_vgg16, [frame], given)
-    assert np.median(_ab_error(found, frame)) < 1.5
+    (actual,) = _run(baselines.match_vgg16, [frame], given)
+    assert np.median(_ab_error(actual, frame)) < 1.5
 
 
 def test_match_vgg16_takes_other_sizes():
   """References that are rotated, of odd sizes, or above the size limit."""
   frame = _picture((70, 33))
   given = [Given(_picture((151, 101)), None), Given(frame, 0)]
-  (found,) = _run(baselines.match_vgg16, [frame], given)
-  assert np.median(_ab_error(found, frame)) < 1.5
+  (actual,) = _run(baselines.match_vgg16, [frame], given)
+  assert np.median(_ab_error(actual, frame)) < 1.5

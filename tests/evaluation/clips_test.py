@@ -78,9 +78,9 @@ def test_a_video_that_is_cut_short_is_refused(tmp_path):
 
 def test_runs_of_records(tmp_path):
   written_records.write(tmp_path, written_records.moving_runs())
-  found = clips.find_clips('--data', str(tmp_path))
-  assert len(found) == len({clip.name for clip in found}) == 3
-  for clip in found:
+  actual = clips.find_clips('--data', str(tmp_path))
+  assert len(actual) == len({clip.name for clip in actual}) == 3
+  for clip in actual:
     assert clip.count == len(list(clip.read())) > 1
 
 

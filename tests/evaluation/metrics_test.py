@@ -267,6 +267,6 @@ def test_floats_and_other_sizes_are_refused(metric):
 @pytest.mark.parametrize(
   'metric', [metrics.colorfulness, metrics.mean_chroma, metrics.histograms]
 )
-def test_floats_are_refused_alone_too(metric):
+def test_floats_of_one_picture_are_refused(metric):
   with pytest.raises(TypeError, match='float64'):
     metric(_random(0) / 255)

@@ -1,4 +1,4 @@
-"""The anchor: its colors are mixed in where it shows the same."""
+"""The anchor: its colors are mixed in where the content is equal."""
 
 import jax.numpy as jnp
 import numpy as np

@@ -1,4 +1,4 @@
-"""Work in blocks of rows gives what work on all rows at once gives."""
+"""Computation in blocks of rows equals that of all rows at once."""
 
 import jax
 import jax.numpy as jnp
@@ -39,10 +39,10 @@ def test_equals_the_whole_with_its_gradients(block):
   (_, outputs), grads = jax.jit(lambda: value_and_grads(in_blocks))()
   (_, want), want_grads = value_and_grads(whole)
   assert [x.shape for x in outputs] == [(7, 3), (7,)]
-  for ours, theirs in zip(
+  for actual, expected in zip(
     (*outputs, *grads), (*want, *want_grads), strict=True
   ):
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_sees_no_more_rows_than_a_block():

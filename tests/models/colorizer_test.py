@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures('quick_compiler')
 
 
 def _inputs(h=32, w=48, b=2, seed=0):
-  """Luminance, warped ab, confidence, previous Lab; in their true ranges."""
+  """Luminance, warped ab, confidence, previous Lab, in their ranges."""
   rng = np.random.default_rng(seed)
   ranges = ((50, 1), (100, 2), (1, 1), (80, 3))
   return [
@@ -39,7 +39,7 @@ def net_and_params():
 
 
 def _plain_colorizer(params, inputs):
-  """The table of the specification, line by line."""
+  """The layers of DEVC's ColorVidNet, one by one."""
   return 128 * np.tanh(_plain_out(params, inputs))
 
 
@@ -125,7 +125,7 @@ def test_residual_adds_weighted_warped_colors(net_and_params):
   net, params = net_and_params
   net = net.clone(residual='warped')
   inputs = _inputs()
-  # As they come from the matching: constant in cells of 4x4.
+  # Constant in cells of 4x4, as from the matching.
   warped = inputs[1] = plain.upsample_nearest(inputs[1][:, ::4, ::4], 4)
   shapes = _shapes(net, inputs)
   assert plain.count(shapes) == plain.count(params) + 8 + 1
@@ -146,13 +146,13 @@ def test_residual_starts_close_to_the_warped_colors(residual):
   net = Colorizer(width=1 / 16, residual=residual)
   inputs = _inputs(h=16, w=16, b=1)
   inputs[1] = np.full_like(inputs[1], 40.0)
-  inputs[3] = np.zeros_like(inputs[3])  # There is no frame before.
+  inputs[3] = np.zeros_like(inputs[3])  # There is no previous frame.
   key = jax.random.key(0, impl='rbg')
   ab, _ = jax.jit(net.init_with_output)(key, *inputs)
   assert np.abs(ab - 40.0).max() < 10
 
 
-def test_without_a_network_the_residual_is_all():
+def test_without_a_network_the_output_is_the_residual():
   net = Colorizer(width=0.0, residual='warped')
   inputs = _inputs()
   warped = inputs[1] = plain.upsample_nearest(inputs[1][:, ::4, ::4], 4)
@@ -163,7 +163,7 @@ def test_without_a_network_the_residual_is_all():
   )
 
 
-def test_blend_takes_the_frame_before_where_it_looks_alike(net_and_params):
+def test_blend_uses_the_previous_frame_where_lightness_is_equal(net_and_params):
   net, params = net_and_params
   net = net.clone(residual='blend')
   inputs = _inputs()
@@ -184,7 +184,7 @@ def test_blend_takes_the_frame_before_where_it_looks_alike(net_and_params):
   np.testing.assert_allclose(ab[:, :16], warped[:, :16], atol=0.05)
 
 
-def test_blend_knows_when_there_is_no_frame_before(net_and_params):
+def test_blend_without_a_previous_frame(net_and_params):
   net, params = net_and_params
   net = net.clone(residual='blend')
   luminance, warped, confidence, previous = _inputs()

@@ -23,12 +23,12 @@ def test_parameter_count(levels, parameters):
     for level in levels
   ]
   net = CorrespondenceNet(levels)
-  made = jax.eval_shape(net.init, jax.random.key(0), features, features)
-  assert plain.count(made['params']) == parameters
+  result = jax.eval_shape(net.init, jax.random.key(0), features, features)
+  assert plain.count(result['params']) == parameters
 
 
 def _features(seed, h=32, w=48, b=2):
-  """Made-up features with a few channels on each level."""
+  """Random features with a few channels on each level."""
   rng = np.random.default_rng(seed)
   return [
     rng.normal(
@@ -39,7 +39,7 @@ def _features(seed, h=32, w=48, b=2):
 
 
 def _random_params(net, features):
-  """Leaves all random: slopes of PReLU too, so that none stands for another."""
+  """All leaves are random, also the slopes of PReLU, so that all differ."""
   shapes = jax.eval_shape(net.init, jax.random.key(0), features, features)
   rng = np.random.default_rng(1)
   return jax.tree.map(
@@ -49,7 +49,7 @@ def _random_params(net, features):
 
 
 def _plain_embedding(params, features):
-  """DEVC's WarpNet up to theta and phi, as in its specification."""
+  """DEVC's WarpNet up to theta and phi."""
 
   def c(x, weights, stride=1):
     x = plain.conv(x, weights['conv'], stride, padding='reflect')
@@ -103,7 +103,7 @@ def test_network_equals_the_plain_one():
   np.testing.assert_allclose(keys, want, atol=1e-4)
 
 
-def test_float32_leaves_a_bfloat16_network():
+def test_a_bfloat16_network_returns_float32():
   net = CorrespondenceNet((3,), width=1 / 32)
   features = _features(2)[2:3]
   params = _random_params(net, features)
@@ -160,15 +160,17 @@ def test_maps_of_another_network_are_compared_as_they_are():
     parts.append(np.einsum('bqd,bkd->bqk', *units))
   shares = np.exp(params['shares']) / np.exp(params['shares']).sum()
   want = sum(share * part for share, part in zip(shares, parts, strict=True))
-  found = np.einsum('bqd,bkd->bqk', queries, keys)
-  np.testing.assert_allclose(found, want, atol=1e-4)
+  actual = np.einsum('bqd,bkd->bqk', queries, keys)
+  np.testing.assert_allclose(actual, want, atol=1e-4)
 
 
 def test_maps_have_most_of_the_weight_at_first():
   net = CorrespondenceNet((3,), width=1 / 32, maps=2)
   maps = [np.ones((2, 8, 12, 3), np.float32)] * 2
-  made = net.init(jax.random.key(0), _features(2)[2:3], maps, method='queries')
-  shares = jax.nn.softmax(made['params']['shares'])
+  result = net.init(
+    jax.random.key(0), _features(2)[2:3], maps, method='queries'
+  )
+  shares = jax.nn.softmax(result['params']['shares'])
   np.testing.assert_allclose(shares, [1 / 17, 8 / 17, 8 / 17], atol=1e-6)
 
 
@@ -216,9 +218,9 @@ def test_gradients_of_match_equal_the_direct_formula():
 
     return jax.jit(jax.grad(scalar, (0, 1, 2)))(*arrays)
 
-  ours = gradients(lambda *arrays: match(*arrays, 0.05, 5))
+  actual = gradients(lambda *arrays: match(*arrays, 0.05, 5))
   direct = gradients(lambda *arrays: _direct(*arrays, 0.05, jnp))
-  for x, y in zip(ours, direct, strict=True):
+  for x, y in zip(actual, direct, strict=True):
     assert np.linalg.norm(x - y) < 1e-3 * np.linalg.norm(y)
 
 
@@ -252,18 +254,18 @@ def _extra_bytes(function):
   return compiled.memory_analysis().temp_size_in_bytes
 
 
-def test_match_never_holds_the_matrix():
+def test_match_never_stores_the_matrix():
   def total(function):
     def scalar(*arrays):
       return sum(x.sum() for x in function(*arrays))
 
     return scalar
 
-  ours = total(lambda *arrays: match(*arrays, 0.01, 432))
+  actual = total(lambda *arrays: match(*arrays, 0.01, 432))
   direct = total(lambda *arrays: _direct(*arrays, 0.01, jnp))
-  assert _extra_bytes(direct) > 1.7e9  # So the measure sees the matrix.
-  assert _extra_bytes(ours) < 250e6
-  assert _extra_bytes(jax.grad(ours, (0, 1, 2))) < 500e6
+  assert _extra_bytes(direct) > 1.7e9  # So the measure includes the matrix.
+  assert _extra_bytes(actual) < 250e6
+  assert _extra_bytes(jax.grad(actual, (0, 1, 2))) < 500e6
 
 
 def test_gradients_are_finite_on_a_flat_picture():

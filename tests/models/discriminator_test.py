@@ -29,7 +29,7 @@ def _flat(tree):
 
 @pytest.fixture(scope='module')
 def variables():
-  """As `init` makes them but for the values of the kernels."""
+  """Parameters of `init` with random kernels."""
   shapes = jax.eval_shape(_NET.init, jax.random.key(0), _pairs())
   rng = np.random.default_rng(1)
 
@@ -52,7 +52,7 @@ def scores():
 
 
 def _iterated(variables, times):
-  """After so many training calls."""
+  """Parameters after a number of training calls."""
   pairs = _pairs(b=1)
 
   def call(stats, _):
@@ -122,16 +122,16 @@ def test_power_iteration_in_training_only(variables):
 )
 def test_any_size_gets_one_score_per_pair(size, stages):
   pairs = jax.ShapeDtypeStruct((3, *size, 6), jnp.float32)
-  score, made = jax.eval_shape(
+  score, result = jax.eval_shape(
     Discriminator().init_with_output, jax.random.key(0), pairs
   )
   assert score.shape == (3,)
   channels = [64, 64, 128, 256, 512, 1024][:stages]
   for i, c in enumerate(channels):
-    assert made['params'][f'conv{i}']['kernel'].shape[:2] == (4, 4)
-    assert made['params'][f'conv{i}']['kernel'].shape[-1] == c
-  assert made['params']['out']['kernel'].shape == (3, 3, channels[-1], 1)
-  assert f'conv{stages}' not in made['params']
+    assert result['params'][f'conv{i}']['kernel'].shape[:2] == (4, 4)
+    assert result['params'][f'conv{i}']['kernel'].shape[-1] == c
+  assert result['params']['out']['kernel'].shape == (3, 3, channels[-1], 1)
+  assert f'conv{stages}' not in result['params']
 
 
 def test_pairs_are_scored_one_by_one(variables, scores):
@@ -152,7 +152,7 @@ def test_bfloat16_is_close_and_float32_comes_out(variables, scores):
 
 
 def _scores_and_attention(gate, variables):
-  """Scores; what goes into and comes out of the layers around attention."""
+  """Returns scores, and inputs and outputs of the layers around attention."""
   seen = {}
 
   def note(next_function, args, kwargs, context):

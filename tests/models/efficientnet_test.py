@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 with its real weights: one block slowly, and what it sees.
+"""EfficientNet-lite0 with its real weights: one block, and classes of pictures.
 
 Weights of the whole network that were misread anywhere would not name what is in
 a picture.
@@ -24,7 +24,7 @@ def params():
 
 @pytest.fixture(scope='module')
 def entries():
-  """The file's own, BatchNorm apart."""
+  """The parameters of the file without BatchNorm."""
   return weight_files.read(efficientnet_weights.weights_path())
 
 
@@ -35,7 +35,9 @@ def test_has_the_published_size(params):
   shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), params)
   assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), expected)
   leaves = jax.tree.leaves(params)
-  scales = sum(leaf.size for leaf in leaves if leaf.ndim == 1)  # Folded away.
+  scales = sum(
+    leaf.size for leaf in leaves if leaf.ndim == 1
+  )  # Folded into the convolutions.
   classifier = (1280 + 1) * 1000
   assert plain_layers.count(params) + scales + classifier == 4_652_008
 
@@ -55,17 +57,17 @@ def test_pyramid_is_of_the_last_blocks_of_each_stride(params):
   pyramid, seen = run(params)
   blocks = [seen[f'blocks_{i}']['__call__'][0] for i in range(16)]
   sizes = [x.shape[1:3] for x in blocks]
-  for i, found in enumerate(pyramid):
+  for i, actual in enumerate(pyramid):
     size = (64 >> i + 1, 96 >> i + 1)
-    assert found.shape[1:3] == size
+    assert actual.shape[1:3] == size
     (*_, last) = [
       x for x, y in zip(blocks[:15], sizes[:15], strict=True) if y == size
     ]
-    np.testing.assert_allclose(found, last, atol=1e-4)
+    np.testing.assert_allclose(actual, last, atol=1e-4)
 
 
 def _slow_conv(x, kernel, stride):
-  """SAME as TensorFlow pads it, output by output; kernel [out, in, h, w]."""
+  """TensorFlow's SAME padding, output by output; kernel [out, in, h, w]."""
   size = kernel.shape[-1]
   height, width = (-(-side // stride) for side in x.shape[:2])
   pads = []
@@ -94,12 +96,12 @@ def _slow_norm(x, entries, name):
   ('number', 'kernel', 'stride', 'expansion', 'c_in', 'c_out'),
   [(0, 3, 1, 1, 32, 16), (3, 5, 2, 6, 24, 40), (4, 5, 1, 6, 40, 40)],
 )
-def test_a_block_is_its_formula(
+def test_a_block_agrees_with_its_formula(
   params, entries, number, kernel, stride, expansion, c_in, c_out
 ):
   x = np.random.default_rng(0).normal(size=(9, 8, c_in))  # Odd and even.
   block = efficientnet.Block(kernel, stride, expansion, c_out)
-  ours = block.apply({'params': params[f'blocks_{number}']}, x[None])[0]
+  actual = block.apply({'params': params[f'blocks_{number}']}, x[None])[0]
 
   name = f'_blocks.{number}'
   y = x
@@ -112,7 +114,7 @@ def test_a_block_is_its_formula(
   y = _slow_norm(y, entries, f'{name}._bn2')
   if number == 4:
     y = y + x
-  np.testing.assert_allclose(ours, y, rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(actual, y, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +126,7 @@ def test_a_block_is_its_formula(
     ('rocket', {657}),  # Missile.
   ],
 )
-def test_sees_what_is_in_a_picture(params, entries, picture, classes):
+def test_recognizes_pictures(params, entries, picture, classes):
   rgb = getattr(skimage.data, picture)()
   rgb = skimage.color.gray2rgb(rgb) if rgb.ndim == 2 else rgb
   height, width, _ = rgb.shape
@@ -138,7 +140,7 @@ def test_sees_what_is_in_a_picture(params, entries, picture, classes):
   assert int(np.argmax(logits)) in classes
 
 
-# The door for weights
+# Loading of weights
 
 
 def test_absent_package_names_the_command(monkeypatch):

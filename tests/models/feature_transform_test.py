@@ -105,7 +105,7 @@ def test_bilinear_interpolates_between_the_centers_of_tokens():
       np.testing.assert_allclose(features[0, y, x], want, atol=1e-4)
 
 
-def test_subpixel_lays_a_tokens_vectors_into_its_patch():
+def test_subpixel_puts_the_vectors_of_a_token_into_its_patch():
   grid, s, c = _grid(b=1), 4, 3
   decoder = _decoder('subpixel', s, c)
   params = _identity_convolution(_random_params(decoder, grid), c)
@@ -121,7 +121,7 @@ def test_subpixel_lays_a_tokens_vectors_into_its_patch():
 
 
 @pytest.mark.parametrize(('kind', 'reach'), [('bilinear', 2), ('subpixel', 1)])
-def test_a_token_changes_its_own_patch_and_its_rim_only(kind, reach):
+def test_a_token_changes_only_its_patch_and_a_margin(kind, reach):
   s = 4
   grid = _grid(b=1, n=3, m=5)
   decoder = _decoder(kind, s)
@@ -137,8 +137,8 @@ def test_a_token_changes_its_own_patch_and_its_rim_only(kind, reach):
   np.testing.assert_array_equal(changed, want)
 
 
-def test_bilinear_knows_no_raster_order():
-  """Turned on its side, the token grid gives the picture on its side."""
+def test_bilinear_does_not_depend_on_raster_order():
+  """A transposed token grid gives the transposed picture."""
   grid = _grid()
   decoder = _decoder('bilinear', 4)
   params = _random_params(decoder, grid)
@@ -151,7 +151,7 @@ def test_dropout_in_training_only():
   grid = _grid(n=8, m=8)
   decoder = _decoder('bilinear', 4, channels=16, dropout=0.3)
   params = _random_params(decoder, grid)
-  plain = decoder.apply({'params': params}, grid, False)  # Wants no rng.
+  plain = decoder.apply({'params': params}, grid, False)  # Needs no key.
   rngs = {'dropout': jax.random.key(2)}
   dropped = decoder.apply({'params': params}, grid, True, rngs=rngs)
   gone = (dropped == 0) & (plain != 0)
@@ -176,9 +176,9 @@ def test_lateral_maps_are_added_before_the_norm(kind):
     apply({'params': params}, grid, lateral=lateral), plain, atol=1e-6
   )
   loud = np.zeros_like(lateral)
-  loud[..., 1] = 1e6  # Drowns what is decoded: one channel of three stands out.
-  found = apply({'params': params}, grid, lateral=loud)
+  loud[..., 1] = 1e6  # Dominates the decoded tokens in one of three channels.
+  actual = apply({'params': params}, grid, lateral=loud)
   want = _norm_and_gelu(np.array([0.0, 1e6, 0.0]), plain_params)
   np.testing.assert_allclose(
-    found, np.broadcast_to(want, found.shape), atol=1e-3
+    actual, np.broadcast_to(want, actual.shape), atol=1e-3
   )

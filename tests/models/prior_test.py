@@ -46,7 +46,7 @@ def test_colors_have_stride_4_and_spreads_are_positive(predict):
   assert (result.spread > 0).all()
 
 
-def test_every_input_counts_where_it_lies(predict):
+def test_inputs_affect_only_their_surroundings(predict):
   features, embedding, luminance = _inputs()
   before = predict(features, embedding, luminance).ab
   for i in range(3):
@@ -58,13 +58,13 @@ def test_every_input_counts_where_it_lies(predict):
   changed[0, 5, 6] += 30.0
   moved = np.abs(predict(features, embedding, changed).ab - before).sum(-1)
   assert moved[0, 1, 1] > 1e-3
-  assert not moved[0, 6:, 6:].any()  # Lightness is seen from near.
+  assert not moved[0, 6:, 6:].any()  # Lightness has only a local effect.
   other = embedding + np.float32([[1.0], [0.0]])
   moved = np.abs(predict(features, other, luminance).ab - before).sum(-1)
   assert (moved[0] > 1e-4).mean() > 0.9 and not moved[1].any()
 
 
-def test_a_fresh_prior_is_gray_and_learns():
+def test_an_initial_prior_is_gray_and_learns():
   inputs = _inputs()
   variables = jax.jit(NET.init)(jax.random.key(0), *inputs)
   result = jax.jit(NET.apply)(variables, *inputs)

@@ -1,4 +1,4 @@
-"""Our ViT against Scenic's, with the same parameters."""
+"""Comparison with Scenic's ViT for the same parameters."""
 
 import importlib.util
 
@@ -23,7 +23,7 @@ pytestmark = [
     not _scenic_is_installed(),
     reason='google-research/scenic is not installed: requirements-scenic.txt',
   ),
-  pytest.mark.filterwarnings('default'),  # Those of its imports are not ours.
+  pytest.mark.filterwarnings('default'),  # From its own imports.
 ]
 
 _SIZES = vit.VARIANTS['test/16']
@@ -64,11 +64,11 @@ def _is_block(module, _):
 
 
 def test_one_tree_gives_the_same_streams_and_embedding():
-  theirs, params = _scenic_vit()
+  expected, params = _scenic_vit()
   side = _SIDE * _SIZES.patch
   image = np.random.default_rng(1).uniform(-1, 1, (2, side, side, 3))
   image = image.astype(np.float32)
-  embedding, recorded = theirs.apply(
+  embedding, recorded = expected.apply(
     {'params': params},
     image,
     train=False,
@@ -76,9 +76,9 @@ def test_one_tree_gives_the_same_streams_and_embedding():
     mutable='intermediates',
   )
 
-  ours = vit.VisionTransformer('test/16', taps=(1, 2), pos_grid=_SIDE)
+  actual = vit.VisionTransformer('test/16', taps=(1, 2), pos_grid=_SIDE)
   backbone = {k: v for k, v in params.items() if k != 'output_projection'}
-  output = ours.apply({'params': backbone}, image)
+  output = actual.apply({'params': backbone}, image)
   np.testing.assert_allclose(output.embedding, embedding, rtol=1e-4, atol=1e-4)
   blocks = recorded['intermediates']['Transformer']
   for i, tap in enumerate(output.taps):
@@ -91,9 +91,9 @@ def test_one_tree_gives_the_same_streams_and_embedding():
 def test_the_names_and_shapes_are_the_same():
   _, params = _scenic_vit()
   params.pop('output_projection')
-  ours = vit.VisionTransformer('test/16', taps=(1,), pos_grid=_SIDE)
+  actual = vit.VisionTransformer('test/16', taps=(1,), pos_grid=_SIDE)
   shapes = jax.eval_shape(
-    ours.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
+    actual.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))
   )['params']
   assert {
     name: leaf.shape

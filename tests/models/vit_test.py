@@ -22,7 +22,7 @@ def _shapes(variant, **fields):
 
 
 def _made_up_params(seed=0):
-  """All leaves random, so that none can be forgotten unseen."""
+  """All leaves are random, so that the test notices each of them."""
   rng = np.random.default_rng(seed)
   return jax.tree.map(
     lambda leaf: rng.normal(0, 0.3, leaf.shape).astype(np.float32),
@@ -55,7 +55,7 @@ def test_taps_are_the_streams_after_the_blocks(gelu, grid):
 
 
 def test_a_hybrid_sees_each_place_of_a_map_as_a_patch():
-  """With the pixels of each patch for channels it is the plain ViT again."""
+  """With the pixels of each patch as channels, it equals the plain ViT."""
   params = _made_up_params()
   image = _image(32, 48)
   plain = vit.VisionTransformer('test/16', taps=(1,))
@@ -66,8 +66,8 @@ def test_a_hybrid_sees_each_place_of_a_map_as_a_patch():
     'embedding': params['embedding'] | {'kernel': kernel.reshape(1, 1, 768, -1)}
   }
   want = jax.jit(plain.apply)({'params': params}, image)
-  found = jax.jit(hybrid.apply)({'params': folded}, places)
-  np.testing.assert_allclose(found.taps[0], want.taps[0], rtol=1e-4, atol=1e-4)
+  actual = jax.jit(hybrid.apply)({'params': folded}, places)
+  np.testing.assert_allclose(actual.taps[0], want.taps[0], rtol=1e-4, atol=1e-4)
 
 
 def test_the_two_gelus_differ_by_more_than_the_tolerance_above():
@@ -83,9 +83,9 @@ def test_the_two_gelus_differ_by_more_than_the_tolerance_above():
 @pytest.mark.parametrize('grid', [(14, 24), (24, 14), (7, 12), (5, 31)])
 def test_position_embeddings_are_resized_bilinearly(grid):
   places = np.random.default_rng(0).normal(size=(14, 14, 4))
-  ours = vit.resize_grid(jnp.asarray(places, jnp.float32), grid)
+  actual = vit.resize_grid(jnp.asarray(places, jnp.float32), grid)
   np.testing.assert_allclose(
-    ours, plain_vit.resize_bilinear(places, grid), atol=1e-5
+    actual, plain_vit.resize_bilinear(places, grid), atol=1e-5
   )
 
 

@@ -176,7 +176,7 @@ def _calls(kind, method, *args, generator=None):
   return seen, out
 
 
-def test_the_vit_sees_gray_frames_and_a_color_reference(variables, reference):
+def test_the_vit_gets_gray_frames_and_a_color_reference(variables, reference):
   """Both are scaled to [-1, 1], the range of pretrained weights."""
 
   @jax.jit
@@ -210,7 +210,7 @@ def test_only_decoders_that_matching_uses_are_computed(variables, reference):
   assert names == ['level2', 'level3', 'level4', 'level5']
 
 
-def test_float32_leaves_a_bfloat16make_tiny(variables, reference, guidance):
+def test_a_bfloat16_network_returns_float32(variables, reference, guidance):
   apply = functools.partial(make_tiny(dtype='bfloat16').apply, variables)
 
   def run():

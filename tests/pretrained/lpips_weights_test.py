@@ -1,4 +1,4 @@
-"""lpips_weights: the package's arrays, stand-ins, files not to be trusted."""
+"""LPIPS weights: the package's arrays, and untrusted files."""
 
 import os
 import pickle
@@ -30,7 +30,7 @@ def write_package(tmp_path, monkeypatch):
 
 
 def _tree(layers=_ALEXNET):
-  """What a file of the package holds; conv i is full of i, as is head i."""
+  """The content of a file of the package; all values of layer i are i."""
   return {
     'AlexNet_0': {
       f'Conv_{i}': {
@@ -71,7 +71,7 @@ def test_package_has_alexnet_of_torchvision():
 
 @pytest.mark.parametrize('net, count', [('alexnet', 5), ('vgg16', 13)])
 def test_package_has_heads_that_are_not_negative(net, count):
-  """Distances would not be distances else: the authors clip them at 0."""
+  """Otherwise distances could be negative; the authors clip them at 0."""
   weights = lpips_weights.load(net)
   assert len(weights.convs) == count
   for head in weights.heads:

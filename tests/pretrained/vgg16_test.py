@@ -1,4 +1,4 @@
-"""vgg16 against SciPy's convolution, and the names of its weights."""
+"""VGG16, compared with SciPy's convolution; names of its weights."""
 
 import jax
 import numpy as np
@@ -64,16 +64,16 @@ def _slow_features(params, rgb):
 def test_features_agree_with_scipy_in_the_scale_of_0_to_255():
   params = _narrow_params()
   rgb = np.random.default_rng(1).uniform(size=(1, 36, 32, 3))  # 36 is odd at 8.
-  ours = vgg16.vgg16_features(params, rgb)
+  actual = vgg16.vgg16_features(params, rgb)
   slow = _slow_features(params, rgb[0])
-  assert [x.shape[1:3] for x in ours] == [
+  assert [x.shape[1:3] for x in actual] == [
     (36, 32),
     (18, 16),
     (9, 8),
     (4, 4),
     (2, 2),
   ]
-  for a, b in zip(ours, slow, strict=True):
+  for a, b in zip(actual, slow, strict=True):
     assert b.max() > 0
     np.testing.assert_allclose(a[0], b * 255 * 0.226, 1e-3, 1e-3)
 
@@ -87,12 +87,12 @@ def test_scale_is_that_of_inputs_and_biases_57_times_as_large():
     name: {'kernel': p['kernel'], 'bias': p['bias'] * 255 * 0.226}
     for name, p in params.items()
   }
-  (ours,) = vgg16.vgg16_features(params, rgb[None], (5,))
+  (actual,) = vgg16.vgg16_features(params, rgb[None], (5,))
   large = _slow_features(scaled_params, scaled_rgb)[4]
-  np.testing.assert_allclose(ours[0], large, 1e-3, 1e-3)
+  np.testing.assert_allclose(actual[0], large, 1e-3, 1e-3)
 
 
-def test_only_the_levels_asked_for_are_computed():
+def test_only_requested_levels_are_computed():
   params = _narrow_params()
   rgb = np.random.default_rng(1).uniform(size=(1, 16, 16, 3))
   whole = vgg16.vgg16_features(params, rgb)

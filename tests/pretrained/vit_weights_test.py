@@ -1,4 +1,4 @@
-"""Weights of the public names and shapes, made up."""
+"""Loading of random ViT weights with public names and shapes."""
 
 import functools
 
@@ -115,15 +115,15 @@ def _apply(variant, gelu):
 
 
 def _assert_same_forward(loaded, variant, plain, weights, gelu, size=(32, 48)):
-  """Ours with the loaded weights is the plain forward pass with the file's."""
+  """The network with loaded weights equals a plain forward pass with the file."""
   image = np.random.default_rng(1).uniform(-1, 1, (1, *size, 3))
-  ours = _apply(variant, gelu)({'params': loaded}, image)
+  actual = _apply(variant, gelu)({'params': loaded}, image)
   heads = vit.VARIANTS[variant].heads
   streams, embedding = plain(weights, image, gelu, heads)
-  for tap, stream in zip(ours.taps, (streams[0], streams[-1]), strict=True):
+  for tap, stream in zip(actual.taps, (streams[0], streams[-1]), strict=True):
     picture = stream[:, 1:].reshape(tap.shape)
     np.testing.assert_allclose(tap, picture, rtol=1e-3, atol=1e-4)
-  np.testing.assert_allclose(ours.embedding, embedding, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(actual.embedding, embedding, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_augreg_gives_the_plain_forward_pass(tmp_path, variant, sizes):
   for weights in (linen, pre_linen):
     np.savez(tmp_path / 'Ti_16.npz', **weights)
     loaded = _load(tmp_path / 'Ti_16.npz', _template(variant))
-    # Both were filled in the same order: `linen` holds the same numbers.
+    # Both were filled in the same order, so `linen` has the same numbers.
     _assert_same_forward(
       loaded, variant, plain_vit.forward_scenic, linen, 'tanh'
     )
@@ -160,19 +160,17 @@ def test_other_floats_become_float32(tmp_path):
   write_safetensors(tmp_path / 'half.safetensors', half, 'F16')
   single = {name: x.astype(np.float32) for name, x in half.items()}
   write_safetensors(tmp_path / 'single.safetensors', single)
-  found, expected = (
+  actual, expected = (
     _load(tmp_path / f'{name}.safetensors', _template())
     for name in ('half', 'single')
   )
-  jax.tree.map(np.testing.assert_array_equal, found, expected)
-  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(found))
+  jax.tree.map(np.testing.assert_array_equal, actual, expected)
+  assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(actual))
 
 
 @pytest.mark.parametrize('side', [6, 24])
 @pytest.mark.parametrize('suffix', ['npz', 'safetensors'])
-def test_positions_keep_the_grid_that_they_were_learned_on(
-  tmp_path, side, suffix
-):
+def test_positions_keep_the_grid_of_the_file(tmp_path, side, suffix):
   sizes = (*_TEST[:-1], side * side + 1)
   path = tmp_path / f'v.{suffix}'
   if suffix == 'npz':
@@ -209,7 +207,7 @@ def test_every_difference_is_listed(tmp_path):
 
 
 @pytest.mark.parametrize('positions', [0, 1, 3])
-def test_positions_of_no_grid_are_refused(tmp_path, positions):
+def test_positions_that_form_no_grid_are_refused(tmp_path, positions):
   path = tmp_path / 'v.safetensors'
   write_safetensors(path, _timm((*_TEST[:-1], positions)))
   assert vit_weights.position_grid(path) in (0, 1)
@@ -269,7 +267,7 @@ def test_the_form_of_gelu_to_set_is_named(tmp_path):
       vit_weights.load_vit_weights(tmp_path / name, _template(), given)
 
 
-def test_nothing_of_the_tree_is_left_out(tmp_path):
+def test_all_leaves_of_the_tree_are_loaded(tmp_path):
   np.savez(tmp_path / 'v.npz', **_augreg(_TEST, *_PRE_LINEN))
   loaded = _load(tmp_path / 'v.npz', _template())
   flat = traverse_util.flatten_dict(loaded, sep='/')

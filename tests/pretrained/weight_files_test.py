@@ -1,4 +1,4 @@
-"""Weight files, and what is refused of them."""
+"""Files of weights: round trips, and refused content."""
 
 import os
 import pickle
@@ -104,11 +104,11 @@ def test_other_dtypes_are_kept(tmp_path, dtype, short, kind):
     _assert_reads(tmp_path / 'v.safetensors', weights)
 
 
-# What is refused
+# Refused files
 
 
 class _Touch:
-  """Pickled, an order to make a file."""
+  """Its pickle would create a file."""
 
   def __init__(self, path):
     self.path = path
@@ -119,13 +119,11 @@ class _Touch:
 
 @pytest.mark.parametrize('protocol', [2, 4])
 @pytest.mark.parametrize('place', ['archive', 'object', 'keys'])
-def test_a_pickle_that_would_run_code_is_refused_unrun(
-  tmp_path, protocol, place
-):
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, protocol, place):
   marker, path = tmp_path / 'marker', tmp_path / 'v.pth'
   pickled = pickle.dumps({'conv.bias': _Touch(marker)}, protocol)
   pickle.loads(pickled)['conv.bias'].close()
-  assert marker.exists()  # It would have worked.
+  assert marker.exists()  # The attack works without the check.
   marker.unlink()
   if place == 'archive':
     write_archive(path, pickled, {})
@@ -149,7 +147,7 @@ def test_names_similar_to_an_accepted_one_are_rejected(tmp_path, name):
     weight_files.read(tmp_path / 'v.pth')
 
 
-def test_objects_in_an_npz_are_refused_unrun(tmp_path):
+def test_objects_in_an_npz_are_refused(tmp_path):
   marker = tmp_path / 'marker'
   np.savez(tmp_path / 'v.npz', cls=np.array([_Touch(marker)], object))
   with pytest.raises(UserError, match='v.npz is damaged'):
@@ -168,7 +166,7 @@ _EIGHT = storage('0', FLOAT, 8)
     tensor(_EIGHT, -1, (2,), (1,)),
     tensor(_EIGHT, 4, (2,), (-1,)),
     tensor(_EIGHT, 0, (1000, 1000), (0, 0)),
-    # A view passed off as a storage: its rows are further apart than it says.
+    # A view in place of a storage; its rows have larger distances.
     tensor(tensor(_EIGHT, 0, (4, 2), (2, 1)), 3, (4,), (1,)),
     tensor(tensor(_EIGHT, 0, (4,), (2,)), 3, (1,), (1,)),
   ],
@@ -247,7 +245,7 @@ def test_archives_that_would_fill_the_memory_are_refused(tmp_path, name):
     weight_files.read(tmp_path / name)
 
 
-def test_arrays_that_claim_more_than_there_is_are_refused(tmp_path):
+def test_arrays_that_claim_too_much_data_are_refused(tmp_path):
   header = (
     b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,)}"
   )
@@ -277,8 +275,8 @@ def test_old_storages_together_are_no_larger_than_their_file(tmp_path):
     weight_files.read(tmp_path / 'v.pth')
 
 
-def test_tuples_in_tuples_without_end_are_refused(tmp_path):
-  """Their hash would end the process."""
+def test_deeply_nested_tuples_are_refused(tmp_path):
+  """Hashing them would crash the process."""
   deep = b'\x80\x02}N' + b'\x85' * 1_000_000 + b'Ns.'
   write_archive(tmp_path / 'v.pth', deep, {})
   with pytest.raises(UserError, match='too many parts'):

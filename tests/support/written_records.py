@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from vitexco_jax.data import records
+from vitexco_jax.data import records, records_writer
 
 HEIGHT, WIDTH = 32, 48
 _LENGTHS = {'a': (6, 4), 'b': (9,)}  # Frames of the runs of each video.
@@ -52,7 +52,7 @@ def write(folder, runs, references=()):
   """A data set of the runs; every frame refers to all references."""
   numbers = range(len(references))
   placed, videos = [], list(_LENGTHS)
-  with records.PartWriter(folder / 'part') as writer:
+  with records_writer.PartWriter(folder / 'part') as writer:
     remaining = iter(runs)
     for number, video in enumerate(videos):
       for _ in _LENGTHS[video]:
@@ -64,9 +64,9 @@ def write(folder, runs, references=()):
     frames = writer.count
     for number, rgb in enumerate(references):
       writer.write(records.encode(rgb, 'reference', number))
-  records.write(
+  records_writer.write(
     folder,
-    records.Contents(
+    records_writer.Contents(
       size=(HEIGHT, WIDTH),
       settings={},
       videos=videos,
@@ -74,8 +74,10 @@ def write(folder, runs, references=()):
       references=list(numbers),
       left_out={},
       fingerprint='',
-      frame_parts=[records.Part(folder / 'part', 0, frames)],
-      reference_parts=[records.Part(folder / 'part', frames, len(references))]
+      frame_parts=[records_writer.Part(folder / 'part', 0, frames)],
+      reference_parts=[
+        records_writer.Part(folder / 'part', frames, len(references))
+      ]
       if references
       else [],
     ),

@@ -17,8 +17,8 @@ from vitexco_jax.tools import benchmark_data
 def test_metrics_of_a_frame_take_time(monkeypatch):
   measured = []
   monkeypatch.setattr(
-    benchmark_data.evaluate,
-    'measure',
+    benchmark_data.measure,
+    'measure_frame',
     lambda *frames: measured.append(frames) or ([{'ssim': 1.0}], []),
   )
   (row,) = benchmark_data.metrics_speed(48, 64)

@@ -1,4 +1,4 @@
-"""How far predictions follow, for networks of which it is known."""
+"""The measure of following, for networks with a known result."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class _Made(NamedTuple):
 
 
 def _pale(shape, seed=0):
-  """Colors whose complements sRGB holds too."""
+  """Colors whose complements are also in sRGB."""
   rng = np.random.default_rng(seed)
   lab = np.concatenate(
     [rng.uniform(40, 60, (*shape, 1)), rng.uniform(-15, 15, (*shape, 2))], -1
@@ -25,7 +25,7 @@ def _pale(shape, seed=0):
 
 
 def _clips():
-  """Still pictures: what the reference shows is what the frames show."""
+  """Still pictures: reference and frames are equal."""
   rgb = _pale((2, 1, 8, 12)).repeat(3, 1)
   return Clips(
     rgb=rgb,
@@ -45,18 +45,20 @@ def test_recolored_is_the_complement_of_the_same_lightness():
 
 
 @pytest.mark.parametrize('share', [0.0, 0.3, 1.0])
-def test_the_share_that_is_taken_from_the_reference_is_found(share):
+def test_follow_is_the_share_of_the_reference(share):
   def preview(params, clips):
     assert params == 'params'
-    assert not clips.first_frame.any()  # Or colors would come by that way.
+    assert (
+      not clips.first_frame.any()
+    )  # Otherwise the first frame would get its colors.
     given = skcolor.rgb2lab(clips.reference)[:, None, ..., 1:].repeat(3, 1)
     ab = 5.0 + share * given
     ab[:, 0] = 100.0  # The first frame does not count.
     return _Made(ab, Guidance(0.5 * given, None))
 
-  found = following.measure(preview, 'params', _clips())
-  assert found['follow/prediction'] == pytest.approx(share, abs=0.02)
-  assert found['follow/warped'] == pytest.approx(0.5, abs=0.02)
+  actual = following.measure(preview, 'params', _clips())
+  assert actual['follow/prediction'] == pytest.approx(share, abs=0.02)
+  assert actual['follow/warped'] == pytest.approx(0.5, abs=0.02)
 
 
 def test_gray_clips_have_nothing_to_follow():
@@ -67,5 +69,5 @@ def test_gray_clips_have_nothing_to_follow():
     given = skcolor.rgb2lab(clips.reference)[:, None, ..., 1:].repeat(3, 1)
     return _Made(given, Guidance(given, None))
 
-  found = following.measure(preview, None, clips)
-  assert all(np.isfinite(x) for x in found.values())
+  actual = following.measure(preview, None, clips)
+  assert all(np.isfinite(x) for x in actual.values())

@@ -1,4 +1,4 @@
-"""The log: means, what a resumed run drops, and what stops a run."""
+"""Training logs: means, resumed runs, and values that are not finite."""
 
 import json
 import struct
@@ -17,7 +17,7 @@ SETTINGS = ml_collections.ConfigDict({'accumulation': 2, 'batch_size': 8})
 
 
 def _add(log_, *losses, since=0):
-  """Adds a micro-step for each loss, numbered on from `since`."""
+  """Adds a micro-step for each loss, numbered from `since`."""
   for micro_step, loss in enumerate(losses, since + 1):
     metrics = {'loss': 2 * loss, 'raw/l1': loss, 'weighted/l1': 2 * loss}
     log_.add(micro_step, {k: jnp.float32(v) for k, v in metrics.items()})
@@ -29,8 +29,8 @@ def _rows(workdir):
 
 
 def _board(workdir):
-  """What TensorBoard's files hold: (tag, update) of each value."""
-  found = {}
+  """Returns (tag, update) of each value in the TensorBoard files."""
+  actual = {}
   for path in sorted((workdir / 'tensorboard').glob('events.*')):
     rest = path.read_bytes()
     while rest:  # Length, checksum, event, checksum.
@@ -38,11 +38,11 @@ def _board(workdir):
       event = event_pb2.Event.FromString(rest[12 : 12 + length])
       rest = rest[16 + length :]
       for value in event.summary.value:
-        found[value.tag, event.step] = value
-  return found
+        actual[value.tag, event.step] = value
+  return actual
 
 
-def test_samples_that_were_skipped_are_counted(tmp_path):
+def test_skipped_samples_are_counted(tmp_path):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   _add(log_, 1, 2)
   assert log_.flush() == 'loss 3.000'
@@ -52,7 +52,7 @@ def test_samples_that_were_skipped_are_counted(tmp_path):
   assert [row['skipped_samples'] for row in _rows(tmp_path)] == [0, 5]
 
 
-def test_a_row_is_the_mean_since_the_row_before(tmp_path):
+def test_a_row_is_the_mean_since_the_previous_row(tmp_path):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   _add(log_, 1, 2, 3, 6)
   assert log_.flush() == 'loss 6.000'
@@ -73,14 +73,14 @@ def test_a_row_is_the_mean_since_the_row_before(tmp_path):
       assert value == pytest.approx(row[name])
 
 
-def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path):
+def test_a_resumed_run_removes_rows_after_its_checkpoint(tmp_path):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   for update in range(4):
     _add(log_, 1, 1, since=2 * update)
     log_.flush()
   log_.close()
   with (tmp_path / 'metrics.jsonl').open('a') as file:
-    file.write('{"upd')  # Torn, as the run was killed.
+    file.write('{"upd')  # Incomplete, because the run was killed.
   log_ = logging.Log(tmp_path, SETTINGS, 4)
   assert [row['update'] for row in _rows(tmp_path)] == [1, 2]
   _add(log_, 9, 9, since=4)
@@ -102,7 +102,7 @@ def test_a_term_that_is_not_finite_is_named_and_not_written(tmp_path, bad):
   assert not (tmp_path / 'metrics.jsonl').exists()
 
 
-def test_a_sum_that_is_not_finite_is_named_where_its_terms_are(tmp_path):
+def test_a_sum_that_is_not_finite_is_named_if_its_terms_are_finite(tmp_path):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   log_.add(1, {'raw/l1': jnp.float32(1), 'gradient_norm/vit': jnp.inf})
   with pytest.raises(
@@ -112,18 +112,18 @@ def test_a_sum_that_is_not_finite_is_named_where_its_terms_are(tmp_path):
   log_.close()
 
 
-def test_keeps_strips(tmp_path):
+def test_contact_sheets_are_written(tmp_path):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   image = np.random.default_rng(0).integers(0, 256, (32, 40, 3), np.uint8)
   log_.strip(7, image)
   log_.close()
-  found = video.read_image(tmp_path / 'strips/000007.png')
-  np.testing.assert_array_equal(found, image)
+  actual = video.read_image(tmp_path / 'strips/000007.png')
+  np.testing.assert_array_equal(actual, image)
   shown = _board(tmp_path)['strip', 7].image
   assert (shown.height, shown.width) == (32, 40)
 
 
-def test_figures_of_the_networks_stand_in_the_next_row(tmp_path):
+def test_noted_values_are_in_the_next_row(tmp_path):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   _add(log_, 1, 2)
   log_.note({'follow/warped': 0.456})

@@ -1,4 +1,4 @@
-"""losses against slow formulas, numbers done by hand, and flat pictures."""
+"""Losses, compared with slow formulas and values by hand; flat pictures."""
 
 import jax
 import jax.numpy as jnp
@@ -79,18 +79,18 @@ def test_adversarial_on_two_devices_is_one(loss):
 # perceptual
 
 
-def test_perceptual_is_the_mean_square_and_moves_the_prediction_alone():
+def test_perceptual_is_the_mean_square_with_a_gradient_only_for_the_prediction():
   features, true = _random(2, 3, 4, 5), _random(2, 3, 4, 5, seed=1)
   each = [
     4000 * np.mean((x - y) ** 2) / np.mean(y**2)
     for x, y in zip(features, true, strict=True)
   ]
-  found = losses.perceptual(features, true)
-  np.testing.assert_allclose(found, np.mean(each), 1e-5)
+  actual = losses.perceptual(features, true)
+  np.testing.assert_allclose(actual, np.mean(each), 1e-5)
   # The scale of the features, and how many channels they have, do not matter.
   for same in (lambda x: 100 * x, lambda x: np.concatenate([x, x], -1)):
     again = losses.perceptual(same(features), same(true))
-    np.testing.assert_allclose(again, found, 1e-5)
+    np.testing.assert_allclose(again, actual, 1e-5)
   grads = jax.grad(losses.perceptual, (0, 1))(features, true)
   assert np.any(grads[0]) and not np.any(grads[1])
 
@@ -99,7 +99,7 @@ def test_perceptual_is_the_mean_square_and_moves_the_prediction_alone():
 
 
 def _slow_contextual(features, reference_features):
-  """Position by position in float64, as the formula is printed."""
+  """The printed formula, position by position in float64."""
   losses_ = []
   for n in range(features[0].shape[0]):
     loss = 0
@@ -127,7 +127,7 @@ def _slow_contextual(features, reference_features):
 
 
 def _levels(seed, h, w, c=6):
-  # Offset, as features are after a ReLU: centring matters.
+  # Offset, as features are after a ReLU: centering matters.
   return tuple(
     _random(2, h // s, w // s, c, seed=seed + s) + 0.7 for s in (1, 2, 4)
   )
@@ -139,8 +139,10 @@ _contextual_grad = jax.jit(jax.grad(losses.contextual), static_argnums=2)
 @pytest.mark.parametrize('block', [1000, 5])  # One block; the last one padded.
 def test_contextual_agrees_with_the_slow_formula(block):
   features, reference = _levels(0, 8, 12), _levels(10, 8, 8)
-  ours = losses.contextual(features, reference, block)
-  np.testing.assert_allclose(ours, _slow_contextual(features, reference), 1e-4)
+  actual = losses.contextual(features, reference, block)
+  np.testing.assert_allclose(
+    actual, _slow_contextual(features, reference), 1e-4
+  )
 
 
 def test_contextual_gradient_agrees_with_differences():
@@ -174,14 +176,14 @@ def test_contextual_gradient_is_not_changed_by_blocks():
   )
 
 
-def test_contextual_is_nothing_for_the_reference_turned_around():
+def test_contextual_is_zero_for_a_rotated_reference():
   reference = _levels(0, 8, 8)
   turned = tuple(x[:, ::-1, ::-1] for x in reference)
   assert losses.contextual(turned, reference) < 1e-3
   assert losses.contextual(_levels(20, 8, 8), reference) > 0.03
 
 
-def test_contextual_leaves_the_reference_alone():
+def test_contextual_has_no_gradient_for_the_reference():
   grads = jax.grad(losses.contextual, 1)(_levels(0, 8, 8), _levels(10, 8, 8))
   assert not any(np.any(g) for g in grads)
 
@@ -189,7 +191,7 @@ def test_contextual_leaves_the_reference_alone():
 # temporal
 
 
-def test_temporal_brings_the_frame_back_to_the_previous_grid():
+def test_temporal_warps_the_frame_to_the_previous_grid():
   # The picture moves 2 to the right and 1 down from t-1 to t.
   previous_ab = _random(1, 6, 8, 2)
   ab = np.roll(previous_ab, (1, 2), (1, 2))
@@ -198,7 +200,7 @@ def test_temporal_brings_the_frame_back_to_the_previous_grid():
   visible[:, :5, :6] = 1  # The rest has left the picture.
   assert losses.temporal(ab, previous_ab, flow, visible) < 1e-12
   assert losses.temporal(ab, previous_ab, -flow, visible) > 0.1
-  ab[0, 3, 4, 0] += 10.0  # Seen from (2, 2) of the previous frame.
+  ab[0, 3, 4, 0] += 10.0  # At (2, 2) of the previous frame.
   np.testing.assert_allclose(
     losses.temporal(ab, previous_ab, flow, visible), 100 / (6 * 8 * 2), 1e-4
   )
@@ -232,7 +234,7 @@ def test_smoothness_agrees_with_the_slow_formula():
   )
 
 
-def test_smoothness_spares_flat_colors_up_to_the_border():
+def test_smoothness_is_zero_for_flat_colors_also_at_the_border():
   ab = np.full((1, 4, 5, 2), 60.0, np.float32)
   assert losses.smoothness(ab, np.zeros((1, 4, 5, 3), np.float32)) < 1e-8
 

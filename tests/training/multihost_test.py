@@ -1,4 +1,4 @@
-"""Training on two hosts, which here are two processes of this machine."""
+"""Training on two hosts: two processes of this machine."""
 
 import json
 import signal
@@ -31,9 +31,9 @@ def _start(home, devices, *arguments):
     f'--config.train.updates={UPDATES}',
     '--config.train.batch_size=4',
     '--config.train.accumulation=2',
-    '--config.train.schedule_power=0',  # As ever, however long the run.
+    '--config.train.schedule_power=0',  # Constant, so that it does not depend on the number of updates.
     '--config.train.checkpoint_every=1',
-    # What compiles sooner, and yet depends on what all hosts have.
+    # Compiles sooner, and still depends on the batches of all hosts.
     *(f'--config.loss.weights.{name}=0' for name in _OFF),
     *arguments,
     devices=devices,
@@ -53,7 +53,7 @@ def _start_two(home, *arguments):
 
 
 def _finish(*processes):
-  """Waits; returns the exit codes and what was said."""
+  """Waits; returns the exit codes and outputs."""
   said = [process.communicate(timeout=240)[1] for process in processes]
   return [process.returncode for process in processes], said
 
@@ -76,7 +76,7 @@ def alone(home):
 
 
 def _stop_after(home, updates, which, processes):
-  """Sends SIGTERM to one of the hosts once so many updates are logged."""
+  """Sends SIGTERM to a host after a number of logged updates."""
   deadline = time.monotonic() + 240
   while len(_rows(home / 'both')) < updates and time.monotonic() < deadline:
     time.sleep(0.1)
@@ -84,13 +84,13 @@ def _stop_after(home, updates, which, processes):
   return _finish(*processes)
 
 
-# Far more updates than there will be time for.
+# Far more updates than the test waits for.
 BOTH = ('--workdir=both', '--config.train.updates=10000')
 
 
 @pytest.fixture(scope='module')
 def stopped(home):
-  """Two hosts with a device each, the second of which was stopped."""
+  """Two hosts with one device each; the second one was stopped."""
   codes, said = _stop_after(home, UPDATES, 1, _start_two(home, *BOTH))
   assert codes == [130, 130], said
   return _rows(home / 'both')
@@ -99,21 +99,21 @@ def stopped(home):
 def test_two_hosts_train_as_two_devices_do(home, alone, stopped):
   assert [row['update'] for row in alone] == list(range(1, UPDATES + 1))
   assert len(stopped) >= UPDATES
-  for ours, theirs in zip(stopped, alone, strict=False):
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
+  for actual, expected in zip(stopped, alone, strict=False):
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
       if name.startswith('follow/'):
         continue  # Measured on the first host's share of the batch.
-      # Gradients of the first update are of equal parameters.
-      tolerance = 1e-3 if ours['update'] == 1 else 0.05
+      # In the first update, the parameters are equal.
+      tolerance = 1e-3 if actual['update'] == 1 else 0.05
       np.testing.assert_allclose(
-        ours[name], value, rtol=tolerance, atol=1e-5, err_msg=name
+        actual[name], value, rtol=tolerance, atol=1e-5, err_msg=name
       )
   names = {path.name for path in (home / 'both').iterdir()}
   assert names == {x.name for x in (home / 'alone').iterdir()}
 
 
-def test_hosts_go_on_where_one_of_them_was_stopped(home, stopped):
+def test_hosts_resume_after_one_was_stopped(home, stopped):
   codes, said = _stop_after(home, len(stopped) + 1, 0, _start_two(home, *BOTH))
   assert codes == [130, 130], said
   rows = _rows(home / 'both')
@@ -122,7 +122,7 @@ def test_hosts_go_on_where_one_of_them_was_stopped(home, stopped):
   assert [row['update'] for row in rows] == list(range(1, len(rows) + 1))
 
 
-def test_a_batch_that_two_hosts_cannot_share(home):
+def test_a_batch_that_two_hosts_cannot_share_is_refused(home):
   codes, said = _finish(
     *_start_two(home, '--workdir=odd', '--config.train.batch_size=2')
   )
@@ -145,6 +145,6 @@ def test_a_batch_that_two_hosts_cannot_share(home):
     (('--coordinator=auto',), 'not a job of Cloud TPU, SLURM, or Open MPI'),
   ],
 )
-def test_hosts_that_cannot_be(home, arguments, sentence):
+def test_invalid_host_flags_are_refused(home, arguments, sentence):
   codes, (said,) = _finish(_start(home, 1, *arguments))
   assert codes == [1] and sentence in said and 'Traceback' not in said

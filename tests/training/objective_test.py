@@ -6,7 +6,6 @@ import pytest
 from tiny_training import make_config, random_clips
 
 from vitexco_jax.data import augment
-from vitexco_jax.errors import UserError
 from vitexco_jax.training import objective
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -85,10 +84,3 @@ def test_degradation_is_that_of_the_config(initial_state, monkeypatch):
   key = jax.random.key(0)
   jax.eval_shape(terms, initial_state.params, {}, random_clips(1), key)
   assert calls == [expected]
-
-
-def test_unknown_features_are_refused():
-  config = make_config('perceptual')
-  config.loss.features = 'vgg19'
-  with pytest.raises(UserError, match="'vgg19'; known are feature_transform"):
-    objective.make_terms(config, None)

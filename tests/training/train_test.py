@@ -1,4 +1,4 @@
-"""Training: gradients, accumulation, devices, and what survives a stop."""
+"""Training: gradients, accumulation, devices, and resumed runs."""
 
 import json
 import os
@@ -127,7 +127,7 @@ def test_micro_steps_equal_the_whole_batch(initial_state):
 
 
 class _Feed:
-  """Made-up clips; `hook` sees and changes each batch."""
+  """Random clips; `hook` can change each batch."""
 
   skipped = 0
 
@@ -146,12 +146,12 @@ class _Feed:
     self._given = state['batches']
 
 
-GRID = 5  # Of the positions of the ViT that runs begin with.
+GRID = 5  # Side of the position embeddings in the initial ViT weights.
 
 
 @pytest.fixture(scope='module', autouse=True)
 def vit_file(tmp_path_factory):
-  """Weights of a ViT, which stays as it is, where the program runs."""
+  """Weights of a frozen ViT in the current folder."""
   folder = tmp_path_factory.mktemp('vit')
   tiny_weights.write_vit(folder / 'Ti_16.npz', GRID)
   with pytest.MonkeyPatch.context() as patch:
@@ -183,7 +183,7 @@ def _train(monkeypatch, workdir, *hook, init=''):
 
 
 def _press_ctrl_c(at):
-  """A hook that does so while the batch of this number is made."""
+  """A hook that presses Ctrl-C while batch number `at` is made."""
 
   def press(number, clips):
     if number == at:
@@ -204,7 +204,7 @@ def _rows(workdir):
 
 @pytest.fixture(scope='module')
 def traced():
-  """One entry for each time that the step of `uninterrupted` is compiled."""
+  """One entry for each compilation of the step of `uninterrupted`."""
   return []
 
 
@@ -254,7 +254,7 @@ def test_log_has_every_term_and_rate(uninterrupted):
       row['weighted/l1'] + row['weighted/temporal']
     )
     assert row['share/l1'] + row['share/temporal'] == pytest.approx(1)
-    # A mean of two micro-steps' shares, so not quite that of their means.
+    # The mean of two shares, not the share of two means.
     share = row['weighted/l1'] / row['loss']
     assert row['share/l1'] == pytest.approx(share, rel=0.02)
   # Linear decay over 4 updates; both micro-steps of an update have its rate.
@@ -262,7 +262,7 @@ def test_log_has_every_term_and_rate(uninterrupted):
   np.testing.assert_allclose(rates, 2e-4 * np.array([1, 0.75, 0.5, 0.25]))
 
 
-def test_strips_board_and_config_lie_in_the_workdir(uninterrupted):
+def test_workdir_has_contact_sheets_tensorboard_and_config(uninterrupted):
   strips = sorted(x.name for x in (uninterrupted / 'strips').iterdir())
   assert strips == ['000002.png', '000004.png']
   assert list((uninterrupted / 'tensorboard').glob('events.*'))
@@ -271,15 +271,15 @@ def test_strips_board_and_config_lie_in_the_workdir(uninterrupted):
   assert config.model.vit.pos_grid == GRID
 
 
-def test_retrieval_and_further_runs_know_the_grid_of_a_run(
+def test_retrieval_and_later_runs_use_the_position_grid_of_a_run(
   uninterrupted, vit_file, tmp_path, monkeypatch
 ):
   config = get_config('tiny')
   config.retrieval.network = 'vit'
   config.train.init = str(uninterrupted)
-  found = embedding.make_embedder(config)
+  actual = embedding.make_embedder(config)
   config.train.update({'init': '', 'vit_weights': str(vit_file)})
-  assert found.settings == embedding.make_embedder(config).settings
+  assert actual.settings == embedding.make_embedder(config).settings
   with pytest.raises(KeyboardInterrupt):
     _train(monkeypatch, tmp_path, _press_ctrl_c(2), init=uninterrupted)
   assert checkpoint.load_config(tmp_path).model.vit.pos_grid == GRID
@@ -294,7 +294,7 @@ def test_a_vit_that_never_learns_is_refused_before_the_records(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_frozen_vit_stays_and_the_rest_moves(
+def test_a_frozen_vit_is_unchanged_and_the_rest_learns(
   initial_state, uninterrupted, vit_file
 ):
   before = initial_state.params | {  # Of the same seed.
@@ -313,14 +313,16 @@ def test_frozen_vit_stays_and_the_rest_moves(
     assert any(moved) == (group != 'vit')
 
 
-def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_happened(
+def test_a_run_stopped_by_ctrl_c_resumes_with_equal_results(
   uninterrupted, tmp_path, monkeypatch
 ):
-  with pytest.raises(KeyboardInterrupt):  # In the midst of the third update.
+  with pytest.raises(KeyboardInterrupt):  # During the third update.
     _train(monkeypatch, tmp_path, _press_ctrl_c(5))
   assert [row['update'] for row in _rows(tmp_path)] == [1, 2, 3]
   with (tmp_path / 'metrics.jsonl').open('a') as file:
-    file.write('{"update": 4, "loss": 0}\n{"upd')  # Of a run killed later.
+    file.write(
+      '{"update": 4, "loss": 0}\n{"upd'
+    )  # From a run that was killed later.
   _train(monkeypatch, tmp_path)
   assert _rows(tmp_path) == _rows(uninterrupted)
   for x, y in zip(
@@ -331,12 +333,12 @@ def test_ctrl_c_saves_and_the_run_goes_on_as_if_nothing_happened(
     np.testing.assert_array_equal(x, y)
 
 
-def test_a_run_goes_on_with_fewer_devices_and_with_more(
+def test_a_run_resumes_with_fewer_and_with_more_devices(
   uninterrupted, tmp_path, monkeypatch
 ):
   workdir = tmp_path / 'run'
   shutil.copytree(uninterrupted, workdir)
-  shutil.rmtree(workdir / 'checkpoints/8')  # Two updates of the four are left.
+  shutil.rmtree(workdir / 'checkpoints/8')  # Two of the four updates remain.
   begun = checkpoint.load_params(workdir)
   given = []
 
@@ -353,15 +355,15 @@ def test_a_run_goes_on_with_fewer_devices_and_with_more(
   _train(monkeypatch, workdir, watch)
 
   assert given == [5, 6, 7, 8]
-  found, expected = _rows(workdir), _rows(uninterrupted)
-  assert found[:2] == expected[:2]
-  assert found[2] != expected[2]  # Each device draws its own noise.
+  actual, expected = _rows(workdir), _rows(uninterrupted)
+  assert actual[:2] == expected[:2]
+  assert actual[2] != expected[2]  # Each device draws its own noise.
   rates = [
     [row['learning_rate/colorizer'] for row in rows]
-    for rows in (found, expected)
+    for rows in (actual, expected)
   ]
   assert rates[0] == rates[1]
-  # Noise and dropout turn the steps, but hardly change how far they go.
+  # Noise and dropout change the direction of a step, but hardly its length.
   moved = [
     float(optax.tree.norm(jax.tree.map(np.subtract, params, begun)))
     for params in map(checkpoint.load_params, (workdir, uninterrupted))
@@ -384,8 +386,8 @@ def test_starts_from_the_weights_of_an_export(tmp_path, monkeypatch):
       _press_ctrl_c(2),
       init=tmp_path / 'export',
     )
-  found = checkpoint.load_params(tmp_path / 'run')
-  for x, y in zip(jax.tree.leaves(found), jax.tree.leaves(given), strict=True):
+  actual = checkpoint.load_params(tmp_path / 'run')
+  for x, y in zip(jax.tree.leaves(actual), jax.tree.leaves(given), strict=True):
     np.testing.assert_allclose(x, y, rtol=0, atol=1e-3)  # After one update.
 
 
@@ -395,10 +397,10 @@ def test_a_stem_starts_from_its_pretrained_weights():
   state = jax.eval_shape(
     lambda: train.init_state(config, train.make_optimizer(config))
   )
-  found = train.load_initial_weights(config, state).params['stem']
+  actual = train.load_initial_weights(config, state).params['stem']
   pretrained = efficientnet_weights.load_efficientnet_lite0()
-  assert found.keys() == pretrained.keys() - {'blocks_15', 'conv_head'}
-  for name, tree in found.items():
+  assert actual.keys() == pretrained.keys() - {'blocks_15', 'conv_head'}
+  for name, tree in actual.items():
     for x, y in zip(
       jax.tree.leaves(tree), jax.tree.leaves(pretrained[name]), strict=True
     ):
@@ -451,7 +453,7 @@ def test_a_workdir_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     _train(monkeypatch, tmp_path / 'file' / 'run')
 
 
-def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
+def test_a_run_cannot_resume_with_another_accumulation(tmp_path, monkeypatch):
   config = _run_config()
   checkpoint.write_config(tmp_path, config)
   (tmp_path / 'checkpoints/4/state').mkdir(parents=True)
@@ -473,7 +475,7 @@ def test_a_run_does_not_go_on_with_other_micro_steps(tmp_path, monkeypatch):
     ('learning_rate.colorizer', -1e-4, 0),
   ],
 )
-def test_numbers_that_are_too_small_are_named(tmp_path, name, value, least):
+def test_numbers_that_are_too_small_are_refused(tmp_path, name, value, least):
   config = get_config('tiny')
   config.train.update_from_flattened_dict({name: value})
   message = f'config.train.{name}={value} must be at least {least}'
@@ -484,14 +486,14 @@ def test_numbers_that_are_too_small_are_named(tmp_path, name, value, least):
 @pytest.mark.parametrize(
   'name', ['correspondence.temperature', 'discriminator.width']
 )
-def test_what_cannot_be_learned_with_is_named(tmp_path, name):
+def test_settings_that_prevent_learning_are_refused(tmp_path, name):
   config = get_config('tiny')
   config.model.update_from_flattened_dict({name: 0.0})
   with pytest.raises(UserError, match=rf'config\.model\.{name}=0.0 must be'):
     train.train(config, tmp_path)
 
 
-def test_augmentation_out_of_bounds_is_named(tmp_path):
+def test_augmentation_out_of_bounds_is_refused(tmp_path):
   config = get_config('tiny')
   config.augment.grain = -1.0
   with pytest.raises(UserError, match=r'config\.augment\.grain=-1.0 must be'):

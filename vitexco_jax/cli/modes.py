@@ -167,14 +167,14 @@ def _serve(call: Call) -> None:
 
 
 def _evaluate(call: Call) -> None:
-  from vitexco_jax.evaluation import evaluate
+  from vitexco_jax.evaluation import evaluate, subjects
 
   if flags.PREDICTIONS.value:
-    subject = evaluate.predictions(flags.PREDICTIONS.value)
+    subject = subjects.predictions(flags.PREDICTIONS.value)
   else:
     network = _colorizer(call)
     call.config.use = network.config.use
-    subject = evaluate.network(network, flags.CHECKPOINT.value)
+    subject = subjects.network(network, flags.CHECKPOINT.value)
   evaluate.evaluate(
     call.config,
     subject,

@@ -33,7 +33,7 @@ def reframe(
   The window has the frame's aspect ratio and is the same in all frames of the clip.
   Frames and flow are scaled back to full size. If the reference is the first frame
   of the clip, it gets the same window, since it also serves as the previous colored
-  frame (see `train.generate`). Any other reference gets a different window: at
+  frame (see `forward.generate`). Any other reference gets a different window: at
   inference references are framed differently from the video, and matching must not
   rely on positions.
 

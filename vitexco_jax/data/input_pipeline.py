@@ -58,7 +58,7 @@ class Feed:
     data: ml_collections.ConfigDict,
     host: int,
     hosts: int,
-  ):
+  ) -> None:
     """Starts at the first sample.
 
     Args:
@@ -91,7 +91,7 @@ class Feed:
     """Returns the state for `set_state`, as JSON values."""
     return {'samples': self._given}
 
-  def set_state(self, state: dict[str, int]):
+  def set_state(self, state: dict[str, int]) -> None:
     """Moves to the state of an iterator with the same records and seed."""
     self._given = state['samples']
     self._batches = None
@@ -110,7 +110,7 @@ class Feed:
     )
     return iter(batches.to_iter_dataset(options))
 
-  def _report(self, drawn: Drawn):
+  def _report(self, drawn: Drawn) -> None:
     """Counts replaced samples and prints each reason once."""
     broken = [str(name) for name in drawn.broken if name]
     self.skipped += len(broken)

@@ -1,4 +1,4 @@
-"""The training set on disk, written by `prepare` and read by `input_pipeline`.
+"""The training set on disk, written by `records_writer` and read by `input_pipeline`.
 
 It is a TFDS data set, `vitexco`, in ArrayRecord shards. `tfds.load` and
 `tfds.data_source` read it like any other, without TensorFlow. A record is a frame.
@@ -15,36 +15,21 @@ and no frame is stored twice:
 
 Split `train` has the frames. Split `references` has the pictures that they refer to,
 each once, with its number as `index`. Without a next frame no pixel is visible. The
-metadata is listed in `Contents`.
+metadata is listed in `records_writer.Contents`.
 """
 
-import contextlib
-import hashlib
-import io
-import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import msgpack
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
-from tensorflow_datasets.core.writer import ExampleWriter
 
 from vitexco_jax.errors import UserError
 
 FRAMES, REFERENCES = 'train', 'references'  # Splits.
-_NAME, _VERSION = 'vitexco', '1.0.0'
-_CITATION = """@misc{vitexco,
-  title = {Vitexco: Exemplar-based Video Colorization using Vision Transformer},
-  author = {Duong Thanh Tran and Nguyen Doan Hieu Nguyen and
-    Trung Thanh Pham and Phuong-Nam Tran and Thuy-Duong Thi Vu and
-    Duc Ngoc Minh Dang}
-}"""
+NAME, VERSION = 'vitexco', '1.0.0'
 _FLOW_STEPS = 8.0  # Of a pixel.
 _FLOW_ZERO = 1 << 15
 _JPEG = (
@@ -60,9 +45,6 @@ _PNG = (
   cv2.IMWRITE_PNG_COMPRESSION,
   6,
 )
-# JPEG and PNG cannot be compressed further.
-_WRITER_OPTIONS = 'group_size:1,uncompressed'
-_SHARD_RECORDS = 1024  # TFDS keeps a shard in memory while it writes.
 
 
 class Run(NamedTuple):
@@ -72,34 +54,6 @@ class Run(NamedTuple):
   start: int  # Number of its first frame in the video, as decoded.
   first: int  # Record of that frame.
   frames: int
-
-
-class Part(NamedTuple):
-  """A range of records in a file written by `PartWriter`."""
-
-  path: Path
-  first: int
-  count: int
-
-
-class Contents(NamedTuple):
-  """The contents of a data set."""
-
-  size: tuple[int, int]  # Height and width of all pictures.
-  settings: dict[str, Any]  # Settings of the preparation, as JSON values.
-  videos: list[str]  # Names of the videos.
-  runs: list[tuple[int, int, int]]  # Number of the video, start, frames.
-  references: list[int]  # Numbers in the gallery, in the order of the split.
-  left_out: dict[str, str]  # Why videos, or parts of them, were skipped.
-  fingerprint: str  # A hash of all records.
-  frame_parts: list[Part]
-  reference_parts: list[Part]
-
-  @property
-  def metadata(self) -> dict[str, Any]:
-    """The metadata that TFDS stores with the records."""
-    names = 'settings videos runs references left_out fingerprint'
-    return {name: getattr(self, name) for name in names.split()}
 
 
 def encode(
@@ -141,7 +95,7 @@ def encode(
 class Record:
   """A record that decodes its fields on demand."""
 
-  def __init__(self, example: dict[str, Any]):
+  def __init__(self, example: dict[str, Any]) -> None:
     self.video: str = example['video'].decode()
     self.index: int = int(example['index'])
     self.references: list[int] = [int(x) for x in example['references']]
@@ -182,15 +136,15 @@ class Records:
     references: number of reference pictures.
   """
 
-  def __init__(self, folder: Path):
-    """Opens the data set in a folder that `write` wrote.
+  def __init__(self, folder: Path) -> None:
+    """Opens the data set in a folder of records.
 
     Raises:
       FileNotFoundError: there is no data set.
       UserError: the data set cannot be read.
     """
     self.folder = Path(folder)
-    path = self.folder / _NAME / _VERSION
+    path = self.folder / NAME / VERSION
     if not (path / 'dataset_info.json').exists():
       raise FileNotFoundError(path)
     try:
@@ -236,164 +190,6 @@ class Records:
       return Record(self._splits[split][place])
     except Exception as error:  # The layers below can raise anything.
       raise BrokenRecord(f'record {place} of {split}: {error}') from error
-
-
-class PartWriter:
-  """Writes records to a temporary file, which is renamed when complete.
-
-  Removes an empty file. Raises OSError for errors of the disk.
-  """
-
-  def __init__(self, path: Path):
-    self._path = path
-    self._partial = path.with_name(path.name + '.partial')
-    self._digest = hashlib.sha1()
-    self.count = 0
-
-  def __enter__(self) -> 'PartWriter':
-    self._writer = array_record_module.ArrayRecordWriter(
-      str(self._partial), _WRITER_OPTIONS
-    )
-    return self
-
-  def write(self, example: dict[str, Any]):
-    """Adds a record from `encode`."""
-    encoded = msgpack.packb(example)
-    self._writer.write(encoded)
-    self._digest.update(encoded)
-    self.count += 1
-
-  @property
-  def digest(self) -> str:
-    """Hash of all written records."""
-    return self._digest.hexdigest()
-
-  def __exit__(self, kind, error, trace):
-    try:
-      self._writer.close()
-      if kind is None and self.count:
-        os.replace(self._partial, self._path)
-    except (
-      RuntimeError
-    ) as failure:  # From ArrayRecord, e.g. if the disk is full.
-      raise OSError(str(failure)) from failure
-    finally:
-      self._partial.unlink(missing_ok=True)
-
-
-def write(folder: Path, contents: Contents) -> None:
-  """Assembles the data set from its parts; replaces an existing one.
-
-  Args:
-    folder: `config.data.records`.
-    contents: with at least one run.
-
-  Raises:
-    OSError: the data set cannot be written; the existing one is unchanged.
-  """
-  building = folder / '.building'
-  shutil.rmtree(building, ignore_errors=True)
-  try:
-    builder = Vitexco(contents, data_dir=str(building))
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints the path.
-      builder.download_and_prepare(file_format='array_record')
-    shutil.rmtree(folder / _NAME, ignore_errors=True)
-    os.replace(building / _NAME, folder / _NAME)
-  except RuntimeError as error:  # From ArrayRecord, if the disk is full.
-    raise OSError(str(error)) from error
-  finally:
-    shutil.rmtree(building, ignore_errors=True)
-
-
-class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
-  """Video frames with motion and references for training colorizers."""
-
-  name = _NAME
-  VERSION = tfds.core.Version(_VERSION)
-
-  def __init__(self, contents: Contents, **options):
-    self._contents = contents
-    super().__init__(**options)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    picture = (*self._contents.size, 3)
-    return _Info(
-      builder=self,
-      description=__doc__,
-      features=tfds.features.FeaturesDict(
-        {
-          'frame': tfds.features.Image(shape=picture, encoding_format='jpeg'),
-          'motion': tfds.features.Image(
-            shape=picture, dtype=np.uint16, encoding_format='png'
-          ),
-          'references': tfds.features.Sequence(np.int32),
-          'video': tfds.features.Text(),
-          'index': np.int32,
-        }
-      ),
-      disable_shuffling=True,  # Clips are consecutive records.
-      citation=_CITATION,
-      license='That of each video and picture; see `videos` in the metadata.',
-      metadata=tfds.core.MetadataDict(self._contents.metadata),
-    )
-
-  def _shard_iterators_per_split(self, dl_manager):
-    splits = {
-      FRAMES: self._contents.frame_parts,
-      REFERENCES: self._contents.reference_parts,
-    }
-    return {
-      split: list(_shards(parts)) for split, parts in splits.items() if parts
-    }
-
-  def _example_writer(self) -> ExampleWriter:
-    return _Uncompressed(self.info.file_format)
-
-
-class _Info(tfds.core.DatasetInfo):
-  """Information about a data set that does not exist online."""
-
-  def initialize_from_bucket(self):
-    """Does nothing; TFDS would leave a temporary folder."""
-
-
-class _Uncompressed(ExampleWriter):
-  """Writes like TFDS, but without compressing JPEG and PNG again."""
-
-  def write(self, path, examples):
-    writer = array_record_module.ArrayRecordWriter(
-      os.fspath(path), _WRITER_OPTIONS
-    )
-    for _, example in examples:
-      writer.write(example)
-    writer.close()
-
-
-def _shards(parts: Sequence[Part]) -> Iterator[Callable[[], Iterator]]:
-  """Divides the records into shards of about equal size, in order."""
-  total = sum(part.count for part in parts)
-  shards = -(-total // _SHARD_RECORDS)
-  for shard in range(shards):
-    first, last = (total * i // shards for i in (shard, shard + 1))
-    yield partial(_read_parts, parts, first, last)
-
-
-def _read_parts(
-  parts: Sequence[Part], first: int, last: int
-) -> Iterator[tuple[int, dict[str, Any]]]:
-  """Yields records `first` to `last` of all parts with their numbers."""
-  before, path, reader = 0, None, None
-  for part in parts:
-    begin, end = max(first - before, 0), min(last - before, part.count)
-    if begin < end and part.path != path:
-      path = part.path
-      reader = array_record_module.ArrayRecordReader(
-        str(path), 'readahead_buffer_size:0,max_parallelism:0'
-      )
-    for place in range(begin, end):
-      (encoded,) = reader.read([part.first + place])
-      yield before + place, msgpack.unpackb(encoded)
-    before += part.count
 
 
 def _encode(suffix: str, image: np.ndarray, options: Sequence[int]) -> bytes:

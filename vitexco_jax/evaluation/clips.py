@@ -35,7 +35,7 @@ class Clip:
     read: Callable[[], Iterator[np.ndarray]],
     fingerprint: Any,
     stems: list[str] | None = None,
-  ):
+  ) -> None:
     """Sets a function that yields the frames, and the file names if any."""
     self.name = name
     self.fingerprint = fingerprint

@@ -187,7 +187,8 @@ def warp_error(
   return float(np.mean(error, dtype=np.float64) / 255**2)
 
 
-def _decibels(squared_error):
+def _decibels(squared_error: float) -> float:
+  """PSNR of a mean squared error, at most `MAX_PSNR`."""
   if not squared_error:
     return MAX_PSNR
   return min(float(10 * np.log10(255**2 / squared_error)), MAX_PSNR)
@@ -198,7 +199,7 @@ def _lab(rgb: np.ndarray) -> np.ndarray:
   return skimage.color.rgb2lab(skimage.util.img_as_float32(rgb))
 
 
-def _check(*images: np.ndarray):
+def _check(*images: np.ndarray) -> None:
   for image in images:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
       raise TypeError(

@@ -91,7 +91,7 @@ class Pictures:
 
   def __init__(
     self, output: Path, protocol: str, clip: str, methods: Sequence[str]
-  ):
+  ) -> None:
     """Sets the content; `output` is the folder of the evaluation."""
     self.protocol = protocol
     folder = output / protocol
@@ -104,7 +104,7 @@ class Pictures:
     """Whether both exist from an earlier evaluation."""
     return self._strip.exists() and self._video.exists()
 
-  def __enter__(self):
+  def __enter__(self) -> 'Pictures':
     return self
 
   def add(
@@ -122,7 +122,7 @@ class Pictures:
       )
     self._writer.write(video.Frame(frame))
 
-  def __exit__(self, kind, *_):
+  def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
     if self._writer is None:
       return
     if kind is not None:

@@ -73,7 +73,13 @@ class Colorizer(nn.Module):
       ab = self._blend(ab, luminance, previous_lab, x[..., 3:])
     return ab
 
-  def _blend(self, ab, luminance, previous_lab, logit):
+  def _blend(
+    self,
+    ab: jax.Array,
+    luminance: jax.Array,
+    previous_lab: jax.Array,
+    logit: jax.Array,
+  ) -> jax.Array:
     """Averages the color of a frame and the color of the previous frame.
 
     The previous color has the weight sigmoid(`logit` + `blend_logit`), initially
@@ -87,7 +93,8 @@ class Colorizer(nn.Module):
     weight = exists * trust * nn.sigmoid(logit + self.blend_logit)
     return mixing.mix(weight, previous_lab[..., 1:], ab)
 
-  def _u_net(self, x, outputs):
+  def _u_net(self, x: jax.Array, outputs: int) -> jax.Array:
+    """Maps [b, h, w, c] to [b, h, w, outputs], float32; DEVC's U-Net."""
     x = self._stage('1', x, 32, 64, 64)
     skip1 = x = layers.instance_norm(x)
     x = self._halve('1', x)
@@ -127,7 +134,9 @@ class Colorizer(nn.Module):
     )(x)
     return x.astype(jnp.float32)
 
-  def _conv(self, name, x, channels, dilation=1):
+  def _conv(
+    self, name: str, x: jax.Array, channels: int, dilation: int = 1
+  ) -> jax.Array:
     return layers.Conv(
       layers.scaled(channels, self.width),
       (3, 3),
@@ -136,12 +145,14 @@ class Colorizer(nn.Module):
       name=name,
     )(x)
 
-  def _stage(self, name, x, *channels, dilation=1):
+  def _stage(
+    self, name: str, x: jax.Array, *channels: int, dilation: int = 1
+  ) -> jax.Array:
     for i, c in enumerate(channels):
       x = nn.relu(self._conv(f'conv{name}_{i}', x, c, dilation))
     return x
 
-  def _halve(self, name, x):
+  def _halve(self, name: str, x: jax.Array) -> jax.Array:
     """Subsamples by 2 and multiplies each channel by a learned factor."""
     return layers.Conv(
       x.shape[-1],
@@ -153,7 +164,10 @@ class Colorizer(nn.Module):
       name=f'halve{name}',
     )(x)
 
-  def _join(self, name, x, skip, channels):
+  def _join(
+    self, name: str, x: jax.Array, skip: jax.Array, channels: int
+  ) -> jax.Array:
+    """Upsamples x by 2 and adds a skip connection."""
     up = layers.UpsampleConv(
       layers.scaled(channels, self.width), self.dtype, name=f'up{name}'
     )

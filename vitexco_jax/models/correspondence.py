@@ -101,7 +101,7 @@ class CorrespondenceNet(nn.Module):
   maps: int = 0
   dtype: jnp.dtype = jnp.float32
 
-  def setup(self):
+  def setup(self) -> None:
     self.branches = [
       Branch(level, self.width, self.dtype, name=f'branch{level}')
       for level in self.levels
@@ -133,7 +133,11 @@ class CorrespondenceNet(nn.Module):
     """Computes phi of references; arguments and result as in `queries`."""
     return self._join(self.phi(self._embed(features)), maps)
 
-  def __call__(self, frame_features, reference_features):
+  def __call__(
+    self,
+    frame_features: Sequence[jax.Array],
+    reference_features: Sequence[jax.Array],
+  ) -> tuple[jax.Array, jax.Array]:
     """Computes queries and keys, to initialize the parameters."""
     return self.queries(frame_features), self.keys(reference_features)
 
@@ -156,7 +160,7 @@ class CorrespondenceNet(nn.Module):
     return x
 
 
-def _first_shares(key, shape):
+def _first_shares(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   """Returns logits: theta and phi have an eighth of the weight of each map."""
   del key
   return jnp.zeros(shape).at[0].set(-jnp.log(8.0))

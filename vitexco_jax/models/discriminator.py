@@ -5,6 +5,8 @@ mean of a score map. It follows DEVC (Zhang et al., CVPR 2019), but the mean
 replaces the last layer of DEVC, which needs a fixed size. Used only in training.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -61,12 +63,15 @@ class Discriminator(nn.Module):
     scores = self._conv('out', x, 1, train, kernel_size=(3, 3), padding=1)
     return scores.astype(jnp.float32).mean((1, 2, 3))
 
-  def _conv(self, name, x, channels, train, **kwargs):
+  def _conv(
+    self, name: str, x: jax.Array, channels: int, train: bool, **kwargs: Any
+  ) -> jax.Array:
+    """A convolution with spectral norm; `kwargs` are those of `layers.Conv`."""
     conv = layers.Conv(channels, dtype=self.dtype, name=name, **kwargs)
     norm = nn.SpectralNorm(conv, n_steps=1, name=f'{name}_norm')
     return norm(x, update_stats=train)
 
-  def _attend(self, x, train):
+  def _attend(self, x: jax.Array, train: bool) -> jax.Array:
     """Adds self-attention (Zhang et al., 2019) times a factor, initially 0."""
     b, h, w, c = x.shape
     query, key, value = (
@@ -76,8 +81,10 @@ class Discriminator(nn.Module):
       for name in ('query', 'key', 'value')
     )
 
-    def attend_one(query, key, value):
-      def rows(query):
+    def attend_one(
+      query: jax.Array, key: jax.Array, value: jax.Array
+    ) -> jax.Array:
+      def rows(query: jax.Array) -> jax.Array:
         return jax.nn.softmax(query @ key.T, -1) @ value
 
       return blocked.map_rows(rows, query, _ATTENTION_BLOCK)

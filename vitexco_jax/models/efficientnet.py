@@ -37,7 +37,7 @@ _PYRAMID = (0, 2, 4, 10, 14)  # Last block at each of the five strides.
 class EfficientNetLite0(nn.Module):
   """The network without its classifier."""
 
-  def setup(self):
+  def setup(self) -> None:
     self.conv_stem = _conv(32, 3, 2)
     self.blocks = [
       Block(kernel, 1 if i else stride, expansion, channels)
@@ -73,7 +73,7 @@ class EfficientNetLite0(nn.Module):
     maps = self._run(rgb, _PYRAMID[-1] + 1)
     return tuple(maps[i] for i in _PYRAMID)
 
-  def _run(self, rgb, count):
+  def _run(self, rgb: jax.Array, count: int) -> list[jax.Array]:
     """Returns the output of each of the first `count` blocks."""
     x = _relu6(self.conv_stem((rgb * 255.0 - 127.0) / 128.0))
     maps = []
@@ -92,7 +92,7 @@ class Block(nn.Module):
   channels: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     wide = x.shape[-1] * self.expansion
     y = x
     if self.expansion > 1:
@@ -114,7 +114,7 @@ class DepthwiseConv(nn.Module):
   stride: int
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     size, stride, channels = self.kernel, self.stride, x.shape[-1]
     kernel = self.param(
       'kernel', nn.initializers.lecun_normal(), (size, size, 1, channels)

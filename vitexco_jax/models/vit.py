@@ -144,7 +144,14 @@ class Encoder(nn.Module):
   pos_grid: int
 
   @nn.compact
-  def __call__(self, tokens, grid):
+  def __call__(
+    self, tokens: jax.Array, grid: tuple[int, int]
+  ) -> tuple[list[jax.Array], jax.Array]:
+    """Encodes tokens [b, 1 + h * w, d] of a grid (h, w).
+
+    Returns:
+      The tokens after each block, and the class token [b, d] after LayerNorm.
+    """
     tokens = PositionEmbedding(self.pos_grid, name='posembed_input')(
       tokens, grid
     )
@@ -168,7 +175,7 @@ class PositionEmbedding(nn.Module):
   side: int
 
   @nn.compact
-  def __call__(self, tokens, grid):
+  def __call__(self, tokens: jax.Array, grid: tuple[int, int]) -> jax.Array:
     d = tokens.shape[-1]
     if self.has_variable('params', 'pos_embedding'):
       # Loaded embeddings may have another size than `param` expects.
@@ -205,7 +212,7 @@ class EncoderBlock(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
     x += nn.MultiHeadDotProductAttention(
       self.heads,
@@ -225,7 +232,7 @@ class MlpBlock(nn.Module):
   dtype: jnp.dtype
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     init = {
       'dtype': self.dtype,
       'kernel_init': nn.initializers.xavier_uniform(),

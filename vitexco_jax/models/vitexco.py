@@ -79,7 +79,7 @@ class Generator(nn.Module):
   prior: Mapping[str, Any] = flax.core.FrozenDict(width=0.0)
   motion: Motion = Motion()
 
-  def setup(self):
+  def setup(self) -> None:
     settings.check(self)
     dtype = jnp.dtype(self.dtype)
     net = dict(self.correspondence)
@@ -329,8 +329,12 @@ def colorize_clip(
     clean_luminance = luminance
   way = None if anchor is None else (anchor.flow, anchor.weight)
   frames = (
-    *(luminance, guidance, clean_luminance),
-    *(backward_flow, steady, way),
+    luminance,
+    guidance,
+    clean_luminance,
+    backward_flow,
+    steady,
+    way,
   )
   frames = jax.tree.map(lambda x: x.swapaxes(0, 1), frames)
   last_lab, ab = jax.lax.scan(step, previous_lab, frames, unroll=unroll)

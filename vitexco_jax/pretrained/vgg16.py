@@ -30,12 +30,11 @@ _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 _MAP_SCALE = 255.0 * sum(_STD) / 3
 CHANNELS = (64, 128, 256, 512, 512)  # Of the maps.
-_NAMES = (
-  *('conv1_1', 'conv1_2'),
-  *('conv2_1', 'conv2_2'),
-  *('conv3_1', 'conv3_2', 'conv3_3'),
-  *('conv4_1', 'conv4_2', 'conv4_3'),
-  *('conv5_1', 'conv5_2'),
+_LAYERS = (2, 2, 3, 3, 2)  # Of each block.
+_NAMES = tuple(
+  f'conv{block}_{layer}'
+  for block, layers in enumerate(_LAYERS, 1)
+  for layer in range(1, layers + 1)
 )
 
 Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]

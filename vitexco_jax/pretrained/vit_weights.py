@@ -210,7 +210,7 @@ def _check_fit(
   entries: Entries,
   sources: Mapping[str, _Source],
   kernel_shape: Shape,
-):
+) -> None:
   """Raises UserError with the differences between file and parameters, if any."""
   expected = {source.name: source.shape for source in sources.values()}
   classifier = re.compile(r'(head|pre_logits)[./]')

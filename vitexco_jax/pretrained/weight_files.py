@@ -16,7 +16,7 @@ import math
 import pickle
 import pickletools
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -200,13 +200,14 @@ class _TorchUnpickler(pickle.Unpickler):
     'LongStorage': 'int64',  # Step counters of BatchNorm.
   }
 
-  def __init__(self, stream: BinaryIO, name: str, storage: _Storage):
+  def __init__(self, stream: BinaryIO, name: str, storage: _Storage) -> None:
     """Stores the name of the file, and a function that returns storages."""
     super().__init__(stream)
     self._name = name
     self._storage = storage
 
-  def find_class(self, module, name):
+  def find_class(self, module: str, name: str) -> Any:
+    """Returns one of a few harmless names; raises UserError for others."""
     if (module, name) == ('collections', 'OrderedDict'):
       return collections.OrderedDict
     if (module, name) == ('torch._utils', '_rebuild_tensor_v2'):
@@ -220,12 +221,19 @@ class _TorchUnpickler(pickle.Unpickler):
       'which could run code; use the .safetensors file instead'
     )
 
-  def persistent_load(self, pid):
+  def persistent_load(self, pid: Any) -> np.ndarray:
+    """Returns a storage by its persistent id, as 1D array."""
     _, dtype, key, _, count, *_ = pid
     return self._storage(key, jnp.dtype(dtype), count)
 
 
-def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
+def _rebuild_tensor(
+  storage: np.ndarray,
+  offset: int,
+  size: Sequence[int],
+  stride: Sequence[int],
+  *_: Any,
+) -> np.ndarray:
   """Implements torch's `_rebuild_tensor_v2`, and checks the bounds."""
   last = offset + sum(
     (n - 1) * step for n, step in zip(size, stride, strict=True)
@@ -242,7 +250,7 @@ def _rebuild_tensor(storage, offset, size, stride, *_) -> np.ndarray:
   )
 
 
-def _rebuild_parameter(tensor, *_) -> np.ndarray:
+def _rebuild_parameter(tensor: np.ndarray, *_: Any) -> np.ndarray:
   return tensor
 
 

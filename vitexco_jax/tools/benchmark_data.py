@@ -16,7 +16,7 @@ import numpy as np
 from vitexco_jax import color
 from vitexco_jax.data import input_pipeline
 from vitexco_jax.errors import UserError
-from vitexco_jax.evaluation import evaluate
+from vitexco_jax.evaluation import measure
 from vitexco_jax.retrieval import build, embedding, ivf
 from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 from vitexco_jax.tools import timing
@@ -33,11 +33,11 @@ def metrics_speed(height: int = 480, width: int = 854) -> list[Row]:
   coarse = rng.integers(0, 256, (height // 8, width // 8 + 2, 3), np.uint8)
   wide = cv2.resize(coarse, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)
   before, frame = (  # A picture that moves, and its colors shifted.
-    evaluate.Frame(i, true_rgb, [np.roll(true_rgb, 1, -1)])
+    measure.Frame(i, true_rgb, [np.roll(true_rgb, 1, -1)])
     for i, true_rgb in enumerate((wide[:, 3 : width + 3], wide[:, :width]))
   )
   (times,) = timing.times(
-    [lambda: evaluate.measure(before, frame)[0][-1]['ssim']]
+    [lambda: measure.measure_frame(before, frame)[0][-1]['ssim']]
   )
   return [
     Row(f'metrics of {width}x{height}, a frame', *timing.median(times, 'ms'))

@@ -1,16 +1,16 @@
-"""How far a prediction follows its reference.
+"""A measure of how much a prediction follows its reference.
 
-A network can lower every loss and still ignore the reference: it learns which
-color goes with which lightness. To see whether it does, the same frames are
-colored twice, by their clip's own first frame as it is, and by that frame in
-complementary colors. Had the frames been recolored in the same way, the truth
-would change by `wanted`; the prediction changes by `found`:
+A network can lower every loss and still ignore the reference, because it learns which
+colors go with which lightness. To detect this, the same frames are colorized twice:
+with the clip's first frame as reference, and with that frame in complementary colors.
+If the frames were recolored in the same way, the true colors would change by `target`;
+the prediction changes by `change`:
 
-  follow = sum(found * wanted) / sum(wanted ** 2)
+  follow = sum(change * target) / sum(target ** 2)
 
-1: all of the change arrives. 0: the reference is ignored. The first frame does not
-count, and does not see the reference as the frame before it, so that colors can
-come by the matching alone.
+1: the prediction changes as the reference does. 0: the reference is ignored. The first
+frame does not count. The networks do not get the reference as its previous frame, so
+that its colors can reach the prediction only by the matching.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +22,11 @@ import numpy as np
 
 from vitexco_jax import color
 from vitexco_jax.structs import Clips
+from vitexco_jax.training.forward import Generated
 
 
 def recolor(rgb: jax.Array) -> jax.Array:
-  """Complementary colors of the same lightness, as far as sRGB holds them.
+  """Returns complementary colors of the same lightness, clipped to sRGB.
 
   Args:
     rgb: [..., 3] uint8.
@@ -39,31 +40,31 @@ def recolor(rgb: jax.Array) -> jax.Array:
 
 
 def measure(
-  preview: Callable[[Mapping[str, Any], Clips], Any],
+  preview: Callable[[Mapping[str, Any], Clips], Generated],
   params: Mapping[str, Any],
   clips: Clips,
 ) -> dict[str, float]:
-  """Measures how far the prediction, and the warped colors, follow.
+  """Measures how much the warped colors and the prediction follow.
 
   Args:
-    preview: colors clips; returns a `Generated`.
+    preview: colorizes clips; returns a `forward.Generated`.
     params: by group.
-    clips: [b, t, h, w, ...]; their references are not looked at.
+    clips: [b, t, h, w, ...]; their references are not used.
 
   Returns:
-    `follow/warped`, that of the matching alone, and `follow/prediction`.
+    `follow/warped`, that of the matching, and `follow/prediction`.
   """
   plain = clips._replace(
     reference=clips.rgb[:, 0], first_frame=np.zeros_like(clips.first_frame)
   )
-  mirrored = plain._replace(reference=np.asarray(recolor(plain.reference)))
-  before, after = preview(params, plain), preview(params, mirrored)
+  recolored = plain._replace(reference=np.asarray(recolor(plain.reference)))
+  before, after = preview(params, plain), preview(params, recolored)
   later = clips.rgb[:, 1:]
-  wanted = _ab(recolor(later)) - _ab(later)
+  target = _ab(recolor(later)) - _ab(later)
 
-  def follow(x, y):
-    found = (y - x)[:, 1:]
-    return float((found * wanted).sum() / jnp.maximum((wanted**2).sum(), 1e-6))
+  def follow(x: jax.Array, y: jax.Array) -> float:
+    change = (y - x)[:, 1:]
+    return float((change * target).sum() / jnp.maximum((target**2).sum(), 1e-6))
 
   return {
     'follow/warped': follow(
@@ -74,4 +75,5 @@ def measure(
 
 
 def _ab(rgb: jax.Array) -> jax.Array:
+  """Converts uint8 RGB [..., 3] to ab [..., 2]."""
   return color.rgb_to_lab(jnp.asarray(rgb, jnp.float32) / 255.0)[..., 1:]

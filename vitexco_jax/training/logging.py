@@ -36,7 +36,7 @@ class Log:
     settings: ml_collections.ConfigDict,
     start: int,
     writes: bool = True,
-  ):
+  ) -> None:
     """Continues the logs of `workdir` after micro-step `start`.
 
     `settings` has `accumulation` and `batch_size`.
@@ -57,7 +57,7 @@ class Log:
         str(workdir / 'tensorboard'), purge_step=update + 1
       )
 
-  def _drop_after(self, update: int):
+  def _drop_after(self, update: int) -> None:
     """Removes rows after the checkpoint, which a resumed run writes again."""
     for path in filter(Path.exists, (self._path, self._validation)):
       lines = path.read_text().splitlines(keepends=True)
@@ -66,11 +66,11 @@ class Log:
       lines = [line for line in lines if json.loads(line)['update'] <= update]
       files.write(path, ''.join(lines))
 
-  def add(self, micro_step: int, metrics: Mapping[str, jax.Array]):
+  def add(self, micro_step: int, metrics: Mapping[str, jax.Array]) -> None:
     """Adds the metrics of one micro-step."""
     self._pending.append((micro_step, metrics))
 
-  def note(self, figures: Mapping[str, float]):
+  def note(self, figures: Mapping[str, float]) -> None:
     """Adds values measured on the current networks to the next row."""
     self._noted = dict(figures)
     self._words = ''.join(f', {x} {y:.2f}' for x, y in figures.items())
@@ -118,21 +118,21 @@ class Log:
     word = f'loss {row["loss"]:.3f}' + self._words
     return f'{word}, {skipped} samples skipped' if skipped else word
 
-  def validation(self, update: int, row: Mapping[str, float]):
+  def validation(self, update: int, row: Mapping[str, float]) -> None:
     """Writes metrics on held-out data."""
     with self._validation.open('a') as file:
       file.write(json.dumps({'update': update} | dict(row)) + '\n')
     for name, value in row.items():
       self._board.add_scalar(f'validation/{name}', value, update)
 
-  def strip(self, update: int, image: np.ndarray):
+  def strip(self, update: int, image: np.ndarray) -> None:
     """Writes a contact sheet, [h, w, 3] uint8."""
     folder = self._folder / 'strips'
     folder.mkdir(exist_ok=True)
     video.write_image(folder / f'{update:06d}.png', image)
     self._board.add_image('strip', image, update, dataformats='HWC')
 
-  def close(self):
+  def close(self) -> None:
     """Closes the TensorBoard file."""
     if self._writes:
       self._board.close()

@@ -50,7 +50,7 @@ def run(
   measure: Callable[[Mapping[str, Any], Any], dict[str, float]] | None = None,
   validate: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None,
   finish: Callable[[State], None] | None = None,
-):
+) -> None:
   """Runs all updates; resumes from the newest checkpoint in `workdir`.
 
   Args:
@@ -79,56 +79,28 @@ def run(
   first = jax.process_index() == 0
   devices = jax.local_device_count()
   writing = functools.partial(files.explained, 'workdir', workdir)
-
-  with multihost.failing_together():
-    # Compile it as a whole: op by op it would take far longer.
-    init = jax.jit(init)
-    if first:
-      files.make_folder('workdir', workdir)
-      with writing():
-        checkpoints = Checkpoints(workdir)
-      newest = checkpoints.latest_step()
-      if newest is None:
-        state, feed_state = load(init()), None
-      else:
-        _check_accumulation(config, section, workdir)
-        state, feed_state = checkpoints.restore(newest, jax.eval_shape(init))
-      with writing():
-        write_config(workdir, config)
-    else:
-      state, feed_state = _empty(jax.eval_shape(init)), None
-  state = multihost.from_first(state)
-  feed_state = json.loads(multihost.gather(json.dumps(feed_state))[0])
-  if feed_state:
-    feed.set_state(feed_state)
-  start = int(state.micro_step)
+  checkpoints, state = _begin(config, section, workdir, feed, init, load)
+  micro_step = int(state.micro_step)
+  with writing():
+    log = Log(workdir, settings, micro_step, writes=first)
+  recorder = _Recorder(
+    settings, log, checkpoints, feed, draw, measure, validate
+  )
 
   step = jax.pmap(step, axis_name=AXIS, donate_argnums=0)
   # With the axis name of `pmap`; otherwise the step is compiled twice.
   state = flax.jax_utils.replicate(state, axis_name=AXIS)
-
   accumulation = settings.accumulation
-  with writing():
-    log = Log(workdir, settings, start, writes=first)
-  updates = tqdm.tqdm(
-    total=settings.updates,
-    initial=start // accumulation,
-    unit='update',
-    dynamic_ncols=True,
-    disable=not first,
-  )
-
-  def save(micro_step):
-    log.flush(feed.skipped)  # Raises an error if the state is not finite.
-    if first:
-      state_ = flax.jax_utils.unreplicate(state)
-      checkpoints.save(micro_step, state_, feed.get_state())
-
-  micro_step, stopped = start, False
+  stopped = False
   with (
-    contextlib.closing(checkpoints) if first else contextlib.nullcontext(),
-    contextlib.closing(log),
-    updates,
+    contextlib.closing(recorder),
+    tqdm.tqdm(
+      total=settings.updates,
+      initial=micro_step // accumulation,
+      unit='update',
+      dynamic_ncols=True,
+      disable=not first,
+    ) as progress,
     _interrupt_later() as interrupted,
   ):
     while micro_step < settings.updates * accumulation and not stopped:
@@ -138,31 +110,135 @@ def run(
       log.add(micro_step, jax.tree.map(lambda x: x[0], metrics))
       if micro_step % accumulation:
         continue
-      update = micro_step // accumulation
-      updates.update()
-      last = update == settings.updates
-      stopped = multihost.anywhere(interrupted())
-      looking = first and draw and update % settings.strip_every == 0
+      progress.update()
+      stopped = multihost.on_any_host(interrupted())
       with writing():
-        if looking:
-          params = flax.jax_utils.unreplicate(state.params)
-          log.note(measure(params, batch))
-        if update % settings.log_every == 0:
-          updates.set_postfix_str(log.flush(feed.skipped))
-        if looking:
-          log.strip(update, draw(params, batch))
-        due = update % settings.checkpoint_every == 0 or last
-        if first and validate and due:
-          params = flax.jax_utils.unreplicate(state.params)
-          log.validation(update, validate(params))
-        if due or stopped:
-          save(micro_step)
+        line = recorder.record(state, batch, micro_step, stopped)
+      if line:
+        progress.set_postfix_str(line)
   if first and finish and not stopped:
     with writing():
       finish(flax.jax_utils.unreplicate(state))
-  multihost.part()
+  multihost.disconnect()
   if stopped:
     raise KeyboardInterrupt
+
+
+def _begin(
+  config: ml_collections.ConfigDict,
+  section: str,
+  workdir: Path,
+  feed: input_pipeline.Feed,
+  init: Callable[[], State],
+  load: Callable[[State], State],
+) -> tuple[Checkpoints | None, State]:
+  """Creates or restores the state, and moves the feed to its position.
+
+  Returns:
+    The checkpoints, or None except on the first host; the state, equal on all hosts.
+
+  Raises:
+    UserError: the run cannot be resumed with this config, or the folder cannot be
+      written.
+  """
+  writing = functools.partial(files.explained, 'workdir', workdir)
+  checkpoints = feed_state = None
+  with multihost.failing_together():
+    # Compiled as a whole: one operation at a time would take far longer.
+    init = jax.jit(init)
+    if jax.process_index() != 0:
+      state = _empty(jax.eval_shape(init))
+    else:
+      files.make_folder('workdir', workdir)
+      with writing():
+        checkpoints = Checkpoints(workdir)
+      newest = checkpoints.latest_step()
+      if newest is None:
+        state = load(init())
+      else:
+        _check_accumulation(config, section, workdir)
+        state, feed_state = checkpoints.restore(newest, jax.eval_shape(init))
+      with writing():
+        write_config(workdir, config)
+  state = multihost.from_first(state)
+  feed_state = json.loads(multihost.gather(json.dumps(feed_state))[0])
+  if feed_state:
+    feed.set_state(feed_state)
+  return checkpoints, state
+
+
+class _Recorder:
+  """Writes the log, contact sheets and checkpoints of a run.
+
+  All hosts have one, since all check that the metrics are finite; only the first
+  one has checkpoints and writes files.
+  """
+
+  def __init__(
+    self,
+    settings: ml_collections.ConfigDict,
+    log: Log,
+    checkpoints: Checkpoints | None,
+    feed: input_pipeline.Feed,
+    draw: Callable[[Mapping[str, Any], Any], np.ndarray] | None,
+    measure: Callable[[Mapping[str, Any], Any], dict[str, float]] | None,
+    validate: Callable[[Mapping[str, Any]], Mapping[str, float]] | None,
+  ) -> None:
+    self._settings = settings
+    self._log = log
+    self._checkpoints = checkpoints
+    self._feed = feed
+    self._draw, self._measure, self._validate = draw, measure, validate
+
+  def record(
+    self, state: State, batch: Any, micro_step: int, stopped: bool
+  ) -> str:
+    """Writes what is due after an update.
+
+    Args:
+      state: the replicated state.
+      batch: the last batch of this host.
+      micro_step: number of completed micro-steps, a multiple of the accumulation.
+      stopped: whether the run stops after this update.
+
+    Returns:
+      A line for the progress bar, or an empty string.
+
+    Raises:
+      UserError: a metric is not finite; the state is not saved.
+    """
+    settings, first = self._settings, self._checkpoints is not None
+    update = micro_step // settings.accumulation
+    due = update % settings.checkpoint_every == 0 or update == settings.updates
+    sheet = first and self._draw and update % settings.strip_every == 0
+    line = ''
+    if sheet or (first and self._validate and due):
+      params = flax.jax_utils.unreplicate(state.params)
+    if sheet:
+      self._log.note(self._measure(params, batch))
+    if update % settings.log_every == 0:
+      line = self._log.flush(self._feed.skipped)
+    if sheet:
+      self._log.strip(update, self._draw(params, batch))
+    if first and self._validate and due:
+      self._log.validation(update, self._validate(params))
+    if due or stopped:
+      self._log.flush(self._feed.skipped)  # Raises UserError if not finite.
+      if first:
+        self._checkpoints.save(
+          micro_step,
+          flax.jax_utils.unreplicate(state),
+          self._feed.get_state(),
+        )
+    return line
+
+  def close(self) -> None:
+    """Waits for the last checkpoint and closes the log."""
+    try:
+      self._log.close()
+    finally:
+      if self._checkpoints is not None:
+        self._checkpoints.close()
 
 
 @contextlib.contextmanager
@@ -191,7 +267,7 @@ def _interrupt_later() -> Iterator[Callable[[], bool]]:
     restore()
 
 
-def check_same_config(config: ml_collections.ConfigDict):
+def check_same_config(config: ml_collections.ConfigDict) -> None:
   """Raises UserError if the configs of the hosts differ."""
   texts = multihost.gather(json.dumps(config.to_dict()))
   first, *others = [
@@ -228,7 +304,9 @@ def micro_batch_size(
   return batch // accumulation
 
 
-def _check_accumulation(config, section, workdir):
+def _check_accumulation(
+  config: ml_collections.ConfigDict, section: str, workdir: Path
+) -> None:
   """Checks that accumulation is unchanged, since checkpoints count micro-steps."""
   now = config[section].accumulation
   before = load_config(workdir)[section].accumulation
@@ -240,7 +318,8 @@ def _check_accumulation(config, section, workdir):
     )
 
 
-def _empty(abstract):
+def _empty(abstract: Any) -> Any:
+  """Returns zeros of the shapes and dtypes of a tree."""
   return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), abstract)
 
 

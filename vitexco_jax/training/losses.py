@@ -80,7 +80,12 @@ def adversarial_discriminator(
   return _relativistic(real_scores, fake_scores, -1.0, axis_name)
 
 
-def _relativistic(real_scores, fake_scores, margin, axis_name):
+def _relativistic(
+  real_scores: jax.Array,
+  fake_scores: jax.Array,
+  margin: float,
+  axis_name: str | None,
+) -> jax.Array:
   real, fake = _float32(real_scores), _float32(fake_scores)
   mean_real, mean_fake = real.mean(), fake.mean()
   if axis_name is not None:
@@ -151,7 +156,9 @@ def contextual(
   return loss
 
 
-def _contextual_level(x, reference, block):
+def _contextual_level(
+  x: jax.Array, reference: jax.Array, block: int
+) -> jax.Array:
   """One level of one picture: x [q, c] and reference [k, c] to a scalar.
 
   With both centered on the reference's mean and normalized to unit length,
@@ -167,7 +174,7 @@ def _contextual_level(x, reference, block):
   center = reference.mean(0)
   x, reference = _unit(x - center), _unit(reference - center)
 
-  def best_affinity(x):
+  def best_affinity(x: jax.Array) -> jax.Array:
     cosine = jnp.matmul(x, reference.T, precision=jax.lax.Precision.HIGHEST)
     # By rounding, the cosine of equal vectors may exceed 1.
     distance = jnp.maximum(1.0 - cosine, 0.0)

@@ -26,7 +26,7 @@ from jax.experimental import multihost_utils
 from vitexco_jax.errors import UserError
 
 
-def connect(coordinator: str, count: int | None, number: int | None):
+def connect(coordinator: str, count: int | None, number: int | None) -> None:
   """Connects to the other hosts; call it before using JAX.
 
   Args:
@@ -71,7 +71,9 @@ def connect(coordinator: str, count: int | None, number: int | None):
     )
 
 
-def _check_address(coordinator, count, number):
+def _check_address(
+  coordinator: str, count: int | None, number: int | None
+) -> None:
   _, colon, port = coordinator.rpartition(':')
   if not colon or not port.isdigit():
     raise UserError(
@@ -97,7 +99,7 @@ def _check_address(coordinator, count, number):
       ) from error
 
 
-def _abandon():
+def _abandon() -> None:
   """Ends a failing host immediately.
 
   JAX would wait for the other hosts, which wait for this one.
@@ -106,13 +108,13 @@ def _abandon():
     os._exit(1)
 
 
-def part():
+def disconnect() -> None:
   """Waits for all hosts and disconnects."""
   jax.distributed.shutdown()
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def report_lost_hosts() -> Iterator[None]:
   """Turns a lost connection between hosts into a UserError."""
   try:
     yield
@@ -158,7 +160,7 @@ def from_first(tree: Any) -> Any:
   return multihost_utils.broadcast_one_to_all(tree)
 
 
-def anywhere(flag: bool) -> bool:
+def on_any_host(flag: bool) -> bool:
   """Whether the flag is true on any host."""
   if jax.process_count() == 1:
     return flag

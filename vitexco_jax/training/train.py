@@ -48,8 +48,8 @@ class TrainState(NamedTuple):
   key: jax.Array  # Raw random key; each micro-step folds its number in.
 
 
-@multihost.together()
-def train(config: ml_collections.ConfigDict, workdir: Path):
+@multihost.report_lost_hosts()
+def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
   """Trains for `config.train.updates`; resumes the run in `workdir`, if any.
 
   Raises:

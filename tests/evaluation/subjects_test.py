@@ -1,0 +1,84 @@
+"""Subjects of an evaluation: another method's predictions."""
+
+import numpy as np
+import pytest
+from small_clips import (
+  SIZE,
+  Brighter,
+  read_row,
+  run_evaluate,
+  write_clip,
+)
+
+from configs.vitexco import get_config
+from vitexco_jax.errors import UserError
+from vitexco_jax.evaluation import evaluate, subjects
+from vitexco_jax.media import video
+
+
+def evaluate_predictions(folder):
+  return evaluate.evaluate(
+    get_config('tiny'),
+    subjects.predictions(str(folder / 'predictions')),
+    str(folder / 'data'),
+    folder / 'out',
+  )
+
+
+def write_predictions(folder, clip, shift=10, start=0):
+  (folder / 'predictions' / clip).mkdir(parents=True)
+  for path in sorted((folder / 'data' / clip).iterdir()):
+    rgb = video.read_image(path) + np.uint8(shift)
+    name = f'{int(path.stem) + start:05}.png'
+    video.write_image(folder / 'predictions' / clip / name, rgb)
+
+
+def test_predictions_are_scored_like_the_network(folder):
+  for clip in ('walk', 'boat'):
+    write_predictions(folder, clip)
+  expected = evaluate_predictions(folder)['protocols']['first-frame']
+  actual = run_evaluate(folder, Brighter())['protocols']['first-frame']
+  assert expected['mean']['predictions'] == actual['mean']['vitexco']
+  assert expected['mean']['truth'] == actual['mean']['truth']
+
+
+def test_a_video_predicts_a_single_clip(folder):
+  clip = write_clip(folder / 'data' / 'only' / 'walk', 4)
+  form = video.Format(*SIZE)
+  with video.VideoWriter(folder / 'predictions.mkv', form) as writer:
+    for rgb in clip:
+      writer.write(video.Frame(rgb))
+  summary = evaluate.evaluate(
+    get_config('tiny'),
+    subjects.predictions(str(folder / 'predictions.mkv')),
+    str(folder / 'data/only/walk'),
+    folder / 'out',
+  )
+  row = read_row(summary, 'walk', method='predictions')
+  assert row['psnr'] > 30  # Loss of H.264.
+
+
+def test_predictions_that_do_not_fit_are_refused(folder):
+  write_predictions(folder, 'walk')
+  with pytest.raises(UserError, match='has 12 frames, but the clip boat .* 3'):
+    evaluate_predictions(folder)
+  write_clip(folder / 'predictions' / 'other', 2)
+  with pytest.raises(
+    UserError, match='no clips named boat, for .* among: other, walk'
+  ):
+    evaluate_predictions(folder)
+  write_predictions(folder, 'boat', start=1)
+  with pytest.raises(
+    UserError, match='boat has a frame 00001 where the clip boat .* 00000'
+  ):
+    evaluate_predictions(folder)
+  for path in (folder / 'predictions/boat').iterdir():
+    path.unlink()
+  for i in range(3):
+    video.write_image(
+      folder / f'predictions/boat/{i:05}.png', np.zeros((48, 80, 3), np.uint8)
+    )
+  with pytest.raises(
+    UserError, match='frame 0 of boat is 80x48, the true frame is 64x48'
+  ):
+    evaluate_predictions(folder)

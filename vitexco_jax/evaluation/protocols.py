@@ -1,0 +1,54 @@
+"""Protocols of an evaluation: the references of a clip, the frames that count.
+
+first-frame  the clip's true first frame; all frames count
+far-frame    the middle frame, which does not count
+retrieved    the picture of a gallery that is most similar to the middle frame in
+             gray; all frames count
+multi        the first and the last frame; all frames count
+none         no reference; all frames count
+"""
+
+from pathlib import Path
+
+import ml_collections
+
+from vitexco_jax.evaluation import clips
+from vitexco_jax.retrieval.gallery import open_with_embedder
+from vitexco_jax.structs import Given
+
+PROTOCOLS = ('first-frame', 'far-frame', 'retrieved', 'multi', 'none')
+
+
+class Chooser:
+  """Chooses a clip's references by a protocol.
+
+  Attributes:
+    identity: what the choice depends on besides the clip, as JSON.
+  """
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    protocol: str,
+    gallery: Path | None,
+  ) -> None:
+    self.identity = [protocol]
+    self._protocol = protocol
+    if protocol == 'retrieved':
+      self._embed, self._gallery = open_with_embedder(config, gallery)
+      self.identity.append(self._gallery.fingerprint)
+
+  def __call__(self, clip: clips.Clip) -> tuple[list[Given], list[str]]:
+    """Returns the references and their names."""
+    last, middle = clip.count - 1, clip.count // 2
+    if self._protocol == 'none':
+      return [], []
+    if self._protocol == 'retrieved':
+      ((best,),) = self._gallery.best(self._embed(clip.frames(middle)), 1)
+      number, _ = best
+      given = Given(self._gallery.read(number), None)
+      return [given], [self._gallery.name(number)]
+    numbers = {'first-frame': [0], 'far-frame': [middle], 'multi': [0, last]}
+    numbers = numbers[self._protocol]
+    given = map(Given, clip.frames(*numbers), numbers)
+    return list(given), [f'frame {number}' for number in numbers]

@@ -1,0 +1,121 @@
+"""Subjects of an evaluation: the network, or the results of another method."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.evaluation import clips
+from vitexco_jax.inference.video_colorizer import VideoColorizer
+from vitexco_jax.structs import Given
+
+# Yields the colored frames of a clip, given its references.
+Method = Callable[[clips.Clip, Sequence[Given]], Iterator[np.ndarray]]
+
+
+class Subject(NamedTuple):
+  """The main method of an evaluation."""
+
+  name: str  # `vitexco` or `predictions`.
+  method: Method
+  stated: dict[str, Any]  # Shown with the results.
+  identity: Any  # What its frames depend on besides the clips, as JSON.
+
+
+def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
+  """Returns the network as the subject of an evaluation.
+
+  Colors are propagated from a frame of the clip both ways in time, as in `film`;
+  frames before it are kept in memory.
+
+  Args:
+    colorizer: the network.
+    checkpoint: file or folder of its weights.
+  """
+
+  def color(clip, references):
+    start = references[0].index if references else None
+    begin = functools.partial(
+      colorizer.set_reference,
+      *(given.rgb for given in references),
+      first_frame=start is not None,
+    )
+    if start:
+      begin()
+      back = list(colorizer.colorize(clip.frames(*range(start, -1, -1))))
+      yield from back[:0:-1]
+    begin()
+    yield from colorizer.colorize(itertools.islice(clip.read(), start, None))
+
+  config = colorizer.config
+  stated = {
+    'checkpoint': str(checkpoint),
+    **{name: x for name, x in config.use.items() if name != 'size'},
+  }
+  identity = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
+  return Subject('vitexco', color, stated, identity)
+
+
+def predictions(path: str) -> Subject:
+  """Returns another method's results as the subject of an evaluation.
+
+  Args:
+    path: clips with the same names as in `--data`, except for the suffix of
+      videos; a single one may have any name.
+
+  Raises:
+    UserError: there are no clips.
+  """
+  predicted = clips.find_clips('--predictions', path)
+  return Subject(
+    'predictions',
+    functools.partial(_predicted, predicted),
+    {'predictions': path},
+    [clip.fingerprint for clip in predicted],
+  )
+
+
+def _predicted(
+  predicted: Sequence[clips.Clip],
+  clip: clips.Clip,
+  references: Sequence[Given],
+) -> Iterator[np.ndarray]:
+  """Yields another method's frames of a clip, after checking that they match."""
+  del references
+  stem = Path(clip.name).stem
+  matches = [x for x in predicted if Path(x.name).stem == stem]
+  if not matches and len(predicted) == 1:
+    matches = predicted
+  if len(matches) != 1:
+    raise UserError(
+      f'--predictions has {len(matches) or "no"} clips named {stem}, for the '
+      f'clip {clip.name} of --data, among: '
+      f'{", ".join(x.name for x in predicted)}'
+    )
+  (match,) = matches
+  if match.count != clip.count:
+    raise UserError(
+      f'--predictions: {match.name} has {match.count} frames, but the clip '
+      f'{clip.name} of --data has {clip.count}'
+    )
+  for stem, true in zip(match.stems or (), clip.stems or (), strict=False):
+    if stem != true:
+      raise UserError(
+        f'--predictions: {match.name} has a frame {stem} where the clip '
+        f'{clip.name} of --data has {true}'
+      )
+  return match.read()
+
+
+def _fingerprint(path: Path) -> list[list[str | int]]:
+  """Name, size, and modification time of a file or of all files in a folder."""
+  files = sorted(path.rglob('*')) if path.is_dir() else [path]
+  return [
+    [str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns]
+    for f in files
+    if f.is_file()
+  ]
