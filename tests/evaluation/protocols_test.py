@@ -11,7 +11,7 @@ from small_clips import (
   run_evaluate,
 )
 
-from vitexco_jax.retrieval import embedding
+from vitexco_jax.evaluation import protocols
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_retrieved_is_the_most_similar_picture(folder, monkeypatch):
     fingerprint='that',
   )
   monkeypatch.setattr(
-    embedding, 'open_with_embedder', lambda *_: (embed, gallery)
+    protocols, 'open_with_embedder', lambda *_: (embed, gallery)
   )
   colorizer = Brighter()
   summary = run_evaluate(
