@@ -13,6 +13,7 @@ import pytest
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint
 from vitexco_jax.errors import UserError
+from vitexco_jax.generator import abstract_params
 from vitexco_jax.tools import export
 from vitexco_jax.training.train import TrainState
 
@@ -27,7 +28,7 @@ def params(config):
   rng = np.random.default_rng(0)
   return jax.tree.map(
     lambda x: rng.normal(size=x.shape).astype(np.float32),
-    checkpoint.abstract_params(config),
+    abstract_params(config),
   )
 
 
@@ -336,4 +337,4 @@ def test_settings_that_do_not_fit_are_named(name, value):
   config = get_config('tiny')
   config.update_from_flattened_dict({name: value})
   with pytest.raises(UserError, match=rf'config\.{name}='):
-    checkpoint.abstract_params(config)
+    abstract_params(config)

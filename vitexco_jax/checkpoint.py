@@ -21,9 +21,7 @@ import orbax.checkpoint as ocp
 from vitexco_jax import files
 from vitexco_jax.config import from_json, to_json
 from vitexco_jax.errors import UserError
-from vitexco_jax.models import settings
-from vitexco_jax.models.motion import Motion
-from vitexco_jax.models.vitexco import Generator
+from vitexco_jax.generator import abstract_params
 from vitexco_jax.pretrained import vit_weights
 
 _CONFIG = 'config.json'
@@ -33,32 +31,6 @@ _CONFIG_BYTES = 2**20
 _FIRST_PROCESS = ocp.options.MultiprocessingOptions(
   primary_host=0, active_processes={0}
 )
-
-
-def make_generator(
-  config: ml_collections.ConfigDict, in_use: bool = False
-) -> Generator:
-  """Builds the generator that `config.model` describes.
-
-  Args:
-    config: the whole config.
-    in_use: whether it matches at `config.use.temperature`; otherwise it matches
-      at the temperature of the training.
-
-  Raises:
-    UserError: a setting is invalid; names it with its prefix `config.`.
-  """
-  model = config.model.to_dict()
-  del model['discriminator']
-  if in_use:
-    model['correspondence']['temperature'] = config.use.temperature
-  motion = Motion(**model.pop('motion'))
-  generator = Generator(**model, motion=motion)
-  try:
-    settings.check(generator)
-  except UserError as error:
-    raise UserError(f'config.model.{error}') from error
-  return generator
 
 
 def adopt_position_grid(config: ml_collections.ConfigDict) -> None:
@@ -88,13 +60,6 @@ def position_grid(vit_file: str, weights: str) -> int | None:
   if vit_file:
     return vit_weights.position_grid(vit_file)
   return load_config(weights).model.vit.pos_grid if weights else None
-
-
-def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
-  """Returns the shapes and dtypes of the generator's parameters."""
-  image = jax.ShapeDtypeStruct((1, *config.data.size, 3), np.float32)
-  init = make_generator(config).init
-  return jax.eval_shape(init, jax.random.key(0), image)['params']
 
 
 class Checkpoints:

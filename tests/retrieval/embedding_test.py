@@ -13,6 +13,7 @@ from written_weights import write_safetensors
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint, color
 from vitexco_jax.errors import UserError
+from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.models import efficientnet
 from vitexco_jax.pretrained import efficientnet_weights
 from vitexco_jax.retrieval import embedding
@@ -91,7 +92,7 @@ def test_the_class_token_of_the_vit_in_gray(tmp_path):
 def test_a_hybrid_is_seen_through_its_stem(tmp_path):
   config = _config(model__stem='efficientnet_lite0', retrieval__gray=False)
   config.use.size = (32, 48)
-  generator = checkpoint.make_generator(config)
+  generator = make_generator(config)
   params = jax.jit(generator.init)(jax.random.key(3), np.zeros((1, 32, 48, 3)))
   checkpoint.export(tmp_path / 'hybrid', params['params'], config)
   config.retrieval.weights = str(tmp_path / 'hybrid')
@@ -145,7 +146,7 @@ def test_untrained_is_said_and_trained_is_not(tmp_path, capsys):
   untrained = embedding.make_embedder(_config())
   assert 'Retrieval will be poor' in capsys.readouterr().out
   config = get_config('tiny')
-  expected = checkpoint.abstract_params(config)
+  expected = abstract_params(config)
   params = jax.tree.map(lambda leaf: np.ones(leaf.shape), expected)
   checkpoint.export(tmp_path / 'export', params, config)
   trained = embedding.make_embedder(

@@ -6,6 +6,7 @@ from flax import traverse_util
 
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint
+from vitexco_jax.generator import abstract_params
 from vitexco_jax.models import vit
 
 
@@ -17,7 +18,7 @@ def write(path):
     fan_in = max(1, int(np.prod(x.shape[:-1])))
     return rng.normal(size=x.shape).astype(np.float32) / fan_in**0.5
 
-  params = jax.tree.map(draw, checkpoint.abstract_params(config))
+  params = jax.tree.map(draw, abstract_params(config))
   out = params['colorizer']['out']
   out['kernel'], out['bias'] = 0.05 * out['kernel'], 0.1 * out['bias']
   checkpoint.export(path, params, config)

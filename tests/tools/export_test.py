@@ -16,6 +16,7 @@ import pytest
 
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint, flow
+from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.models.references import combine
 from vitexco_jax.models.vitexco import colorize_clip
@@ -55,9 +56,7 @@ def _random(*shape, seed=0):
 def test_programs_equal_the_networks(
   exported, call, b, t, size, reference_size, count
 ):
-  generator = checkpoint.make_generator(
-    checkpoint.load_config(exported), in_use=True
-  )
+  generator = make_generator(checkpoint.load_config(exported), in_use=True)
   params = checkpoint.load_params(exported)
 
   def apply(*arguments, method):
@@ -193,12 +192,8 @@ def test_says_its_versions(exported):
 def test_every_kind_of_network_has_programs(name, value):
   config = get_config('tiny')
   config.update_from_flattened_dict({name: value})
-  params = flax.traverse_util.flatten_dict(
-    checkpoint.abstract_params(config), sep='/'
-  )
-  made = export.make_programs(
-    checkpoint.make_generator(config, in_use=True), params
-  )
+  params = flax.traverse_util.flatten_dict(abstract_params(config), sep='/')
+  made = export.make_programs(make_generator(config, in_use=True), params)
   assert list(made)[1:3] == ['encode_reference', 'colorize']
 
 

@@ -17,6 +17,7 @@ from tiny_training import GROUPS, make_config, random_clips
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint
 from vitexco_jax.errors import UserError
+from vitexco_jax.generator import abstract_params
 from vitexco_jax.pretrained import efficientnet_weights
 from vitexco_jax.retrieval import embedding
 from vitexco_jax.training import train
@@ -376,7 +377,7 @@ def test_starts_from_the_weights_of_an_export(tmp_path, monkeypatch):
   rng = np.random.default_rng(0)
   given = jax.tree.map(
     lambda x: rng.normal(0, 0.1, x.shape).astype(np.float16),
-    checkpoint.abstract_params(config),
+    abstract_params(config),
   )
   checkpoint.export(tmp_path / 'export', given, config)
   with pytest.raises(KeyboardInterrupt):

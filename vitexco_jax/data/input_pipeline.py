@@ -23,10 +23,10 @@ import numpy as np
 import tqdm
 
 from vitexco_jax import flow, structs
-from vitexco_jax.checkpoint import make_generator
 from vitexco_jax.config import check
 from vitexco_jax.data import augment, records, synthetic_motion
 from vitexco_jax.errors import UserError, program
+from vitexco_jax.generator import make_generator
 
 ATTEMPTS = 100  # Maximum number of samples tried in place of one.
 _NEARBY = 5  # Maximum distance of a nearby reference, in frames.

@@ -26,9 +26,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import checkpoint, files, flow, sizes
+from vitexco_jax import files, flow, sizes
 from vitexco_jax.config import check, override
 from vitexco_jax.errors import UserError
+from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
 from vitexco_jax.models.anchor import Anchor
@@ -67,7 +68,7 @@ class VideoColorizer:
     self._anchor_weight, self._components = use.anchor, use.components
     self._refine, self._enlarge = use.refine, use.enlarge
     self.config = config
-    generator = checkpoint.make_generator(config, in_use=True)
+    generator = make_generator(config, in_use=True)
     self._encode_reference = jax.jit(
       functools.partial(generator.apply, method='encode_reference')
     )
@@ -117,6 +118,9 @@ class VideoColorizer:
       UserError: the weights are missing, incomplete, or of another architecture,
         or an override is wrong.
     """
+    # It imports Orbax, which arrays do not need.
+    from vitexco_jax import checkpoint
+
     path = files.shipped('weights/small') if path is None else path
     params = checkpoint.load_params(path)
     config = checkpoint.load_config(path)
@@ -124,7 +128,7 @@ class VideoColorizer:
       config = override(config, overrides)
       # `use` changes no shapes, and the check takes a second.
       if not all(name.startswith('use.') for name in overrides):
-        expected = checkpoint.abstract_params(config)
+        expected = abstract_params(config)
         checkpoint.check_params(params, expected, f'{path}, as it is set here,')
     return cls(params, config)
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from vitexco_jax import checkpoint, color
 from vitexco_jax.config import check
+from vitexco_jax.generator import make_generator
 from vitexco_jax.models import efficientnet, vit
 from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import (
@@ -159,7 +160,7 @@ def _vit(config: ml_collections.ConfigDict) -> _Network:
   if grid is not None:
     config = config.copy_and_resolve_references()
     config.model.vit.pos_grid = grid
-  generator = checkpoint.make_generator(config)
+  generator = make_generator(config)
   if config.model.stem and not weights.vit_file:
     return _hybrid_vit(config, generator, weights)
   settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import checkpoint
+from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference.colorize import colorize
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
@@ -126,7 +126,7 @@ def network(
   config = config.copy_and_resolve_references()
   config.model.dtype = dtype
   config.model.correspondence.levels = _DEVC_LEVELS
-  apply = checkpoint.make_generator(config).apply
+  apply = make_generator(config).apply
   variables = {'params': _random_params(config)}
 
   def colorize_block(
@@ -309,4 +309,4 @@ def _random_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
     reach = 1 / math.sqrt(max(1, math.prod(leaf.shape[:-1])))
     return jnp.asarray(rng.uniform(-reach, reach, leaf.shape), jnp.float32)
 
-  return jax.tree.map(draw, checkpoint.abstract_params(config))
+  return jax.tree.map(draw, abstract_params(config))

@@ -8,7 +8,6 @@ black-and-white videos, see `colorize`.
 import collections
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tqdm
@@ -16,6 +15,7 @@ import tqdm
 from vitexco_jax import color
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import metrics
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import image_grid, video
 
 _STRIP = 'strip.jpg'  # PNG would be four times as large.
@@ -24,13 +24,12 @@ _AHEAD = 8  # Gray frames prepared in advance.
 
 
 def demo(
-  colorizer: Any, video_path: str | Path, output: str | Path
+  colorizer: VideoColorizer, video_path: str | Path, output: str | Path
 ) -> dict[str, float]:
   """Removes the colors of a video, colorizes it, and prints the PSNR.
 
   Args:
-    colorizer: `VideoColorizer`, or an object with its `set_reference` and
-      `colorize`.
+    colorizer: the engine.
     video_path: a color video.
     output: folder for `<name>_gray.mp4`, `<name>_color.mp4` and `strip.jpg`,
       which are replaced if they are there.

@@ -34,6 +34,7 @@ import numpy as np
 from vitexco_jax import checkpoint, color, files
 from vitexco_jax.config import to_json
 from vitexco_jax.errors import UserError
+from vitexco_jax.generator import make_generator
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Reference
 from vitexco_jax.tools import stablehlo_runner
@@ -82,7 +83,7 @@ def write_programs(
   np.savez(folder / 'params.npz', **params)
   described = {}
   for name, program in make_programs(
-    checkpoint.make_generator(config, in_use=True), params
+    make_generator(config, in_use=True), params
   ).items():
     (folder / f'{name}.stablehlo').write_bytes(program.serialize())
     _, takes = program.in_tree.unflatten(map(str, program.in_avals))

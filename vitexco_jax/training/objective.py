@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import ml_collections
 
 from vitexco_jax import color
-from vitexco_jax.checkpoint import make_generator
 from vitexco_jax.data import augment
+from vitexco_jax.generator import make_generator
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import vgg16

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from vitexco_jax.checkpoint import adopt_position_grid, make_generator
+from vitexco_jax.checkpoint import adopt_position_grid
 from vitexco_jax.config import check
 from vitexco_jax.errors import UserError
+from vitexco_jax.generator import make_generator
 from vitexco_jax.models import vit
 from vitexco_jax.training import (
   crops,

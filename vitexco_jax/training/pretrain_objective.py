@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from vitexco_jax import color
-from vitexco_jax.checkpoint import make_generator
+from vitexco_jax.generator import make_generator
 from vitexco_jax.models import efficientnet, layers, prior, vit
 from vitexco_jax.models.vitexco import ALL_LEVELS
 from vitexco_jax.pretrained import efficientnet_weights, vgg16

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import color, files
-from vitexco_jax.checkpoint import make_generator
+from vitexco_jax.generator import make_generator
 from vitexco_jax.media import pictures
 from vitexco_jax.training import crops, forward, pretrain_objective
 

@@ -25,11 +25,11 @@ from vitexco_jax.checkpoint import (
   adopt_position_grid,
   check_params,
   load_params,
-  make_generator,
 )
 from vitexco_jax.config import check
 from vitexco_jax.data import input_pipeline
 from vitexco_jax.errors import UserError
+from vitexco_jax.generator import make_generator
 from vitexco_jax.media import image_grid
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.pretrained import efficientnet_weights, vit_weights

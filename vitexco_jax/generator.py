@@ -1,0 +1,45 @@
+"""Builds the networks that a config describes."""
+
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from vitexco_jax.errors import UserError
+from vitexco_jax.models import settings
+from vitexco_jax.models.motion import Motion
+from vitexco_jax.models.vitexco import Generator
+
+
+def make_generator(
+  config: ml_collections.ConfigDict, in_use: bool = False
+) -> Generator:
+  """Builds the generator that `config.model` describes.
+
+  Args:
+    config: the whole config.
+    in_use: whether it matches at `config.use.temperature`; otherwise it matches
+      at the temperature of the training.
+
+  Raises:
+    UserError: a setting is invalid; names it with its prefix `config.`.
+  """
+  model = config.model.to_dict()
+  del model['discriminator']
+  if in_use:
+    model['correspondence']['temperature'] = config.use.temperature
+  motion = Motion(**model.pop('motion'))
+  generator = Generator(**model, motion=motion)
+  try:
+    settings.check(generator)
+  except UserError as error:
+    raise UserError(f'config.model.{error}') from error
+  return generator
+
+
+def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Returns the shapes and dtypes of the generator's parameters."""
+  image = jax.ShapeDtypeStruct((1, *config.data.size, 3), np.float32)
+  init = make_generator(config).init
+  return jax.eval_shape(init, jax.random.key(0), image)['params']
