@@ -23,6 +23,7 @@ from vitexco_jax.errors import UserError
 def main(argv: Sequence[str]) -> None:
   """Runs the selected mode; argv[1:] are the arguments other than plain flags."""
   logging.set_verbosity(logging.ERROR)  # Orbax logs every step.
+  messages.show_log()
   # Cache compiled programs: compilation dominates short runs.
   cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
   os.environ.setdefault(
@@ -43,7 +44,6 @@ def run() -> None:
   if '--version' in given:
     print(f'vitexco {vitexco_jax.__version__}')
     return
-  messages.show_log()
   try:
     app.run(main, flags_parser=arguments.parse_flags)
   except UserError as error:

@@ -1,5 +1,6 @@
 """Every test sees two CPU devices, so that pmap is real."""
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,15 @@ jax.config.update('jax_num_cpu_devices', 2)
 
 _TESTS = Path(__file__).resolve().parent
 sys.path[:0] = map(str, (_TESTS.parent, _TESTS / 'support', _TESTS / 'trials'))
+
+
+@pytest.fixture(scope='session', autouse=True)
+def messages():
+  """Messages of the library are printed, as by the command line."""
+  from vitexco_jax.cli import messages
+
+  messages.show_log()
+  logging.getLogger('vitexco_jax').propagate = True  # For `caplog`.
 
 
 @pytest.fixture(scope='module')

@@ -23,14 +23,13 @@ def test_arguments_become_flags(text, expected):
   assert messages.with_flags(text) == expected
 
 
-def test_warnings_and_notes_are_printed(capsys):
-  logger = logging.getLogger('vitexco_jax')
-  before = list(logger.handlers), logger.level, logger.propagate
-  try:
-    messages.show_log()
-    logging.getLogger('vitexco_jax.a').warning('no %s', '`frame_rate`')
-    logging.getLogger('vitexco_jax.b').info('a')
-  finally:
-    logger.handlers[:], level, logger.propagate = before
-    logger.setLevel(level)
-  assert capsys.readouterr().err == 'warning: no --frame-rate\nnote: a\n'
+def test_results_go_to_stdout_and_warnings_to_stderr(capsys):
+  logger = logging.getLogger('vitexco_jax.a')
+  logger.info('100 % done with `frame_rate`')
+  logger.debug('unseen')
+  logger.warning('no %s', '`frame_rate`')
+  logger.warning('interlaced', extra={'kind': 'note'})
+  logger.warning('skipped', extra={'kind': ''})
+  printed = capsys.readouterr()
+  assert printed.out == '100 % done with `frame_rate`\n'
+  assert printed.err == 'warning: no --frame-rate\nnote: interlaced\nskipped\n'

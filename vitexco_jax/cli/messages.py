@@ -13,7 +13,6 @@ from absl import flags
 _ARGUMENT = re.compile(r'`([\w.]+)(=[^`]*)?`')
 # Flags that are not named like the argument.
 _RENAMED = {'pictures': 'reference', 'plan_path': 'plan', 'video_path': 'video'}
-_KINDS = {logging.INFO: 'note', logging.WARNING: 'warning'}
 
 
 def with_flags(text: str) -> str:
@@ -30,19 +29,27 @@ def with_flags(text: str) -> str:
 
 
 def show_log() -> None:
-  """Prints warnings and notes of the library from now on."""
+  """Prints the messages of the library from now on.
+
+  Results, of level INFO, go to stdout as they are. Warnings go to stderr, each with
+  its kind before it: `warning`, or the `kind` of the record, if it has one.
+  """
   logger = logging.getLogger('vitexco_jax')
-  logger.addHandler(_Handler())
+  logger.handlers = [_Handler()]
   logger.setLevel(logging.INFO)
   logger.propagate = False  # Handlers of other libraries would repeat them.
 
 
 class _Handler(logging.Handler):
-  """Prints one line per message, above a progress bar."""
+  """Prints messages above a progress bar."""
 
   def emit(self, record: logging.LogRecord) -> None:
     import tqdm  # Most calls need no progress bar, and print nothing.
 
-    text = with_flags(record.getMessage())
-    kind = _KINDS.get(record.levelno, record.levelname.lower())
-    tqdm.tqdm.write(f'{kind}: {text}', file=sys.stderr)
+    text, stream = record.getMessage(), sys.stdout
+    if record.levelno >= logging.WARNING:
+      kind = getattr(record, 'kind', 'warning')
+      text, stream = with_flags(text), sys.stderr
+      text = f'{kind}: {text}' if kind else text
+    tqdm.tqdm.write(text, file=stream)
+    stream.flush()

@@ -12,7 +12,7 @@ one, the record is named once, and `skipped` counts the samples.
 
 import functools
 import itertools
-import sys
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +20,14 @@ import cv2
 import grain
 import ml_collections
 import numpy as np
-import tqdm
 
 from vitexco_jax import flow, structs
 from vitexco_jax.config import check
 from vitexco_jax.data import augment, records, synthetic_motion
 from vitexco_jax.errors import UserError, program
 from vitexco_jax.generator import make_generator
+
+_logger = logging.getLogger(__name__)
 
 ATTEMPTS = 100  # Maximum number of samples tried in place of one.
 _NEARBY = 5  # Maximum distance of a nearby reference, in frames.
@@ -115,7 +116,7 @@ class Feed:
     broken = [str(name) for name in drawn.broken if name]
     self.skipped += len(broken)
     for name in set(broken) - self._named:
-      tqdm.tqdm.write(f'skipped {name}', file=sys.stderr)
+      _logger.warning(f'skipped {name}', extra={'kind': ''})
     self._named.update(broken)
 
 

@@ -12,6 +12,7 @@ import base64
 import collections
 import html
 import json
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ from vitexco_jax.data import input_pipeline, records
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import image_grid
 from vitexco_jax.media.video import write_image
+
+_logger = logging.getLogger(__name__)
 
 _MEASURED = 200  # Pairs, drawn at random.
 _WORST, _RANDOM = 6, 12  # Numbers of pairs to show.
@@ -85,7 +88,7 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> Path:
   with files.explained('output', output):
     write_image(output / 'samples.png', _strip(opened, shown))
     files.write(output / 'index.html', page)
-  print(f'Wrote {output / "index.html"} and {output / "samples.png"}')
+  _logger.info(f'Wrote {output / "index.html"} and {output / "samples.png"}')
   return output / 'index.html'
 
 

@@ -17,6 +17,7 @@ After all jobs, `records_writer.write` assembles the data set from their files.
 import concurrent.futures
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from vitexco_jax.data.job import Job, find_jobs
 from vitexco_jax.errors import UserError
 from vitexco_jax.retrieval import embedding
 from vitexco_jax.retrieval.gallery import Gallery
+
+_logger = logging.getLogger(__name__)
 
 _SETTINGS = 'settings.json'
 
@@ -72,14 +75,14 @@ def prepare(
     run_jobs.run_jobs(jobs, workers, beam)
     contents = _gather(jobs, settings)
     for name, reason in contents.left_out.items():
-      print(f'left out {name}: {reason}')
+      _logger.info(f'left out {name}: {reason}')
     if not contents.runs:
       raise UserError(
         f'no usable training data in --videos={videos}, --images={images}: all '
         f'{len(contents.left_out)} are left out'
       )
     if _is_written(folder, contents):
-      print(f'{folder} is up to date')
+      _logger.info(f'{folder} is up to date')
     else:
       records_writer.write(folder, contents)
   except concurrent.futures.BrokenExecutor as error:
@@ -93,7 +96,7 @@ def prepare(
       'again to resume'
     ) from error
   opened = records.Records(folder)
-  print(
+  _logger.info(
     f'{folder}: {len(opened)} frames of {len(contents.videos)} videos and '
     f'pictures in {len(opened.runs)} runs, {len(contents.references)} '
     f'references, {opened.bytes / 1e6:.0f} MB; fingerprint {opened.fingerprint}'

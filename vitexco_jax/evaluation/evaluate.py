@@ -12,6 +12,7 @@ everything that they depend on. An interrupted evaluation resumes with the next 
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from vitexco_jax.evaluation.protocols import PROTOCOLS, Chooser
 from vitexco_jax.evaluation.subjects import Method, Subject
 from vitexco_jax.evaluation.summary import summarize
 from vitexco_jax.structs import Given
+
+_logger = logging.getLogger(__name__)
 
 BASELINES = {
   'gray': baselines.gray,
@@ -110,8 +113,8 @@ def evaluate(
   }
   with writing():
     report.write(output, summary, results)
-  print(report.markdown(summary))
-  print(f'To look at: {output / "report.html"}')
+  _logger.info(report.markdown(summary))
+  _logger.info(f'To look at: {output / "report.html"}')
   return summary
 
 

@@ -77,12 +77,12 @@ def colorize(
       config, video_path, pictures, references, gallery, frame_rate
     )
     if references is not None or gallery is not None:
-      print(plan.table(film_plan, surveyed.seconds))
+      _logger.info(plan.table(film_plan, surveyed.seconds))
   devices = jax.local_devices()[: len(film_plan.shots)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(colorizers, video_path, film_plan, output, overwrite, options)
   preview = _Preview(part_folder(output) / 'preview.jpg')
-  print(f'Preview, updated while it runs: {preview.path}')
+  _logger.info(f'Preview, updated while it runs: {preview.path}')
   with tqdm.tqdm(total=schedule.count_steps(film_plan), unit='frame') as bar:
     for step in job.run():
       if not bar.n:  # Frames of an earlier run do not count as speed.

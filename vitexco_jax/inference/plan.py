@@ -155,12 +155,13 @@ def _survey_with_bar(
   if surveyed.damaged:
     _logger.warning('%s', damage(video_path, surveyed))
   if 0 < surveyed.interlaced < surveyed.plan.frames:
-    _logger.info(
+    _logger.warning(
       '%d of %d frames of %s are interlaced; `deinterlace` makes them '
       'progressive',
       surveyed.interlaced,
       surveyed.plan.frames,
       video_path,
+      extra={'kind': 'note'},
     )
   return surveyed
 
@@ -223,7 +224,7 @@ def plan_film(
     with files.explained('output', output):
       write(output, plan)
     undo.pop_all()
-  print(table(plan, surveyed.seconds))
-  print(f'Contact sheets: {" ".join(map(str, sheets))}')
-  print(f'Plan, which can be edited: {output}')
+  _logger.info(table(plan, surveyed.seconds))
+  _logger.info(f'Contact sheets: {" ".join(map(str, sheets))}')
+  _logger.info(f'Plan, which can be edited: {output}')
   return plan

@@ -126,8 +126,8 @@ class VideoColorizer:
     config = checkpoint.load_config(path)
     if overrides:
       config = override(config, overrides)
-      # `use` changes no shapes, and the check takes a second.
-      if not all(name.startswith('use.') for name in overrides):
+      # Only `model` changes shapes, and the check takes a second.
+      if any(name.startswith('model.') for name in overrides):
         expected = abstract_params(config)
         checkpoint.check_params(params, expected, f'{path}, as it is set here,')
     return cls(params, config)

@@ -21,6 +21,7 @@ over a decoder: a child runs as the same user.
 
 import enum
 import io
+import logging
 import pickle
 import signal
 import subprocess
@@ -41,6 +42,7 @@ from vitexco_jax.media.frames import Format, Frame
 from vitexco_jax.media.reader import VideoReader
 
 _Result = TypeVar('_Result')
+_logger = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).parents[2]  # The parent folder of the package.
 _CODE = 'from vitexco_jax.media import sandbox_child; sandbox_child.main()'
@@ -274,7 +276,7 @@ class _Child:
         f'takes more than {sandbox_child.MEMORY >> 20} MB of memory'
       )
     if outcome == 'failed':
-      print(f'{self._about}: {answer}', file=sys.stderr)
+      _logger.warning(f'{self._about}: {answer}', extra={'kind': ''})
       raise self._refused('fails')
     return answer
 

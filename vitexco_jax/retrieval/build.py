@@ -11,6 +11,7 @@ import collections
 import concurrent.futures
 import functools
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ from vitexco_jax.config import check
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import pictures, quality, video
 from vitexco_jax.retrieval import embedding, gallery, ivf
+
+_logger = logging.getLogger(__name__)
 
 _CHUNK = 256  # Pictures per commit.
 
@@ -79,7 +82,7 @@ def build_gallery(
           writer.add([x.name for x in usable], embeddings)
         writer.leave_out({x.name: x.reason for x in seen if x.reason})
         bar.update(len(seen))
-    print(writer.describe())
+    _logger.info(writer.describe())
     if not writer.rows:
       raise UserError(
         f'--images={images}: no picture is usable; see '
@@ -88,7 +91,7 @@ def build_gallery(
     opened = gallery.Gallery.open(folder)
     if config.retrieval.index == 'ivf' and not _has_index(folder):
       index = ivf.build_index(folder, opened.embeddings)
-      print(
+      _logger.info(
         f'index ivf: {index.lists} lists, of which a search scans '
         f'{index.probes}; recall@{ivf.RECALL_OF} {index.recall:.3f}'
       )

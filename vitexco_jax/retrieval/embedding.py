@@ -6,6 +6,7 @@ their cosine, the *score*.
 
 import functools
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from vitexco_jax.pretrained import (
   vit_weights,
   weight_files,
 )
+
+_logger = logging.getLogger(__name__)
 
 # The networks' own preprocessing: the central 224x224 of a picture whose short side
 # is 256. On 1,150 gray pictures of 200 ImageNet synsets, the best match has the same
@@ -221,7 +224,7 @@ def _hybrid_vit(
 
 
 def _untrained(init: Callable[[], Any]) -> Mapping[str, Any]:
-  print(
+  _logger.info(
     'Retrieval will be poor: the ViT is untrained. Set its weights with '
     '--config.retrieval.weights=PATH, or choose another network with '
     '--config.retrieval.network=efficientnet_lite0'

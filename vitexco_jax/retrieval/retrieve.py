@@ -5,6 +5,7 @@ of each third, since its scenes may differ. The result is a contact sheet with o
 row per frame: the frame, then its best pictures, with their scores.
 """
 
+import logging
 from pathlib import Path
 
 import ml_collections
@@ -13,6 +14,8 @@ import numpy as np
 from vitexco_jax import files
 from vitexco_jax.media import image_grid, video
 from vitexco_jax.retrieval.gallery import open_with_embedder
+
+_logger = logging.getLogger(__name__)
 
 _MOMENTS = 3  # Frames of a video.
 
@@ -49,11 +52,11 @@ def retrieve(
     scores = '  '.join(f'{score:.2f}' for _, score in results)
     labels.append(f'{place}; best matches: {scores}')
     named.append([(opened.name(number), score) for number, score in results])
-    print(place)
+    _logger.info(place)
     for name, score in named[-1]:
-      print(f'  {score:.3f}  {name}')
+      _logger.info(f'  {score:.3f}  {name}')
   video.write_image(output, image_grid.draw(rows, labels))
-  print(f'Wrote {output}')
+  _logger.info(f'Wrote {output}')
   return named
 
 

@@ -127,7 +127,7 @@ class _ConnectionLimiter(asyncio.Protocol):
     if (
       len(clients) >= _MAX_CONNECTIONS or clients.count(own) >= _MAX_PER_CLIENT
     ):
-      print(f'{own}: too many connections', file=sys.stderr)
+      _logger().warning(f'{own}: too many connections')
       transport.abort()
       return
     if hasattr(socket, 'TCP_USER_TIMEOUT'):  # If a client reads no response.

@@ -8,6 +8,7 @@ ends.
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -25,6 +26,8 @@ from vitexco_jax.serving import connections
 from vitexco_jax.serving.disk_quota import DiskQuota
 from vitexco_jax.serving.handlers import Site
 from vitexco_jax.serving.jobs import JobQueue
+
+_logger = logging.getLogger(__name__)
 
 _PREFIX = 'vitexco-page-'  # Name prefix of the temporary folder.
 
@@ -61,7 +64,7 @@ def serve(
       DiskQuota(folder, disk_limit * 10**6),
     )
     asyncio.run(_listen(site.app, host, port))
-  print('All uploaded files are removed.', flush=True)
+  _logger.info('All uploaded files are removed.')
   if queue.is_busy or site.is_busy:
     os._exit(0)  # Python would wait for a thread that is still computing.
 
@@ -79,14 +82,11 @@ def parse_address(address: str) -> tuple[str, int]:
 async def _listen(app: web.Application, host: str, port: int) -> None:
   async with connections.listening(app, host, port) as port:
     if not connections.is_local(host):
-      print(
-        f'warning: everyone who can reach {host} can use the page', flush=True
-      )
+      _logger.info(f'warning: everyone who can reach {host} can use the page')
     name = f'[{host}]' if ':' in host else host
-    print(
+    _logger.info(
       f'Open http://{name}:{port} in a browser. Ctrl-C stops the server '
-      'and removes all uploaded files.',
-      flush=True,
+      'and removes all uploaded files.'
     )
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

@@ -23,6 +23,7 @@ import datetime
 import functools
 import importlib.metadata
 import json
+import logging
 import multiprocessing
 import os
 import platform
@@ -37,6 +38,8 @@ from vitexco_jax import files
 from vitexco_jax.tools import benchmark_data, benchmark_network
 from vitexco_jax.tools.timing import Row
 from vitexco_jax.training import train
+
+_logger = logging.getLogger(__name__)
 
 _GPU_BLOCK = 8  # Frames per block on a GPU, as in colorize.
 
@@ -65,7 +68,7 @@ def benchmark(
   path = output / f'benchmark_{name}.json'
   files.make_folder('output', output)
   machine = _in_process(_describe_machine)
-  print(', '.join(str(value) for value in machine.values()))
+  _logger.info(', '.join(str(value) for value in machine.values()))
   if searched is not None:
     parts = [
       functools.partial(benchmark_data.retrieval_quality, config, searched)
@@ -75,7 +78,7 @@ def benchmark(
     if Path(config.data.records).exists():
       parts.append(functools.partial(benchmark_data.feed, config))
     else:
-      print(f'no records at {config.data.records}: skipping the feed')
+      _logger.info(f'no records at {config.data.records}: skipping the feed')
   if any(part.func is benchmark_network.training for part in parts):
     train.micro_batch_size(config, machine['devices'])  # Check it early.
   rows = []
@@ -85,7 +88,7 @@ def benchmark(
     for row in part() if here else _in_process(part):
       rows.append(row)
       runs = f'median of {row.runs}' if row.runs > 1 else ''
-      print(f'{row.name:60} {row.value:9.4g} {row.unit:9} {runs}', flush=True)
+      _logger.info(f'{row.name:60} {row.value:9.4g} {row.unit:9} {runs}')
   report = {
     'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     'machine': machine,
@@ -96,7 +99,7 @@ def benchmark(
   }
   with files.explained('output', output):
     files.write(path, json.dumps(report, indent=2) + '\n')
-  print(f'Wrote {path}')
+  _logger.info(f'Wrote {path}')
 
 
 def _parts(

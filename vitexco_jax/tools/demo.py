@@ -6,6 +6,7 @@ black-and-white videos, see `colorize`.
 """
 
 import collections
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import metrics
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import image_grid, video
+
+_logger = logging.getLogger(__name__)
 
 _STRIP = 'strip.jpg'  # PNG would be four times as large.
 _STRIP_COLUMNS = 4
@@ -91,8 +94,8 @@ def demo(
   rows = list(zip(*columns, strict=True))
   video.write_image(output / _STRIP, image_grid.draw(rows, labels))
   mean = {name: float(np.mean(values[1:])) for name, values in psnr.items()}
-  print(f'Mean PSNR to the true colors, frames 1 to {i}:')
-  print(f'  {mean["gray"]:5.2f} dB  {gray_path}')
-  print(f'  {mean["colored"]:5.2f} dB  {color_path}')
-  print(f'To look at: {output / _STRIP}')
+  _logger.info(f'Mean PSNR to the true colors, frames 1 to {i}:')
+  _logger.info(f'  {mean["gray"]:5.2f} dB  {gray_path}')
+  _logger.info(f'  {mean["colored"]:5.2f} dB  {color_path}')
+  _logger.info(f'To look at: {output / _STRIP}')
   return mean

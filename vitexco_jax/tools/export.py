@@ -20,6 +20,7 @@ therefore stored only once:
 import functools
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -38,6 +39,8 @@ from vitexco_jax.generator import make_generator
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Reference
 from vitexco_jax.tools import stablehlo_runner
+
+_logger = logging.getLogger(__name__)
 
 # Increment it when the arguments or results of a program change.
 FORMAT = 1
@@ -62,7 +65,7 @@ def export_run(workdir: Path, output: Path) -> None:
   with files.explained('output', output), files.new_folder(output) as folder:
     checkpoint.export(folder, params, config)
     write_programs(folder / 'stablehlo', params, config)
-  print(f'Wrote {output}; use it with --checkpoint={output}')
+  _logger.info(f'Wrote {output}; use it with --checkpoint={output}')
 
 
 def write_programs(

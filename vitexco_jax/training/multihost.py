@@ -13,9 +13,9 @@ Only the first host, number 0, reads and writes the work directory. Without
 import atexit
 import collections
 import contextlib
+import logging
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +24,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from vitexco_jax.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 
 def connect(coordinator: str, count: int | None, number: int | None) -> None:
@@ -55,9 +57,9 @@ def connect(coordinator: str, count: int | None, number: int | None) -> None:
       ) from error
   else:
     _check_address(coordinator, count, number)
-    print(
+    _logger.warning(
       f'host {number} of {count}: waiting for all hosts at {coordinator}',
-      file=sys.stderr,
+      extra={'kind': ''},
     )
     jax.distributed.initialize(coordinator, count, number)
   atexit.register(_abandon)

@@ -1,6 +1,7 @@
 """Validation of pretraining on held-out pictures, and its final report."""
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from vitexco_jax import color, files
 from vitexco_jax.generator import make_generator
 from vitexco_jax.media import pictures
 from vitexco_jax.training import crops, forward, pretrain_objective
+
+_logger = logging.getLogger(__name__)
 
 REPORT = 'pretrain.json'
 
@@ -100,7 +103,7 @@ def write(
       comparisons.append(jax.device_get(comparison))
   count = len(results['gray'])
   if not count:
-    print('There is no report: no held-out picture can be read.')
+    _logger.info('There is no report: no held-out picture can be read.')
     return
   report = {
     'updates': config.pretrain.updates,
@@ -118,7 +121,7 @@ def write(
     report[mode] = {name: float(x.explained()) for name, x in mean.fits.items()}
     if not config.train.vit_weights:
       report[mode]['class_token'] = 1 - float(mean.class_token)
-  print(describe(report))
+  _logger.info(describe(report))
   files.write(workdir / REPORT, json.dumps(report, indent=2) + '\n')
 
 

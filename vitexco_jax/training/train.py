@@ -59,9 +59,9 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
   host, num_hosts = jax.process_index(), jax.process_count()
   with multihost.failing_together():
     check(config)
+    size = micro_batch_size(config, jax.local_device_count() * num_hosts)
     vit_weights.check_trained(config)
     adopt_position_grid(config)
-    size = micro_batch_size(config, jax.local_device_count() * num_hosts)
     feed = input_pipeline.make_iterator(config, size, host, num_hosts)
     optimizer = make_optimizer(config)
     step = make_step(config, optimizer, AXIS)
