@@ -8,7 +8,7 @@
 Every value is defined once, in pipeline order. "Sec." is a section of the paper.
 Values that the paper does not state come from the work it builds on, Deep
 Exemplar-based Video Colorization ("DEVC", Zhang et al., CVPR 2019), as marked.
-`vitexco_jax/config.py` has the bounds of each value.
+`vitexco_jax/schema.py` has the bounds of each value.
 
 Cost and result, PSNR on DAVIS:
 

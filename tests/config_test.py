@@ -6,7 +6,7 @@ import pytest
 
 from configs.vitexco import get_config
 from vitexco_jax import config as configs
-from vitexco_jax import flow
+from vitexco_jax import flow, schema
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import (
   anchor,
@@ -98,7 +98,7 @@ def test_choices_are_those_of_the_modules():
     'model.feature_transform.kind': feature_transform.KINDS,
     'model.colorizer.residual': colorizer.RESIDUALS,
   }.items():
-    rule = configs.SCHEMA[name]
+    rule = schema.SCHEMA[name]
     assert all(map(rule.fits, known)) and not rule.fits('other')
 
 

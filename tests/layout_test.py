@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # from lower layers and from its own folder. Root modules of a layer may also import
 # one another.
 LAYERS = (
-  'structs errors files terminal color sizes flow config',
+  'structs errors files terminal color sizes flow schema config',
   'models',
   'generator pretrained media',
   'checkpoint',

@@ -1,8 +1,8 @@
 """Settings of the generator that must fit each other.
 
-Types, ranges, and choices of single values are in the schema, `config.SCHEMA`. A
-message starts with the name of the setting, such as `vit.variant`, so that the
-caller can put its own prefix before it.
+Types, ranges, and choices of single values are in `schema.SCHEMA`. A message starts
+with the name of the setting, such as `vit.variant`, so that the caller can put its
+own prefix before it.
 """
 
 from flax import linen as nn
