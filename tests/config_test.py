@@ -6,7 +6,7 @@ import pytest
 
 from configs.vitexco import get_config
 from vitexco_jax import config as configs
-from vitexco_jax import flow, schema
+from vitexco_jax import files, flow, schema
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import (
   anchor,
@@ -136,6 +136,24 @@ def test_a_config_before_there_were_formats():
   assert config.use.anchor == 0 and config.use.refine == 1
   assert config.model.prior.width == 0 and config.model.stem == ''
   assert config.model.motion.flow_alpha == 10
+
+
+def test_keys_that_an_earlier_format_lacks_get_the_values_of_the_paper(
+  monkeypatch,
+):
+  stored = configs.to_json(get_config('tiny'))
+  del stored['use']['components'], stored['model']['motion']
+  monkeypatch.setattr(configs, 'FORMAT', configs.FORMAT + 1)
+  config = configs.from_json(stored, '')
+  paper = get_config('paper')
+  assert config.use.components == paper.use.components
+  assert config.model.motion == paper.model.motion
+
+
+def test_the_config_of_the_shipped_weights_is_read():
+  path = files.shipped('weights/small/config.json')
+  config = configs.from_json(json.loads(path.read_text()), '')
+  assert config.variant == 'small' and config.retrieval.gray
 
 
 def test_gray_is_renamed():

@@ -16,7 +16,9 @@ from vitexco_jax import files
 from vitexco_jax.errors import UserError, nearest
 from vitexco_jax.schema import SCHEMA, shown
 
-FORMAT = 1  # Of `config.json`; increase it if keys are added or renamed.
+# The format of `config.json`. Increase it if keys are added, which get the values of
+# the paper's config in older files, or renamed.
+FORMAT = 1
 PAPER = 'configs/vitexco.py'
 _GROUPS = {
   name[:end] for name in SCHEMA for end, x in enumerate(name) if x == '.'
@@ -181,6 +183,9 @@ def from_json(
   values = flatten(stored)
   if version == 0:
     values = _from_format_0(values, where)
+  if version < FORMAT:
+    # What was added is off in the paper's config, or was a constant.
+    values = flatten(load(':paper')) | values
   _check_values(values, where)
   nested: dict[str, Any] = {}
   for name, value in values.items():
@@ -198,7 +203,7 @@ def to_json(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _from_format_0(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-  """Adds keys that did not exist, with values that mean what was then."""
+  """Renames keys, and converts values that meant something else."""
   values = {_RENAMED.get(name, name): x for name, x in values.items()}
   for name in _NEEDED:
     if name not in values:
@@ -209,5 +214,4 @@ def _from_format_0(values: Mapping[str, Any], where: str) -> dict[str, Any]:
   if 'model.correspondence.temperature' in values:
     trained = values['model.correspondence.temperature']
     values.setdefault('use.temperature', trained)
-  # What was added later is off in the paper's config, or was a constant.
-  return flatten(load(':paper')) | values
+  return values
