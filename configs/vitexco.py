@@ -227,7 +227,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   return config.lock()
 
 
-def _small(config):
+def _small(config: ml_collections.ConfigDict) -> None:
   """Full ViT-Ti/16, all other networks narrow; trains the ViT from scratch."""
   config.data.records = 'data/records_small'
   config.data.size = (112, 192)
@@ -294,7 +294,7 @@ def _small(config):
   config.use.components = 128
 
 
-def _tiny(config):
+def _tiny(config: ml_collections.ConfigDict) -> None:
   """`:small` in seconds; its results are meaningless."""
   _small(config)
   _narrow(config)
@@ -304,7 +304,7 @@ def _tiny(config):
   config.train.batch_size = 2
 
 
-def _paper_tiny(config):
+def _paper_tiny(config: ml_collections.ConfigDict) -> None:
   """The paper's structure in seconds; its results are meaningless.
 
   As in the paper, the ViT is frozen: set its weights with
@@ -314,7 +314,7 @@ def _paper_tiny(config):
   config.data.records = 'data/records_paper_tiny'
 
 
-def _narrow(config):
+def _narrow(config: ml_collections.ConfigDict) -> None:
   """Sets sizes and lengths for tests; keeps the structure."""
   config.data.size = (32, 48)
   config.data.run_length = 8

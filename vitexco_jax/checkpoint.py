@@ -171,7 +171,7 @@ def write_config(folder: Path, config: ml_collections.ConfigDict):
   files.write(folder / _CONFIG, json.dumps(to_json(config), indent=2) + '\n')
 
 
-def load_config(path: Path) -> ml_collections.ConfigDict:
+def load_config(path: str | Path) -> ml_collections.ConfigDict:
   """Reads the config of an export or a work directory.
 
   Returns:
@@ -222,7 +222,7 @@ def rounded(params: Mapping[str, Any]) -> dict[str, Any]:
   return jax.tree.map(lambda x: np.asarray(x, np.float16), dict(params))
 
 
-def load_params(path: Path) -> dict[str, Any]:
+def load_params(path: str | Path) -> dict[str, Any]:
   """Reads the generator's parameters from an export or a work directory.
 
   Args:

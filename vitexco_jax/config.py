@@ -8,6 +8,7 @@ devices or the content of a folder, is checked where that is known.
 
 import runpy
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -113,7 +114,7 @@ def load(spec: str) -> ml_collections.ConfigDict:
   path, _, variant = spec.partition(':')
   path = path or str(files.shipped(PAPER))
   try:
-    files.check_regular(path)
+    files.check_regular(Path(path))
   except UserError as error:
     raise UserError(
       f'{error}; a config of the program is, for example, :small'

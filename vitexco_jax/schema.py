@@ -63,12 +63,18 @@ def _real(
   return _number(float, least, most, above, below)
 
 
-def _number(kind, least=None, most=None, above=None, below=None) -> Rule:
+def _number(
+  kind: type,
+  least: float | None = None,
+  most: float | None = None,
+  above: float | None = None,
+  below: float | None = None,
+) -> Rule:
   bounds = {'at least': least, 'above': above}
   bounds |= {'at most': most, 'below': below}
   words = [f'{name} {x}' for name, x in bounds.items() if x is not None]
 
-  def fits(value):
+  def fits(value: float) -> bool:
     return (
       math.isfinite(value)
       and (least is None or value >= least)
@@ -93,7 +99,7 @@ def _size(least: int, multiple: int = 1) -> Rule:
     words += f' and a multiple of {multiple}'
   words += ' on both sides'
 
-  def fits(value):
+  def fits(value: tuple[int, ...]) -> bool:
     return len(value) == 2 and all(
       is_of(int, x) and x >= least and x % multiple == 0 for x in value
     )

@@ -18,7 +18,7 @@ _RENAMED = {'pictures': 'reference', 'plan_path': 'plan', 'video_path': 'video'}
 def with_flags(text: str) -> str:
   """Replaces the arguments in a message by flags."""
 
-  def replace(match):
+  def replace(match: re.Match[str]) -> str:
     name, value = match.groups(default='')
     if name.startswith('config.'):
       return f'--{name}{value}'

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_collections
+from absl.flags import FlagHolder
 
 from vitexco_jax import config as configs
 from vitexco_jax.cli import flags
@@ -47,7 +48,7 @@ def _pretrain(call: Call) -> None:
   _connect()
   from vitexco_jax.training.pretrain import pretrain
 
-  pretrain(call.config, flags.IMAGES.value, Path(flags.WORKDIR.value))
+  pretrain(call.config, _given(flags.IMAGES), Path(flags.WORKDIR.value))
 
 
 def _connect() -> None:
@@ -75,7 +76,7 @@ def _prepare(call: Call) -> None:
 def _gallery(call: Call) -> None:
   from vitexco_jax.retrieval.build import build_gallery
 
-  build_gallery(call.config, flags.IMAGES.value, Path(flags.GALLERY.value))
+  build_gallery(call.config, _given(flags.IMAGES), Path(_given(flags.GALLERY)))
 
 
 def _retrieve(call: Call) -> None:
@@ -83,38 +84,38 @@ def _retrieve(call: Call) -> None:
 
   retrieve(
     call.config,
-    Path(flags.QUERY.value),
-    Path(flags.GALLERY.value),
-    Path(flags.OUTPUT.value),
+    Path(_given(flags.QUERY)),
+    Path(_given(flags.GALLERY)),
+    Path(_given(flags.OUTPUT)),
   )
 
 
 def _inspect(call: Call) -> None:
   from vitexco_jax.data.inspect import inspect
 
-  inspect(call.config, Path(flags.OUTPUT.value))
+  inspect(call.config, Path(_given(flags.OUTPUT)))
 
 
 def _export(call: Call) -> None:
   from vitexco_jax.tools.export import export_run
 
-  export_run(Path(flags.WORKDIR.value), Path(flags.OUTPUT.value))
+  export_run(Path(flags.WORKDIR.value), Path(_given(flags.OUTPUT)))
 
 
 def _plan(call: Call) -> None:
   from vitexco_jax.inference import plan, preflight
 
-  video_path, pictures = Path(flags.VIDEO.value), flags.REFERENCE.value or ()
+  video_path, pictures = Path(_given(flags.VIDEO)), flags.REFERENCE.value or ()
   references = _path(flags.REFERENCES.value)
   rate = preflight.read_frame_rate(flags.FRAME_RATE.value)
-  plan.check_output(Path(flags.OUTPUT.value))
+  plan.check_output(Path(_given(flags.OUTPUT)))
   for warning in preflight.check_inputs(video_path, pictures, references, rate):
     _logger.warning('%s', warning)
   plan.plan_film(
     _comparing_config(call),
     video_path,
     pictures,
-    Path(flags.OUTPUT.value),
+    Path(_given(flags.OUTPUT)),
     references,
     _path(flags.GALLERY.value),
     rate,
@@ -127,9 +128,9 @@ def _colorize(call: Call) -> None:
   from vitexco_jax.media.video import Coding
 
   task = (
-    Path(flags.VIDEO.value),
+    Path(_given(flags.VIDEO)),
     flags.REFERENCE.value or (),
-    Path(flags.OUTPUT.value),
+    Path(_given(flags.OUTPUT)),
     flags.OVERWRITE.value,
     Options(
       Coding(flags.CODEC.value, flags.BITS.value, flags.QUALITY.value),
@@ -141,7 +142,7 @@ def _colorize(call: Call) -> None:
       flags.DEINTERLACE.value,
     ),
   )
-  sources = {
+  sources: dict[str, Any] = {
     'plan_path': _path(flags.PLAN.value),
     'references': _path(flags.REFERENCES.value),
     'gallery': _path(flags.GALLERY.value),
@@ -178,8 +179,8 @@ def _evaluate(call: Call) -> None:
   evaluate.evaluate(
     call.config,
     subject,
-    flags.DATA.value,
-    Path(flags.OUTPUT.value),
+    _given(flags.DATA),
+    Path(_given(flags.OUTPUT)),
     flags.PROTOCOLS.value,
     flags.BASELINES.value,
     _path(flags.GALLERY.value),
@@ -189,13 +190,13 @@ def _evaluate(call: Call) -> None:
 def _benchmark(call: Call) -> None:
   from vitexco_jax.tools.benchmark import benchmark
 
-  benchmark(call.config, Path(flags.OUTPUT.value), _path(flags.GALLERY.value))
+  benchmark(call.config, Path(_given(flags.OUTPUT)), _path(flags.GALLERY.value))
 
 
 def _demo(call: Call) -> None:
   from vitexco_jax.tools.demo import demo
 
-  demo(_colorizer(call), flags.VIDEO.value, flags.OUTPUT.value)
+  demo(_colorizer(call), _given(flags.VIDEO), _given(flags.OUTPUT))
 
 
 def _colorizer(call: Call) -> 'VideoColorizer':
@@ -227,6 +228,12 @@ def _comparing_config(call: Call) -> ml_collections.ConfigDict:
   if config.retrieval.weights or config.train.vit_weights:
     return config
   return configs.override(config, {'retrieval.weights': flags.CHECKPOINT.value})
+
+
+def _given(flag: FlagHolder[str | None]) -> str:
+  """Returns the value of a flag that the mode needs."""
+  assert flag.value is not None  # `arguments.check_flags` has checked it.
+  return flag.value
 
 
 def _path(value: str | None) -> Path | None:
