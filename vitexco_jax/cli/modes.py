@@ -170,14 +170,16 @@ def _serve(call: Call) -> None:
 def _evaluate(call: Call) -> None:
   from vitexco_jax.evaluation import evaluate, subjects
 
+  config = call.config
   if flags.PREDICTIONS.value:
     subject = subjects.predictions(flags.PREDICTIONS.value)
   else:
     network = _colorizer(call)
-    call.config.use = network.config.use
+    use = configs.flatten({'use': network.config.use})
+    config = configs.override(config, use)
     subject = subjects.network(network, flags.CHECKPOINT.value)
   evaluate.evaluate(
-    call.config,
+    config,
     subject,
     _given(flags.DATA),
     Path(_given(flags.OUTPUT)),
