@@ -99,23 +99,25 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.model.correspondence.temperature = 0.01  # DEVC
   config.model.correspondence.block = 432  # Rows of the matching per block.
   config.model.colorizer = ml_collections.ConfigDict()
+  config.model.colorizer.kind = 'u_net'  # Or 'mixture': see `_small`.
   config.model.colorizer.width = 1.0
-  config.model.colorizer.residual = ''  # Or 'warped', 'blend': see `_small`.
-  # For 'blend', the weight of the previous color: its initial logit (0.98), and the
-  # difference in L at which it falls to 1/e.
-  config.model.colorizer.blend_logit = 4.0
-  config.model.colorizer.blend_tolerance = 10.0
+  config.model.colorizer.residual = ''  # Or 'warped'.
+  # The other colorizer; not the paper's. Its rules trust the previous frame and an
+  # anchor (by `use.anchor`) less as their lightness differs: 1/e at this tolerance.
+  config.model.mixture = ml_collections.ConfigDict()
+  config.model.mixture.channels = 48  # Of its network; 0: the rules alone.
+  config.model.mixture.previous_weight = 0.982  # 0 to 1.
+  config.model.mixture.previous_tolerance = 10.0  # In L.
+  config.model.mixture.anchor_tolerance = 5.0
   config.model.prior = ml_collections.ConfigDict()
   config.model.prior.width = 0.0  # Not the paper's; see `_small`.
   config.model.prior.unsure_spread = 20.0  # Where its confidence is 1/e, in ab.
   config.model.prior.same_cosine = 0.7  # Of positions that show the same.
-  # Colors that follow optical flow; not the paper's. Their weight falls to 1/e at
-  # these differences of cosines, to the previous frame and to an anchor, and at
-  # this difference in L to an anchor.
+  # Colors that follow optical flow; not the paper's. The likeness of a frame to the
+  # previous one, and to an anchor, falls to 1/e at these differences of cosines.
   config.model.motion = ml_collections.ConfigDict()
   config.model.motion.previous_tolerance = 0.1
   config.model.motion.anchor_tolerance = 0.2
-  config.model.motion.anchor_lightness = 5.0
   config.model.motion.flow_alpha = (
     10.0  # Smoothing of DIS; OpenCV's default: 20.
   )
@@ -133,6 +135,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.loss.weights.temporal = 0.02
   config.loss.weights.smoothness = 5.0
   config.loss.weights.warped = 0.0  # Not the paper's; see `_small`.
+  config.loss.weights.error = 0.0  # Likewise; of a mixture.
   config.loss.features = 'feature_transform'  # Or 'vgg16', as in DEVC.
   config.loss.l1_same_video_only = False  # DEVC: True.
 
@@ -247,10 +250,9 @@ def _small(config: ml_collections.ConfigDict) -> None:
   # 0.13 dB better than 0.01 for the stem's maps (docs/results.md).
   config.model.correspondence.temperature = 0.02
   # No U-Net: InstanceNorms remove the strength of colors, and learning to restore it
-  # takes far longer than a CPU can train (docs/results.md). Optical flow, which
-  # needs no training, separates moving content from new content.
-  config.model.colorizer.width = 0.0
-  config.model.colorizer.residual = 'blend'
+  # takes far longer than a CPU can train (docs/results.md). A mixture of colors that
+  # are nearly right learns within an hour.
+  config.model.colorizer.kind = 'mixture'
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'
   # With L1 for references from other videos, colors become pale.
@@ -326,6 +328,7 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
   config.model.correspondence.width = 1 / 16
   config.model.correspondence.block = 40
   config.model.colorizer.width = 1 / 16
+  config.model.mixture.channels = 4
   config.model.prior.width = 1 / 16
   config.model.discriminator.width = 1 / 16
   config.pretrain.size = (32, 48)

@@ -221,17 +221,17 @@ def test_missing_and_partial_are_refused(tmp_path, config, params):
 def test_another_architecture_lists_what_differs(tmp_path, config, params):
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   flat['colorizer/extra/bias'] = np.zeros(1, np.float32)
-  flat['colorizer/out/bias'] = np.zeros(5, np.float32)
-  del flat['colorizer/conv1_0/bias']
+  flat['colorizer/output/bias'] = np.zeros(5, np.float32)
+  del flat['colorizer/input/bias']
   other = flax.traverse_util.unflatten_dict(flat, sep='/')
   checkpoint.export(tmp_path / 'made', other, config)
   with pytest.raises(UserError) as caught:
     checkpoint.load_params(tmp_path / 'made')
   message = str(caught.value)
   assert 'made has another architecture' in message
-  assert 'colorizer/conv1_0/bias is missing' in message
+  assert 'colorizer/input/bias is missing' in message
   assert 'colorizer/extra/bias is unexpected' in message
-  assert 'colorizer/out/bias is (5,) instead of (4,)' in message
+  assert 'colorizer/output/bias is (5,) instead of (10,)' in message
 
 
 def test_a_long_list_of_differences_is_cut(config, params):
@@ -243,11 +243,13 @@ def test_shapes_are_checked_before_anything_is_read(
   tmp_path, monkeypatch, config, params
 ):
   flat = flax.traverse_util.flatten_dict(params, sep='/')
-  flat['colorizer/out/bias'] = np.zeros(2**20, np.float32)
+  flat['colorizer/output/bias'] = np.zeros(2**20, np.float32)
   other = flax.traverse_util.unflatten_dict(flat, sep='/')
   checkpoint.export(tmp_path / 'made', other, config)
   monkeypatch.setattr(checkpoint.ocp.Checkpointer, 'restore', None)
-  with pytest.raises(UserError, match=r'out/bias is \(1048576,\) instead of'):
+  with pytest.raises(
+    UserError, match=r'output/bias is \(1048576,\) instead of'
+  ):
     checkpoint.load_params(tmp_path / 'made')
 
 
@@ -294,7 +296,7 @@ def test_a_pipe_in_an_export_is_not_waited_for(tmp_path, config, params):
       'x/16',
       r'config.json: config.model.vit.variant=x/16',
     ),
-    ('model.colorizer.width', 1e300, 'is not a config of this version: '),
+    ('model.prior.width', 1e300, 'is not a config of this version: '),
     ('model.colorizer.more', 1, 'config.model.colorizer.more is unknown'),
     ('more', {'more': 'x' * 100}, 'config.more is unknown'),
     ('format', 99, 'the format is 99, but .*: update the program'),

@@ -9,7 +9,6 @@ from vitexco_jax import config as configs
 from vitexco_jax import files, flow, schema
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import (
-  anchor,
   colorizer,
   feature_transform,
   motion,
@@ -57,7 +56,7 @@ def test_a_config_passes_and_survives_json(variant):
     ('model.correspondence.width', 0.0, 'must be above 0'),
     ('model.feature_transform.dropout', 1.0, 'at least 0 and below 1'),
     ('model.colorizer.width', float('nan'), 'must be at least 0'),
-    ('model.colorizer.blend_logit', float('inf'), 'must be finite'),
+    ('model.mixture.channels', -1, 'must be at least 0'),
     ('use.anchor', 1.5, 'must be at least 0 and at most 1'),
     ('use.refine', 5, 'must be at least 1 and at most 4'),
   ],
@@ -70,8 +69,9 @@ def test_wrong_values_are_named(name, value, sentence):
 
 
 def test_a_colorizer_without_network_needs_a_residual():
-  config = get_config('tiny')
+  config = get_config('paper_tiny')
   config.model.colorizer.width = 0.0
+  config.model.colorizer.residual = 'warped'
   configs.check(config)
   config.model.colorizer.residual = ''
   with pytest.raises(UserError, match='colorizer.width=0 must be above 0'):
@@ -105,13 +105,9 @@ def test_choices_are_those_of_the_modules():
 def test_numbers_agree_with_the_defaults_of_the_modules():
   model = get_config('paper').model
   assert motion.Motion(**model.motion) == motion.Motion()
-  made = colorizer.Colorizer()
-  assert model.colorizer.blend_logit == made.blend_logit
-  assert model.colorizer.blend_tolerance == made.blend_tolerance
   made = prior.Prior()
   assert model.prior.unsure_spread == made.unsure_spread
   assert model.prior.same_cosine == made.same_cosine
-  assert anchor.mix.__defaults__ == (model.motion.anchor_lightness,)
   assert flow.backward_flow.__defaults__ == (model.motion.flow_alpha,)
 
 

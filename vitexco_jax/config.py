@@ -92,6 +92,7 @@ def _check_together(values: Mapping[str, Any]) -> None:
     raise UserError(f'{given} must have a sum of at most 1')
   if not values['model.colorizer.width'] and (
     not values['model.colorizer.residual']
+    and values['model.colorizer.kind'] == 'u_net'
   ):
     raise UserError(
       'config.model.colorizer.width=0 must be above 0 without '
@@ -212,6 +213,15 @@ def _from_format_0(values: Mapping[str, Any], where: str) -> dict[str, Any]:
   residual = values.get('model.colorizer.residual')
   if isinstance(residual, bool):
     values['model.colorizer.residual'] = 'warped' if residual else ''
+  if residual == 'blend':
+    if values.get('model.colorizer.width'):
+      raise UserError(
+        f"{where}config.model.colorizer.residual='blend' with a U-Net is not "
+        'supported any more: train these weights again'
+      )
+    values['model.colorizer.kind'] = 'mixture'
+    values['model.mixture.channels'] = 0
+    del values['model.colorizer.residual'], values['model.colorizer.width']
   if 'model.correspondence.temperature' in values:
     trained = values['model.correspondence.temperature']
     values.setdefault('use.temperature', trained)

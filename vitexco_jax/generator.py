@@ -27,6 +27,7 @@ def make_generator(
   """
   model = config.model.to_dict()
   del model['discriminator']
+  model['mixture']['anchor_weight'] = config.use.anchor
   if in_use:
     model['correspondence']['temperature'] = config.use.temperature
   motion = Motion(**model.pop('motion'))

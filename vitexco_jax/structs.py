@@ -26,6 +26,9 @@ class Clips(NamedTuple):
   # [b, t-1, h, w, 2] float32 from t to t-1; [b, t-1, 0, 0, 2] if the colorizer
   # does not use it.
   backward_flow: Array
+  # [b, t, h, w, 2] float32 from each frame to the first one, if that is the
+  # reference, else 0; [b, t, 0, 0, 2] if the colorizer does not use it.
+  anchor_flow: Array
 
 
 class Given(NamedTuple):
@@ -46,7 +49,20 @@ class Reference(NamedTuple):
 
 
 class Guidance(NamedTuple):
-  """Outputs of the correspondence subnet for a frame."""
+  """What is known of a frame's color before the recurrence.
+
+  The first two are the outputs of the correspondence subnet. The others are
+  additions to the paper; None if they are not computed.
+  """
 
   warped_ab: Array  # [b, h, w, 2]
   confidence: Array  # [b, h, w, 1], in [-1, 1]
+  prior_ab: Array | None = None  # [b, h, w, 2], predicted without a reference.
+  prior_spread: Array | None = (
+    None  # [b, h, w, 1], its expected distance in ab.
+  )
+  # [b, h, w, 1] in [0, 1], likeness to the previous frame.
+  steady: Array | None = None
+  # [b, h, w, 3], l = L - 50, a reference that is a frame of the clip, warped.
+  anchor_lab: Array | None = None
+  anchored: Array | None = None  # [b, h, w, 1] in [0, 1], likeness to that.

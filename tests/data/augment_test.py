@@ -49,6 +49,7 @@ def _clip(first_frame=False):
     same_video=np.bool_(True),
     first_frame=np.bool_(first_frame),
     backward_flow=np.zeros((_T - 1, 0, 0, 2), np.float32),
+    anchor_flow=np.zeros((_T, 0, 0, 2), np.float32),
   )
 
 

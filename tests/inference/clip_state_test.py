@@ -13,5 +13,5 @@ def test_a_state_survives_a_file(tmp_path):
   )
   ClipState(lab, flow).save(tmp_path / 'state.npy')
   state = ClipState.load(tmp_path / 'state.npy')
-  np.testing.assert_array_equal(state.previous_lab, lab)
+  np.testing.assert_array_equal(state.previous, lab)
   np.testing.assert_array_equal(state.anchor_flow, flow)

@@ -44,7 +44,7 @@ def test_clips_over_two_devices_equal_one(tiny_weights):
     alone = np.stack(list(on_each[0].colorize(clip.frames)))
     np.testing.assert_array_equal(one, alone)
   for device, colorizer in zip(devices, on_each, strict=True):
-    assert colorizer.state.previous_lab.devices() == {device}
+    assert colorizer.state.previous.devices() == {device}
 
 
 def test_a_bad_clip_is_said_where_its_frames_would_have_come(colorizer):

@@ -11,6 +11,7 @@ from skimage import color as skcolor
 
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint
+from vitexco_jax.config import override
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import colorize, video_colorizer
 from vitexco_jax.inference.video_colorizer import VideoColorizer
@@ -193,8 +194,12 @@ def test_an_anchor_keeps_the_first_frames_colors(tiny_weights):
   """The weights mean nothing; only the flow knows what went where."""
   frames = _moving(12)
   errors = []
+  params = checkpoint.load_params(tiny_weights)
+  del params['colorizer']  # By the rules alone.
+  overrides = {'model.mixture.channels': 0}
+  config = override(checkpoint.load_config(tiny_weights), overrides)
   for weight in (0.0, 0.4):
-    made = VideoColorizer.from_checkpoint(tiny_weights, {'use.anchor': weight})
+    made = VideoColorizer(params, override(config, {'use.anchor': weight}))
     made.set_reference(frames[0], first_frame=True)
     found = np.stack(list(made.colorize(frames)))[6:, :, :40]
     truth = np.stack(frames)[6:, :, :40]
@@ -324,7 +329,7 @@ def test_overrides_change_the_config_of_the_weights(tiny_weights):
   (found,) = made.colorize(make_frames(1))
   assert found.shape == (*SIZE, 3)
   with pytest.raises(UserError, match=r'tiny, as it is set here, has another'):
-    VideoColorizer.from_checkpoint(tiny_weights, {'model.colorizer.width': 0.5})
+    VideoColorizer.from_checkpoint(tiny_weights, {'model.mixture.channels': 8})
   for size in ((0, 96), (64, 16), (-64, 96)):
     with pytest.raises(UserError, match=r'config\.use\.size=.* at least 32'):
       VideoColorizer.from_checkpoint(tiny_weights, {'use.size': size})
@@ -353,7 +358,7 @@ def test_there_is_no_state_before_the_first_frame(tiny_weights):
   colorizer.set_reference(make_picture())
   assert colorizer.state is None
   next(colorizer.colorize(make_frames(1)))
-  assert colorizer.state.previous_lab.shape == (1, *SIZE, 3)
+  assert colorizer.state.previous.shape == (1, *SIZE, 4)
   assert colorizer.state.anchor_flow.shape == (1, *SIZE, 2)
   colorizer.set_reference(make_picture())
   assert colorizer.state is None
@@ -369,4 +374,4 @@ def test_another_device_takes_over_nothing_of_a_clip(colorizer):
     next(other.colorize(frames))
   other.set_reference(make_picture((32, 80)))  # Of no frame.
   assert next(other.colorize([make_picture((32, 32))])).shape == (32, 32, 3)
-  assert colorizer.state.previous_lab.shape == (1, *SIZE, 3)
+  assert colorizer.state.previous.shape == (1, *SIZE, 4)

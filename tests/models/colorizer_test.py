@@ -141,9 +141,8 @@ def test_residual_adds_weighted_warped_colors(net_and_params):
   np.testing.assert_allclose(ab, want, atol=2e-2)
 
 
-@pytest.mark.parametrize('residual', ['warped', 'blend'])
-def test_residual_starts_close_to_the_warped_colors(residual):
-  net = Colorizer(width=1 / 16, residual=residual)
+def test_residual_starts_close_to_the_warped_colors():
+  net = Colorizer(width=1 / 16, residual='warped')
   inputs = _inputs(h=16, w=16, b=1)
   inputs[1] = np.full_like(inputs[1], 40.0)
   inputs[3] = np.zeros_like(inputs[3])  # There is no previous frame.
@@ -161,38 +160,3 @@ def test_without_a_network_the_output_is_the_residual():
   np.testing.assert_allclose(
     net.apply({}, *inputs), np.stack(smooth), atol=1e-3
   )
-
-
-def test_blend_uses_the_previous_frame_where_lightness_is_equal(net_and_params):
-  net, params = net_and_params
-  net = net.clone(residual='blend')
-  inputs = _inputs()
-  luminance, warped, _, previous = inputs
-  warped = inputs[1] = np.full_like(warped, 20.0)
-  previous[..., :1] = luminance  # As if nothing moved ...
-  previous[:, :16, :, :1] += 200.0  # ... but in the upper half ...
-  previous[:, 16:, :8, :1] += 10.0  # ... and a little at the left.
-  shapes = _shapes(net, inputs)
-  params = params | {
-    'out': jax.tree.map(lambda x: np.zeros(x.shape), shapes)['out']
-  }
-  ab = jax.jit(net.apply)({'params': params}, *inputs)
-  share = np.full((1, 16, 48, 1), 1 / (1 + np.exp(-4)))
-  share[:, :, :8] /= np.e
-  want = share * previous[:, 16:, :, 1:] + (1 - share) * 20.0
-  np.testing.assert_allclose(ab[:, 16:], want, atol=1e-3)
-  np.testing.assert_allclose(ab[:, :16], warped[:, :16], atol=0.05)
-
-
-def test_blend_without_a_previous_frame(net_and_params):
-  net, params = net_and_params
-  net = net.clone(residual='blend')
-  luminance, warped, confidence, previous = _inputs()
-  inputs = [np.zeros_like(luminance), np.full_like(warped, 20.0), confidence]
-  previous = np.zeros_like(previous)  # Zeros are also a medium gray.
-  shapes = _shapes(net, [*inputs, previous])
-  params = params | {
-    'out': jax.tree.map(lambda x: np.zeros(x.shape), shapes)['out']
-  }
-  ab = jax.jit(net.apply)({'params': params}, *inputs, previous)
-  np.testing.assert_allclose(ab, 20.0, atol=1e-3)

@@ -9,7 +9,7 @@ import pytest
 import tiny_generator
 from tiny_generator import H, T, W, make_tiny, random_luminance, random_rgb
 
-from vitexco_jax.models.motion import likeness
+from vitexco_jax.models.motion import Anchor, likeness
 from vitexco_jax.models.references import combine
 from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.structs import Guidance
@@ -34,7 +34,7 @@ def test_likeness_compares_with_the_best_match():
       jnp.asarray(frame[None, None]),
       jnp.asarray(before[None, None]),
       motion,
-      jnp.full((1, 1, 16, 32, 1), confidence),
+      jnp.full((1, 1, 4, 8, 1), confidence),
       stride=8,
       tolerance=tolerance,
     )
@@ -59,26 +59,33 @@ def test_the_anchor_is_the_first_of_the_references(variables):
   luminance = random_luminance(b=1, t=3)
   to_first = np.full((1, 2, 2 * H, 2 * W, 2), (8.0, 0.0), np.float32)
   back = np.zeros_like(to_first)
-  guidance, steady, anchored = apply(
-    *(luminance, reference, back, to_first, 2), method='guide_along'
+  lab = np.float32(np.random.default_rng(1).normal(size=(1, 2 * H, 2 * W, 3)))
+  anchor = Anchor(lab, to_first)
+  guidance = apply(
+    *(luminance, reference, back, anchor, 2), method='guide_along'
   )
-  queries = np.asarray(apply(luminance, method='encode_frames'))[0]
-  confidence = np.asarray(guidance.confidence)[0, :, ::4, ::4, 0]
+  queries = apply(luminance, method='encode_frames')
+  cells = apply(queries[:, 1:], reference, method='match')
+  confidence = np.asarray(cells.confidence)[0, ..., 0]
+  queries = np.asarray(queries)[0]
   keys = np.asarray(first.keys).reshape(1, 8, 8, -1)
   moved = keys[:, :, np.minimum(np.arange(12) + 1, 7)]  # By one position.
   for result, others, tolerance in (
-    (steady, queries[:-1], 0.1),
-    (anchored, np.repeat(moved, 2, 0), 0.2),
+    (guidance.steady, queries[:-1], 0.1),
+    (guidance.anchored, np.repeat(moved, 2, 0), 0.2),
   ):
     alike = np.einsum('tnmd,tnmd->tnm', queries[1:], others)
     want = np.exp(-np.maximum(confidence - alike, 0) / tolerance)
     want = jax.image.resize(want, (2, 2 * H, 2 * W), 'bilinear')
     np.testing.assert_allclose(result[0, ..., 0], want, atol=1e-3)
-  _, steady, single = apply(
-    *(luminance, reference, None, to_first, 2), method='guide_along'
+  np.testing.assert_allclose(
+    guidance.anchor_lab[0, :, :, :-8],
+    np.repeat(lab[:, :, 8:], 2, 0),
+    atol=1e-4,
   )
-  assert steady is None
-  np.testing.assert_allclose(single, anchored, atol=1e-5)
+  single = apply(*(luminance, reference, None, anchor, 2), method='guide_along')
+  assert single.steady is None
+  np.testing.assert_allclose(single.anchored, guidance.anchored, atol=1e-5)
 
 
 def test_the_previous_frame_is_warped_by_the_flow():
@@ -105,26 +112,31 @@ def test_the_previous_frame_is_warped_by_the_flow():
   )
 
 
-def test_matched_colors_replace_unsteady_ones():
-  luminance = random_luminance(b=1)
-  guidance = Guidance(
-    jnp.full((1, T, H, W, 2), 40.0), jnp.zeros((1, T, H, W, 1))
+def test_guidance_without_a_reference_is_that_of_the_prior():
+  generator = make_tiny(prior={'width': 1 / 16})
+  luminance = random_luminance(1)
+  shapes = jax.eval_shape(generator.init, jax.random.key(0), random_rgb(1))
+  rng = np.random.default_rng(3)
+  variables = jax.tree.map(
+    lambda x: np.float32(rng.normal(0, 0.2, x.shape)), shapes
   )
-  steady = np.ones((1, T, H, W, 1), np.float32)
-  steady[..., 0, :], steady[..., 1, :] = 0.0, 0.25
-
-  def previous(luminance, guidance, previous_lab):
-    np.testing.assert_equal(previous_lab.shape, (1, H, W, 3))
-    return previous_lab[..., 1:] + previous_lab[..., :1]
-
-  first = np.full((1, H, W, 3), (0.0, 8.0, -8.0), np.float32)
-  ab, _ = colorize_clip(
-    previous, luminance * 0, guidance, jnp.asarray(first), steady=steady
+  apply = jax.jit(
+    functools.partial(generator.apply, variables), static_argnames='method'
   )
-  for column, a, b in ((0, 40, 40), (1, 32, 28), (2, 8, -8)):
-    np.testing.assert_allclose(ab[0, 0, :, column], [[a, b]] * H, atol=1e-4)
-  # Zeros mean that there is no previous frame, and stay zero.
-  ab, _ = colorize_clip(
-    previous, luminance * 0, guidance, jnp.zeros_like(first), steady=steady
+  flow = np.zeros((1, T - 1, H, W, 2), np.float32)
+  guidance = apply(luminance, None, flow, method='guide_along')
+  single = apply(luminance[0, 1:], method='predict_color')
+  size = (T - 1, H, W)
+  ab = jax.image.resize(single.ab, (*size, 2), 'bilinear')
+  np.testing.assert_allclose(guidance.warped_ab[0], ab, atol=1e-4)
+  np.testing.assert_array_equal(guidance.prior_ab, guidance.warped_ab)
+  spread = jax.image.resize(single.spread, (*size, 1), 'bilinear')
+  np.testing.assert_allclose(guidance.prior_spread[0], spread, rtol=1e-4)
+  np.testing.assert_allclose(
+    guidance.confidence[0], np.exp(-spread / 20), atol=1e-4
   )
-  assert not ab[0, 0].any()
+  assert guidance.anchored is None
+  assert (guidance.steady >= 0).all() and (guidance.steady <= 1).all()
+  still = np.repeat(luminance[:, :1], T, 1)
+  steady = apply(still, None, flow, method='guide_along').steady
+  np.testing.assert_allclose(steady, 1, atol=1e-5)

@@ -1,13 +1,11 @@
 """The color prior: its inputs, its colors, and guidance without a reference."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_generator
-from tiny_generator import T, make_tiny, random_luminance, random_rgb
+from tiny_generator import make_tiny
 
 from vitexco_jax.models import prior
 
@@ -76,33 +74,6 @@ def test_an_initial_prior_is_gray_and_learns():
 
   grads = jax.tree.leaves(jax.jit(jax.grad(error))(variables))
   assert all(np.isfinite(x).all() for x in grads)
-
-
-def test_guidance_without_a_reference_is_that_of_the_prior():
-  generator = make_tiny(prior={'width': 1 / 16})
-  luminance = random_luminance(1)
-  shapes = jax.eval_shape(generator.init, jax.random.key(0), random_rgb(1))
-  rng = np.random.default_rng(3)
-  variables = jax.tree.map(
-    lambda x: np.float32(rng.normal(0, 0.2, x.shape)), shapes
-  )
-  apply = jax.jit(
-    functools.partial(generator.apply, variables), static_argnames='method'
-  )
-  flow = np.zeros((1, T - 1, H, W, 2), np.float32)
-  guidance, steady, anchored = apply(luminance, flow, method='guide_by_prior')
-  single = apply(luminance[0, 1:], method='predict_color')
-  blocks = np.asarray(guidance.warped_ab).reshape(T - 1, 8, 4, 12, 4, 2)
-  np.testing.assert_allclose(blocks[:, :, 1, :, 2], single.ab, atol=1e-4)
-  confidence = np.asarray(guidance.confidence)[0, :, ::4, ::4]
-  np.testing.assert_allclose(
-    confidence, np.exp(-np.asarray(single.spread) / 20), atol=1e-5
-  )
-  assert anchored is None and steady.shape == (1, T - 1, H, W, 1)
-  assert (steady >= 0).all() and (steady <= 1).all()
-  still = np.repeat(luminance[:, :1], T, 1)
-  _, steady, _ = apply(still, flow, method='guide_by_prior')
-  np.testing.assert_allclose(steady, 1, atol=1e-5)
 
 
 def test_a_generator_has_no_prior_by_default():

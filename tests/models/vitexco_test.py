@@ -75,7 +75,7 @@ def test_encode_reference_agrees_with_scikit_image(reference):
 def test_guidance_is_constant_in_blocks_of_four_pixels(guidance):
   assert guidance.warped_ab.shape == (2, T, H, W, 2)
   assert guidance.confidence.shape == (2, T, H, W, 1)
-  for x in guidance:
+  for x in guidance[:2]:
     pooled = np.asarray(x)[:, :, ::4, ::4]
     np.testing.assert_array_equal(x, pooled.repeat(4, 2).repeat(4, 3))
 
@@ -83,7 +83,7 @@ def test_guidance_is_constant_in_blocks_of_four_pixels(guidance):
 def test_guiding_a_block_equals_guiding_each_frame(call, reference, guidance):
   for t in range(T):
     single = call(random_luminance()[:, t : t + 1], reference, method='guide')
-    for x, y in zip(single, guidance, strict=True):
+    for x, y in zip(single[:2], guidance[:2], strict=True):
       # A low temperature amplifies rounding errors.
       np.testing.assert_allclose(x[:, 0], y[:, t], atol=0.05)
 
@@ -95,7 +95,7 @@ def test_each_clip_uses_its_own_reference(call, reference, guidance):
     return jax.tree.map(lambda x: x[::-1], tree)
 
   swapped = call(swap(random_luminance()), swap(reference), method='guide')
-  for x, y in zip(swap(swapped), guidance, strict=True):
+  for x, y in zip(swap(swapped)[:2], guidance[:2], strict=True):
     np.testing.assert_allclose(x, y, atol=1e-3)
   mixed = call(random_luminance(), swap(reference), method='guide')
   assert np.abs(mixed.warped_ab - guidance.warped_ab).mean() > 1

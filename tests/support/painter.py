@@ -46,7 +46,7 @@ class Painter:
   def predict(self, frames):
     for rgb in frames:
       self.sizes.add(rgb.shape[:2])
-      b = self.state.previous_lab[0, 0, 0, 2] + 1
+      b = self.state.previous[0, 0, 0, 2] + 1
       self.state = _state(b)
       h, w = sizes.within(rgb.shape[:2], self.config.use.size)
       ab = np.broadcast_to(np.float32([self._a, b]), (1, h, w, 2))

@@ -20,7 +20,7 @@ def make_tiny(**changes):
       'temperature': 0.01,
       'block': 40,
     },
-    'colorizer': {'width': 1 / 16},
+    'colorizer': {'kind': 'u_net', 'width': 1 / 16},
   }
   return Generator(**(settings | changes))
 

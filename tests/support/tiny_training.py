@@ -32,4 +32,5 @@ def random_clips(n, seed=0):
     same_video=np.arange(n) % 2 == 0,
     first_frame=np.arange(n) % 4 == 0,
     backward_flow=rng.normal(size=(n, 1, 32, 48, 2)).astype(np.float32),
+    anchor_flow=rng.normal(size=(n, 2, 32, 48, 2)).astype(np.float32),
   )

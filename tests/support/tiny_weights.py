@@ -19,8 +19,8 @@ def write(path):
     return rng.normal(size=x.shape).astype(np.float32) / fan_in**0.5
 
   params = jax.tree.map(draw, abstract_params(config))
-  out = params['colorizer']['out']
-  out['kernel'], out['bias'] = 0.05 * out['kernel'], 0.1 * out['bias']
+  out = params['colorizer']['output']
+  out['kernel'], out['bias'] = 0.1 * out['kernel'], 0.1 * out['bias']
   checkpoint.export(path, params, config)
 
 

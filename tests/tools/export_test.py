@@ -63,45 +63,45 @@ def test_programs_equal_the_networks(
     return generator.apply({'params': params}, *arguments, method=method)
 
   @jax.jit
-  def colorize_block(luminance, references, previous_lab, backward_flow):
-    seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
-    guidance, steady, _ = apply(
+  def colorize_block(luminance, references, previous, backward_flow):
+    seen = jnp.concatenate([previous[:, None, ..., :1], luminance], 1)
+    guidance = apply(
       seen, combine(references), backward_flow, method='guide_along'
     )
     return colorize_clip(
       functools.partial(apply, method='colorize_frame'),
       luminance,
       guidance,
-      previous_lab,
+      previous,
       backward_flow=backward_flow,
-      steady=steady,
     )
 
   pictures = [_random(b, *reference_size, 3, seed=i) for i in range(count)]
   luminance = 60 * _random(b, t, *size, 1, seed=8) - 30
-  previous_lab = 20 * _random(b, *size, 3, seed=9)
+  previous = 20 * _random(b, *size, 3 + generator.carried, seed=9)
   backward_flow = 4 * _random(b, t, *size, 2, seed=10) - 2
   encode = jax.jit(functools.partial(apply, method='encode_reference'))
   wanted = [encode(rgb) for rgb in pictures]
-  ab, last_lab = colorize_block(luminance, wanted, previous_lab, backward_flow)
+  predicted, last = colorize_block(luminance, wanted, previous, backward_flow)
+  ab = predicted[..., :2]
   assert np.ptp(ab) > 10
 
   found = [call('encode_reference', rgb=rgb) for rgb in pictures]
   for one, other in zip(found, wanted, strict=True):
     for name in one:
       np.testing.assert_allclose(one[name], getattr(other, name), atol=1e-3)
-  predicted = call(
+  answer = call(
     'colorize',
     luminance=luminance,
     keys=np.concatenate([x['keys'] for x in found], 1),
     ab=np.concatenate([x['ab'] for x in found], 1),
-    previous_lab=previous_lab,
+    previous=previous,
     backward_flow=backward_flow,
   )
   # The matching's softmax makes 100 times of what rounding leaves.
   for found, wanted in (
-    (predicted['ab'], ab),
-    (predicted['last_lab'], last_lab),
+    (answer['ab'], ab),
+    (answer['last'], last),
   ):
     error = np.abs(found - wanted)
     assert error.max() < 0.1 and error.mean() < 1e-3
@@ -118,8 +118,8 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
   with pytest.MonkeyPatch.context() as monkeypatch:
     estimate = flow.backward_flow
 
-    def note(gray, previous):
-      seen.append(estimate(gray, previous))
+    def note(gray, previous, alpha):
+      seen.append(estimate(gray, previous, alpha))
       return seen[-1]
 
     monkeypatch.setattr(flow, 'backward_flow', note)

@@ -35,6 +35,7 @@ def _clips():
     same_video=np.array([True, False]),
     first_frame=np.array([True, False]),
     backward_flow=np.zeros((2, 2, 0, 0, 2), np.float32),
+    anchor_flow=np.zeros((2, 3, 0, 0, 2), np.float32),
   )
 
 

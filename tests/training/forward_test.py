@@ -19,16 +19,22 @@ class _Recorder:
   luminance to match, `ab` is the luminance to color and that of the previous frame.
   """
 
-  blends = False
+  follows_motion = False
+  carried = 0
 
-  def apply(self, variables, *args, method, rngs=None):
-    return getattr(self, method)(*args)
+  def apply(self, variables, *args, method, rngs=None, **kwargs):
+    return getattr(self, method)(*args, **kwargs)
 
   def encode_reference(self, rgb, train):
     return Reference(color.center(color.rgb_to_lab(rgb)), None, None)
 
   def guide(self, luminance, reference, train):
     return Guidance(luminance.repeat(2, -1), luminance)
+
+  def guide_along(self, luminance, reference, backward_flow, anchor, train):
+    anchored = jnp.ones_like(luminance[:, 1:])
+    guidance = self.guide(luminance[:, 1:], reference, train)
+    return guidance._replace(anchored=anchored)
 
   def colorize_frame(self, luminance, guidance, previous_lab):
     return jnp.concatenate([luminance, previous_lab[..., :1]], -1)
@@ -63,13 +69,13 @@ def test_only_the_input_is_degraded():
   )
 
 
-def test_a_colorizer_that_blends_gets_the_previous_frame_along_the_flow():
+def test_a_mixture_gets_the_previous_frame_along_the_flow():
   """By whole pixels; a reference that is the first frame is not moved."""
   clips = random_clips(4)
   flow = np.zeros_like(clips.backward_flow)
   flow[..., 1] = 3.0
   recorder = _Recorder()
-  recorder.blends = True
+  recorder.follows_motion = True
   generated = jax.jit(functools.partial(forward.generate, recorder))(
     dict.fromkeys(GROUPS), clips._replace(backward_flow=flow)
   )
@@ -79,6 +85,9 @@ def test_a_colorizer_that_blends_gets_the_previous_frame_along_the_flow():
   )
   reference = skcolor.rgb2lab(clips.reference)[..., :1] - 50
   first = clips.first_frame
+  # Other references are no anchors.
+  assert (generated.guidance.anchored[first] == 1).all()
+  assert not generated.guidance.anchored[~first].any()
   np.testing.assert_allclose(
     generated.ab[first, 0, ..., 1:], reference[first], atol=2e-3
   )

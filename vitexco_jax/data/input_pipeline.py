@@ -139,8 +139,8 @@ def make_iterator(
       the config; or the config is invalid.
   """
   check(config)
-  opened = open_records(config)
   generator = make_generator(config)
+  opened = open_records(config)
   starts = [
     max(0, run.frames - config.train.clip_length + 1) for run in opened.runs
   ]
@@ -157,7 +157,9 @@ def make_iterator(
     ),
     flip=config.augment.flip,
     crop=config.augment.crop,
-    flow_alpha=generator.motion.flow_alpha if generator.blends else None,
+    flow_alpha=generator.motion.flow_alpha
+    if generator.follows_motion
+    else None,
   )
   samples = (
     grain.MapDataset.range(sum(starts))
@@ -239,16 +241,31 @@ def _draw_clip(
     same_video=np.bool_(same_video),
     first_frame=np.bool_(first_frame),
     backward_flow=np.zeros((length - 1, 0, 0, 2), np.float32),
+    anchor_flow=np.zeros((length, 0, 0, 2), np.float32),
   )
   clip = augment.reframe(clip, rng, flip, crop)
-  if flow_alpha is not None:  # The same estimate as at inference.
-    gray = [cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in clip.rgb]
-    steps = [
-      flow.backward_flow(after, before, flow_alpha)
-      for before, after in itertools.pairwise(gray)
-    ]
-    clip = clip._replace(backward_flow=np.stack(steps))
-  return clip
+  return clip if flow_alpha is None else _estimate_motion(clip, flow_alpha)
+
+
+def _estimate_motion(clip: structs.Clips, alpha: float) -> structs.Clips:
+  """Adds the flow to the previous frame and to the anchor, as at inference."""
+  first, *later = (
+    cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in clip.rgb
+  )
+  steps = [
+    flow.backward_flow(after, before, alpha)
+    for before, after in itertools.pairwise([first, *later])
+  ]
+  to_anchor = [np.zeros_like(steps[0])]
+  for gray, step in zip(later, steps, strict=True):
+    if clip.first_frame:
+      way = flow.flow_to_reference(gray, first, step, to_anchor[-1], alpha)
+    else:
+      way = to_anchor[0]
+    to_anchor.append(way)
+  return clip._replace(
+    backward_flow=np.stack(steps), anchor_flow=np.stack(to_anchor)
+  )
 
 
 def open_records(config: ml_collections.ConfigDict) -> records.Records:

@@ -13,19 +13,21 @@ class ClipState(NamedTuple):
   h and w are the size at which colors are propagated, with padding.
   """
 
-  previous_lab: jax.Array | np.ndarray  # [1, h, w, 3], l = L - 50.
+  # [1, h, w, 3 + carried], the previous frame: Lab, l = L - 50, and what else the
+  # colorizer carries.
+  previous: jax.Array | np.ndarray
   # (dx, dy) in pixels from the previous frame to the anchor, which is the first
   # reference; 0 without an anchor.
   anchor_flow: np.ndarray  # [1, h, w, 2]
 
   def save(self, path: Path) -> None:
-    """Writes the state as one array [1, h, w, 5] in NumPy's format."""
+    """Writes the state as one array in NumPy's format, the flow last."""
     np.save(path, np.concatenate(self, -1))
 
   @classmethod
   def load(cls, path: Path) -> 'ClipState':
     """Reads a state that `save` has written."""
-    return cls(*np.split(np.load(path), [3], -1))
+    return cls(*np.split(np.load(path), [-2], -1))
 
 
 class ClipSetup(NamedTuple):

@@ -32,7 +32,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
-from vitexco_jax.models.anchor import Anchor
+from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.references import combine, compress
 from vitexco_jax.structs import Reference
 
@@ -65,24 +65,22 @@ class VideoColorizer:
     """
     check(config)
     use = config.use
-    self._anchor_weight, self._components = use.anchor, use.components
     self._refine, self._enlarge = use.refine, use.enlarge
+    self._components = use.components
     self.config = config
     generator = make_generator(config, in_use=True)
     self._encode_reference = jax.jit(
       functools.partial(generator.apply, method='encode_reference')
     )
-    # Compiled for each value of the first argument, size or scale.
-    self._guide_frames = jax.jit(
-      functools.partial(programs.guide_frames, generator), static_argnums=0
+    # Compiled for each size and scale.
+    self._colorize_block = jax.jit(
+      functools.partial(programs.colorize_block, generator),
+      static_argnums=(0, 1),
     )
-    self._colorize_frames = jax.jit(
-      functools.partial(programs.colorize_frames, generator), static_argnums=0
-    )
-    self._guide_by_prior = jax.jit(
-      functools.partial(programs.guide_by_prior, generator), static_argnums=0
-    )
-    self._blends, self.has_prior = generator.blends, generator.has_prior
+    self._follows_motion = generator.follows_motion
+    self._uses_anchor = generator.uses_anchor
+    self._carried = generator.carried
+    self.has_prior = generator.has_prior
     self._flow_alpha = generator.motion.flow_alpha
     self._variables = jax.device_put({'params': params})
     self._forget_references()
@@ -272,41 +270,26 @@ class VideoColorizer:
     rgb = np.stack(block)
     luminance = programs.fit_luminance(setup.size, setup.scale, rgb)
     backward_flow, anchor_flow = self._flows(setup, state, luminance)
-    seen = jnp.concatenate([state.previous_lab[..., :1], luminance])
-    if self._by_prior:
-      guidance, steady, anchored = self._guide_by_prior(
-        setup.scale, self._variables, seen, backward_flow
-      )
-    else:
-      guidance, steady, anchored = self._guide_frames(
-        setup.scale,
-        self._variables,
-        self._reference,
-        seen,
-        backward_flow,
-        anchor_flow,
-      )
     anchor = None
-    if anchored is not None:
-      weight = self._anchor_weight * anchored
-      anchor = Anchor(setup.anchor_lab, anchor_flow, weight)
-    ab, confidence, last_lab = self._colorize_frames(
+    if anchor_flow is not None:
+      anchor = Anchor(setup.anchor_lab, anchor_flow)
+    ab, confidence, last = self._colorize_block(
       setup.size,
+      setup.scale,
       self._variables,
-      guidance,
-      state.previous_lab,
+      self._reference,
       luminance,
+      state.previous,
       backward_flow,
-      steady,
       anchor,
     )
     last_flow = state.anchor_flow if anchor_flow is None else anchor_flow[:, -1]
-    self._state = ClipState(last_lab, last_flow)
+    self._state = ClipState(last, last_flow)
     return Prediction(rgb, ab, confidence)
 
   @property
   def _has_anchor(self) -> bool:
-    return self._anchor_picture is not None and self._anchor_weight > 0
+    return self._uses_anchor and self._anchor_picture is not None
 
   def _flows(
     self, setup: ClipSetup, state: ClipState, luminance: jax.Array
@@ -322,11 +305,11 @@ class VideoColorizer:
       (dx, dy) in pixels, [1, t, h, w, 2], from each frame to the previous one, and
       from each frame to the anchor. None where it is not needed.
     """
-    if not (self._blends or self._has_anchor):
+    if not self._follows_motion:
       return None, None
     before = self._previous_gray
     if before is None:
-      before = programs.lightness_levels(state.previous_lab[0, ..., :1])
+      before = programs.lightness_levels(state.previous[0, ..., :1])
     grays = [before, *programs.lightness_levels(luminance)]
     self._previous_gray = grays[-1]
     pairs = itertools.pairwise(grays)
@@ -334,7 +317,7 @@ class VideoColorizer:
       flow.backward_flow(gray, previous, self._flow_alpha)
       for previous, gray in pairs
     ]
-    backward_flow = np.stack(steps)[None] if self._blends else None
+    backward_flow = np.stack(steps)[None]
     if not self._has_anchor:
       return backward_flow, None
     anchor_flows = [state.anchor_flow[0]]
@@ -353,6 +336,7 @@ class VideoColorizer:
     lab = setup.anchor_lab
     if lab is None:
       lab = jnp.zeros((1, *padded, 3))
+    lab = jnp.pad(lab, ((0, 0), (0, 0), (0, 0), (0, self._carried)))
     state = ClipState(lab, np.zeros((1, *padded, 2), np.float32))
     self._setup, self._state = setup, state
     return setup, state

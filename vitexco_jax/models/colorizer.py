@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitexco_jax.models import layers, mixing
+from vitexco_jax.models import layers
 from vitexco_jax.models.correspondence import STRIDE
 
-RESIDUALS = ('', 'warped', 'blend')
+RESIDUALS = ('', 'warped')
 
 
 class Colorizer(nn.Module):
@@ -25,18 +25,12 @@ class Colorizer(nn.Module):
     residual: what the prediction is added to. '': nothing, as in the paper.
       `warped`: the warped color, times a factor in [0, 2] that is predicted for
       each pixel and starts at 1. It preserves saturation, which the InstanceNorm
-      before every skip connection removes. Adds 129 parameters. `blend`: the
-      same, averaged with the color of the previous frame; see
-      `_blend`. Adds 258 parameters.
-    blend_logit: initial logit of the weight of the previous color in `blend`.
-    blend_tolerance: difference in L at which that weight falls to 1/e.
+      before every skip connection removes. Adds 129 parameters.
     dtype: of the convolutions.
   """
 
   width: float = 1.0
   residual: str = ''
-  blend_logit: float = 4.0
-  blend_tolerance: float = 10.0
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -54,13 +48,13 @@ class Colorizer(nn.Module):
       warped_ab: [b, h, w, 2].
       confidence: [b, h, w, 1] in [-1, 1].
       previous_lab: [b, h, w, 3], the previous frame in color, l = L - 50; zeros
-        if there is none. For `blend` it must be warped to this frame.
+        if there is none.
 
     Returns:
       ab, [b, h, w, 2] float32 in [-128, 128], or in [-384, 384] with a
       `residual`.
     """
-    outputs = {'': 2, 'warped': 3, 'blend': 4}[self.residual]
+    outputs = 3 if self.residual else 2
     if self.width:
       x = jnp.concatenate([luminance, warped_ab, confidence, previous_lab], -1)
       x = self._u_net(x, outputs)
@@ -69,29 +63,7 @@ class Colorizer(nn.Module):
     ab = 128.0 * jnp.tanh(x[..., :2])
     if self.residual:
       ab += 2.0 * nn.sigmoid(x[..., 2:3]) * _smooth(warped_ab)
-    if self.residual == 'blend':
-      ab = self._blend(ab, luminance, previous_lab, x[..., 3:])
     return ab
-
-  def _blend(
-    self,
-    ab: jax.Array,
-    luminance: jax.Array,
-    previous_lab: jax.Array,
-    logit: jax.Array,
-  ) -> jax.Array:
-    """Averages the color of a frame and the color of the previous frame.
-
-    The previous color has the weight sigmoid(`logit` + `blend_logit`), initially
-    0.98, times the trust in it by the difference in lightness, which is large at
-    occlusions. The weight is 0 if there is no previous frame. Since this is an
-    average, errors do not grow from frame to frame.
-    """
-    exists = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
-    difference = jnp.abs(luminance - previous_lab[..., :1])
-    trust = mixing.trust(difference, self.blend_tolerance)
-    weight = exists * trust * nn.sigmoid(logit + self.blend_logit)
-    return mixing.mix(weight, previous_lab[..., 1:], ab)
 
   def _u_net(self, x: jax.Array, outputs: int) -> jax.Array:
     """Maps [b, h, w, c] to [b, h, w, outputs], float32; DEVC's U-Net."""

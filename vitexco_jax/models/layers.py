@@ -90,6 +90,19 @@ class UpsampleConv(nn.Module):
     return y + bias.astype(self.dtype)
 
 
+class Block(nn.Module):
+  """LayerNorm, 3x3 convolution, GELU, linear layer, with a skip connection."""
+
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [b, h, w, c] to the same shape."""
+    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
+    y = nn.gelu(nn.Conv(x.shape[-1], (3, 3), dtype=self.dtype)(y))
+    return x + nn.Dense(x.shape[-1], dtype=self.dtype)(y)
+
+
 def average_pool(x: jax.Array, window: int) -> jax.Array:
   """Averages windows: [b, h, w, c] to [b, h//window, w//window, c]."""
   return nn.avg_pool(x, (window, window), (window, window))

@@ -1,8 +1,7 @@
 """Mixing the colors of two sources by how far one of them can be trusted.
 
-Each mix of colors uses it: the previous frame (`colorizer`, `motion`), a
-reference that is a frame of the clip (`anchor`), and colors that come from both
-ends of a stretch (`inference`).
+Each mix of colors uses it: likeness along optical flow (`motion`), the rules of the
+`mixture`, and colors that come from both ends of a stretch (`inference`).
 """
 
 import jax

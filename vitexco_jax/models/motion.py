@@ -1,4 +1,4 @@
-"""Motion: colors propagated along optical flow, where the features agree.
+"""Guidance along optical flow: colors of other frames, and where they are right.
 
 An addition to the paper, whose colorizer sees the previous frame as it is.
 """
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vitexco_jax import flow
-from vitexco_jax.models import layers, mixing, references
+from vitexco_jax.models import layers, mixing, prior, references, vit
 from vitexco_jax.models.correspondence import STRIDE
 from vitexco_jax.structs import Guidance, Reference
 
@@ -18,57 +18,109 @@ from vitexco_jax.structs import Guidance, Reference
 class Motion(NamedTuple):
   """How far colors are propagated; see `mixing.trust` for tolerances."""
 
-  previous_tolerance: float = (
-    0.1  # Of likeness to the previous frame, a cosine.
-  )
+  previous_tolerance: float = 0.1  # Of the likeness to the previous frame.
   anchor_tolerance: float = 0.2  # The same, to an anchor.
-  anchor_lightness: float = 5.0  # Of the difference to an anchor, in L.
   flow_alpha: float = 10.0  # Smoothing of the flow; see `flow.backward_flow`.
+
+
+class Anchor(NamedTuple):
+  """The first reference, if it is a frame of the clip."""
+
+  lab: jax.Array  # [b, h, w, 3], l = L - 50.
+  flow: jax.Array  # [b, t, h, w, 2], (dx, dy) in pixels, from each frame to it.
 
 
 def guide_along(
   generator: Any,
   luminance: jax.Array,
-  reference: Reference,
+  reference: Reference | None,
   backward_flow: jax.Array | None = None,
-  anchor_flow: jax.Array | None = None,
+  anchor: Anchor | None = None,
   scale: int = 1,
-) -> tuple[Guidance, jax.Array | None, jax.Array | None]:
-  """Computes `Generator.guide`, and the likeness along optical flow.
+  train: bool = False,
+) -> Guidance:
+  """Computes all candidates for the colors of frames, and their likeness.
 
   Args:
     generator: a bound `Generator`; uses the tolerances of `motion`.
     luminance: [b, 1 + t, h, w, 1], L - 50, of the previous frame and t frames.
-    reference: one for each clip, or several from `references.combine`. `lab` has
-      the size of the first one.
+    reference: one for each clip, or several from `references.combine`; None:
+      the prior's colors replace the warped ones, and their confidence falls with
+      their spread.
     backward_flow: [b, t, scale*h, scale*w, 2], (dx, dy) in pixels from each
-      frame to the previous one.
-    anchor_flow: the same, from each frame to the first reference.
+      frame to the previous one; None: no likeness to that.
+    anchor: of the size of the flow; not without a reference.
     scale: size of the flow relative to the frames.
+    train: whether to apply dropout (rng `dropout`).
 
   Returns:
-    Guidance of the t frames; likeness to the previous frame and to the first
-    reference, [b, t, scale*h, scale*w, 1] each, or None without that flow.
+    Guidance of the t frames, fields [b, t, scale*h, scale*w, c].
   """
-  queries = generator.encode_frames(luminance)
-  guidance = generator.match(queries[:, 1:], reference)
-  like = functools.partial(
-    likeness, confidence=guidance.confidence, stride=STRIDE * scale
-  )
-  steady = anchored = None
+  size = tuple(scale * side for side in luminance.shape[2:4])
+  queries, colors = _see(generator, luminance, train)
+  colors = jax.tree.map(lambda x: _finer(x[:, 1:], size), colors)
+  if reference is None:
+    settings = generator.prior_net
+    confidence = mixing.trust(colors.spread, settings.unsure_spread)
+    guidance = Guidance(colors.ab, confidence)
+    best = settings.same_cosine
+  else:
+    cells = generator.match(queries[:, 1:], reference)
+    best = cells.confidence
+    guidance = jax.tree.map(lambda x: _finer(x, size), cells)
+  if colors is not None:
+    guidance = guidance._replace(prior_ab=colors.ab, prior_spread=colors.spread)
+  like = functools.partial(likeness, confidence=best, stride=STRIDE * scale)
   if backward_flow is not None:
     # With all features: the components of the reference miss what only the
     # frames show.
     before, frames = queries[:, :-1], queries[:, 1:]
     tolerance = generator.motion.previous_tolerance
     steady = like(frames, before, backward_flow, tolerance=tolerance)
-  if anchor_flow is not None:
-    frames = references.project(queries[:, 1:], reference)
-    keys = references.first_keys(reference, frames.shape[2:4])[:, None]
-    keys = jnp.broadcast_to(keys, frames.shape)
-    tolerance = generator.motion.anchor_tolerance
-    anchored = like(frames, keys, anchor_flow, tolerance=tolerance)
-  return guidance, steady, anchored
+    guidance = guidance._replace(steady=steady)
+  if anchor is None:
+    return guidance
+  frames = references.project(queries[:, 1:], reference)
+  keys = references.first_keys(reference, frames.shape[2:4])[:, None]
+  keys = jnp.broadcast_to(keys, frames.shape)
+  tolerance = generator.motion.anchor_tolerance
+  anchored = like(frames, keys, anchor.flow, tolerance=tolerance)
+  b, t, h, w, _ = anchor.flow.shape
+  lab = jnp.broadcast_to(anchor.lab[:, None], (b, t, h, w, 3))
+  warped = flow.warp(
+    lab.reshape(b * t, h, w, 3), anchor.flow.reshape(b * t, h, w, 2)
+  )
+  return guidance._replace(
+    anchor_lab=warped.reshape(lab.shape), anchored=anchored
+  )
+
+
+def _see(
+  generator: Any, luminance: jax.Array, train: bool
+) -> tuple[jax.Array, prior.PriorColor | None]:
+  """Queries of frames, and the prior's colors [b, t, h/4, w/4, c], if any."""
+  if not generator.has_prior:
+    return generator.encode_frames(luminance, train), None
+  b, t, h, w, _ = luminance.shape
+  pictures = luminance.reshape(b * t, h, w, 1)
+  levels = tuple(sorted({*generator.levels, *prior.LEVELS}))
+  seen, colors = prior.see_and_predict(
+    generator, vit.gray(pictures), pictures, levels, train
+  )
+  features = tuple(seen.features[levels.index(x)] for x in generator.levels)
+  queries = generator.make_queries(
+    seen._replace(features=features), luminance.shape
+  )
+  return queries, jax.tree.map(lambda x: x.reshape(b, t, *x.shape[1:]), colors)
+
+
+def _finer(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+  """Interpolates a map [b, t, n, m, c]: [b, t, *size, c]."""
+  b, t, _, _, c = x.shape
+  x = x.reshape(b * t, *x.shape[2:])
+  return jax.image.resize(x, (b * t, *size, c), 'bilinear').reshape(
+    b, t, *size, c
+  )
 
 
 def likeness(
@@ -89,8 +141,8 @@ def likeness(
     frames: [b, t, n, m, d], queries.
     others: [b, t, n, m, d], queries or keys.
     flow_to_others: [b, t, h, w, 2], (dx, dy) in pixels.
-    confidence: [b, t, 4*n, 4*m, 1], from matching with the reference, or one
-      number for all positions.
+    confidence: [b, t, n, m, 1], from matching with the reference, or one number
+      for all positions.
     stride: pixels of the flow per query.
     tolerance: difference of cosines at which the likeness falls to 1/e.
 
@@ -106,28 +158,6 @@ def likeness(
   warped = flow.warp(flat(others), steps)
   similarity = (flat(frames) * warped).sum(-1, keepdims=True)
   if not isinstance(confidence, float):
-    confidence = layers.average_pool(flat(confidence), STRIDE)
+    confidence = flat(confidence)
   like = mixing.trust(jnp.maximum(confidence - similarity, 0.0), tolerance)
-  like = jax.image.resize(like, (b * t, h, w, 1), 'bilinear')
-  return like.reshape(b, t, h, w, 1)
-
-
-def replace_unsteady(
-  previous_lab: jax.Array, steady: jax.Array, warped_ab: jax.Array
-) -> jax.Array:
-  """Uses the matched colors where the previous frame shows something else.
-
-  Args:
-    previous_lab: [b, h, w, 3], the previous frame on the grid of this one. All
-      zeros mean that there is none; they stay zero.
-    steady: [b, h, w, 1] in [0, 1], the weight of the previous colors.
-    warped_ab: [b, h, w, 2], from `Guidance`.
-
-  Returns:
-    [b, h, w, 3].
-  """
-  exists = jnp.any(previous_lab != 0, (1, 2, 3), keepdims=True)
-  steady = jnp.where(exists, steady, 1.0)
-  previous_l, previous_ab = jnp.split(previous_lab, [1], -1)
-  previous_ab = mixing.mix(steady, previous_ab, warped_ab)
-  return jnp.concatenate([previous_l, previous_ab], -1)
+  return _finer(like.reshape(b, t, *like.shape[1:]), (h, w))

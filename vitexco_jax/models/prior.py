@@ -18,9 +18,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from vitexco_jax.models import layers, mixing, motion, vit
-from vitexco_jax.models.correspondence import STRIDE as MATCHING_STRIDE
-from vitexco_jax.structs import Guidance
+from vitexco_jax.models import layers, vit
 
 LEVELS = (3, 4, 5)  # Levels of the Feature Transform that the prior uses.
 STRIDE = 4  # Pixels per predicted color.
@@ -78,32 +76,20 @@ class Prior(nn.Module):
     x += dense(coarse, 'level4', map8)
     x += dense(coarse, 'class_token', embedding)[:, None, None]
     for i in range(3):
-      x = Block(self.dtype, name=f'coarse{i}')(x)
+      x = layers.Block(self.dtype, name=f'coarse{i}')(x)
     s = STRIDE
     patches = luminance.reshape(b, h // s, s, w // s, s).swapaxes(2, 3)
     patches = patches.reshape(b, h // s, w // s, s * s) / 50.0
     x = dense(fine, 'coarse', nn.gelu(x))
     x = jax.image.resize(x, (*fine_map.shape[:-1], fine), 'bilinear')
     x += dense(fine, 'level3', fine_map) + dense(fine, 'luminance', patches)
-    x = Block(self.dtype, name='fine')(x)
+    x = layers.Block(self.dtype, name='fine')(x)
     x = nn.Conv(fine, (3, 3), dtype=self.dtype, name='last')(nn.gelu(x))
     x = nn.Dense(3, kernel_init=nn.initializers.normal(0.01), name='output')(
       nn.gelu(x).astype(jnp.float32)
     )
     spread = _SCALE * jnp.exp(jnp.clip(x[..., 2:], -4.0, 3.0))
     return PriorColor(_SCALE * x[..., :2], spread)
-
-
-class Block(nn.Module):
-  """LayerNorm, 3x3 convolution, GELU, linear layer, with a skip connection."""
-
-  dtype: jnp.dtype
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
-    y = nn.gelu(nn.Conv(x.shape[-1], (3, 3), dtype=self.dtype)(y))
-    return x + nn.Dense(x.shape[-1], dtype=self.dtype)(y)
 
 
 def see_and_predict(
@@ -138,55 +124,3 @@ def predict_color(generator: Any, luminance: jax.Array) -> PriorColor:
     luminance: [b, h, w, 1], L - 50; h and w multiples of 16.
   """
   return see_and_predict(generator, vit.gray(luminance), luminance)[1]
-
-
-def guide_by_prior(
-  generator: Any,
-  luminance: jax.Array,
-  backward_flow: jax.Array | None = None,
-  scale: int = 1,
-) -> tuple[Guidance, jax.Array | None, None]:
-  """Computes guidance and likeness, as `motion.guide_along`, by the prior.
-
-  The predicted colors replace the warped ones. Their confidence falls with their
-  spread.
-
-  Args:
-    generator: a bound `Generator`.
-    luminance: [b, 1 + t, h, w, 1], L - 50, of the previous frame and t frames.
-    backward_flow: [b, t, scale*h, scale*w, 2], (dx, dy) in pixels from each
-      frame to the previous one.
-    scale: size of the flow relative to the frames.
-
-  Returns:
-    Guidance of the t frames; likeness to the previous frame, [b, t, scale*h,
-    scale*w, 1], or None without a flow; None, as there is no first reference.
-  """
-  b, t, h, w, _ = luminance.shape
-  pictures = luminance.reshape(b * t, h, w, 1)
-  levels = tuple(sorted({*generator.levels, *LEVELS}))
-  seen, colors = see_and_predict(
-    generator, vit.gray(pictures), pictures, levels
-  )
-
-  def of_frames(x):
-    x = layers.upsample_nearest(x, STRIDE)
-    return x.reshape(b, t, h, w, -1)[:, 1:]
-
-  prior = generator.prior_net
-  confidence = mixing.trust(colors.spread, prior.unsure_spread)
-  guidance = Guidance(of_frames(colors.ab), of_frames(confidence))
-  if backward_flow is None:
-    return guidance, None, None
-  features = tuple(seen.features[levels.index(x)] for x in generator.levels)
-  seen = seen._replace(features=features)
-  queries = generator.make_queries(seen, luminance.shape)
-  steady = motion.likeness(
-    queries[:, 1:],
-    queries[:, :-1],
-    backward_flow,
-    prior.same_cosine,
-    MATCHING_STRIDE * scale,
-    generator.motion.previous_tolerance,
-  )
-  return guidance, steady, None

@@ -10,9 +10,9 @@ matches any number of frames. Only the colorization subnet needs the previous
 frame: `colorize_clip` scans it over time.
 
 Additions to the paper are in their own files: `stem` (a hybrid ViT), `references`
-(several references, principal components), `motion` (colors propagated by optical
-flow), `anchor` (references that are frames of the clip), and `prior` (colors
-without a reference).
+(several references, principal components), `prior` (colors without a reference),
+`motion` (colors of other frames by optical flow), and `mixture` (a colorization
+subnet that chooses between all of these).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitexco_jax import color, flow
-from vitexco_jax.models import anchor as anchors
 from vitexco_jax.models import correspondence as matching
 from vitexco_jax.models import (
   efficientnet,
@@ -37,7 +36,8 @@ from vitexco_jax.models import (
 from vitexco_jax.models import prior as priors
 from vitexco_jax.models import stem as stems
 from vitexco_jax.models.colorizer import Colorizer
-from vitexco_jax.models.motion import Motion, guide_along, replace_unsteady
+from vitexco_jax.models.mixture import CARRIED, Mixture
+from vitexco_jax.models.motion import Motion, guide_along
 from vitexco_jax.structs import Guidance, Reference
 
 ALL_LEVELS = settings.LEVELS
@@ -56,13 +56,15 @@ class Generator(nn.Module):
   """Both subnets, for one frame at a time.
 
   Each attribute holds the settings of one network, as keyword arguments;
-  `correspondence` also holds `temperature` and `block` of `correspondence.match`.
+  `correspondence` also holds `temperature` and `block` of `correspondence.match`,
+  and `colorizer` holds `kind`: `u_net`, the paper's, or `mixture`.
 
   Attributes:
     vit: settings of `vit.VisionTransformer`.
     feature_transform: settings of `feature_transform.FeatureTransform`.
     correspondence: settings of `correspondence.CorrespondenceNet`.
     colorizer: settings of `colorizer.Colorizer`.
+    mixture: settings of `mixture.Mixture`, which replaces it.
     stem: the convolutional network before the ViT, `efficientnet_lite0`, or ''
       for none, as in the paper.
     dtype: of convolutions and matrix products, `float32` or `bfloat16`.
@@ -74,6 +76,7 @@ class Generator(nn.Module):
   feature_transform: Mapping[str, Any]
   correspondence: Mapping[str, Any]
   colorizer: Mapping[str, Any]
+  mixture: Mapping[str, Any] = flax.core.FrozenDict()
   stem: str = ''
   dtype: str = 'float32'
   prior: Mapping[str, Any] = flax.core.FrozenDict(width=0.0)
@@ -103,16 +106,30 @@ class Generator(nn.Module):
     self.correspondence_net = matching.CorrespondenceNet(
       **net, maps=4 if self.stem else 0, dtype=dtype, name='correspondence'
     )
-    self.colorizer_net = Colorizer(
-      **self.colorizer, dtype=dtype, name='colorizer'
-    )
+    colorizer = dict(self.colorizer)
+    if colorizer.pop('kind') == 'mixture':
+      self.colorizer_net = Mixture(
+        **self.mixture, dtype=dtype, name='colorizer'
+      )
+    else:
+      self.colorizer_net = Colorizer(**colorizer, dtype=dtype, name='colorizer')
     if self.has_prior:
       self.prior_net = priors.Prior(**self.prior, dtype=dtype, name='prior')
 
   @property
-  def blends(self) -> bool:
-    """Whether the colorizer needs the previous frame warped to each frame."""
-    return self.colorizer.get('residual') == 'blend'
+  def follows_motion(self) -> bool:
+    """Whether the colorizer needs optical flow to the previous frame."""
+    return self.colorizer['kind'] == 'mixture'
+
+  @property
+  def carried(self) -> int:
+    """Number of channels that each frame passes to the next one besides Lab."""
+    return CARRIED if self.follows_motion else 0
+
+  @property
+  def uses_anchor(self) -> bool:
+    """Whether the colorizer uses references that are frames of the clip."""
+    return self.follows_motion and self.mixture['anchor_weight'] > 0
 
   @property
   def has_prior(self) -> bool:
@@ -209,7 +226,7 @@ class Generator(nn.Module):
       reference: one for each clip.
 
     Returns:
-      Warped color and confidence, fields [b, t, h, w, c].
+      Warped color and confidence, fields [b, t, h/4, w/4, c].
     """
     queries = references.project(queries, reference)
     b, t, n, m, d = queries.shape
@@ -220,13 +237,9 @@ class Generator(nn.Module):
       self.temperature,
       self.block,
     )
-    s = matching.STRIDE
-
-    def picture(x):
-      x = layers.upsample_nearest(x.reshape(b * t, n, m, -1), s)
-      return x.reshape(b, t, n * s, m * s, -1)
-
-    return Guidance(picture(warped_ab), picture(confidence))
+    return Guidance(
+      warped_ab.reshape(b, t, n, m, 2), confidence.reshape(b, t, n, m, 1)
+    )
 
   def guide(
     self, luminance: jax.Array, reference: Reference, train: bool = False
@@ -241,19 +254,45 @@ class Generator(nn.Module):
     Returns:
       Warped color and confidence, fields [b, t, h, w, c].
     """
-    return self.match(self.encode_frames(luminance, train), reference)
+    b, t, h, w, _ = luminance.shape
+    guidance = self.match(self.encode_frames(luminance, train), reference)
+
+    def upsample(x):
+      x = x.reshape(b * t, *x.shape[2:])
+      x = layers.upsample_nearest(x, matching.STRIDE)
+      return x.reshape(b, t, h, w, -1)
+
+    return jax.tree.map(upsample, guidance)
 
   def colorize_frame(
-    self, luminance: jax.Array, guidance: Guidance, previous_lab: jax.Array
+    self,
+    luminance: jax.Array,
+    guidance: Guidance,
+    previous: jax.Array,
+    scale: int = 1,
   ) -> jax.Array:
-    """Predicts ab of one frame, [b, h, w, 2]; arguments as in `Colorizer`."""
-    return self.colorizer_net(luminance, *guidance, previous_lab)
+    """Predicts the color of one frame.
+
+    Args:
+      luminance: [b, h, w, 1], L - 50.
+      guidance: of the frame, fields [b, h, w, c].
+      previous: [b, h, w, 3 + carried], the previous frame: Lab, l = L - 50, and
+        what else the colorizer returned; zeros if there is none. If
+        `follows_motion`, it must be warped to this frame.
+      scale: size of the frame relative to the one that was matched.
+
+    Returns:
+      [b, h, w, 2 + carried]: ab, and what the next frame needs besides.
+    """
+    if self.follows_motion:
+      stride = scale * matching.STRIDE
+      return self.colorizer_net(luminance, guidance, previous, stride)
+    return self.colorizer_net(luminance, *guidance[:2], previous)
 
   # Additions to the paper.
   guide_along = guide_along
   see_and_predict = priors.see_and_predict
   predict_color = priors.predict_color
-  guide_by_prior = priors.guide_by_prior
 
   def __call__(self, rgb: jax.Array) -> jax.Array:
     """Runs every network once, to initialize the parameters.
@@ -270,72 +309,53 @@ class Generator(nn.Module):
     guidance = self.guide(lab[:, None, ..., :1], reference)
     if self.has_prior:
       self.predict_color(lab[..., :1])
-    return self.colorize_frame(
-      lab[..., :1], jax.tree.map(lambda x: x[:, 0], guidance), lab
+    previous = jnp.pad(lab, ((0, 0), (0, 0), (0, 0), (0, self.carried)))
+    ab_and_carried = self.colorize_frame(
+      lab[..., :1], jax.tree.map(lambda x: x[:, 0], guidance), previous
     )
+    return ab_and_carried[..., :2]
 
 
 def colorize_clip(
   colorize_frame: Callable[[jax.Array, Guidance, jax.Array], jax.Array],
   luminance: jax.Array,
   guidance: Guidance,
-  previous_lab: jax.Array,
+  previous: jax.Array,
   clean_luminance: jax.Array | None = None,
   backward_flow: jax.Array | None = None,
-  steady: jax.Array | None = None,
-  anchor: anchors.Anchor | None = None,
-  anchor_lightness: float = 5.0,
   unroll: int = 1,
 ) -> tuple[jax.Array, jax.Array]:
   """Colorizes frames in order; each one sees the previous one in color.
-
-  The arguments from `clean_luminance` to `anchor_lightness` are additions to the paper.
 
   Args:
     colorize_frame: `Generator.colorize_frame`, bound to parameters.
     luminance: [b, t, h, w, 1], L - 50.
     guidance: of these frames, each field [b, t, h, w, c].
-    previous_lab: [b, h, w, 3], l = L - 50, the frame before the first one. Use
-      zeros if there is none, or the reference if that is the previous frame.
+    previous: [b, h, w, 3 + carried], the frame before the first one: Lab, l = L -
+      50, and what else the colorizer carries. Use zeros if there is none, or the
+      reference and zeros if that is the previous frame.
     clean_luminance: [b, t, h, w, 1], the lightness that the next frame sees if
       `luminance` has noise; None means `luminance`.
     backward_flow: [b, t, h, w, 2], (dx, dy) in pixels from each frame to the
-      previous one, which is warped by it; None means no warping.
-    steady: [b, t, h, w, 1] in [0, 1], likeness to the previous frame; see
-      `motion.replace_unsteady`. None means 1.
-    anchor: a reference that is a frame of the clip; see `anchor.mix`. None means
-      that there is none.
-    anchor_lightness: tolerance of `anchor.mix`.
+      previous one, which is warped by it; None means no warping. An addition to
+      the paper.
     unroll: number of scan steps to unroll.
 
   Returns:
-    ab [b, t, h, w, 2], and the last frame [b, h, w, 3], which is the
-    `previous_lab` of the next call.
+    ab and what is carried, [b, t, h, w, 2 + carried], and the last frame, which
+    is `previous` of the next call.
   """
 
-  def step(previous_lab, frame):
-    luminance, guidance, clean_luminance, backward_flow, steady, way = frame
+  def step(previous, frame):
+    luminance, guidance, clean_luminance, backward_flow = frame
     if backward_flow is not None:
-      previous_lab = flow.warp(previous_lab, backward_flow)
-    if steady is not None:
-      previous_lab = replace_unsteady(previous_lab, steady, guidance.warped_ab)
-    ab = colorize_frame(luminance, guidance, previous_lab)
-    if anchor is not None:
-      warped = anchors.Anchor(anchor.lab, *way)
-      ab = anchors.mix(ab, luminance, warped, anchor_lightness)
-    return jnp.concatenate([clean_luminance, ab], -1), ab
+      previous = flow.warp(previous, backward_flow)
+    predicted = colorize_frame(luminance, guidance, previous)
+    return jnp.concatenate([clean_luminance, predicted], -1), predicted
 
   if clean_luminance is None:
     clean_luminance = luminance
-  way = None if anchor is None else (anchor.flow, anchor.weight)
-  frames = (
-    luminance,
-    guidance,
-    clean_luminance,
-    backward_flow,
-    steady,
-    way,
-  )
+  frames = luminance, guidance, clean_luminance, backward_flow
   frames = jax.tree.map(lambda x: x.swapaxes(0, 1), frames)
-  last_lab, ab = jax.lax.scan(step, previous_lab, frames, unroll=unroll)
-  return ab.swapaxes(0, 1), last_lab
+  last, predicted = jax.lax.scan(step, previous, frames, unroll=unroll)
+  return predicted.swapaxes(0, 1), last

@@ -133,14 +133,14 @@ def network(
     variables: Any,
     luminance: jax.Array,
     reference: Reference,
-    previous_lab: jax.Array,
+    previous: jax.Array,
   ):
     guidance = apply(variables, luminance, reference, method='guide')
     return colorize_clip(
       functools.partial(apply, variables, method='colorize_frame'),
       luminance,
       guidance,
-      previous_lab,
+      previous,
     )
 
   rng = np.random.default_rng(0)
@@ -298,6 +298,7 @@ def _random_clips(config: ml_collections.ConfigDict, batch: int) -> Clips:
     same_video=np.ones(batch, bool),
     first_frame=np.zeros(batch, bool),
     backward_flow=np.ones((batch, t - 1, *size, 2), np.float32),
+    anchor_flow=np.ones((batch, t, *size, 2), np.float32),
   )
 
 

@@ -9,8 +9,8 @@ therefore stored only once:
 
   rgb_to_lab(rgb) -> lab
   encode_reference(params, rgb) -> {lab, keys, ab}
-  colorize(params, luminance, keys, ab, previous_lab[, backward_flow])
-    -> {ab, last_lab}
+  colorize(params, luminance, keys, ab, previous[, backward_flow])
+    -> {ab, last}
   lab_to_rgb(lab) -> rgb
 
 `stablehlo/run.py`, a copy of `stablehlo_runner.py`, colorizes frames with them.
@@ -43,7 +43,7 @@ from vitexco_jax.tools import stablehlo_runner
 _logger = logging.getLogger(__name__)
 
 # Increment it when the arguments or results of a program change.
-FORMAT = 1
+FORMAT = 2
 PLATFORMS = ('cpu', 'cuda')
 
 
@@ -136,29 +136,25 @@ def make_programs(
     reference = apply(rgb, method='encode_reference')
     return {name: getattr(reference, name) for name in ('lab', 'keys', 'ab')}
 
-  def colorize(params, luminance, keys, ab, previous_lab, backward_flow=None):
+  def colorize(params, luminance, keys, ab, previous, backward_flow=None):
     apply = functools.partial(generator.apply, variables(params))
     reference = Reference(None, keys, ab)
-    steady = None
     if backward_flow is None:
       guidance = apply(luminance, reference, method='guide')
     else:
-      seen = jnp.concatenate([previous_lab[:, None, ..., :1], luminance], 1)
-      guidance, steady, _ = apply(
-        seen, reference, backward_flow, method='guide_along'
-      )
-    ab, last_lab = colorize_clip(
+      seen = jnp.concatenate([previous[:, None, ..., :1], luminance], 1)
+      guidance = apply(seen, reference, backward_flow, method='guide_along')
+    predicted, last = colorize_clip(
       functools.partial(apply, method='colorize_frame'),
       luminance,
       guidance,
-      previous_lab,
+      previous,
       backward_flow=backward_flow,
-      steady=steady,
     )
-    return {'ab': ab, 'last_lab': last_lab}
+    return {'ab': predicted[..., :2], 'last': last}
 
   motion = {}
-  if generator.blends:
+  if generator.follows_motion:
     motion['backward_flow'] = 'b,t,16*h,16*w,2'
   weights = {'params': dict(params)}
   encoded = _export(encode_reference, weights, rgb='b,16*h,16*w,3')
@@ -172,7 +168,7 @@ def make_programs(
       luminance='b,t,16*h,16*w,1',
       keys=f'b,k,{reference["keys"].shape[-1]}',
       ab='b,k,2',
-      previous_lab='b,16*h,16*w,3',
+      previous=f'b,16*h,16*w,{3 + generator.carried}',
       **motion,
     ),
     'lab_to_rgb': _export(color.fade_to_rgb, lab='b,h,w,3'),

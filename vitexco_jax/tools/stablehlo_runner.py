@@ -50,17 +50,20 @@ def main(frames, reference, colored, flow=None):
   rgb, _ = shrink(np.load(reference)[None] / np.float32(255), bound)
   reference = encode_reference(params=params, rgb=jnp.clip(rgb, 0, 1))
   out = np.lib.format.open_memmap(colored, 'w+', np.uint8, frames.shape)
-  moves = 'backward_flow' in about['programs']['colorize']['takes']
+  takes = about['programs']['colorize']['takes']
+  moves = 'backward_flow' in takes
   flow = np.load(flow, mmap_mode='r') if flow else None
   independent = moves and flow is None
   size = 1 if independent else BLOCK
-  previous_lab = None
+  # Lab, and what else the network carries from frame to frame.
+  channels = int(takes['previous'].rstrip(')]').split(',')[-1])
+  previous = None
   for start in range(0, len(frames), size):
     block = slice(start, start + size)
     lab = rgb_to_lab(rgb=frames[block] / np.float32(255))
     luminance, (h, w) = shrink(lab[..., :1] - 50, bound)
-    if previous_lab is None or independent:
-      previous_lab = jnp.zeros((1, *luminance.shape[1:3], 3))
+    if previous is None or independent:
+      previous = jnp.zeros((1, *luminance.shape[1:3], channels))
     motion = {}
     if moves:
       still = np.zeros((1, *luminance.shape[:3], 2), np.float32)
@@ -70,10 +73,10 @@ def main(frames, reference, colored, flow=None):
       luminance=luminance[None],
       keys=reference['keys'],
       ab=reference['ab'],
-      previous_lab=previous_lab,
+      previous=previous,
       **motion,
     )
-    previous_lab = predicted['last_lab']
+    previous = predicted['last']
     ab = predicted['ab'][0, :, :h, :w]
     ab = jax.image.resize(ab, (*lab.shape[:3], 2), 'cubic')
     rgb = lab_to_rgb(lab=jnp.concatenate([lab[..., :1], ab], -1))

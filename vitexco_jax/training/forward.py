@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vitexco_jax import color
+from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Clips, Guidance, Reference
 
@@ -17,6 +18,8 @@ class Generated(NamedTuple):
 
   lab: jax.Array  # [b, t, h, w, 3], the truth, l centered.
   ab: jax.Array  # [b, t, h, w, 2], the prediction.
+  # [b, t, h, w, 1], log of the squared error that a mixture expects, or [..., 0].
+  log_error: jax.Array
   guidance: Guidance  # Fields [b, t, h, w, c].
 
 
@@ -60,26 +63,41 @@ def generate(
     method='encode_reference',
     rngs=reference_rngs,
   )
-  guidance = generator.apply(
-    variables, luminance, reference, train, method='guide', rngs=frame_rngs
-  )
+  apply = functools.partial(generator.apply, variables, rngs=frame_rngs)
   first = clips.first_frame[:, None, None, None]
   backward_flow = None
-  if generator.blends:
+  if generator.follows_motion:
     # The previous frame of the first one, if there is one, is the first itself.
     backward_flow = jnp.pad(
       clips.backward_flow, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0))
     )
-  ab, _ = colorize_clip(
+    guidance = apply(
+      jnp.concatenate([luminance[:, :1], luminance], 1),
+      reference,
+      backward_flow,
+      Anchor(reference.lab, clips.anchor_flow),
+      train=train,
+      method='guide_along',
+    )
+    # For other references the flow to the anchor is meaningless.
+    anchored = jnp.where(first[:, None], guidance.anchored, 0.0)
+    guidance = guidance._replace(anchored=anchored)
+  else:
+    guidance = apply(luminance, reference, train, method='guide')
+  predicted, _ = colorize_clip(
     functools.partial(generator.apply, variables, method='colorize_frame'),
     luminance,
     guidance,
-    jnp.where(first, reference.lab, 0.0),
+    jnp.pad(
+      jnp.where(first, reference.lab, 0.0),
+      ((0, 0), (0, 0), (0, 0), (0, generator.carried)),
+    ),
     clean,
     backward_flow,
     unroll=unroll,
   )
-  return Generated(lab, ab, guidance)
+  ab, log_error = jnp.split(predicted, [2], -1)
+  return Generated(lab, ab, log_error, guidance)
 
 
 def generator_params(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -243,6 +243,29 @@ def smoothness(ab: jax.Array, true_lab: jax.Array) -> jax.Array:
   return jnp.mean((ab - weighted / total) ** 2)
 
 
+def expected_error(
+  log_error: jax.Array, ab: jax.Array, true_ab: jax.Array
+) -> jax.Array:
+  """How well an error is predicted; an addition to the paper.
+
+  The negative log-likelihood of a Gaussian, up to constants: s + e^2 / exp(s) is
+  least if s is the logarithm of the squared error e^2 to be expected.
+
+  Args:
+    log_error: [..., 1], s.
+    ab: [..., 2], predicted; gets no gradient.
+    true_ab: [..., 2].
+
+  Returns:
+    Mean over all positions. 1 is added to the squared errors, and no position
+    counts for more than 50, so that outliers do not dominate.
+  """
+  square = jnp.square(jax.lax.stop_gradient(ab) - true_ab).sum(-1) + 1.0
+  log_error = log_error[..., 0]
+  ratio = jnp.minimum(square * jnp.exp(-log_error), 50.0)
+  return (log_error + ratio).mean()
+
+
 def _float32(x: jax.Array) -> jax.Array:
   return jnp.asarray(x, jnp.float32)
 

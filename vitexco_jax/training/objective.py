@@ -75,6 +75,10 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Terms:
       values['l1'] = _l1(generated, clips.same_video if same_only else None)
     if weights.warped:
       values['warped'] = _warped(generated, clips.same_video)
+    if weights.error:
+      values['error'] = losses.expected_error(
+        generated.log_error, generated.ab, generated.lab[..., 1:]
+      )
     if weights.perceptual or weights.contextual:
       prediction = features(params, _predicted_rgb(generated), (3, 4, 5))
     if weights.perceptual:

@@ -186,8 +186,9 @@ def load_initial_weights(
   if config.train.init:
     loaded = load_params(config.train.init)
     expected = forward.generator_params(params)
-    if 'prior' not in loaded:  # Exports of early versions have none.
-      expected.pop('prior', None)
+    for name in ('prior', 'colorizer'):  # Some exports have none.
+      if name not in loaded:
+        expected.pop(name, None)
     check_params(loaded, expected, f'config.train.init={config.train.init}')
     params |= loaded
   elif config.model.stem:

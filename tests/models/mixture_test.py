@@ -1,0 +1,191 @@
+"""The mixture of candidate colors: rules, network, carried errors, absences."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vitexco_jax.models.mixture import Mixture
+from vitexco_jax.structs import Guidance
+
+pytestmark = pytest.mark.usefixtures('quick_compiler')
+
+H, W, STRIDE = 16, 24, 4
+RULES = Mixture(
+  channels=0,
+  previous_weight=0.98,
+  previous_tolerance=10.0,
+  anchor_weight=0.7,
+  anchor_tolerance=5.0,
+)
+NET = RULES.clone(channels=4)
+
+
+def _inputs(seed=0):
+  rng = np.random.default_rng(seed)
+
+  def uniform(least, most, channels):
+    return rng.uniform(least, most, (2, H, W, channels)).astype(np.float32)
+
+  luminance = uniform(-50, 50, 1)
+
+  def like_frame():
+    ab = uniform(-60, 60, 2)
+    return np.concatenate([luminance + uniform(-9, 9, 1), ab], -1)
+
+  guidance = Guidance(
+    warped_ab=uniform(-60, 60, 2),
+    confidence=uniform(-1, 1, 1),
+    prior_ab=uniform(-60, 60, 2),
+    prior_spread=uniform(1, 40, 1),
+    steady=uniform(0, 1, 1),
+    anchor_lab=like_frame(),
+    anchored=uniform(0.1, 1, 1),
+  )
+  previous = np.concatenate([like_frame(), uniform(0, 6, 1)], -1)
+  return luminance, guidance, previous
+
+
+@pytest.fixture(scope='module')
+def variables():
+  """Random parameters: the last layer of a new network is zero."""
+  shapes = jax.eval_shape(
+    lambda: NET.init(jax.random.key(0), *_inputs(), STRIDE)
+  )
+  rng = np.random.default_rng(1)
+  return jax.tree.map(lambda x: np.float32(rng.normal(0, 0.3, x.shape)), shapes)
+
+
+@pytest.fixture(scope='module')
+def apply(variables):
+  run = jax.jit(NET.apply, static_argnums=4)
+  return lambda *inputs: np.asarray(run(variables, *inputs, STRIDE))
+
+
+@pytest.fixture(scope='module')
+def new():
+  """A new network, which only uses the errors that are expected at first."""
+  shapes = jax.eval_shape(
+    lambda: NET.init(jax.random.key(0), *_inputs(), STRIDE)
+  )
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), shapes)
+  run = jax.jit(NET.apply, static_argnums=4)
+  return lambda *inputs: np.asarray(run(zeros, *inputs, STRIDE))
+
+
+def test_without_a_network_rules_decide():
+  """One candidate is mixed over the other."""
+  luminance, guidance, previous = inputs = _inputs()
+  assert RULES.init(jax.random.key(0), *inputs, STRIDE) == {}
+  falls = np.exp(-np.abs(luminance - previous[..., :1]) / 10)
+  weight = 0.98 * falls * guidance.steady
+  want = weight * previous[..., 1:3] + (1 - weight) * guidance.warped_ab
+  falls = np.exp(-np.abs(luminance - guidance.anchor_lab[..., :1]) / 5)
+  weight = 0.7 * guidance.anchored * falls
+  want = weight * guidance.anchor_lab[..., 1:] + (1 - weight) * want
+  ab = RULES.apply({}, *inputs, STRIDE)[..., :2]
+  np.testing.assert_allclose(ab, want, atol=1e-3)
+
+
+def test_weights_are_inverse_to_the_expected_errors(new):
+  luminance, guidance, previous = _inputs()
+  bare = guidance._replace(anchor_lab=None, anchored=None)
+  result = new(luminance, bare, np.zeros_like(previous))
+  of_warped = np.exp(5 - 4 * guidance.confidence)
+  of_prior = np.exp(5) * (guidance.prior_spread / 20 + 0.01)
+  share = of_prior / (of_warped + of_prior)
+  want = share * guidance.warped_ab + (1 - share) * guidance.prior_ab
+  np.testing.assert_allclose(result[..., :2], want, atol=1e-2)
+  remaining = np.log(share * of_warped + (1 - share) * of_prior)
+  np.testing.assert_allclose(result[..., 2:], remaining, atol=1e-3)
+
+
+def test_colors_that_were_right_stay_and_guesses_are_given_up(new):
+  luminance, guidance, previous = _inputs()
+  guidance = guidance._replace(
+    confidence=np.full_like(luminance, 0.3),
+    steady=np.ones_like(luminance),
+    anchor_lab=None,
+    anchored=None,
+  )
+  previous[..., :1] = luminance
+  known, guessed = previous.copy(), previous.copy()
+  known[..., 3], guessed[..., 3] = 0.0, 7.0
+  distance = [
+    np.abs(new(luminance, guidance, x)[..., :2] - previous[..., 1:3]).mean()
+    for x in (known, guessed)
+  ]
+  assert distance[0] < 2 < 10 < distance[1]
+  # The error grows a little while nothing is known that is better.
+  assert 0 < new(luminance, guidance, known)[..., 2].mean() < 2
+
+
+@pytest.mark.parametrize('absent', ['previous', 'anchor', 'prior'])
+def test_what_is_absent_has_no_influence(apply, absent):
+  """As None, or as colors that may not count."""
+  luminance, guidance, previous = _inputs()
+  zero = np.zeros_like(luminance)
+  one = other = guidance
+  before = after = previous
+  if absent == 'previous':
+    before = np.zeros_like(previous)
+    after = before.copy()
+    after[..., 3] = 5.0
+  elif absent == 'anchor':
+    one = guidance._replace(anchor_lab=None, anchored=None)
+    other = guidance._replace(anchored=zero)
+  else:
+    one = guidance._replace(prior_ab=None, prior_spread=None)
+    other = one._replace(prior_ab=zero.repeat(2, -1), prior_spread=zero)
+  result = apply(luminance, one, before)
+  assert np.isfinite(result).all()
+  np.testing.assert_allclose(apply(luminance, other, after), result, atol=1e-3)
+
+
+def test_without_a_residual_colors_stay_between_the_candidates(variables):
+  params = jax.tree.map(np.array, variables['params'])
+  params['output']['kernel'][:, 8:] = 0
+  params['output']['bias'][8:] = 0
+  luminance, guidance, previous = _inputs()
+  ab = jax.jit(NET.apply, static_argnums=4)(
+    {'params': params}, luminance, guidance, previous, STRIDE
+  )[..., :2]
+  candidates = np.stack(
+    [
+      guidance.warped_ab,
+      previous[..., 1:3],
+      guidance.anchor_lab[..., 1:],
+      guidance.prior_ab,
+    ]
+  )
+  assert (ab <= candidates.max(0) + 1e-3).all()
+  assert (ab >= candidates.min(0) - 1e-3).all()
+
+
+def test_every_input_counts_for_its_picture_only(apply):
+  luminance, guidance, previous = _inputs()
+  before = apply(luminance, guidance, previous)
+  changed = {
+    name: guidance._replace(**{name: np.float32(0.9 * x + 0.05)})
+    for name, x in guidance._asdict().items()
+  }
+  for name, other in changed.items():
+    first = jax.tree.map(lambda x, y: np.stack([x[0], y[1]]), other, guidance)
+    moved = np.abs(apply(luminance, first, previous) - before)
+    assert moved[0].max() > 1e-3, name
+    assert not moved[1].any(), name
+
+
+def test_gradients_are_finite_without_candidates(variables):
+  luminance, guidance, previous = _inputs()
+  bare = Guidance(guidance.warped_ab, guidance.confidence)
+
+  def loss(params):
+    result = NET.apply(
+      {'params': params}, luminance, bare, jnp.zeros_like(previous), STRIDE
+    )
+    return jnp.square(result).mean()
+
+  grads = jax.jit(jax.grad(loss))(variables['params'])
+  assert all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
+  assert any(np.abs(x).max() > 0 for x in jax.tree.leaves(grads))
