@@ -204,6 +204,6 @@ def test_nothing_is_left_of_programs_that_fail(
     raise OSError(28, 'No space left on device')
 
   monkeypatch.setattr(np, 'savez', fail)
-  with pytest.raises(export.UserError, match='made: No space left'):
+  with pytest.raises(export.UserError, match='made`: No space left'):
     export.export_run(tiny_weights, tmp_path / 'made')
   assert not list(tmp_path.iterdir())
