@@ -130,6 +130,7 @@ def test_overrides(arguments, name, value):
       ['--mode=colorise'],
       'there is no --mode=colorise; did you mean colorize?',
     ),
+    (['--mode=version'], 'there is no --mode=version; known are train'),
     (['--mode=foo'], 'known are train, gallery, retrieve, prepare, inspect'),
     (['extra'], "'extra' is not a flag"),
     (['version'], 'form --NAME=VALUE; did you mean --version?'),
@@ -239,6 +240,7 @@ def test_help_names_modes_and_flags(arguments):
 def test_a_mode_has_its_own_help(mode):
   text = cli.make_help([f'--mode={mode}', '--help'], '')
   assert text == cli.make_help([mode, '-h'], '')
+  assert text == cli.make_help(['-h', '--mode', mode], '')
   assert text.startswith(MODES[mode].help) and f' --mode={mode} ' in text
   own = {*MODES[mode].needed, *MODES[mode].optional, 'config'}
   found = re.findall(r'^  --(?:\[no\])?([a-z-]+): ', text, re.MULTILINE)

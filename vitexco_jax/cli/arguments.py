@@ -162,7 +162,7 @@ def check_flags(name: str, overrides: Collection[str]) -> None:
   if name not in MODES:
     raise UserError(
       f'there is no --mode={name}'
-      + (nearest(name, MODES) or f'; known are {", ".join(MODES)}')
+      + (nearest(name, MODES, cutoff=0.6) or f'; known are {", ".join(MODES)}')
     )
   _check_own_flags(name, MODES[name])
   if name == 'prepare' and not (flags.FLAGS.videos or flags.FLAGS.images):
@@ -232,11 +232,10 @@ def make_help(arguments: Sequence[str], title: str) -> str:
     arguments: of the command line.
     title: what the program does.
   """
-  named = [x for x in arguments[:1] if x in MODES]
-  for argument in arguments:
-    match = re.fullmatch('--?mode=(.*)', argument)
-    named += [match[1]] if match and match[1] in MODES else []
-  return _help_for_mode(named[0]) if named else _help_for_all(title)
+  words = ' '.join(arguments)
+  match = re.search(r'^(\w+)|(?<!\S)--?mode[= ](\w+)', words)
+  name = match and (match[1] or match[2])
+  return _help_for_mode(name) if name in MODES else _help_for_all(title)
 
 
 def _help_for_mode(name: str) -> str:
