@@ -10,9 +10,7 @@ def test_records_are_divided_into_shards_in_order(tmp_path, monkeypatch):
   monkeypatch.setattr(records_writer, '_SHARD_RECORDS', 3)
   contents = write_parts(tmp_path)
   (part,) = contents.frame_parts  # In three pieces, across the shards.
-  pieces = [
-    part._replace(first=i, count=n) for i, n in ((0, 1), (1, 4), (5, 3))
-  ]
+  pieces = [part._replace(first=i, size=n) for i, n in ((0, 1), (1, 4), (5, 3))]
   records_writer.write(tmp_path, contents._replace(frame_parts=pieces))
   result = records.Records(tmp_path)
   assert [result.read(i).index for i in range(8)] == list(range(8))

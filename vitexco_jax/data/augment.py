@@ -52,20 +52,21 @@ def reframe(
     clip = _mirror(clip)
   if crop == 1:
     return clip
-  size = clip.rgb.shape[1:3]
+  height, width = clip.rgb.shape[1:3]
+  size = height, width
   window = _draw_window(size, rng, crop)
   of_reference = window
   if not clip.first_frame:
     of_reference = _draw_window(size, rng, crop)
   flows = [resize_flow(flow[window], size) for flow in clip.flow]
   visible = [
-    (_zoom(np.float32(mask), window, cv2.INTER_LINEAR) > 0.999)
+    (_zoom(mask.astype(np.float32), window, cv2.INTER_LINEAR) > 0.999)
     & stays_inside(flow)
     for mask, flow in zip(clip.visible, flows, strict=True)
   ]
   return clip._replace(
     rgb=np.stack([_zoom(rgb, window) for rgb in clip.rgb]),
-    reference=_zoom(clip.reference, of_reference),
+    reference=_zoom(np.asarray(clip.reference), of_reference),
     flow=np.stack(flows),
     visible=np.stack(visible)[..., None].astype(np.uint8),
   )
@@ -76,7 +77,7 @@ def _mirror(clip: Clips) -> Clips:
   return clip._replace(
     rgb=clip.rgb[..., ::-1, :],
     reference=clip.reference[..., ::-1, :],
-    flow=clip.flow[..., ::-1, :] * np.float32([-1, 1]),
+    flow=clip.flow[..., ::-1, :] * np.array([-1, 1], np.float32),
     visible=clip.visible[..., ::-1, :],
   )
 
@@ -85,12 +86,14 @@ def _draw_window(
   size: tuple[int, int], rng: np.random.Generator, smallest: float
 ) -> _Window:
   share = rng.uniform(smallest, 1)
-  window = []
-  for side in size:
+
+  def draw(side: int) -> slice:
     length = round(share * side)
     start = int(rng.integers(side - length + 1))
-    window.append(slice(start, start + length))
-  return tuple(window)
+    return slice(start, start + length)
+
+  height, width = size
+  return draw(height), draw(width)
 
 
 def _zoom(
@@ -163,7 +166,7 @@ def _smooth(x: jax.Array, sigma: jax.Array, norm: int) -> jax.Array:
       of a picture, 2 the variance of white noise, also at the border.
   """
 
-  def weights(side):
+  def weights(side: int) -> jax.Array:
     place = jnp.arange(side, dtype=jnp.float32)
     distance = place[:, None] - place
     width = jnp.maximum(sigma, 1e-3)[:, None, None]  # Avoid 0 / 0.

@@ -74,7 +74,8 @@ class Feed:
     self._host, self._hosts = host, hosts
     self._data = data
     self.skipped = 0
-    self._named = set()
+    self._named: set[str] = set()
+    self._batches: grain.DatasetIterator | None = None
     self.set_state({'samples': 0})
 
   def __iter__(self) -> 'Feed':
@@ -176,7 +177,7 @@ def _draw(
   rng: np.random.Generator,
   source: records.Records,
   ends: np.ndarray,
-  **settings,
+  **settings: Any,
 ) -> Drawn:
   """Draws a clip at a sample, or at another one if it cannot be read.
 
@@ -238,8 +239,8 @@ def _draw_clip(
     reference=reference,
     flow=np.stack(forward),
     visible=np.stack(visible),
-    same_video=np.bool_(same_video),
-    first_frame=np.bool_(first_frame),
+    same_video=np.asarray(same_video),
+    first_frame=np.asarray(first_frame),
     backward_flow=np.zeros((length - 1, 0, 0, 2), np.float32),
     anchor_flow=np.zeros((length, 0, 0, 2), np.float32),
   )

@@ -68,7 +68,7 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> Path:
   """
   opened = input_pipeline.open_records(config)
   files.make_folder('output', output)
-  broken = []
+  broken: list[str] = []
   pairs = list(_measure(opened, np.random.default_rng(config.seed), broken))
   if not pairs:
     raise UserError(f'no pair of the records at {opened.folder} can be read')
@@ -116,7 +116,7 @@ def _compare(
   y, x = np.mgrid[:height, :width].astype(np.float32)
   back = cv2.remap(after, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
 
-  def error(rgb):
+  def error(rgb: np.ndarray) -> float:
     gray = [cv2.cvtColor(z, cv2.COLOR_RGB2GRAY) for z in (rgb, before)]
     difference = cv2.absdiff(*gray)[visible[..., 0] == 1]
     return float(difference.mean()) if difference.size else 0.0
@@ -185,7 +185,7 @@ def _summary(opened: records.Records, pairs: list[Pair]) -> dict[str, str]:
 
 
 def _flatten(settings: dict, prefix: str = '') -> dict[str, str]:
-  flat = {}
+  flat: dict[str, str] = {}
   for name, value in settings.items():
     if isinstance(value, dict):
       flat |= _flatten(value, f'{prefix}{name}.')
@@ -284,7 +284,7 @@ def _picture(rgb: np.ndarray) -> str:
     size = (240, round(rgb.shape[0] * 240 / rgb.shape[1]))
     rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
   encoded = cv2.imencode('.png', cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))[1]
-  text = base64.b64encode(encoded).decode()
+  text = base64.b64encode(encoded.tobytes()).decode()
   return f'<img src="data:image/png;base64,{text}">'
 
 

@@ -119,7 +119,7 @@ def is_done(job: Job) -> bool:
 def file_sizes(job: Job) -> list[int | None]:
   """Returns the sizes of a job's files, to detect changes."""
 
-  def size(path):
+  def size(path: Path) -> int | None:
     try:
       frames = image_files(path) if path.is_dir() else [path]
       return sum(frame.stat().st_size for frame in frames)

@@ -143,8 +143,11 @@ def _gather(
   jobs: list[Job], settings: dict[str, Any]
 ) -> records_writer.Contents:
   """Returns the contents of the data set according to the notes."""
-  videos, references = {}, {}  # To their indices, in the order of the jobs.
-  runs, frame_parts, reference_parts, left_out = [], [], [], {}
+  # To their indices, in the order of the jobs.
+  videos: dict[str, int] = {}
+  references: dict[int, int] = {}
+  left_out: dict[str, str] = {}
+  runs, frame_parts, reference_parts = [], [], []
   digest = hashlib.sha1()
   for job in jobs:
     note = files.read_json(job.note)

@@ -35,7 +35,7 @@ class Part(NamedTuple):
 
   path: Path
   first: int
-  count: int
+  size: int
 
 
 class Contents(NamedTuple):
@@ -125,13 +125,15 @@ def write(folder: Path, contents: Contents) -> None:
     shutil.rmtree(building, ignore_errors=True)
 
 
-class Vitexco(tfds.core.ShardBasedBuilder, skip_registration=True):
+class Vitexco(  # type: ignore[call-arg]
+  tfds.core.ShardBasedBuilder, skip_registration=True
+):
   """Video frames with motion and references for training colorizers."""
 
   name = NAME
   VERSION = tfds.core.Version(records.VERSION)
 
-  def __init__(self, contents: Contents, **options) -> None:
+  def __init__(self, contents: Contents, **options: Any) -> None:
     self._contents = contents
     super().__init__(**options)
 
@@ -194,7 +196,7 @@ class _Uncompressed(ExampleWriter):
 
 def _shards(parts: Sequence[Part]) -> Iterator[Callable[[], Iterator]]:
   """Divides the records into shards of about equal size, in order."""
-  total = sum(part.count for part in parts)
+  total = sum(part.size for part in parts)
   shards = -(-total // _SHARD_RECORDS)
   for shard in range(shards):
     first, last = (total * i // shards for i in (shard, shard + 1))
@@ -205,9 +207,11 @@ def _read_parts(
   parts: Sequence[Part], first: int, last: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
   """Yields records `first` to `last` of all parts with their numbers."""
-  before, path, reader = 0, None, None
+  before = 0
+  path: Path | None = None
+  reader: Any = None
   for part in parts:
-    begin, end = max(first - before, 0), min(last - before, part.count)
+    begin, end = max(first - before, 0), min(last - before, part.size)
     if begin < end and part.path != path:
       path = part.path
       reader = array_record_module.ArrayRecordReader(
@@ -216,4 +220,4 @@ def _read_parts(
     for place in range(begin, end):
       (encoded,) = reader.read([part.first + place])
       yield before + place, msgpack.unpackb(encoded)
-    before += part.count
+    before += part.size

@@ -10,6 +10,7 @@ import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import jax
@@ -100,7 +101,9 @@ def _start_worker() -> None:
 
 def _end_with_parent() -> None:
   """Ends a worker whose parent was killed; it would continue to write."""
-  multiprocessing.parent_process().join()
+  parent = multiprocessing.parent_process()
+  assert parent is not None
+  parent.join()
   os._exit(1)
 
 
@@ -108,7 +111,12 @@ def prepare_job(job: Job) -> None:
   """Writes the usable records of a job and its note."""
   job.part.unlink(missing_ok=True)
   config = ml_collections.ConfigDict(json.loads(job.config))
-  note = {'runs': [], 'frames': 0, 'references': [], 'left_out': {}}
+  note: dict[str, Any] = {
+    'runs': [],
+    'frames': 0,
+    'references': [],
+    'left_out': {},
+  }
   try:
     with records_writer.PartWriter(job.part) as writer:
       for run in _make_runs(job, config, note['left_out']):

@@ -28,7 +28,7 @@ class _Frame(NamedTuple):
   """A frame of a video."""
 
   shot: int
-  index: int  # In the video.
+  number: int  # In the video.
   rgb: np.ndarray  # [h, w, 3] uint8, at the records' size.
   measures: quality.Measures
 
@@ -59,7 +59,7 @@ def from_video(
   Raises:
     UnusableError: the video cannot be read to its end.
   """
-  refused = collections.Counter()
+  refused: collections.Counter[str] = collections.Counter()
   total = 0
   for frames in _read_runs(path, config.data):
     total += len(frames)
@@ -78,7 +78,7 @@ def from_video(
       for pair in itertools.pairwise(rgb)
     ]
     yield DecodedRun(
-      name, [frame.index for frame in frames], rgb, [*motion, None]
+      name, [frame.number for frame in frames], rgb, [*motion, None]
     )
   if refused:
     left_out[name] = ', '.join(

@@ -69,28 +69,26 @@ def chained_flow(
     ValueError: a reference is not a frame of the clip.
   """
   grays = [_flow_gray(rgb, size) for rgb in read()]
+  by_index: dict[int, Given] = {}
   for given in references:
     if given.index is None or not 0 <= given.index < len(grays):
       raise ValueError(
         f'flow reaches only frames 0 to {len(grays) - 1} of the clip, not a '
         f'reference of index {given.index}'
       )
-  by_index = {given.index: given for given in references}
-  references = [by_index[index] for index in sorted(by_index)]
+    by_index[given.index] = given
+  indices = sorted(by_index)
   # The first frame of each reference but the first.
-  cuts = [
-    (earlier.index + later.index) // 2 + 1
-    for earlier, later in itertools.pairwise(references)
-  ]
+  cuts = [(x + y) // 2 + 1 for x, y in itertools.pairwise(indices)]
 
-  def predicted():
+  def predicted() -> Iterator[np.ndarray]:
     spans = itertools.pairwise([0, *cuts, len(grays)])
-    for given, (start, stop) in zip(references, spans, strict=True):
-      ab = np.asarray(_working_lab(given.rgb, size)[..., 1:])
-      back = _carry(ab, grays[start : given.index + 1][::-1])
+    for index, (start, stop) in zip(indices, spans, strict=True):
+      ab = np.asarray(_working_lab(by_index[index].rgb, size)[..., 1:])
+      back = _carry(ab, grays[start : index + 1][::-1])
       yield from reversed(list(back))
       yield ab
-      yield from _carry(ab, grays[given.index : stop])
+      yield from _carry(ab, grays[index:stop])
 
   for rgb, ab in zip(read(), predicted(), strict=True):
     yield np.asarray(_join(rgb, ab))
@@ -141,7 +139,7 @@ def _bins(luminance: jax.Array) -> jax.Array:
     ]
   )
 
-  def place(x, count):
+  def place(x: jax.Array, count: int) -> jax.Array:
     return jnp.clip(jnp.floor(x / _BIN).astype(jnp.int32), 0, count - 1)
 
   levels, textures = _BINS
@@ -161,7 +159,7 @@ def _mean_ab(bins: np.ndarray, ab: np.ndarray) -> np.ndarray:
   places = np.stack(np.unravel_index(np.arange(count), _BINS), -1)
   away = np.square(places[:, None] - places[full]).sum(-1)
   nearest = full[away.argmin(-1)]
-  return np.float32(sums[nearest] / pixels[nearest, None])
+  return (sums[nearest] / pixels[nearest, None]).astype(np.float32)
 
 
 def match_vgg16(
@@ -178,10 +176,9 @@ def match_vgg16(
     UserError: VGG16's weights are not installed.
   """
   params = jax.device_put(vgg16.load_vgg16())
-  keys, colors = zip(
-    *(_encode(params, given.rgb, size) for given in references), strict=True
-  )
-  keys, colors = jnp.concatenate(keys, 1), jnp.concatenate(colors, 1)
+  encoded = [_encode(params, given.rgb, size) for given in references]
+  keys = jnp.concatenate([x for x, _ in encoded], 1)
+  colors = jnp.concatenate([x for _, x in encoded], 1)
   for rgb in read():
     yield np.asarray(_match(params, keys, colors, rgb, size))
 
@@ -230,13 +227,14 @@ def _features(params: vgg16.Params, luminance: jax.Array) -> jax.Array:
 def _working_lab(rgb: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Lab of [H, W, 3] uint8, downscaled to fit within `size`: [h, w, 3]."""
   lab = color.uint8_to_lab(rgb)
-  return sizes.resize(lab, sizes.within(rgb.shape[:2], size))
+  height, width = rgb.shape[:2]
+  return sizes.resize(lab, sizes.within((height, width), size))
 
 
 def _flow_gray(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """L within `size` as input of optical flow: [h, w, 1] uint8."""
   luminance = np.asarray(_working_lab(rgb, size)[..., :1])
-  return np.uint8(np.round(luminance * 2.55))
+  return np.round(luminance * 2.55).astype(np.uint8)
 
 
 _join = jax.jit(sizes.join)

@@ -107,7 +107,7 @@ def _holds_frames(folder: Path) -> bool:
 def _on_disk(path: Path) -> Clip:
   """A folder of frames or a video."""
 
-  def read():
+  def read() -> Iterator[np.ndarray]:
     with video.VideoReader(path) as reader:
       for frame in video.prefetch(reader):
         yield frame.rgb
@@ -131,7 +131,7 @@ def _of_records(folder: Path) -> list[Clip]:
   except FileNotFoundError:
     return []
 
-  def read(run):
+  def read(run: records.Run) -> Iterator[np.ndarray]:
     for number in range(run.first, run.first + run.frames):
       yield opened.read(number).rgb()
 
@@ -176,7 +176,7 @@ def _of_data_set(flag: str, data: str) -> list[Clip]:
       f'`tfds build {data} --file_format=array_record`'
     ) from error
 
-  def read(number):
+  def read(number: int) -> Iterator[np.ndarray]:
     frames = examples[number]
     for name in path:
       frames = frames[name]

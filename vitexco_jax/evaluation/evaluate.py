@@ -85,7 +85,7 @@ def evaluate(
     'saturation_boost': False,
     'edge_filter': False,
   }
-  results = {}
+  results: dict[str, dict[str, Any]] = {}
   for protocol, choose in choosers.items():
     methods = _methods(subject, compared, protocol, size)
     results[protocol] = {}

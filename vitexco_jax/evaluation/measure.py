@@ -23,6 +23,10 @@ _THREADS = max(2, os.cpu_count() or 2)
 _IN_FLIGHT = 2 * _THREADS  # Frames being compared; bounds the memory.
 
 
+# Values of a frame, and `metrics.histograms`: of the truth, then of each method.
+Measured = tuple[list[dict[str, float | None]], list[np.ndarray]]
+
+
 class Frame(NamedTuple):
   """A true frame and the results of the methods."""
 
@@ -58,13 +62,15 @@ def measure_clip(
   given, names = choose(clip)
   streams = {name: method(clip, given) for name, method in methods.items()}
   columns = set(np.linspace(0, count - 1, _STRIP_COLUMNS).round().astype(int))
-  results, pending = [], collections.deque()
+  results: list[Measured] = []
+  pending: collections.deque[concurrent.futures.Future[Measured]]
+  pending = collections.deque()
   with (
     concurrent.futures.ThreadPoolExecutor(_THREADS) as pool,
     pictures,
     tqdm.tqdm(total=count, desc=clip.name, unit='frame') as bar,
   ):
-    previous = None
+    previous: Frame | None = None
     for number, true_rgb in enumerate(clip.read()):
       colored = _next_frames(streams, clip, number, true_rgb)
       frame = Frame(number, true_rgb, colored)
@@ -75,6 +81,7 @@ def measure_clip(
         results.append(pending.popleft().result())
       bar.update()
     results += [future.result() for future in pending]
+  assert previous is not None  # The clip has frames.
   return {
     'size': list(previous.true_rgb.shape[:2]),
     'frames': count,
@@ -107,10 +114,10 @@ def _next_frames(
 
 def _by_method(
   names: Sequence[str],
-  results: Sequence[tuple[list[dict[str, float]], list[np.ndarray]]],
+  results: Sequence[Measured],
 ) -> dict[str, dict[str, Any]]:
   """Collects the results of `measure_frame` for all frames, by method."""
-  by_method = {}
+  by_method: dict[str, dict[str, Any]] = {}
   for place, name in enumerate(names):
     values = [rows[place] for rows, _ in results]
     keys = {key: None for x in values for key in x}  # Not all frames have all.
@@ -121,9 +128,7 @@ def _by_method(
   return by_method
 
 
-def measure_frame(
-  previous: Frame | None, frame: Frame
-) -> tuple[list[dict[str, float]], list[np.ndarray]]:
+def measure_frame(previous: Frame | None, frame: Frame) -> Measured:
   """Computes the metrics of a frame for the truth and for each method.
 
   Args:
@@ -145,7 +150,7 @@ def measure_frame(
   )
   rows = []
   for rgb, previous_rgb in zip(pictures, previous_pictures, strict=True):
-    values = {
+    values: dict[str, float | None] = {
       'colorfulness': metrics.colorfulness(rgb),
       'chroma': metrics.mean_chroma(rgb),
     }
@@ -159,10 +164,10 @@ def measure_frame(
 
 def _compare(
   rgb: np.ndarray, true_rgb: np.ndarray, number: int
-) -> dict[str, float]:
+) -> dict[str, float | None]:
   """Computes the metrics that compare a frame with the true frame."""
   mean, percentile = metrics.ciede2000(rgb, true_rgb)
-  values = {
+  values: dict[str, float | None] = {
     'psnr': metrics.psnr(rgb, true_rgb),
     'psnr_wrapped': metrics.psnr_wrapped(rgb, true_rgb),
     'ssim': metrics.ssim(rgb, true_rgb),

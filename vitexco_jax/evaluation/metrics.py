@@ -72,9 +72,10 @@ def colorfulness(rgb: np.ndarray) -> float:
   _check(rgb)
   red, green, blue = np.moveaxis(rgb.astype(np.float32), -1, 0)
   opponents = red - green, (red + green) / 2 - blue
-  deviation = np.hypot(*(np.std(x, dtype=np.float64) for x in opponents))
-  mean = np.hypot(*(np.mean(x, dtype=np.float64) for x in opponents))
-  return float(deviation + 0.3 * mean)
+  first, second = (np.std(x, dtype=np.float64) for x in opponents)
+  deviation = np.hypot(first, second)
+  first, second = (np.mean(x, dtype=np.float64) for x in opponents)
+  return float(deviation + 0.3 * np.hypot(first, second))
 
 
 def mean_chroma(rgb: np.ndarray) -> float:

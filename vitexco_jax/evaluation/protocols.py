@@ -35,6 +35,7 @@ class Chooser:
     self.identity = [protocol]
     self._protocol = protocol
     if protocol == 'retrieved':
+      assert gallery is not None
       self._embed, self._gallery = open_with_embedder(config, gallery)
       self.identity.append(self._gallery.fingerprint)
 
@@ -48,7 +49,7 @@ class Chooser:
       number, _ = best
       given = Given(self._gallery.read(number), None)
       return [given], [self._gallery.name(number)]
-    numbers = {'first-frame': [0], 'far-frame': [middle], 'multi': [0, last]}
-    numbers = numbers[self._protocol]
-    given = map(Given, clip.frames(*numbers), numbers)
-    return list(given), [f'frame {number}' for number in numbers]
+    indices = {'first-frame': [0], 'far-frame': [middle], 'multi': [0, last]}
+    chosen = indices[self._protocol]
+    references = list(map(Given, clip.frames(*chosen), chosen))
+    return references, [f'frame {index}' for index in chosen]

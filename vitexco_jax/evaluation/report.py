@@ -97,8 +97,8 @@ class Pictures:
     folder = output / protocol
     self._strip, self._video = folder / f'{clip}.png', folder / f'{clip}.mp4'
     self._labels = [TRUTH, *methods]
-    self._columns = []
-    self._writer = None
+    self._columns: list[list[np.ndarray]] = []
+    self._writer: video.VideoWriter | None = None
 
   def are_written(self) -> bool:
     """Whether both exist from an earlier evaluation."""
@@ -300,8 +300,8 @@ def _plot(result: Mapping[str, Any]) -> bytes:
   for method, values in result['methods'].items():
     if 'psnr' in values:
       # Without equal frames, next to which all other values would look flat.
-      shown = [x if x < metrics.MAX_PSNR else None for x in values['psnr']]
-      axes.plot(shown, label=method, linewidth=1.4)
+      finite = [x if x < metrics.MAX_PSNR else np.nan for x in values['psnr']]
+      axes.plot(finite, label=method, linewidth=1.4)
   for frame in result['given']:
     axes.axvline(frame, color='0.7', linewidth=1, linestyle='--')
   axes.set(xlabel='frame (dashed: given)', ylabel='PSNR, dB')

@@ -37,7 +37,9 @@ def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
     checkpoint: file or folder of its weights.
   """
 
-  def color(clip, references):
+  def color(
+    clip: clips.Clip, references: Sequence[Given]
+  ) -> Iterator[np.ndarray]:
     start = references[0].index if references else None
     begin = functools.partial(
       colorizer.set_reference,
@@ -89,7 +91,7 @@ def _predicted(
   stem = Path(clip.name).stem
   matches = [x for x in predicted if Path(x.name).stem == stem]
   if not matches and len(predicted) == 1:
-    matches = predicted
+    matches = list(predicted)
   if len(matches) != 1:
     raise UserError(
       f'--predictions has {len(matches) or "no"} clips named {stem}, for the '

@@ -22,7 +22,9 @@ def summarize(results: Mapping[str, Any]) -> dict[str, Any]:
         for method, values in result['methods'].items()
       },
     }
-  by_method = collections.defaultdict(lambda: collections.defaultdict(list))
+  by_method: dict[str, dict[str, list[float | None]]] = collections.defaultdict(
+    lambda: collections.defaultdict(list)
+  )
   for row in rows.values():
     for method, values in row['methods'].items():
       for key, value in values.items():
@@ -42,7 +44,7 @@ def _means(
   """Returns a method's values for a clip."""
   counted = [i for i in range(result['frames']) if i not in result['uncounted']]
   free = [i for i in counted if i not in result['given']]
-  row = {}
+  row: dict[str, float | None] = {}
   for key, series in values.items():
     if key != 'cdc':
       row[key] = _mean([series[i] for i in counted])
@@ -51,9 +53,9 @@ def _means(
     for key in ('psnr', 'ssim'):
       row[f'{key}_not_given'] = _mean([values[key][i] for i in free])
     row['psnr_last'] = _mean([values['psnr'][i] for i in counted[-_LAST:]])
-    row['colorfulness_gap'] = row['colorfulness'] - _mean(
-      [true['colorfulness'][i] for i in counted]
-    )
+    colorfulness = _mean([true['colorfulness'][i] for i in counted])
+    assert row['colorfulness'] is not None and colorfulness is not None
+    row['colorfulness_gap'] = row['colorfulness'] - colorfulness
     row['drift'] = metrics.drift(values['chroma'], true['chroma'])
   return row
 

@@ -6,16 +6,17 @@ entries are in memory.
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
+T = TypeVar('T', jax.Array, tuple[jax.Array, ...])
+
 
 def map_rows(
-  function: Callable[[jax.Array], jax.Array | tuple[jax.Array, ...]],
-  rows: jax.Array,
-  block: int,
-) -> jax.Array | tuple[jax.Array, ...]:
+  function: Callable[[jax.Array], T], rows: jax.Array, block: int
+) -> T:
   """Computes `function(rows)` block by block.
 
   Args:

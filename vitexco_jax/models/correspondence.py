@@ -145,7 +145,8 @@ class CorrespondenceNet(nn.Module):
     if not maps:
       return positions(x)
     # The product of two joined vectors is the weighted mean of their products.
-    return stacked_positions((x, *maps), x.shape[1:3], nn.softmax(self.shares))
+    _, h, w, _ = x.shape
+    return stacked_positions((x, *maps), (h, w), nn.softmax(self.shares))
 
   def _embed(self, features: Sequence[jax.Array]) -> jax.Array:
     x = jnp.concatenate(
@@ -232,11 +233,13 @@ def match(
   if isinstance(keys.shape[1], int):  # It is symbolic in jax.export.
     block = max(1, min(block, _ENTRIES // keys.shape[1]))
 
-  def match_one(queries, keys, reference_ab):
+  def match_one(
+    queries: jax.Array, keys: jax.Array, reference_ab: jax.Array
+  ) -> tuple[jax.Array, ...]:
     # The column of ones sums the weights of the softmax.
     colors = jnp.pad(reference_ab, ((0, 0), (0, 1)), constant_values=1.0)
 
-    def rows(queries):
+    def rows(queries: jax.Array) -> tuple[jax.Array, ...]:
       correlation = jnp.einsum(
         'qd,kd->qk', queries, keys, precision=jax.lax.Precision.HIGHEST
       )
@@ -250,4 +253,5 @@ def match(
 
     return blocked.map_rows(rows, queries, block)
 
-  return jax.vmap(match_one)(queries, keys, reference_ab)
+  warped_ab, confidence = jax.vmap(match_one)(queries, keys, reference_ab)
+  return warped_ab, confidence

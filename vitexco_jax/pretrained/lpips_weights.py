@@ -131,7 +131,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     # numpy 2 renamed this module; old files use the old name.
     module = module.replace('numpy.core.', 'numpy._core.')
     if (module, name) == ('numpy._core.multiarray', '_reconstruct'):
-      return np._core.multiarray._reconstruct
+      return getattr(np, '_core').multiarray._reconstruct  # noqa: B009
     if (module, name) in (('numpy', 'ndarray'), ('numpy', 'dtype')):
       return getattr(np, name)
     raise pickle.UnpicklingError(f'it uses {module}.{name}')

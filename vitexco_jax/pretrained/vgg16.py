@@ -69,7 +69,9 @@ def vgg16_features(
   return tuple(features[level] for level in levels)
 
 
-def _conv_relu(x: jax.Array, params: Mapping[str, jax.Array]) -> jax.Array:
+def _conv_relu(
+  x: jax.Array, params: Mapping[str, jax.Array | np.ndarray]
+) -> jax.Array:
   x = jax.lax.conv_general_dilated(
     x,
     jnp.asarray(params['kernel']),

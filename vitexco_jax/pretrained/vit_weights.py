@@ -179,7 +179,7 @@ def _timm_source(target: str, shape: Shape) -> _Source:
     part = ('query', 'key', 'value').index(module)
     *inputs, heads, depth = shape
 
-    def split(fused):
+    def split(fused: np.ndarray) -> np.ndarray:
       x = fused.reshape(3, heads, depth, *inputs)[part]
       return np.moveaxis(x, -1, 0) if inputs else x
 

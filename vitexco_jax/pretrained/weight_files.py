@@ -18,7 +18,7 @@ import pickletools
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
@@ -112,7 +112,7 @@ def _read_torch_archive(file: BinaryIO) -> Any:
     folder = pickled.split('/')[0]
 
     @functools.lru_cache(None)  # Several tensors may share a storage.
-    def storage(key, dtype, _):
+    def storage(key: str, dtype: np.dtype, _: int) -> np.ndarray:
       return np.frombuffer(archive.read(f'{folder}/data/{key}'), dtype)
 
     with archive.open(pickled) as stream:
@@ -133,7 +133,7 @@ def _check_expansion(archive: zipfile.ZipFile) -> None:
 _OLD_TORCH = pickle.dumps(0x1950A86A20F9469CFC6C, 2)
 
 
-def _read_old_torch(file: BinaryIO) -> Any:
+def _read_old_torch(file: io.BufferedReader) -> Any:
   """Reads four pickles, of which the last is the state dict, then all storages.
 
   Storages are created when the state dict refers to them, and filled at the end.
@@ -142,9 +142,9 @@ def _read_old_torch(file: BinaryIO) -> Any:
     raise ValueError('it does not begin like a file of torch')
   size = file.seek(0, io.SEEK_END)
   file.seek(len(_OLD_TORCH))
-  storages = {}
+  storages: dict[str, np.ndarray] = {}
 
-  def storage(key, dtype, count):
+  def storage(key: str, dtype: np.dtype, count: int) -> np.ndarray:
     if key not in storages:
       room = size - sum(values.nbytes for values in storages.values())
       if not 0 <= count * dtype.itemsize <= room:
@@ -152,7 +152,7 @@ def _read_old_torch(file: BinaryIO) -> Any:
       storages[key] = np.zeros(count, dtype)
     return storages[key]
 
-  def load():
+  def load() -> Any:
     return _unpickle(file, file.name, storage)
 
   load()  # Version of the protocol.
@@ -161,7 +161,7 @@ def _read_old_torch(file: BinaryIO) -> Any:
   for key in load():
     values = storages[key]
     count = int.from_bytes(file.read(8), 'little')
-    read = file.readinto(values.view(np.uint8))
+    read = file.readinto(values.view(np.uint8).data)
     if count != len(values) or read != values.nbytes:
       raise ValueError('the size of a storage is wrong')
   return entries
@@ -170,7 +170,7 @@ def _read_old_torch(file: BinaryIO) -> Any:
 _Storage = Callable[[str, np.dtype, int], np.ndarray]  # Key, dtype, size.
 
 
-def _unpickle(stream: BinaryIO, name: str, storage: _Storage) -> Any:
+def _unpickle(stream: IO[bytes], name: str, storage: _Storage) -> Any:
   """Loads one pickle, after a check that it is safe to load.
 
   Python computes the hash of a tuple recursively, so hundreds of thousands of
@@ -200,7 +200,7 @@ class _TorchUnpickler(pickle.Unpickler):
     'LongStorage': 'int64',  # Step counters of BatchNorm.
   }
 
-  def __init__(self, stream: BinaryIO, name: str, storage: _Storage) -> None:
+  def __init__(self, stream: IO[bytes], name: str, storage: _Storage) -> None:
     """Stores the name of the file, and a function that returns storages."""
     super().__init__(stream)
     self._name = name

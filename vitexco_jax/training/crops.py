@@ -59,6 +59,7 @@ class Collection(NamedTuple):
     """
     if number < len(self.keys):
       return read(self.source, self.keys[number])
+    assert self.records is not None  # It has frames.
     return self.records.read(int(self.frames[number - len(self.keys)])).rgb()
 
 
@@ -147,11 +148,12 @@ def _draw(
       broken = broken or str(error)
       number = int(rng.integers(len(collection)))
       continue
-    rgb = cut(rgb, size, rng.uniform(crop, 1), rng.random(2))
+    share, place = rng.uniform(crop, 1), rng.random(2)
+    rgb = cut(rgb, size, share, (place[0], place[1]))
     if rng.random() < flip:
       rgb = np.ascontiguousarray(rgb[:, ::-1])
     return input_pipeline.Drawn(
-      Crops(rgb, np.bool_(rng.random() < gray)), np.str_(broken)
+      Crops(rgb, np.asarray(rng.random() < gray)), np.str_(broken)
     )
   raise UserError(
     f'{input_pipeline.ATTEMPTS} pictures in a row cannot be read, the first for {broken}'

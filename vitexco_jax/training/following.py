@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitexco_jax import color
-from vitexco_jax.structs import Clips
+from vitexco_jax.structs import Array, Clips
 from vitexco_jax.training.forward import Generated
 
 
-def recolor(rgb: jax.Array) -> jax.Array:
+def recolor(rgb: Array) -> jax.Array:
   """Returns complementary colors of the same lightness, clipped to sRGB.
 
   Args:
@@ -62,7 +62,7 @@ def measure(
   later = clips.rgb[:, 1:]
   target = _ab(recolor(later)) - _ab(later)
 
-  def follow(x: jax.Array, y: jax.Array) -> float:
+  def follow(x: Array, y: Array) -> float:
     change = (y - x)[:, 1:]
     return float((change * target).sum() / jnp.maximum((target**2).sum(), 1e-6))
 
@@ -74,6 +74,6 @@ def measure(
   }
 
 
-def _ab(rgb: jax.Array) -> jax.Array:
+def _ab(rgb: Array) -> jax.Array:
   """Converts uint8 RGB [..., 3] to ab [..., 2]."""
   return color.rgb_to_lab(jnp.asarray(rgb, jnp.float32) / 255.0)[..., 1:]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from vitexco_jax import color
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.vitexco import Generator, colorize_clip
-from vitexco_jax.structs import Clips, Guidance, Reference
+from vitexco_jax.structs import Array, Clips, Guidance, Reference
 
 
 class Generated(NamedTuple):
@@ -45,25 +45,25 @@ def generate(
   Returns:
     Truth, prediction and guidance.
   """
+  apply: Callable[..., Any] = functools.partial(
+    generator.apply, {'params': generator_params(params)}
+  )
   train = key is not None
-  variables = {'params': generator_params(params)}
   reference_rngs, frame_rngs = {}, {}
   lab = color.center(color.rgb_to_lab(unit_range(clips.rgb)))
   luminance = clean = lab[..., :1]
-  if train:
+  if key is not None:
     degrade_key, reference_key, frame_key = jax.random.split(key, 3)
     reference_rngs = {'dropout': reference_key}
     frame_rngs = {'dropout': frame_key}
     if degrade is not None:
       luminance = degrade(luminance, degrade_key)
-  reference: Reference = generator.apply(
-    variables,
+  reference: Reference = apply(
     unit_range(clips.reference),
     train,
     method='encode_reference',
     rngs=reference_rngs,
   )
-  apply = functools.partial(generator.apply, variables, rngs=frame_rngs)
   first = clips.first_frame[:, None, None, None]
   backward_flow = None
   if generator.follows_motion:
@@ -71,21 +71,24 @@ def generate(
     backward_flow = jnp.pad(
       clips.backward_flow, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0))
     )
-    guidance = apply(
+    guidance: Guidance = apply(
       jnp.concatenate([luminance[:, :1], luminance], 1),
       reference,
       backward_flow,
       Anchor(reference.lab, clips.anchor_flow),
       train=train,
       method='guide_along',
+      rngs=frame_rngs,
     )
     # For other references the flow to the anchor is meaningless.
     anchored = jnp.where(first[:, None], guidance.anchored, 0.0)
     guidance = guidance._replace(anchored=anchored)
   else:
-    guidance = apply(luminance, reference, train, method='guide')
+    guidance = apply(
+      luminance, reference, train, method='guide', rngs=frame_rngs
+    )
   predicted, _ = colorize_clip(
-    functools.partial(generator.apply, variables, method='colorize_frame'),
+    functools.partial(apply, method='colorize_frame'),
     luminance,
     guidance,
     jnp.pad(
@@ -105,6 +108,6 @@ def generator_params(params: Mapping[str, Any]) -> dict[str, Any]:
   return {name: x for name, x in params.items() if name != 'discriminator'}
 
 
-def unit_range(rgb: jax.Array) -> jax.Array:
+def unit_range(rgb: Array) -> jax.Array:
   """Converts uint8 to float32 in [0, 1]."""
-  return rgb.astype(jnp.float32) / 255.0
+  return jnp.asarray(rgb, jnp.float32) / 255.0

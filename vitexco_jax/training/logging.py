@@ -42,8 +42,10 @@ class Log:
     `settings` has `accumulation` and `batch_size`.
     """
     self._settings = settings
-    self._pending = collections.deque()
-    self._noted = {}  # Additional values of the next row.
+    self._pending: collections.deque[tuple[int, Mapping[str, jax.Array]]] = (
+      collections.deque()
+    )
+    self._noted: dict[str, float] = {}  # Additional values of the next row.
     self._words = ''  # The newest of them as text.
     self._folder = workdir
     self._path = workdir / 'metrics.jsonl'

@@ -13,7 +13,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self, TypeVar
 
 import flax
 import jax
@@ -34,8 +34,18 @@ AXIS = 'devices'
 class State(Protocol):
   """The state of a run without the data feed; a NamedTuple."""
 
-  micro_step: jax.Array  # Number of completed micro-steps.
-  params: Mapping[str, Any]  # By group.
+  @property
+  def micro_step(self) -> jax.Array:
+    """Number of completed micro-steps."""
+
+  @property
+  def params(self) -> Mapping[str, Any]:
+    """Parameters by group."""
+
+  def _replace(self, *args: Any, **changes: Any) -> Self: ...
+
+
+S = TypeVar('S', bound=State)
 
 
 def run(
@@ -43,13 +53,13 @@ def run(
   section: str,
   workdir: Path,
   feed: input_pipeline.Feed,
-  init: Callable[[], State],
-  load: Callable[[State], State],
-  step: Callable[[State, Any], tuple[State, dict[str, jax.Array]]],
+  init: Callable[[], S],
+  load: Callable[[S], S],
+  step: Callable[[S, Any], tuple[S, dict[str, jax.Array]]],
   draw: Callable[[Mapping[str, Any], Any], np.ndarray] | None = None,
   measure: Callable[[Mapping[str, Any], Any], dict[str, float]] | None = None,
   validate: Callable[[Mapping[str, Any]], Mapping[str, float]] | None = None,
-  finish: Callable[[State], None] | None = None,
+  finish: Callable[[S], None] | None = None,
 ) -> None:
   """Runs all updates; resumes from the newest checkpoint in `workdir`.
 
@@ -129,9 +139,9 @@ def _begin(
   section: str,
   workdir: Path,
   feed: input_pipeline.Feed,
-  init: Callable[[], State],
-  load: Callable[[State], State],
-) -> tuple[Checkpoints | None, State]:
+  init: Callable[[], S],
+  load: Callable[[S], S],
+) -> tuple[Checkpoints | None, S]:
   """Creates or restores the state, and moves the feed to its position.
 
   Returns:
@@ -210,21 +220,24 @@ class _Recorder:
     settings, first = self._settings, self._checkpoints is not None
     update = micro_step // settings.accumulation
     due = update % settings.checkpoint_every == 0 or update == settings.updates
-    sheet = first and self._draw and update % settings.strip_every == 0
-    line = ''
-    if sheet or (first and self._validate and due):
+    if (
+      first
+      and self._draw
+      and self._measure
+      and update % settings.strip_every == 0
+    ):
       params = flax.jax_utils.unreplicate(state.params)
-    if sheet:
       self._log.note(self._measure(params, batch))
+      self._log.strip(update, self._draw(params, batch))
+    line = ''
     if update % settings.log_every == 0:
       line = self._log.flush(self._feed.skipped)
-    if sheet:
-      self._log.strip(update, self._draw(params, batch))
     if first and self._validate and due:
+      params = flax.jax_utils.unreplicate(state.params)
       self._log.validation(update, self._validate(params))
     if due or stopped:
       self._log.flush(self._feed.skipped)  # Raises UserError if not finite.
-      if first:
+      if self._checkpoints is not None:
         self._checkpoints.save(
           micro_step,
           flax.jax_utils.unreplicate(state),
@@ -249,11 +262,11 @@ def _interrupt_later() -> Iterator[Callable[[], bool]]:
   """
   received = []
 
-  def handle(*_):
+  def handle(*_: object) -> None:
     received.append(True)
     restore()
 
-  def restore():
+  def restore() -> None:
     for number, handler in before.items():
       signal.signal(number, handler)
 

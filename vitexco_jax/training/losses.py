@@ -142,7 +142,7 @@ def contextual(
   Returns:
     A scalar.
   """
-  loss = 0.0
+  loss = jnp.zeros(())
   levels = zip(features, reference_features, _CONTEXTUAL_WEIGHTS, strict=True)
   for level, (x, reference, weight) in enumerate(levels):
     x = _float32(x)
@@ -231,7 +231,7 @@ def smoothness(ab: jax.Array, true_lab: jax.Array) -> jax.Array:
   padded_ab = jnp.pad(ab, border)
   # Infinitely far from any color: weight 0.
   padded_lab = jnp.pad(true_lab, border, constant_values=jnp.inf)
-  weighted, total = 0.0, 0.0
+  weighted, total = jnp.zeros(()), jnp.zeros(())
   for dy in range(3):
     for dx in range(3):
       at = (slice(None), slice(dy, dy + h), slice(dx, dx + w))

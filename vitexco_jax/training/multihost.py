@@ -141,9 +141,9 @@ def failing_together() -> Iterator[None]:
     if jax.process_count() == 1:
       raise
     own = str(error)
-  for host, error in enumerate(gather(own)):
-    if error:
-      raise UserError(error if error == own else f'host {host}: {error}')
+  for host, message in enumerate(gather(own)):
+    if message:
+      raise UserError(message if message == own else f'host {host}: {message}')
 
 
 def gather(text: str) -> list[str]:

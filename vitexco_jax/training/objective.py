@@ -20,7 +20,7 @@ from vitexco_jax.generator import make_generator
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import vgg16
-from vitexco_jax.structs import Clips
+from vitexco_jax.structs import Array, Clips
 from vitexco_jax.training import forward, losses
 from vitexco_jax.training.forward import Generated
 
@@ -67,7 +67,12 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Terms:
     cpu = jax.default_backend() == 'cpu'
     unroll = config.train.clip_length if cpu else 1
 
-  def terms(params, spectral, clips, key):
+  def terms(
+    params: Mapping[str, Any],
+    spectral: Mapping[str, Any],
+    clips: Clips,
+    key: jax.Array,
+  ) -> tuple[dict[str, jax.Array], Mapping[str, Any]]:
     generated = forward.generate(generator, params, clips, degrade, unroll, key)
     values = {}
     if weights.l1:
@@ -120,16 +125,19 @@ def _make_features(kind: str, generator: Generator) -> Features:
     vgg = vgg16.load_vgg16()
     return lambda params, rgb, levels: vgg16.vgg16_features(vgg, rgb, levels)
 
-  def features(params, rgb, levels):
+  def features(
+    params: Mapping[str, Any], rgb: jax.Array, levels: Sequence[int]
+  ) -> Sequence[jax.Array]:
     frozen = jax.lax.stop_gradient(forward.generator_params(params))
-    return generator.apply({'params': frozen}, rgb, levels, method='features')
+    apply: Callable[..., Any] = generator.apply
+    return apply({'params': frozen}, rgb, levels, method='features')
 
   return features
 
 
-def _current(x: jax.Array) -> jax.Array:
+def _current(x: Array) -> jax.Array:
   """Frames 2 to t of each clip: [b, t, ...] to [b * (t - 1), ...]."""
-  return x[:, 1:].reshape(-1, *x.shape[2:])
+  return jnp.asarray(x[:, 1:]).reshape(-1, *x.shape[2:])
 
 
 def _previous(x: jax.Array) -> jax.Array:
@@ -137,7 +145,7 @@ def _previous(x: jax.Array) -> jax.Array:
   return x[:, :-1].reshape(-1, *x.shape[2:])
 
 
-def _l1(generated: Generated, included: jax.Array | None) -> jax.Array:
+def _l1(generated: Generated, included: Array | None) -> jax.Array:
   """L1 of the prediction; `included` [b] bool selects clips, None: all."""
   t = generated.ab.shape[1]
   sample_weight = None
@@ -148,11 +156,11 @@ def _l1(generated: Generated, included: jax.Array | None) -> jax.Array:
   )
 
 
-def _warped(generated: Generated, same_video: jax.Array) -> jax.Array:
+def _warped(generated: Generated, same_video: Array) -> jax.Array:
   """L1 of the warped color of all frames, if the reference is of their video."""
   _, t, h, w, _ = generated.lab.shape
   return losses.l1(
-    generated.guidance.warped_ab.reshape(-1, h, w, 2),
+    jnp.asarray(generated.guidance.warped_ab).reshape(-1, h, w, 2),
     generated.lab[..., 1:].reshape(-1, h, w, 2),
     jnp.repeat(same_video.astype(jnp.float32), t),
   )
@@ -169,8 +177,8 @@ def _temporal(generated: Generated, clips: Clips) -> jax.Array:
   return losses.temporal(
     _current(generated.ab),
     _previous(generated.ab),
-    clips.flow.reshape(-1, *clips.flow.shape[2:]),
-    clips.visible.reshape(-1, *clips.visible.shape[2:]),
+    jnp.asarray(clips.flow).reshape(-1, *clips.flow.shape[2:]),
+    jnp.asarray(clips.visible).reshape(-1, *clips.visible.shape[2:]),
   )
 
 
@@ -194,14 +202,18 @@ def _adversarial(
     The losses `adversarial` and `discriminator`, and the new spectral vectors.
   """
 
-  def pairs(ab):  # [b * (t - 1), h, w, 6], L not centered.
+  def pairs(
+    ab: jax.Array,
+  ) -> jax.Array:  # [b * (t - 1), h, w, 6], L not centered.
     lab = jnp.concatenate([generated.lab[..., :1], ab], -1)
     lab = color.uncenter(lab)
     return jnp.concatenate([_current(lab), _previous(lab)], -1)
 
   real, fake = pairs(generated.lab[..., 1:]), pairs(generated.ab)
 
-  def scores(params, fake):
+  def scores(
+    params: Mapping[str, Any], fake: jax.Array
+  ) -> tuple[jax.Array, jax.Array, Mapping[str, Any]]:
     both, updated = discriminator.apply(
       {'params': params, 'batch_stats': spectral},
       jnp.concatenate([real, fake]),

@@ -80,7 +80,7 @@ def pretrain(
     if host == 0 and config.pretrain.weights.color:
       validate = pretrain_report.make_validate(config, collection)
 
-  def finish(state):
+  def finish(state: PretrainState) -> None:
     pretrain_report.write(
       config, collection, Path(workdir), state.params, state.heads
     )
@@ -130,7 +130,7 @@ def make_optimizer(settings: ml_collections.ConfigDict) -> optax.MultiSteps:
     for group in settings.learning_rate
   }
 
-  def labels(learned):
+  def labels(learned: Mapping[str, Any]) -> dict[str, str]:
     return {group: group for group in learned}
 
   return optax.MultiSteps(
@@ -243,7 +243,9 @@ def make_step(
   loss = _make_loss(config, axis)
   settings = config.pretrain
 
-  def step(state: PretrainState, batch: crops.Crops):
+  def step(
+    state: PretrainState, batch: crops.Crops
+  ) -> tuple[PretrainState, dict[str, jax.Array]]:
     key = jax.random.wrap_key_data(state.key)
     key = jax.random.fold_in(key, state.micro_step)
     key = jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -293,7 +295,12 @@ def _make_loss(config: ml_collections.ConfigDict, axis: str) -> Callable:
   """
   compare = pretrain_objective.make_compare(config)
 
-  def loss(learned, params, batch, key):
+  def loss(
+    learned: Mapping[str, Any],
+    params: Mapping[str, Any],
+    batch: crops.Crops,
+    key: jax.Array,
+  ) -> tuple[jax.Array, tuple[Any, ...]]:
     comparison = compare(
       _merge_learned(params, learned),
       learned['heads'],

@@ -28,8 +28,8 @@ e of predicted and true ab at each position, the losses are
 """
 
 import functools
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -41,6 +41,7 @@ from vitexco_jax.generator import make_generator
 from vitexco_jax.models import efficientnet, layers, prior, vit
 from vitexco_jax.models.vitexco import ALL_LEVELS
 from vitexco_jax.pretrained import efficientnet_weights, vgg16
+from vitexco_jax.structs import Array
 from vitexco_jax.training import forward
 
 _ROBUST = 10.0  # In ab; larger errors count linearly.
@@ -99,17 +100,24 @@ def make_compare(
   embed = None if config.train.vit_weights else make_teacher(config)
   levels = ALL_LEVELS if weights.maps else prior.LEVELS
 
-  def class_token_distance(embedding, rgb):
+  def class_token_distance(embedding: jax.Array, rgb: jax.Array) -> jax.Array:
+    assert embed is not None
     count = -int(-config.pretrain.taught * len(rgb) // 1)
     cosine = layers.l2_normalize(embedding[:count]) * embed(rgb[:count])
     return 1 - cosine.sum(-1).mean()
 
-  def compare(params, heads, rgb, in_gray, key=None):
+  def compare(
+    params: Mapping[str, Any],
+    heads: Mapping[str, Any],
+    rgb: jax.Array,
+    in_gray: jax.Array,
+    key: jax.Array | None = None,
+  ) -> Comparison:
     rgb = forward.unit_range(rgb)
     lab = color.rgb_to_lab(rgb)
     luminance = color.center(lab)[..., :1]
     inputs = jnp.where(in_gray[:, None, None, None], vit.gray(luminance), rgb)
-    apply = functools.partial(
+    apply: Callable[..., Any] = functools.partial(
       generator.apply,
       {'params': params},
       train=key is not None,
@@ -124,7 +132,7 @@ def make_compare(
     else:
       seen = apply(inputs, levels, method='see')
     fits = {}
-    if weights.maps:
+    if vgg is not None:
       maps = Heads().apply({'params': heads}, seen.features)
       targets = map(make_target, vgg16.vgg16_features(vgg, inputs))
       names = (f'level{level}' for level in ALL_LEVELS)
@@ -138,7 +146,7 @@ def make_compare(
 
 
 def compare_colors(
-  colors: prior.PriorColor, true_ab: jax.Array, counted: jax.Array
+  colors: prior.PriorColor, true_ab: jax.Array, counted: Array
 ) -> dict[str, jax.Array]:
   """Compares predicted colors with the true ones.
 
@@ -161,7 +169,7 @@ def compare_colors(
     'error': square,
     'gray': jnp.square(true_ab).sum(-1),
   }
-  share = counted / jnp.maximum(counted.sum(), 1)
+  share = jnp.asarray(counted) / jnp.maximum(counted.sum(), 1)
   return {name: share @ x.mean((1, 2)) for name, x in values.items()}
 
 
@@ -194,10 +202,11 @@ def make_teacher(
     jax.random.key(0), (efficientnet.WIDTH, width)
   )
 
-  def embed(rgb):
+  def embed(rgb: jax.Array) -> jax.Array:
     side = efficientnet.SIZE  # The size that it was trained at.
     rgb = jax.image.resize(rgb, (len(rgb), side, side, 3), 'bilinear')
-    features = efficientnet.EfficientNetLite0().apply({'params': params}, rgb)
+    apply: Callable[..., Any] = efficientnet.EfficientNetLite0().apply
+    features = apply({'params': params}, rgb)
     return layers.l2_normalize(features @ directions)
 
   return embed

@@ -14,6 +14,7 @@ import numpy as np
 from vitexco_jax import color, files
 from vitexco_jax.generator import make_generator
 from vitexco_jax.media import pictures
+from vitexco_jax.structs import Array
 from vitexco_jax.training import crops, forward, pretrain_objective
 
 _logger = logging.getLogger(__name__)
@@ -40,19 +41,17 @@ def make_validate(
     source = pictures.open_pictures(config.pretrain.validation)
     keys = source.keys()
     sets['validation'] = [crops.cut(crops.read(source, x), size) for x in keys]
-  generator = make_generator(config)
+  apply: Callable[..., Any] = make_generator(config).apply
 
   @jax.jit
-  def measure(params, rgb):
+  def measure(params: Mapping[str, Any], rgb: Array) -> dict[str, jax.Array]:
     rgb = forward.unit_range(rgb)[None]
     lab = color.rgb_to_lab(rgb)
     luminance = color.center(lab)[..., :1]
-    colors = generator.apply(
-      {'params': params}, luminance, method='predict_color'
-    )
+    colors = apply({'params': params}, luminance, method='predict_color')
     ab = jax.image.resize(colors.ab, lab[..., 1:].shape, 'bilinear')
 
-    def psnr(ab):
+    def psnr(ab: jax.Array) -> jax.Array:
       colored = color.lab_to_rgb(jnp.concatenate([lab[..., :1], ab], -1))
       return -10 * jnp.log10(jnp.square(colored - rgb).mean() + 1e-10)
 
@@ -67,7 +66,7 @@ def make_validate(
       'spread': errors['spread'],
     }
 
-  def validate(params):
+  def validate(params: Mapping[str, Any]) -> dict[str, float]:
     means = {}
     for name, images in sets.items():
       rows = [jax.device_get(measure(params, rgb)) for rgb in images]
@@ -95,6 +94,7 @@ def write(
     heads: parameters of the heads.
   """
   compare = jax.jit(pretrain_objective.make_compare(config))
+  results: dict[str, list[pretrain_objective.Comparison]]
   results = {'color': [], 'gray': []}
   for rgb in crops.held_out(collection, tuple(config.pretrain.size)):
     for mode, comparisons in results.items():

@@ -128,7 +128,7 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.MultiSteps:
     if rate > 0
   }
 
-  def labels(learning):
+  def labels(learning: Mapping[str, Any]) -> dict[str, str]:
     return {group: group for group in learning}
 
   return optax.MultiSteps(
@@ -172,8 +172,8 @@ def init_state(
 
 
 def load_initial_weights(
-  config: ml_collections.ConfigDict, state: TrainState
-) -> TrainState:
+  config: ml_collections.ConfigDict, state: loop.S
+) -> loop.S:
   """Loads the weights of `config.train.init` and `config.train.vit_weights`.
 
   Without `init`, a stem gets its pretrained weights. Groups without weights keep
@@ -221,14 +221,22 @@ def make_step(
   terms = objective.make_terms(config, axis)
   weights = config.loss.weights
 
-  def loss(learning, frozen, spectral, clips, key):
+  def loss(
+    learning: dict[str, Any],
+    frozen: dict[str, Any],
+    spectral: Mapping[str, Any],
+    clips: Clips,
+    key: jax.Array,
+  ) -> tuple[jax.Array, tuple[Any, ...]]:
     raw, spectral = terms(frozen | learning, spectral, clips, key)
     weighted = {
       name: value * weights.get(name, 1.0) for name, value in raw.items()
     }
     return sum(weighted.values()), (raw, weighted, spectral)
 
-  def step(state: TrainState, clips: Clips):
+  def step(
+    state: TrainState, clips: Clips
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.wrap_key_data(state.key)
     key = jax.random.fold_in(key, state.micro_step)
     key = jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -293,7 +301,7 @@ def draw_strip(
   generated = preview(params, clips)
   last = jax.tree.map(lambda x: np.asarray(x)[:, -1], generated)
 
-  def paint(ab):
+  def paint(ab: np.ndarray) -> np.ndarray:
     lab = np.concatenate([last.lab[..., :1], ab], -1)
     rgb = color.fade_to_rgb(color.uncenter(jnp.asarray(lab)))
     return np.asarray(jnp.round(rgb * 255), np.uint8)
