@@ -84,7 +84,7 @@ def test_resumes_after_an_interruption(videos, tmp_path, monkeypatch):
 
 def test_unusable_inputs_are_refused(videos, prepared, tmp_path):
   config = make_config(tmp_path / 'out')
-  with pytest.raises(UserError, match='--videos=.*nowhere does not exist'):
+  with pytest.raises(UserError, match='`videos=.*nowhere` does not exist'):
     prepare.prepare(config, tmp_path / 'nowhere')
   (tmp_path / 'empty').mkdir()
   with pytest.raises(UserError, match='has no files'):

@@ -36,7 +36,7 @@ def test_folders_and_videos_of_a_folder(tmp_path):
   _write_video(tmp_path / 'film.mkv', _rgb(7))
   (tmp_path / '.hidden').mkdir()
   (tmp_path / 'notes.txt').touch()
-  film, walk = clips.find_clips('--data', str(tmp_path))
+  film, walk = clips.find_clips('data', str(tmp_path))
   assert (film.name, film.count, film.stems) == ('film.mkv', 7, None)
   assert (walk.name, walk.count) == ('walk', 5)
   assert walk.stems == [f'{i:05}' for i in range(5)]
@@ -49,7 +49,7 @@ def test_a_single_clip(tmp_path):
   _write_folder(tmp_path / 'walk', _rgb(2))
   _write_video(tmp_path / 'film.mkv', _rgb(3))
   for name, count in (('walk', 2), ('film.mkv', 3)):
-    (clip,) = clips.find_clips('--data', str(tmp_path / name))
+    (clip,) = clips.find_clips('data', str(tmp_path / name))
     assert (clip.name, clip.count) == (name, count)
 
 
@@ -57,7 +57,7 @@ def test_fingerprint_changes_with_the_frames(tmp_path):
   _write_folder(tmp_path / 'walk', _rgb(3))
 
   def fingerprint():
-    (clip,) = clips.find_clips('--data', str(tmp_path / 'walk'))
+    (clip,) = clips.find_clips('data', str(tmp_path / 'walk'))
     return clip.fingerprint
 
   before = fingerprint()
@@ -71,14 +71,14 @@ def test_a_video_that_is_cut_short_is_refused(tmp_path):
   _write_video(path, _rgb(12))  # Noise, so that frames fill the file.
   data = path.read_bytes()
   path.write_bytes(data[: len(data) * 2 // 3])
-  (clip,) = clips.find_clips('--data', str(path))
+  (clip,) = clips.find_clips('data', str(path))
   with pytest.raises(UserError, match=r'film\.mkv is damaged or cut short \('):
     list(clip.read())
 
 
 def test_runs_of_records(tmp_path):
   written_records.write(tmp_path, written_records.moving_runs())
-  actual = clips.find_clips('--data', str(tmp_path))
+  actual = clips.find_clips('data', str(tmp_path))
   assert len(actual) == len({clip.name for clip in actual}) == 3
   for clip in actual:
     assert clip.count == len(list(clip.read())) > 1
@@ -115,7 +115,7 @@ class _Films(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 def test_a_data_set_of_videos(tmp_path):
   builder = _Films(data_dir=tmp_path)
   builder.download_and_prepare(file_format='array_record')
-  first, second = clips.find_clips('--data', str(builder.data_path))
+  first, second = clips.find_clips('data', str(builder.data_path))
   assert (first.name, first.count) == ('films_validation_00000', 3)
   for seed, clip in enumerate((first, second)):
     np.testing.assert_array_equal(list(clip.read()), _rgb(3, seed))
@@ -123,9 +123,9 @@ def test_a_data_set_of_videos(tmp_path):
 
 def test_what_holds_no_clips_is_refused(tmp_path):
   with pytest.raises(
-    UserError, match='--data=nowhere is not a folder of clips'
+    UserError, match='`data=nowhere` is not a folder of clips'
   ):
-    clips.find_clips('--data', 'nowhere')
+    clips.find_clips('data', 'nowhere')
   (tmp_path / 'notes.txt').touch()
-  with pytest.raises(UserError, match='--predictions=.* has no clips: name'):
-    clips.find_clips('--predictions', str(tmp_path))
+  with pytest.raises(UserError, match='`predictions=.*` has no clips: name'):
+    clips.find_clips('predictions', str(tmp_path))

@@ -172,9 +172,9 @@ def test_clips_before_a_broken_one_are_kept(folder):
 @pytest.mark.parametrize(
   'arguments, sentence',
   [
-    ({'protocols': ['last-frame']}, '--protocols=last-frame: known are first-'),
-    ({'protocols': ['retrieved']}, '--protocols=retrieved needs --gallery'),
-    ({'compared': ['sepia']}, '--baselines=sepia: known are gray, flow'),
+    ({'protocols': ['last-frame']}, '`protocols=last-frame`: known are first-'),
+    ({'protocols': ['retrieved']}, '`protocols=retrieved` needs `gallery`'),
+    ({'compared': ['sepia']}, '`compared=sepia`: known are gray, flow'),
     (
       {
         'protocols': ['first-frame', 'retrieved'],

@@ -12,7 +12,12 @@ from absl import flags
 
 _ARGUMENT = re.compile(r'`([\w.]+)(=[^`]*)?`')
 # Flags that are not named like the argument.
-_RENAMED = {'pictures': 'reference', 'plan_path': 'plan', 'video_path': 'video'}
+_RENAMED = {
+  'compared': 'baselines',
+  'pictures': 'reference',
+  'plan_path': 'plan',
+  'video_path': 'video',
+}
 
 
 def with_flags(text: str) -> str:

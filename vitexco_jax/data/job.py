@@ -61,7 +61,7 @@ def find_jobs(
         name = path.relative_to(images).as_posix()
         by_folder[path.parent].append((name, path))
     if not by_folder:
-      raise UserError(f'--images={images} has no pictures')
+      raise UserError(f'`images={images}` has no pictures')
     # By folder, so that a new picture does not change the jobs of other folders.
     for pictures in by_folder.values():
       for first in range(0, len(pictures), _IMAGES_PER_JOB):
@@ -76,7 +76,7 @@ def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
       lines = [line.strip() for line in files.read_text(videos).splitlines()]
     except UserError as error:
       raise UserError(
-        f'--videos={videos} must be a folder of videos or a text file that '
+        f'`videos={videos}` must be a folder of videos or a text file that '
         f'lists them: {error}'
       ) from error
     paths = {line: Path(line) for line in lines if line}
@@ -88,16 +88,16 @@ def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
         path = path.parent
       paths[path.relative_to(videos).as_posix()] = path
   else:
-    raise UserError(f'--videos={videos} does not exist')
+    raise UserError(f'`videos={videos}` does not exist')
   if not paths:
-    raise UserError(f'--videos={videos} has no files')
+    raise UserError(f'`videos={videos}` has no files')
   return paths
 
 
 def _files(root: Path, folder: Path) -> Iterator[Path]:
   """Yields files below a folder except hidden ones and those in `folder`."""
   if not root.is_dir():
-    raise UserError(f'--images={root} is not a folder')
+    raise UserError(f'`images={root}` is not a folder')
   for path in sorted(root.rglob('*')):
     name = path.relative_to(root)
     hidden = any(part.startswith('.') for part in name.parts)

@@ -78,7 +78,7 @@ def prepare(
       _logger.info(f'left out {name}: {reason}')
     if not contents.runs:
       raise UserError(
-        f'no usable training data in --videos={videos}, --images={images}: all '
+        f'no usable training data in `videos={videos}`, `images={images}`: all '
         f'{len(contents.left_out)} are left out'
       )
     if _is_written(folder, contents):
@@ -135,7 +135,7 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
     if before != now:
       raise UserError(
         f'{folder} has records prepared with {name}={before}, not {now}: name '
-        'another folder with --config.data.records, or remove this one'
+        'another folder with `config.data.records`, or remove this one'
       )
 
 

@@ -66,11 +66,11 @@ class Clip:
     return [by_number[number] for number in numbers]
 
 
-def find_clips(flag: str, data: str) -> list[Clip]:
+def find_clips(argument: str, data: str) -> list[Clip]:
   """Finds all clips in a folder, a file, or a data set.
 
   Args:
-    flag: the flag with the value `data`, for errors.
+    argument: name of the argument with the value `data`, for errors.
     data: a path, or the name of a TFDS data set.
 
   Raises:
@@ -78,11 +78,11 @@ def find_clips(flag: str, data: str) -> list[Clip]:
   """
   path = Path(data)
   if not path.exists():
-    clips = _of_data_set(flag, data)
+    clips = _of_data_set(argument, data)
   elif path.is_file() or _holds_frames(path):
     clips = [_on_disk(path)]
   elif (path / 'dataset_info.json').exists():
-    clips = _of_data_set(flag, data)
+    clips = _of_data_set(argument, data)
   else:
     clips = _of_records(path) or [
       _on_disk(child)
@@ -92,7 +92,7 @@ def find_clips(flag: str, data: str) -> list[Clip]:
     ]
   if not clips:
     raise UserError(
-      f'{flag}={data} has no clips: name a folder that has one folder of '
+      f'`{argument}={data}` has no clips: name a folder that has one folder of '
       'frames, or one video, for each clip'
     )
   return clips
@@ -146,7 +146,7 @@ def _of_records(folder: Path) -> list[Clip]:
   ]
 
 
-def _of_data_set(flag: str, data: str) -> list[Clip]:
+def _of_data_set(argument: str, data: str) -> list[Clip]:
   """Returns the videos of a TFDS data set, read without TensorFlow."""
   try:
     folder = Path(data)
@@ -157,22 +157,22 @@ def _of_data_set(flag: str, data: str) -> list[Clip]:
     )
   except (ValueError, OSError, tfds.core.DatasetNotFoundError) as error:
     raise UserError(
-      f'{flag}={data} is not a folder of clips, a video, or a TFDS data set'
+      f'`{argument}={data}` is not a folder of clips, a video, or a TFDS data set'
     ) from error
   except ImportError as error:
     raise UserError(
-      f'{flag}={data} cannot be opened without TensorFlow: install it, or '
+      f'`{argument}={data}` cannot be opened without TensorFlow: install it, or '
       'provide its frames as folders'
     ) from error
   path = _video_feature(builder.info.features)
   split = next((x for x in _SPLITS if x in builder.info.splits), None)
   if path is None or split is None:
-    raise UserError(f'{flag}={data} is a data set without videos')
+    raise UserError(f'`{argument}={data}` is a data set without videos')
   try:
     examples = builder.as_data_source(split)
   except NotImplementedError as error:
     raise UserError(
-      f'{flag}={data} cannot be read without TensorFlow: prepare it with '
+      f'`{argument}={data}` cannot be read without TensorFlow: prepare it with '
       f'`tfds build {data} --file_format=array_record`'
     ) from error
 

@@ -68,11 +68,11 @@ def evaluate(
       short; the gallery or the predictions do not match; the output cannot be
       written.
   """
-  _check_known('--protocols', protocols, PROTOCOLS)
-  _check_known('--baselines', compared, BASELINES)
+  _check_known('protocols', protocols, PROTOCOLS)
+  _check_known('compared', compared, BASELINES)
   if 'retrieved' in protocols and gallery is None:
-    raise UserError('--protocols=retrieved needs --gallery')
-  all_clips = clips.find_clips('--data', data)
+    raise UserError('`protocols=retrieved` needs `gallery`')
+  all_clips = clips.find_clips('data', data)
   choosers = {x: Chooser(config, x, gallery) for x in protocols}
   files.make_folder('output', output)
   writing = functools.partial(files.explained, 'output', output)
@@ -119,11 +119,11 @@ def evaluate(
 
 
 def _check_known(
-  flag: str, names: Sequence[str], known: Collection[str]
+  argument: str, names: Sequence[str], known: Collection[str]
 ) -> None:
   for name in names:
     if name not in known:
-      raise UserError(f'{flag}={name}: known are {", ".join(known)}')
+      raise UserError(f'`{argument}={name}`: known are {", ".join(known)}')
 
 
 def _methods(

@@ -72,7 +72,7 @@ def predictions(path: str) -> Subject:
   Raises:
     UserError: there are no clips.
   """
-  predicted = clips.find_clips('--predictions', path)
+  predicted = clips.find_clips('predictions', path)
   return Subject(
     'predictions',
     functools.partial(_predicted, predicted),
@@ -94,21 +94,21 @@ def _predicted(
     matches = list(predicted)
   if len(matches) != 1:
     raise UserError(
-      f'--predictions has {len(matches) or "no"} clips named {stem}, for the '
-      f'clip {clip.name} of --data, among: '
+      f'`predictions` has {len(matches) or "no"} clips named {stem}, for the '
+      f'clip {clip.name} of `data`, among: '
       f'{", ".join(x.name for x in predicted)}'
     )
   (match,) = matches
   if match.count != clip.count:
     raise UserError(
-      f'--predictions: {match.name} has {match.count} frames, but the clip '
-      f'{clip.name} of --data has {clip.count}'
+      f'`predictions`: {match.name} has {match.count} frames, but the clip '
+      f'{clip.name} of `data` has {clip.count}'
     )
   for stem, true in zip(match.stems or (), clip.stems or (), strict=False):
     if stem != true:
       raise UserError(
-        f'--predictions: {match.name} has a frame {stem} where the clip '
-        f'{clip.name} of --data has {true}'
+        f'`predictions`: {match.name} has a frame {stem} where the clip '
+        f'{clip.name} of `data` has {true}'
       )
   return match.read()
 

@@ -73,7 +73,7 @@ def collect(config: ml_collections.ConfigDict, images: str) -> Collection:
   keys = source.keys()
   if len(keys) < 2 * _LEAST:
     raise UserError(
-      f'--images={images} has {len(keys)} pictures; pretraining needs at least '
+      f'`images={images}` has {len(keys)} pictures; pretraining needs at least '
       f'{2 * _LEAST}, of which {_LEAST} are held out'
     )
   count = min(max(round(_HELD_OUT * len(keys)), _LEAST), _MOST)

@@ -292,7 +292,7 @@ def check_same_config(config: ml_collections.ConfigDict) -> None:
         raise UserError(
           f'config.{name} is {other.get(name)} on host {host}, but '
           f'{first[name]} on host 0: run the same command on all hosts, except '
-          'for --host'
+          'for `host`'
         )
 
 
@@ -325,9 +325,9 @@ def _check_accumulation(
   before = load_config(workdir)[section].accumulation
   if now != before:
     raise UserError(
-      f'config.{section}.accumulation={now} cannot continue '
-      f'--workdir={workdir}, which was started with {before}: set it to {before} '
-      'or use another --workdir'
+      f'`config.{section}.accumulation={now}` cannot continue '
+      f'`workdir={workdir}`, which was started with {before}: set it to {before} '
+      'or use another `workdir`'
     )
 
 

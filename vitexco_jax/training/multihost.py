@@ -28,14 +28,14 @@ from vitexco_jax.errors import UserError
 _logger = logging.getLogger(__name__)
 
 
-def connect(coordinator: str, count: int | None, number: int | None) -> None:
+def connect(coordinator: str, hosts: int | None, host: int | None) -> None:
   """Connects to the other hosts; call it before using JAX.
 
   Args:
     coordinator: HOST:PORT of host 0, or `auto` to ask the cluster (Cloud TPU, SLURM,
       Open MPI; see `jax.distributed`).
-    count: number of hosts; None with `auto`.
-    number: index of this host; None with `auto`.
+    hosts: number of hosts; None with `auto`.
+    host: index of this host; None with `auto`.
 
   Raises:
     UserError: the arguments are inconsistent, or there is no such cluster.
@@ -43,25 +43,25 @@ def connect(coordinator: str, count: int | None, number: int | None) -> None:
   # JAX's preemption service would intercept SIGTERM.
   jax.config.update('jax_enable_preemption_service', False)
   if coordinator == 'auto':
-    if (count, number) != (None, None):
+    if (hosts, host) != (None, None):
       raise UserError(
-        '--coordinator=auto asks the cluster for --hosts and --host: leave '
+        '`coordinator=auto` asks the cluster for `hosts` and `host`: leave '
         'them out'
       )
     try:
       jax.distributed.initialize()
     except ValueError as error:
       raise UserError(
-        '--coordinator=auto: this is not a job of Cloud TPU, SLURM, or Open MPI; '
-        'give --coordinator=HOST:PORT, --hosts, and --host'
+        '`coordinator=auto`: this is not a job of Cloud TPU, SLURM, or Open MPI; '
+        'give `coordinator=HOST:PORT`, `hosts`, and `host`'
       ) from error
   else:
-    _check_address(coordinator, count, number)
+    _check_address(coordinator, hosts, host)
     _logger.warning(
-      f'host {number} of {count}: waiting for all hosts at {coordinator}',
+      f'host {host} of {hosts}: waiting for all hosts at {coordinator}',
       extra={'kind': ''},
     )
-    jax.distributed.initialize(coordinator, count, number)
+    jax.distributed.initialize(coordinator, hosts, host)
   atexit.register(_abandon)
   devices = collections.Counter(x.process_index for x in jax.devices())
   if len(set(devices.values())) > 1:
@@ -74,29 +74,29 @@ def connect(coordinator: str, count: int | None, number: int | None) -> None:
 
 
 def _check_address(
-  coordinator: str, count: int | None, number: int | None
+  coordinator: str, hosts: int | None, host: int | None
 ) -> None:
   _, colon, port = coordinator.rpartition(':')
   if not colon or not port.isdigit():
     raise UserError(
-      f'--coordinator={coordinator} is neither HOST:PORT, the address of host '
+      f'`coordinator={coordinator}` is neither HOST:PORT, the address of host '
       '0, nor auto'
     )
-  if count is None or number is None:
+  if hosts is None or host is None:
     raise UserError(
-      f'--coordinator={coordinator} needs --hosts, the number of hosts, and '
-      '--host, the index of this host, from 0'
+      f'`coordinator={coordinator}` needs `hosts`, the number of hosts, and '
+      '`host`, the index of this host, from 0'
     )
-  if not 0 <= number < count:
+  if not 0 <= host < hosts:
     raise UserError(
-      f'--host={number} must be at least 0 and below --hosts={count}'
+      f'`host={host}` must be at least 0 and below `hosts={hosts}`'
     )
-  if number == 0:
+  if host == 0:
     try:  # JAX would crash without a message.
       socket.create_server(('', int(port))).close()
     except (OSError, OverflowError) as error:
       raise UserError(
-        f'--coordinator={coordinator}: cannot listen at this port of host 0 '
+        f'`coordinator={coordinator}`: cannot listen at this port of host 0 '
         f'({error}): name another'
       ) from error
 
