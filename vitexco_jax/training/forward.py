@@ -75,12 +75,13 @@ def generate(
       jnp.concatenate([luminance[:, :1], luminance], 1),
       reference,
       backward_flow,
-      Anchor(reference.lab, clips.anchor_flow),
+      Anchor(jnp.asarray(reference.lab), jnp.asarray(clips.anchor_flow)),
       train=train,
       method='guide_along',
       rngs=frame_rngs,
     )
     # For other references the flow to the anchor is meaningless.
+    assert guidance.anchored is not None  # `guide_along` computes it.
     anchored = jnp.where(first[:, None], guidance.anchored, 0.0)
     guidance = guidance._replace(anchored=anchored)
   else:
