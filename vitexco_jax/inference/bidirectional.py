@@ -14,24 +14,31 @@ import numpy as np
 from vitexco_jax.inference.stretches import Stretch
 from vitexco_jax.inference.video_colorizer import Prediction
 from vitexco_jax.models.mixing import mix, trust
+from vitexco_jax.structs import Array
 
 
 class Colors(NamedTuple):
-  """Frames with mixed colors, or without any."""
+  """Frames with mixed colors."""
 
   rgb: np.ndarray  # [t, H, W, 3]
-  ab: jax.Array | np.ndarray | None  # [t, h, w, 2]
-  confidence: jax.Array | np.ndarray | None  # [t, h, w, 1]
+  ab: Array  # [t, h, w, 2]
+  confidence: Array  # [t, h, w, 1]
 
 
-def without_colors(rgb: Iterable[np.ndarray]) -> Iterator[Colors]:
-  """Yields frames without colors, which come from the other direction."""
+class Uncolored(NamedTuple):
+  """Frames that have colors of the other direction only."""
+
+  rgb: np.ndarray  # [t, H, W, 3]
+
+
+def uncolored(rgb: Iterable[np.ndarray]) -> Iterator[Uncolored]:
+  """Yields single frames without colors."""
   for frame in rgb:
-    yield Colors(frame[None], None, None)
+    yield Uncolored(frame[None])
 
 
 def mix_directions(
-  predictions: Iterable[Prediction | Colors],
+  predictions: Iterable[Prediction | Uncolored],
   stretch: Stretch,
   start: int,
   backwards: np.ndarray,
@@ -46,23 +53,35 @@ def mix_directions(
     backwards: [frames of the stretch, h, w, 3]: ab and confidence.
     tolerance: difference of confidence that multiplies a share by e.
   """
-  for rgb, ab, confidence in predictions:
+  for prediction in predictions:
+    rgb = prediction.rgb
     place = start - stretch.start
     start += len(rgb)
-    back = np.float32(backwards[place : place + len(rgb)])
+    back = backwards[place : place + len(rgb)].astype(np.float32)
     back_ab, back_confidence = back[..., :2], back[..., 2:]
-    if ab is None:
+    if isinstance(prediction, Uncolored):
       yield Colors(rgb, back_ab, back_confidence)
       continue
     # 1 at the reference before the stretch, 0 at the one after it.
     near = 1 - (place + np.arange(len(rgb))) / (stretch.stop - stretch.start)
-    near = near.astype(np.float32)[:, None, None, None]
-    colors = _mix(tolerance, near, ab, confidence, back_ab, back_confidence)
-    yield Colors(rgb, *colors)
+    ab, confidence = _mix(
+      tolerance,
+      near.astype(np.float32)[:, None, None, None],
+      *(prediction.ab, prediction.confidence),
+      *(back_ab, back_confidence),
+    )
+    yield Colors(rgb, ab, confidence)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _mix(tolerance, near, ab, confidence, back_ab, back_confidence):
+def _mix(
+  tolerance: float,
+  near: jax.Array,
+  ab: jax.Array,
+  confidence: jax.Array,
+  back_ab: jax.Array,
+  back_confidence: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
   # Colors propagated backwards have the working size; the others may be finer.
   back_ab, back_confidence = (
     jax.image.resize(x, (*ab.shape[:3], x.shape[-1]), 'bilinear')

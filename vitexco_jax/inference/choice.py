@@ -175,8 +175,8 @@ def select(candidates: Sequence[Choice]) -> tuple[Choice, ...]:
   """Selects from the `scores` of a shot: bound choices, or the best one."""
   bound = [choice for choice in candidates if choice.frame is not None]
   if bound:
-    return tuple(sorted(bound, key=lambda choice: choice.frame))
-  return (max(candidates, key=lambda choice: choice.score),)
+    return tuple(sorted(bound, key=lambda choice: choice.frame or 0))
+  return (max(candidates, key=lambda choice: choice.score or 0.0),)
 
 
 def retrieve(surveyed: Survey, gallery: 'Gallery') -> Plan:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import ml_collections
+import numpy as np
 import tqdm
 
 from vitexco_jax.inference import film, plan, preflight, schedule, worker
@@ -118,7 +119,9 @@ class _Preview:
 
   def __init__(self, path: Path):
     self.path = path
-    self._columns = collections.deque(maxlen=_PREVIEW_COLUMNS)
+    self._columns: collections.deque[list[np.ndarray]] = collections.deque(
+      maxlen=_PREVIEW_COLUMNS
+    )
     self._due = 0.0
 
   def show(self, step: Step) -> None:

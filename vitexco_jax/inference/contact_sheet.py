@@ -1,6 +1,5 @@
 """Shows a plan: a table for the terminal and contact sheets."""
 
-import collections
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -77,7 +76,8 @@ def contact_sheets(
     UserError: a reference cannot be read.
   """
   pictures = {FIRST_FRAME: video.decode_image(thumbnails[0], FIRST_FRAME)}
-  rows = collections.deque()
+  rows: list[list[np.ndarray]] = []
+  labels: list[str] = []
   for number, (shot, thumbnail) in enumerate(
     zip(plan.shots, thumbnails, strict=True), 1
   ):
@@ -95,8 +95,9 @@ def contact_sheets(
       for choice in shot.references
     )
     start = clock(_start(plan, shot, seconds))
-    rows.append((row, f'{number}, {start}: {names}'))
+    rows.append(row)
+    labels.append(f'{number}, {start}: {names}')
     if len(rows) == _ROWS or number == len(plan.shots):
-      yield image_grid.draw(*zip(*rows, strict=True))
-      rows.clear()
+      yield image_grid.draw(rows, labels)
+      rows, labels = [], []
       pictures = {FIRST_FRAME: pictures[FIRST_FRAME]}

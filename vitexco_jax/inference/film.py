@@ -208,7 +208,7 @@ class Film:
     steps: queue.Queue[Step] = queue.Queue(len(self._workers))
     stopped = threading.Event()
 
-    def work(worker):
+    def work(worker: Worker) -> None:
       with worker:
         for task in itertools.chain.from_iterable(waiting):
           with contextlib.closing(worker.color(task)) as worker_steps:

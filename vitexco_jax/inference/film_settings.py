@@ -6,7 +6,7 @@ from typing import Any
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Plan
+from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Choice, Plan
 from vitexco_jax.media import video
 
 SOURCE = 'SHA-256 of the video'  # Name of this setting.
@@ -67,7 +67,7 @@ def describe_shots(plan: Plan, hashes: Mapping[str, str]) -> dict[str, str]:
     hashes: see `hash_pictures`.
   """
 
-  def describe(choice):
+  def describe(choice: Choice) -> str:
     digest = hashes[choice.picture]
     frame = '' if choice.frame is None else f' at {choice.frame}'
     return f'{Path(choice.picture).name} {digest[:8]}{frame}'

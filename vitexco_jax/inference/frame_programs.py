@@ -7,6 +7,8 @@ working size, and only the matching runs at the working size. `size` is
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,28 +26,29 @@ Size = tuple[int, int]  # (height, width)
 
 def lightness_levels(luminance: jax.Array | np.ndarray) -> np.ndarray:
   """L - 50 as optical flow takes it: [..., 1] uint8."""
-  return np.uint8(np.round((np.clip(luminance, -50, 50) + 50.0) * 2.55))
+  levels = (np.clip(luminance, -50, 50) + 50.0) * 2.55
+  return np.asarray(np.round(levels), np.uint8)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def fit_lab(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
-  """Resizes [H, W, 3] RGB and returns Lab, l centered, padded: [1, h, w, 3]."""
+  """Resizes [H, W, 3] RGB and returns Lab, l = L - 50, padded: [1, h, w, 3]."""
   return color.center(color.rgb_to_lab(fit_rgb(size, scale, rgb)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def fit_rgb(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   """Resizes [H, W, 3] uint8 or uint16; returns [1, h, w, 3] in [0, 1], padded."""
-  rgb = rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max
-  rgb = sizes.pad(sizes.resize(rgb, size), scale * sizes.TOKEN)
-  return jnp.clip(rgb, 0.0, 1.0)[None]
+  scaled = jnp.asarray(rgb, jnp.float32) / jnp.iinfo(rgb.dtype).max
+  fitted = sizes.pad(sizes.resize(scaled, size), scale * sizes.TOKEN)
+  return jnp.clip(fitted, 0.0, 1.0)[None]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def fit_luminance(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   """Resizes L - 50 of [t, H, W, 3] uint8 or uint16: [t, h, w, 1], padded."""
 
-  def fit(rgb):
+  def fit(rgb: jax.Array) -> jax.Array:
     luminance = color.uint8_to_lab(rgb)[..., :1] - 50.0
     return sizes.pad(sizes.resize(luminance, size), scale * sizes.TOKEN)
 
@@ -60,8 +63,8 @@ def colorize_block(
   variables: typing.VariableDict,
   reference: Reference | None,
   luminance: jax.Array,
-  previous: jax.Array | np.ndarray,
-  backward_flow: np.ndarray | None,
+  previous: jax.Array,
+  backward_flow: jax.Array | None,
   anchor: Anchor | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Predicts the colors of consecutive frames.
@@ -73,7 +76,7 @@ def colorize_block(
     variables: of the generator.
     reference: the encoded references; None: colors of the prior.
     luminance: [t, h, w, 1], L - 50.
-    previous: [1, h, w, 3 + carried], the previous frame: Lab, l centered, and
+    previous: [1, h, w, 3 + carried], the previous frame: Lab, l = L - 50, and
       what else the colorizer carries.
     backward_flow: [1, t, h, w, 2] (dx, dy) in pixels, from each frame to the
       previous one; None if the colorizer does not use it.
@@ -82,7 +85,7 @@ def colorize_block(
   Returns:
     ab [t, *size, 2], confidence [t, *size, 1], and `previous` of the next block.
   """
-  apply = functools.partial(generator.apply, variables)
+  apply: Callable[..., Any] = functools.partial(generator.apply, variables)
   if generator.follows_motion or reference is None or scale > 1:
     frames = jnp.concatenate([previous[..., :1], luminance])
     small = layers.average_pool(frames, scale)[None]
@@ -98,8 +101,8 @@ def colorize_block(
     previous,
     backward_flow=backward_flow,
   )
+  height, width = size
   ab, confidence = (
-    x[0, :, : size[0], : size[1]]
-    for x in (predicted[..., :2], guidance.confidence)
+    x[0, :, :height, :width] for x in (predicted[..., :2], guidance.confidence)
   )
   return ab, confidence, last

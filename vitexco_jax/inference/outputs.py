@@ -168,7 +168,7 @@ def check(
 
 
 def left_out(
-  reader: video.VideoReader,
+  reader: video.VideoReader | sandbox.Reader,
   source: Path,
   output: Path,
   options: Options,

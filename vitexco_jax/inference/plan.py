@@ -131,6 +131,8 @@ def make_plan(
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = match(surveyed, list_references(references, surveyed), embed)
   elif AUTO in pictures:
+    if gallery is None:
+      raise UserError('`pictures=auto` needs `gallery`')
     embed, opened = open_with_embedder(config, gallery)
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = retrieve(surveyed, opened)
@@ -147,7 +149,7 @@ def _survey_with_bar(
   """Surveys with a progress bar and warns of damage."""
   with tqdm.tqdm(desc='shots', unit='frame') as bar:
 
-    def progress(count, total, _):
+    def progress(count: int, total: int | None, _: int) -> None:
       bar.total = total
       bar.update(count - bar.n)
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import types
 from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
@@ -30,11 +31,11 @@ def write(path: Path, plan: Plan) -> None:
   """
   folder = path.parent.absolute()
 
-  def relative(name):
+  def relative(name: str) -> str:
     return name if name in NO_PATHS else os.path.relpath(name, folder)
 
-  def described(choice):
-    entry = {'picture': relative(choice.picture)}
+  def describe(choice: Choice) -> dict[str, Any]:
+    entry: dict[str, Any] = {'picture': relative(choice.picture)}
     if choice.frame is not None:
       entry['frame'] = choice.frame
     if choice.score is not None:
@@ -49,22 +50,22 @@ def write(path: Path, plan: Plan) -> None:
     'frame_rate': str(plan.frame_rate),
   }
 
-  def described_shot(shot):
-    entry = {
+  def describe_shot(shot: Shot) -> dict[str, Any]:
+    entry: dict[str, Any] = {
       'start': shot.start,
       'stop': shot.stop,
-      'references': [described(choice) for choice in shot.references],
+      'references': [describe(choice) for choice in shot.references],
     }
     if shot.borders != borders.NONE:
       entry['borders'] = list(shot.borders)
     return entry
 
   lines = [
-    json.dumps(described_shot(shot), ensure_ascii=False) for shot in plan.shots
+    json.dumps(describe_shot(shot), ensure_ascii=False) for shot in plan.shots
   ]
   body = ',\n    '.join(lines)  # One line per shot is easy to edit.
-  facts = json.dumps(facts, ensure_ascii=False)
-  files.write(path, f'{{"video": {facts},\n "shots": [\n    {body}\n ]}}\n')
+  head = json.dumps(facts, ensure_ascii=False)
+  files.write(path, f'{{"video": {head},\n "shots": [\n    {body}\n ]}}\n')
 
 
 def read(path: Path) -> Plan:
@@ -91,7 +92,8 @@ def read(path: Path) -> Plan:
     ) from error
   plan = Plan(
     os.fspath(path.parent / _field(where, facts, 'path', str)),
-    *(_field(where, facts, name, int) for name in ('width', 'height')),
+    _field(where, facts, 'width', int),
+    _field(where, facts, 'height', int),
     _field(where, facts, 'frames', int),
     rate,
     tuple(
@@ -105,10 +107,12 @@ def read(path: Path) -> Plan:
   return plan
 
 
-def _field(where: str, entry: Any, name: str, kind: type) -> Any:
+def _field(
+  where: str, entry: Any, name: str, kind: type | types.UnionType
+) -> Any:
   value = entry.get(name) if isinstance(entry, dict) else None
   if not isinstance(value, kind) or isinstance(value, bool):
-    words = {
+    words: dict[type | types.UnionType, str] = {
       dict: 'braces',
       list: 'a list',
       str: 'a text',

@@ -21,26 +21,28 @@ class Source:
     deinterlace: bool = False,
   ):
     self._open = functools.partial(opener.open, path, deep, deinterlace)
-    self._reader = None  # Opened for the first frame.
+    # Opened for the first frame.
+    self._reader: video.VideoReader | sandbox.Reader | None = None
     self._position = 0
-    self._last = None  # The frame before the position.
+    self._last: video.Frame | None = None  # The frame before the position.
 
   def frames(self, start: int, stop: int) -> Iterator[video.Frame]:
     """Yields frames start to stop - 1."""
     return video.prefetch(self._read(start, stop), _PREFETCH)
 
-  def _read(self, start, stop):
+  def _read(self, start: int, stop: int) -> Iterator[video.Frame]:
     # A stretch may begin with the last frame of the previous one.
     if start == self._position - 1 and self._last is not None:
       yield self._last
       start += 1
-    elif self._reader is None or start < self._position:
+    reader = self._reader
+    if reader is None or start < self._position:
       self.close()
-      self._reader = self._open()
+      self._reader = reader = self._open()
       self._position = 0
-    self._reader.skip(start - self._position)
+    reader.skip(start - self._position)
     self._position = start
-    for frame in itertools.islice(self._reader, stop - start):
+    for frame in itertools.islice(reader, stop - start):
       self._last = frame
       self._position += 1
       yield frame

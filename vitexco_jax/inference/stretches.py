@@ -19,9 +19,8 @@ class Stretch(NamedTuple):
   stop: int
   before: Choice | None  # Bound to `start`; propagated forwards.
   after: Choice | None  # Bound to `stop`; propagated backwards.
-  others: tuple[
-    Choice, ...
-  ]  # Not bound. No reference at all: the prior is used.
+  # Not bound. Without any reference, the prior is used.
+  others: tuple[Choice, ...]
   borders: Borders  # Not colorized.
 
   @property
@@ -82,7 +81,7 @@ def stretches(shot: Shot) -> Iterator[Stretch]:
 
 def runs(blocks: Iterable[Block]) -> list[list[Block]]:
   """Groups consecutive blocks."""
-  groups = []
+  groups: list[list[Block]] = []
   for block in blocks:
     if groups and groups[-1][-1].stop == block.start:
       groups[-1].append(block)

@@ -66,7 +66,7 @@ def survey(
     starts, moments = [0], _Moments()
     embeddings, thumbnails, evidence = [], [], []
 
-    def end_shot():
+    def end_shot() -> None:
       evidence.append(moments.borders.evidence())
       # Frames of all shots would fill the memory.
       if embed:
@@ -102,7 +102,9 @@ def survey(
   )
 
 
-def check_rate(reader: video.VideoReader, frame_rate: Fraction | None) -> None:
+def check_rate(
+  reader: video.VideoReader | sandbox.Reader, frame_rate: Fraction | None
+) -> None:
   """Raises UserError if a frame rate is given for a video or an image."""
   if frame_rate is not None and reader.kind != 'folder':
     raise UserError(
@@ -115,6 +117,7 @@ def _record_times(
   frames: Iterator[video.Frame], times: list[int]
 ) -> Iterator[np.ndarray]:
   for frame in frames:
+    assert frame.pts is not None  # Readers set it.
     times.append(frame.pts)
     yield frame.rgb
 
@@ -122,13 +125,13 @@ def _record_times(
 class _Moments:
   """A few frames of a shot, evenly spaced, whatever its length."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.borders = borders.Finder()
-    self._frames = []
+    self._frames: list[np.ndarray] = []
     self._step = 1
     self._count = 0
 
-  def add(self, rgb: np.ndarray):
+  def add(self, rgb: np.ndarray) -> None:
     self.borders.add(rgb)
     if self._count % self._step == 0:
       self._scale = min(1.0, _SHORT_SIDE / min(rgb.shape[:2]))

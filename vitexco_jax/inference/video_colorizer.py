@@ -119,7 +119,7 @@ class VideoColorizer:
     # It imports Orbax, which arrays do not need.
     from vitexco_jax import checkpoint
 
-    path = files.shipped('weights/small') if path is None else path
+    path = Path(files.shipped('weights/small') if path is None else path)
     params = checkpoint.load_params(path)
     config = checkpoint.load_config(path)
     if overrides:
@@ -158,7 +158,7 @@ class VideoColorizer:
     known, self._encoded = self._encoded, {}
     for picture in rgb:
       size = self._working_size(picture.shape[:2])
-      digest = hashlib.sha256(np.ascontiguousarray(picture)).digest()
+      digest = hashlib.sha256(picture.tobytes()).digest()
       key = digest, picture.shape, size
       # The previous references may include the same picture.
       self._encoded[key] = known.get(key) or self._encode(size, picture)
@@ -193,7 +193,7 @@ class VideoColorizer:
     """A hash of the weights."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(self._variables):
-      digest.update(np.asarray(leaf))
+      digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()[:16]
 
   @property
@@ -271,7 +271,7 @@ class VideoColorizer:
     luminance = programs.fit_luminance(setup.size, setup.scale, rgb)
     backward_flow, anchor_flow = self._flows(setup, state, luminance)
     anchor = None
-    if anchor_flow is not None:
+    if setup.anchor_lab is not None and anchor_flow is not None:
       anchor = Anchor(setup.anchor_lab, anchor_flow)
     ab, confidence, last = self._colorize_block(
       setup.size,
@@ -318,13 +318,12 @@ class VideoColorizer:
       for previous, gray in pairs
     ]
     backward_flow = np.stack(steps)[None]
-    if not self._has_anchor:
+    if not self._has_anchor or setup.anchor_gray is None:
       return backward_flow, None
     anchor_flows = [state.anchor_flow[0]]
     for gray, step in zip(grays[1:], steps, strict=True):
       anchor_flow = flow.flow_to_reference(
-        *(gray, setup.anchor_gray, step, anchor_flows[-1]),
-        self._flow_alpha,
+        gray, setup.anchor_gray, step, anchor_flows[-1], self._flow_alpha
       )
       anchor_flows.append(anchor_flow)
     return backward_flow, np.stack(anchor_flows[1:])[None]

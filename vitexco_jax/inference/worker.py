@@ -12,8 +12,9 @@ import functools
 import itertools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ from vitexco_jax.inference import journal
 from vitexco_jax.inference.bidirectional import (
   Colors,
   mix_directions,
-  without_colors,
+  uncolored,
 )
 from vitexco_jax.inference.job import Job, Step
 from vitexco_jax.inference.outputs import Track
@@ -38,6 +39,7 @@ from vitexco_jax.inference.video_colorizer import (
 )
 from vitexco_jax.media import borders, mux, video
 from vitexco_jax.media.borders import Borders
+from vitexco_jax.structs import Array
 
 _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 _PICTURES = 16  # References in memory, at the size of the networks.
@@ -56,7 +58,7 @@ class Worker:
     # Consecutive stretches often share references.
     self._picture = functools.lru_cache(_PICTURES)(self._read_picture)
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     options = self._job.options
     opened = self._job.opener, self._job.path
     self._source = Source(*opened, options.coding.deep, options.deinterlace)
@@ -64,11 +66,11 @@ class Worker:
     self._ahead = Source(*opened, deinterlace=options.deinterlace)
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self._source.close()
     self._ahead.close()
 
-  def color(self, task: Task) -> Iterator[Step]:
+  def color(self, task: Task) -> Generator[Step, None, None]:
     """Colorizes the blocks of a stretch that are not complete."""
     stretch, blocks, log = task.stretch, task.blocks, self._job.journal
     progress = self._job.progress
@@ -94,7 +96,7 @@ class Worker:
     if backwards_colors is not None:
       log.discard(stretch.backwards, [backwards])
 
-  def _set_references(self, stretch: Stretch, bound: Choice | None):
+  def _set_references(self, stretch: Stretch, bound: Choice | None) -> None:
     choices = stretch.others if bound is None else (bound, *stretch.others)
     pictures = (self._picture(choice, stretch.borders) for choice in choices)
     self._colorizer.set_reference(*pictures, first_frame=bound is not None)
@@ -149,24 +151,31 @@ class Worker:
     log.write(entry, task.key, [name], {})
     small_path.unlink()
 
-  def _color_block(self, block, stretch, frames, backwards_colors):
-    waiting = collections.deque()
-    stamps, confidences = [], []
+  def _color_block(
+    self,
+    block: Block,
+    stretch: Stretch,
+    frames: Iterator[video.Frame],
+    backwards_colors: np.ndarray | None,
+  ) -> Iterator[Step]:
+    """Colorizes and encodes a block.
 
-    def read():
+    Args:
+      block: of the stretch.
+      stretch: whose references are set.
+      frames: of the video, from the block on.
+      backwards_colors: see `_color_backwards`; None without a later reference.
+    """
+    waiting: collections.deque[video.Frame] = collections.deque()
+    stamps: list[int] = []
+    confidences: list[float] = []
+
+    def read() -> Iterator[np.ndarray]:
       for frame in itertools.islice(frames, block.stop - block.start):
         waiting.append(frame)
         yield stretch.borders.crop(frame.rgb)
 
-    predict = (
-      self._colorizer.predict if stretch.propagates_forwards else without_colors
-    )
-    predictions = predict(read())
-    if backwards_colors is not None:
-      predictions = mix_directions(
-        *(predictions, stretch, block.start, backwards_colors),
-        self._colorizer.config.use.mix_tolerance,
-      )
+    predictions = self._predict(read(), block, stretch, backwards_colors)
     with contextlib.ExitStack() as stack:
       writers = [
         stack.enter_context(self._writer(track, block))
@@ -178,11 +187,12 @@ class Worker:
         rgb = frame.rgb.copy()
         stretch.borders.crop(rgb)[:] = inner
         # The files of a folder have the same names in the output.
-        named = video.Frame(rgb, None, frame.name or f'{number:06d}')
+        written = video.Frame(rgb, None, frame.name or f'{number:06d}')
         pictures = self._pictures(frame.rgb, rgb, confidence, stretch.borders)
         for writer, picture in zip(writers, pictures, strict=True):
-          writer.write(named._replace(rgb=picture))
+          writer.write(written._replace(rgb=picture))
         mean = float(confidence.mean())
+        assert frame.pts is not None  # Readers set it.
         stamps.append(frame.pts)
         end = frame.pts + (frame.duration or self._job.format.ticks)
         confidences.append(round(mean, 4))
@@ -193,14 +203,43 @@ class Worker:
           f'the video ends at frame {block.start + len(stamps)}, but its plan '
           f'has {self._job.frames}: make another plan'
         )
-    facts = {'pts': stamps, 'end': end, 'confidence': confidences, 'delay': []}
+    self._finish_block(
+      block,
+      stretch,
+      {'pts': stamps, 'end': end, 'confidence': confidences},
+    )
+
+  def _predict(
+    self,
+    rgb: Iterator[np.ndarray],
+    block: Block,
+    stretch: Stretch,
+    backwards_colors: np.ndarray | None,
+  ) -> Iterator[Prediction] | Iterator[Colors]:
+    """Predicts colors, and mixes in those that were propagated backwards."""
+    if backwards_colors is None:
+      return self._colorizer.predict(rgb)
+    forwards = stretch.propagates_forwards
+    return mix_directions(
+      self._colorizer.predict(rgb) if forwards else uncolored(rgb),
+      *(stretch, block.start, backwards_colors),
+      self._colorizer.config.use.mix_tolerance,
+    )
+
+  def _finish_block(
+    self, block: Block, stretch: Stretch, facts: dict[str, Any]
+  ) -> None:
+    """Writes the state after a block and its journal entry."""
     log = self._job.journal
     names = [track.segment(block) for track in self._job.tracks]
-    for track, name in zip(self._job.tracks, names, strict=True):
-      is_video = track.kind == 'video'
-      facts['delay'].append(mux.delay(log.folder / name) if is_video else 0)
+    facts['delay'] = [
+      mux.delay(log.folder / name) if track.kind == 'video' else 0
+      for track, name in zip(self._job.tracks, names, strict=True)
+    ]
     if stretch.propagates_forwards and block.stop < stretch.stop:
-      self._colorizer.state.save(log.path(block.state))
+      state = self._colorizer.state
+      assert state is not None  # It has colorized the block.
+      state.save(log.path(block.state))
       names.append(block.state)
     log.write(block.name, block.key, names, facts)
     self._job.progress.note(block, facts)
@@ -230,17 +269,17 @@ class Worker:
       shade = np.zeros(self._job.size, np.uint8)
       within = inner.crop(shade)
       within[:] = cv2.resize(
-        np.uint8(255 * np.clip(confidence[..., 0], 0, 1)),
+        (255 * np.clip(confidence[..., 0], 0, 1)).astype(np.uint8),
         within.shape[::-1],
         interpolation=cv2.INTER_LINEAR,
       )
       yield np.repeat(shade[..., None], 3, -1)
 
   def _join(
-    self, predictions: Iterable[Prediction | Colors]
+    self, predictions: Iterator[Prediction] | Iterator[Colors]
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields colorized frames and confidences; the device is a block ahead."""
-    ready = (), ()
+    ready: tuple[Array, Array] = np.empty(0), np.empty(0)
     for rgb, ab, confidence in predictions:
       ab = ab * np.float32(self._job.options.saturation)
       if self._job.options.smoothing:
@@ -297,7 +336,7 @@ def _same_shape(size: Sequence[int], other: Sequence[int]) -> bool:
 
 def _on_disk(
   path: Path, dtype: type[np.generic], shape: tuple[int, ...]
-) -> np.ndarray:
+) -> np.memmap:
   """Creates an array in a file; raises OSError if the disk is full."""
   array = np.lib.format.open_memmap(path, 'w+', dtype, shape)
   with open(path, 'r+b') as file:

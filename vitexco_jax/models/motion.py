@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from vitexco_jax import flow
 from vitexco_jax.models import layers, mixing, prior, references, vit
 from vitexco_jax.models.correspondence import STRIDE
-from vitexco_jax.structs import Guidance, Reference
+from vitexco_jax.structs import Array, Guidance, Reference
 
 
 class Motion(NamedTuple):
@@ -26,8 +26,8 @@ class Motion(NamedTuple):
 class Anchor(NamedTuple):
   """The first reference, if it is a frame of the clip."""
 
-  lab: jax.Array  # [b, h, w, 3], l = L - 50.
-  flow: jax.Array  # [b, t, h, w, 2], (dx, dy) in pixels, from each frame to it.
+  lab: Array  # [b, h, w, 3], l = L - 50.
+  flow: Array  # [b, t, h, w, 2], (dx, dy) in pixels, from each frame to it.
 
 
 def guide_along(
