@@ -13,7 +13,7 @@ import functools
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,10 +76,10 @@ def build_gallery(
       unit='picture',
     ) as bar:
       for seen in _in_chunks(look, left):
-        usable = [picture for picture in seen if not picture.reason]
-        if usable:
-          embeddings = embed.embed_crops(np.stack([x.crop for x in usable]))
-          writer.add([x.name for x in usable], embeddings)
+        crops = {x.name: x.crop for x in seen if x.crop is not None}
+        if crops:
+          embeddings = embed.embed_crops(np.stack([*crops.values()]))
+          writer.add([*crops], embeddings)
         writer.leave_out({x.name: x.reason for x in seen if x.reason})
         bar.update(len(seen))
     _logger.info(writer.describe())
@@ -98,7 +98,9 @@ def build_gallery(
   return opened
 
 
-def _in_chunks(look: Any, keys: Sequence[str]) -> Iterator[list[_Seen]]:
+def _in_chunks(
+  look: Callable[[str], _Seen], keys: Sequence[str]
+) -> Iterator[list[_Seen]]:
   """Reads pictures in order, one chunk ahead of the consumer."""
   chunks = [keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK)]
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -107,7 +109,9 @@ def _in_chunks(look: Any, keys: Sequence[str]) -> Iterator[list[_Seen]]:
     )
 
 
-def _look_at(source: Any, min_chroma: float, key: str) -> _Seen:
+def _look_at(
+  source: pictures.Folder | pictures.DataSet, min_chroma: float, key: str
+) -> _Seen:
   name = key
   try:
     name, data = source.load(key)
@@ -137,7 +141,12 @@ class Writer:
     rows: number of pictures in the gallery.
   """
 
-  def __init__(self, folder: Path, settings: Mapping[str, Any], source: Any):
+  def __init__(
+    self,
+    folder: Path,
+    settings: Mapping[str, Any],
+    source: pictures.Folder | pictures.DataSet,
+  ):
     """Opens the folder.
 
     Args:
@@ -188,10 +197,10 @@ class Writer:
 
   def not_done(self, keys: Sequence[str]) -> list[str]:
     """Returns the source's keys that are neither added nor skipped yet."""
-    names = os.fsdecode((self._folder / gallery.NAMES).read_bytes())
-    names = names.split('\n')[:-1]
+    text = os.fsdecode((self._folder / gallery.NAMES).read_bytes())
+    names = text.split('\n')[:-1]
     firsts = [x['first'] for x in self._sources] + [len(names)]
-    done = set()
+    done: set[str] = set()
     for place, entry in enumerate(self._sources):
       if entry['images'] == self._source.address:
         done.update(names[firsts[place] : firsts[place + 1]])
@@ -236,7 +245,7 @@ class Writer:
     return text
 
 
-def _append(path: Path, content: bytes):
+def _append(path: Path, content: bytes) -> None:
   """Appends to a file and flushes it to disk."""
   with open(path, 'ab') as file:
     file.write(content)

@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import flax
@@ -22,7 +22,7 @@ from vitexco_jax import checkpoint, color
 from vitexco_jax.config import check
 from vitexco_jax.generator import make_generator
 from vitexco_jax.models import efficientnet, vit
-from vitexco_jax.models.vitexco import Generator
+from vitexco_jax.models.vitexco import Generator, Seen
 from vitexco_jax.pretrained import (
   efficientnet_weights,
   vit_weights,
@@ -56,6 +56,7 @@ class Embedder:
   """
 
   def __init__(self, network: _Network, gray: bool):
+    """Sets the network, and whether pictures are converted to gray."""
     self.settings = network.settings | {
       'weights': _digest(network.params),
       'width': network.width,
@@ -64,7 +65,7 @@ class Embedder:
     self._params = jax.device_put(network.params)
 
     @jax.jit
-    def embed(params, rgb):
+    def embed(params: Mapping[str, Any], rgb: jax.Array) -> jax.Array:
       rgb = color.gray(rgb) if gray else rgb
       features = network.features(params, rgb.astype(jnp.float32) / 255.0)
       square = jnp.sum(jnp.square(features), -1, keepdims=True)
@@ -173,19 +174,21 @@ def _vit(config: ml_collections.ConfigDict) -> _Network:
   image = jnp.zeros((1, _SIZE, _SIZE, 3))
   init = functools.partial(model.init, jax.random.key(config.seed), image)
   expected = jax.eval_shape(init)['params']
+  params: Mapping[str, Any]
   if weights.vit_file:
     params = vit_weights.load_vit_weights(
       weights.vit_file, expected, settings['gelu']
     )
   elif weights.export:
-    params = checkpoint.load_params(weights.export)['vit']
+    params = checkpoint.load_params(Path(weights.export))['vit']
     source = f'{weights.key}={weights.export}'
     checkpoint.check_params(params, expected, source)
   else:
     params = _untrained(init)
 
-  def features(params, rgb):
-    return model.apply({'params': params}, vit.normalize(rgb)).embedding
+  def features(params: Mapping[str, Any], rgb: jax.Array) -> jax.Array:
+    output = model.apply({'params': params}, vit.normalize(rgb))
+    return cast(vit.VitOutput, output).embedding
 
   width = vit.VARIANTS[settings['variant']].width
   return _Network(features, params, width, {'network': 'vit', **settings})
@@ -205,7 +208,7 @@ def _hybrid_vit(
   )
   if weights.export:
     expected = jax.eval_shape(init)['params']
-    loaded = checkpoint.load_params(weights.export)
+    loaded = checkpoint.load_params(Path(weights.export))
     params = {name: loaded[name] for name in expected if name in loaded}
     source = f'{weights.key}={weights.export}'
     checkpoint.check_params(params, expected, source)
@@ -214,8 +217,8 @@ def _hybrid_vit(
     pretrained = efficientnet_weights.load_efficientnet_lite0()
     params['stem'] = {name: pretrained[name] for name in params['stem']}
 
-  def features(params, rgb):
-    return see({'params': params}, rgb).embedding
+  def features(params: Mapping[str, Any], rgb: jax.Array) -> jax.Array:
+    return cast(Seen, see({'params': params}, rgb)).embedding
 
   settings = {key: config.model.vit[key] for key in ('variant', 'gelu')}
   settings |= {'network': 'vit', 'stem': config.model.stem}
@@ -236,8 +239,8 @@ def _efficientnet_lite0(config: ml_collections.ConfigDict) -> _Network:
   """Embeds by the pooled features of EfficientNet-Lite0."""
   model = efficientnet.EfficientNetLite0()
 
-  def features(params, rgb):
-    return model.apply({'params': params}, rgb)
+  def features(params: Mapping[str, Any], rgb: jax.Array) -> jax.Array:
+    return cast(jax.Array, model.apply({'params': params}, rgb))
 
   return _Network(
     features,
@@ -253,5 +256,5 @@ def _digest(params: Mapping[str, Any]) -> str:
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   for name, array in sorted(flat.items()):
     digest.update(name.encode())
-    digest.update(np.ascontiguousarray(array))
+    digest.update(np.asarray(array).tobytes())
   return digest.hexdigest()[:16]

@@ -19,7 +19,7 @@ metric.
 import os
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import faiss
 import numpy as np
@@ -51,18 +51,18 @@ def read_index(path: Path, width: int) -> faiss.Index:
 def _check(file: BinaryIO, width: int) -> None:
   size = os.fstat(file.fileno()).st_size
 
-  def read(layout):
+  def read(layout: str) -> tuple[Any, ...]:
     text = file.read(struct.calcsize(layout))
     try:
       return struct.unpack(layout, text)
     except struct.error as error:
       raise ValueError('it is cut short') from error
 
-  def expect(content):
+  def expect(content: bytes) -> None:
     if file.read(len(content)) != content:
       raise ValueError('it has another layout')
 
-  def header(kind, count):
+  def header(kind: bytes, count: int) -> bytes:
     return _HEADER.pack(kind, width, count, 2**20, 2**20, True, 0)
 
   rows = read(_HEADER.format)[2]

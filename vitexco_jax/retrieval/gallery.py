@@ -65,7 +65,7 @@ class Gallery:
     self._ends = line_ends(self._names)[:rows]
     if not len(self._ends):
       raise UserError(f'the gallery {folder} has no pictures yet')
-    self._index = None
+    self._index: faiss.Index | None = None
     self.embeddings = np.memmap(
       folder / EMBEDDINGS, np.float32, 'r', shape=(len(self._ends), width)
     )
@@ -209,7 +209,7 @@ class Gallery:
     count: int,
     near_duplicate: float,
   ) -> list[tuple[int, float]]:
-    chosen = []
+    chosen: list[tuple[int, float]] = []
     for score, number in zip(scores.tolist(), numbers.tolist(), strict=True):
       if number < 0 or len(chosen) == count:
         break
@@ -218,7 +218,7 @@ class Gallery:
         chosen.append((number, score))
     return chosen
 
-  def _open_index(self):
+  def _open_index(self) -> None:
     path = self._folder / IVF
     build = (
       'build it by running the command that built the gallery again with '
@@ -228,10 +228,10 @@ class Gallery:
       raise UserError(f'the gallery {self._folder} has no index ivf: {build}')
     try:
       width = self._settings['width']
-      self._index = faiss_files.read_index(path, width)
+      index = self._index = faiss_files.read_index(path, width)
     except (RuntimeError, ValueError, OSError) as error:
       raise UserError(f'{path} is damaged: remove it, and {build}') from error
-    if self._index.ntotal != len(self):
+    if index.ntotal != len(self):
       raise UserError(
         f'the gallery {self._folder} has changed since its index ivf was built: '
         + build

@@ -49,7 +49,7 @@ def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
   index.cp.min_points_per_centroid = 1  # FAISS warns about small galleries.
   rng = np.random.default_rng(0)
 
-  def draw(number):
+  def draw(number: int) -> np.ndarray:
     rows = rng.choice(count, min(number, count), replace=False)
     return np.ascontiguousarray(embeddings[np.sort(rows)])
 
