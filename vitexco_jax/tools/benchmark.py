@@ -42,8 +42,6 @@ from vitexco_jax.training import train
 _logger = logging.getLogger(__name__)
 
 _GPU_BLOCK = 8  # Frames per block on a GPU, as in colorize.
-
-
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'av')
 
 
@@ -104,7 +102,7 @@ def benchmark(
 
 def _parts(
   config: ml_collections.ConfigDict, gpu: bool
-) -> Iterator[Callable[[], list[Row]]]:
+) -> Iterator[functools.partial[list[Row]]]:
   """Yields the parts to run, as functions without arguments."""
   part = functools.partial
   yield part(benchmark_network.matching, config)

@@ -38,7 +38,7 @@ def times(
   """Times functions in turn, after a first call of each, for some seconds."""
   for function in functions:
     jax.block_until_ready(function())
-  measured = [[] for _ in functions]
+  measured: list[list[float]] = [[] for _ in functions]
   end = time.perf_counter() + seconds
   while len(measured[0]) < at_least or (
     len(measured[0]) < at_most and time.perf_counter() < end
@@ -99,6 +99,14 @@ def _inner(values: Iterable[Any]) -> Iterator[Any]:
 def share_of_peak(
   name: str, flops: float, seconds: list[float], dtype: str
 ) -> list[Row]:
+  """Returns the share of the peak of a known GPU, else nothing.
+
+  Args:
+    name: first part of the row's name.
+    flops: per run, from `count_flops`.
+    seconds: of each run.
+    dtype: of the networks.
+  """
   kind = jax.devices()[0].device_kind
   peaks = (peak for chip, peak in _PEAK_FLOPS.items() if chip in kind)
   peak = next(peaks, None)
