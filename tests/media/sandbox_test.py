@@ -89,6 +89,7 @@ def test_frames_come_as_they_are(film, deep):
 def test_functions_run_in_a_child(film):
   with Sandbox() as box:
     assert box.call(os.getpid, about=film) != os.getpid()
+    assert box.call(time.sleep, 0.0, about=film) is None
     assert box.call(mux.left_out, film, Path('out.mkv'), about=film) == []
     with pytest.raises(UserError, match='absent.mkv does not exist'):
       box.open(film.with_name('absent.mkv'))

@@ -82,16 +82,21 @@ def main() -> None:
       function = getattr(reader, function)
     outcome, answer = _call(function, arguments)
     pixels = None
-    if isinstance(answer, VideoReader):
-      reader = answer
-    elif isinstance(answer, Frame):
+    if isinstance(answer, Frame):
       pixels = answer.rgb  # Sent without a copy.
       answer = answer._replace(rgb=None)  # type: ignore[arg-type]
-    if answer is reader or outcome == 'end':
-      outcome, answer = 'done', {x: getattr(reader, x) for x in _PROPERTIES}
+    elif isinstance(answer, VideoReader):
+      reader = answer
+      answer = _properties(reader)
+    elif outcome == 'end':
+      outcome, answer = 'done', _properties(reader)
     connection.send_bytes(pickle.dumps((outcome, answer)))
     if pixels is not None:
       connection.send_bytes(pixels.data.cast('B'))
+
+
+def _properties(reader: VideoReader | None) -> dict[str, Any]:
+  return {name: getattr(reader, name) for name in _PROPERTIES}
 
 
 def _call(
