@@ -1,1 +1,1 @@
-"""Coloring: the engine, whole films, plans."""
+"""Inference: the engine, films, and plans."""
