@@ -65,29 +65,13 @@ def generate(
     rngs=reference_rngs,
   )
   first = clips.first_frame[:, None, None, None]
-  backward_flow = None
-  if generator.follows_motion:
-    # The previous frame of the first one, if there is one, is the first itself.
-    backward_flow = jnp.pad(
-      clips.backward_flow, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0))
-    )
-    guidance: Guidance = apply(
-      jnp.concatenate([luminance[:, :1], luminance], 1),
-      reference,
-      backward_flow,
-      Anchor(jnp.asarray(reference.lab), jnp.asarray(clips.anchor_flow)),
-      train=train,
-      method='guide_along',
-      rngs=frame_rngs,
-    )
-    # For other references the flow to the anchor is meaningless.
-    assert guidance.anchored is not None  # `guide_along` computes it.
-    anchored = jnp.where(first[:, None], guidance.anchored, 0.0)
-    guidance = guidance._replace(anchored=anchored)
-  else:
-    guidance = apply(
-      luminance, reference, train, method='guide', rngs=frame_rngs
-    )
+  guidance, backward_flow = _guide(
+    functools.partial(apply, train=train, rngs=frame_rngs),
+    generator.follows_motion,
+    clips,
+    luminance,
+    reference,
+  )
   predicted, _ = colorize_clip(
     functools.partial(apply, method='colorize_frame'),
     luminance,
@@ -102,6 +86,43 @@ def generate(
   )
   ab, log_error = jnp.split(predicted, [2], -1)
   return Generated(lab, ab, log_error, guidance)
+
+
+def _guide(
+  apply: Callable[..., Any],
+  follows_motion: bool,
+  clips: Clips,
+  luminance: jax.Array,
+  reference: Reference,
+) -> tuple[Guidance, jax.Array | None]:
+  """Computes the guidance of all frames, and their flow to the previous frames.
+
+  Args:
+    apply: applies a method of the generator.
+    follows_motion: whether the generator uses optical flow; if not, the flow is
+      None.
+    clips: [b, t, h, w, ...].
+    luminance: [b, t, h, w, 1], as the networks get it.
+    reference: of each clip.
+  """
+  if not follows_motion:
+    return apply(luminance, reference, method='guide'), None
+  # The previous frame of the first one, if there is one, is the first itself.
+  backward_flow = jnp.pad(
+    clips.backward_flow, ((0, 0), (1, 0), (0, 0), (0, 0), (0, 0))
+  )
+  guidance: Guidance = apply(
+    jnp.concatenate([luminance[:, :1], luminance], 1),
+    reference,
+    backward_flow,
+    Anchor(jnp.asarray(reference.lab), jnp.asarray(clips.anchor_flow)),
+    method='guide_along',
+  )
+  # For other references the flow to the anchor is meaningless.
+  first = clips.first_frame[:, None, None, None, None]
+  assert guidance.anchored is not None  # `guide_along` computes it.
+  anchored = jnp.where(first, guidance.anchored, 0.0)
+  return guidance._replace(anchored=anchored), backward_flow
 
 
 def generator_params(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,6 @@ def run(
   workdir = Path(workdir)
   settings = config[section]
   first = jax.process_index() == 0
-  devices = jax.local_device_count()
   writing = functools.partial(files.explained, 'workdir', workdir)
   checkpoints, state = _begin(config, section, workdir, feed, init, load)
   micro_step = int(state.micro_step)
@@ -115,7 +114,7 @@ def run(
   ):
     while micro_step < settings.updates * accumulation and not stopped:
       batch = next(feed)
-      state, metrics = step(state, _shard(batch, devices))
+      state, metrics = step(state, _shard(batch, jax.local_device_count()))
       micro_step += 1
       log.add(micro_step, jax.tree.map(lambda x: x[0], metrics))
       if micro_step % accumulation:

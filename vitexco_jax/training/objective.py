@@ -45,9 +45,6 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Terms:
   Args:
     config: of the run.
     axis: the name of the mapped axis of devices that share the batch, or None.
-
-  Raises:
-    UserError: `config.loss.features` is unknown.
   """
   generator = make_generator(config)
   discriminator = Discriminator(
@@ -85,19 +82,8 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Terms:
         generated.log_error, generated.ab, generated.lab[..., 1:]
       )
     if weights.perceptual or weights.contextual:
-      prediction = features(params, _predicted_rgb(generated), (3, 4, 5))
-    if weights.perceptual:
-      truth = forward.unit_range(_current(clips.rgb))
-      (true_features,) = features(params, truth, (5,))
-      values['perceptual'] = losses.perceptual(prediction[-1], true_features)
-    if weights.contextual:
-      reference = features(
-        params, forward.unit_range(clips.reference), (3, 4, 5)
-      )
-      repeats = clips.rgb.shape[1] - 1
-      values['contextual'] = losses.contextual(
-        prediction, [jnp.repeat(x, repeats, 0) for x in reference]
-      )
+      bound = functools.partial(features, params)
+      values |= _feature_losses(bound, generated, clips, weights)
     if weights.temporal:
       values['temporal'] = _temporal(generated, clips)
     if weights.smoothness:
@@ -171,6 +157,35 @@ def _predicted_rgb(generated: Generated) -> jax.Array:
   luminance = _current(generated.lab)[..., :1]
   lab = jnp.concatenate([luminance, _current(generated.ab)], -1)
   return color.lab_to_rgb(color.uncenter(lab))
+
+
+def _feature_losses(
+  features: Callable[[jax.Array, Sequence[int]], Sequence[jax.Array]],
+  generated: Generated,
+  clips: Clips,
+  weights: Mapping[str, float],
+) -> dict[str, jax.Array]:
+  """The perceptual and the contextual loss, if they have a weight.
+
+  Args:
+    features: of RGB in [0, 1], [n, h, w, 3], by level.
+    generated: true and predicted clips.
+    clips: [b, t, h, w, ...].
+    weights: `config.loss.weights`.
+  """
+  values = {}
+  prediction = features(_predicted_rgb(generated), (3, 4, 5))
+  if weights['perceptual']:
+    truth = forward.unit_range(_current(clips.rgb))
+    (true_features,) = features(truth, (5,))
+    values['perceptual'] = losses.perceptual(prediction[-1], true_features)
+  if weights['contextual']:
+    reference = features(forward.unit_range(clips.reference), (3, 4, 5))
+    repeats = clips.rgb.shape[1] - 1
+    values['contextual'] = losses.contextual(
+      prediction, [jnp.repeat(x, repeats, 0) for x in reference]
+    )
+  return values
 
 
 def _temporal(generated: Generated, clips: Clips) -> jax.Array:
