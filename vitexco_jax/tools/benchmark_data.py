@@ -6,7 +6,6 @@ import os
 import re
 import tempfile
 import time
-import types
 from pathlib import Path
 
 import cv2
@@ -17,6 +16,7 @@ from vitexco_jax import color
 from vitexco_jax.data import input_pipeline
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import measure
+from vitexco_jax.media import pictures
 from vitexco_jax.retrieval import build, embedding, ivf
 from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 from vitexco_jax.tools import timing
@@ -61,7 +61,7 @@ def retrieval_speed(
   rng = np.random.default_rng(0)
   centers = rng.standard_normal((clusters, width), np.float32)
 
-  def draw(number):
+  def draw(number: int) -> np.ndarray:
     x = centers[rng.integers(clusters, size=number)]
     x = x + rng.standard_normal((number, width), np.float32)
     return x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -70,14 +70,14 @@ def retrieval_speed(
   one = itertools.cycle(np.split(queries, len(queries)))
   name = f'retrieval of {count} x {width}'
   with tempfile.TemporaryDirectory() as folder:
-    source = types.SimpleNamespace(address='random')
+    source = pictures.Folder(Path(folder))
     settings = {'network': '', 'weights': '', 'width': width, 'grey': True}
     writer = build.Writer(Path(folder), settings, source)
     for first in range(0, count, 1 << 16):
       numbers = range(first, min(first + (1 << 16), count))
       writer.add([f'{i:07d}.jpg' for i in numbers], draw(len(numbers)))
 
-    def measure(index):
+    def measure(index: str) -> tuple[list[Row], np.ndarray]:
       (opening,) = timing.times([lambda: Gallery.open(folder, index)])
       opened = Gallery.open(folder, index)
       (single,) = timing.times(
@@ -193,7 +193,7 @@ def feed(config: ml_collections.ConfigDict, batches: int = 40) -> list[Row]:
   return rows
 
 
-def _drop_from_cache(folder: Path):
+def _drop_from_cache(folder: Path) -> None:
   """Drops the records from the system's cache."""
   for path in folder.rglob('*.array_record*'):
     with path.open('rb') as file:

@@ -10,9 +10,9 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import flax
 import jax
@@ -26,7 +26,7 @@ from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 from vitexco_jax.models.correspondence import match
 from vitexco_jax.models.vitexco import colorize_clip
-from vitexco_jax.structs import Clips, Reference
+from vitexco_jax.structs import Clips, Guidance, Reference
 from vitexco_jax.tools import timing
 from vitexco_jax.tools.timing import Row
 from vitexco_jax.training import train
@@ -54,56 +54,77 @@ def matching(
   """
   settings = config.model.correspondence
 
-  def blocked(queries, keys, ab):
+  def blocked(
+    queries: jax.Array, keys: jax.Array, ab: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     return match(queries, keys, ab, settings.temperature, settings.block)
 
-  def direct(queries, keys, ab):
+  def direct(
+    queries: jax.Array, keys: jax.Array, ab: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     highest = jax.lax.Precision.HIGHEST
     correlation = jnp.einsum('bqd,bkd->bqk', queries, keys, precision=highest)
     weights = jax.nn.softmax(correlation / settings.temperature, -1)
     warped_ab = jnp.matmul(weights, ab, precision=highest)
     return warped_ab, correlation.max(-1, keepdims=True)
 
-  def gradients(function):
-    def total(*arrays):
-      return sum(x.sum() for x in function(*arrays))
+  formulas = {'direct': direct, 'blocked': blocked}
+  gradients = {name: _gradients(x) for name, x in formulas.items()}
+  rows = []
+  for what, functions in (('forward', formulas), ('and gradient', gradients)):
+    rows += _matching_times(
+      f'matching {positions} positions, {what}', functions, positions, channels
+    )
+  shapes = [
+    jax.ShapeDtypeStruct((1, large, d), jnp.float32)
+    for d in (channels, channels, 2)
+  ]
+  for what, functions in (('forward', formulas), ('and gradient', gradients)):
+    for name, function in functions.items():
+      compiled = jax.jit(function).lower(*shapes).compile()
+      analysis = compiled.memory_analysis()
+      assert analysis is not None  # On CPU and GPU.
+      name = f'matching {large} positions, {what}, {name}, memory'
+      rows.append(Row(name, analysis.temp_size_in_bytes / 1e6, 'MB'))
+  return rows
 
-    return jax.grad(total, (0, 1, 2))
 
+def _gradients(function: Callable[..., Any]) -> Callable[..., Any]:
+  """Returns the gradient of the sum of the results in all three arguments."""
+
+  def total(*arrays: jax.Array) -> jax.Array:
+    return sum((x.sum() for x in function(*arrays)), jnp.zeros(()))
+
+  return jax.grad(total, (0, 1, 2))
+
+
+def _matching_times(
+  name: str,
+  functions: Mapping[str, Callable[..., Any]],
+  positions: int,
+  channels: int,
+) -> list[Row]:
+  """Times `direct` and `blocked` matching of random vectors in turn."""
   rng = np.random.default_rng(0)
 
-  def vectors():
+  def vectors() -> jax.Array:
     x = rng.normal(size=(1, positions, channels))
     x /= np.linalg.norm(x, axis=-1, keepdims=True)
     return jnp.asarray(x, jnp.float32)
 
   arrays = vectors(), vectors(), jnp.ones((1, positions, 2))
-  rows = []
-  for what, change in (('forward', lambda f: f), ('and gradient', gradients)):
-    name = f'matching {positions} positions, {what}'
-    direct_times, blocked_times = timing.times(
-      [
-        functools.partial(jax.jit(change(direct)), *arrays),
-        functools.partial(jax.jit(change(blocked)), *arrays),
-      ]
-    )
-    ratio = statistics.median(blocked_times) / statistics.median(direct_times)
-    rows += [
-      Row(f'{name}, direct', *timing.median(direct_times, 'ms')),
-      Row(f'{name}, blocked', *timing.median(blocked_times, 'ms')),
-      Row(f'{name}, blocked / direct', ratio, '', len(blocked_times)),
+  direct, blocked = timing.times(
+    [
+      functools.partial(jax.jit(functions[x]), *arrays)
+      for x in ('direct', 'blocked')
     ]
-  shapes = [
-    jax.ShapeDtypeStruct((1, large, d), jnp.float32)
-    for d in (channels, channels, 2)
+  )
+  ratio = statistics.median(blocked) / statistics.median(direct)
+  return [
+    Row(f'{name}, direct', *timing.median(direct, 'ms')),
+    Row(f'{name}, blocked', *timing.median(blocked, 'ms')),
+    Row(f'{name}, blocked / direct', ratio, '', len(blocked)),
   ]
-  for what, change in (('forward', lambda f: f), ('and gradient', gradients)):
-    for name, function in (('direct', direct), ('blocked', blocked)):
-      compiled = jax.jit(change(function)).lower(*shapes).compile()
-      extra = compiled.memory_analysis().temp_size_in_bytes
-      name = f'matching {large} positions, {what}, {name}, memory'
-      rows.append(Row(name, extra / 1e6, 'MB'))
-  return rows
 
 
 def network(
@@ -126,7 +147,7 @@ def network(
   config = config.copy_and_resolve_references()
   config.model.dtype = dtype
   config.model.correspondence.levels = _DEVC_LEVELS
-  apply = make_generator(config).apply
+  generator = make_generator(config)
   variables = {'params': _random_params(config)}
 
   def colorize_block(
@@ -134,19 +155,23 @@ def network(
     luminance: jax.Array,
     reference: Reference,
     previous: jax.Array,
-  ):
-    guidance = apply(variables, luminance, reference, method='guide')
+  ) -> tuple[jax.Array, jax.Array]:
+    guidance = generator.apply(variables, luminance, reference, method='guide')
+
+    def colorize_frame(*frame: Any) -> jax.Array:
+      ab = generator.apply(variables, *frame, method='colorize_frame')
+      return cast(jax.Array, ab)
+
     return colorize_clip(
-      functools.partial(apply, variables, method='colorize_frame'),
-      luminance,
-      guidance,
-      previous,
+      colorize_frame, luminance, cast(Guidance, guidance), previous
     )
 
   rng = np.random.default_rng(0)
   rgb = jnp.asarray(rng.uniform(size=(1, *size, 3)), jnp.float32)
   luminance = rng.uniform(-50, 50, (1, block, *size, 1))
-  encode = jax.jit(functools.partial(apply, method='encode_reference'))
+  encode = jax.jit(
+    functools.partial(generator.apply, method='encode_reference')
+  )
   arguments = (
     variables,
     jnp.asarray(luminance, jnp.float32),
@@ -226,7 +251,7 @@ def _colored_video(
         writer.write(video.Frame(np.roll(picture, (2 * i, 3 * i), (0, 1))))
     colorizer = VideoColorizer(_random_params(config), config)
 
-    def run():
+    def run() -> None:
       with contextlib.redirect_stderr(io.StringIO()):  # Progress bars.
         colorize(
           colorizer,
@@ -267,7 +292,7 @@ def training(
   )
   step = jax.pmap(step, train.AXIS, donate_argnums=0)
 
-  def update():
+  def update() -> Mapping[str, jax.Array]:
     nonlocal state
     for _ in range(accumulation):
       state, metrics = step(state, clips)
@@ -306,7 +331,7 @@ def _random_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Random parameters with about the scale of the initializers."""
   rng = np.random.default_rng(0)
 
-  def draw(leaf):
+  def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
     reach = 1 / math.sqrt(max(1, math.prod(leaf.shape[:-1])))
     return jnp.asarray(rng.uniform(-reach, reach, leaf.shape), jnp.float32)
 

@@ -7,7 +7,7 @@ black-and-white videos, see `colorize`.
 
 import collections
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ def demo(
     colorizer: the engine.
     video_path: a color video.
     output: folder for `<name>_gray.mp4`, `<name>_color.mp4` and `strip.jpg`,
-      which are replaced if they are there.
+      which are replaced if they exist.
 
   Returns:
     Mean PSNR `colored` and `gray` over all frames but the first, which is the
@@ -47,34 +47,27 @@ def demo(
   """
   output = Path(output)
   stem = Path(video_path).stem
-  gray_path = output / f'{stem}_gray.mp4'
-  color_path = output / f'{stem}_color.mp4'
-  read = collections.deque()  # Pairs of true and gray frames in flight.
-  psnr = {'gray': [], 'colored': []}
+  paths = {
+    'gray': output / f'{stem}_gray.mp4',
+    'colored': output / f'{stem}_color.mp4',
+  }
+  psnr: dict[str, list[float]] = {name: [] for name in paths}
   columns = []
-
   with (
     video.VideoReader(video_path) as reader,
-    video.VideoWriter(gray_path, reader.format, overwrite=True) as gray_writer,
-    video.VideoWriter(color_path, reader.format, overwrite=True) as writer,
+    video.VideoWriter(paths['gray'], reader.format, overwrite=True) as grays,
+    video.VideoWriter(
+      paths['colored'], reader.format, overwrite=True
+    ) as colors,
     tqdm.tqdm(total=reader.num_frames, desc=stem, unit='frame') as bar,
   ):
-
-    def gray_frames() -> Iterator[np.ndarray]:
-      for frame in reader:
-        gray = np.asarray(color.gray(frame.rgb))
-        read.append((frame, gray))
-        yield gray
-
     with video.VideoReader(video_path) as first:
       colorizer.set_reference(next(first).rgb, first_frame=True)
     last = (reader.num_frames or 1) - 1
     shown = set(np.linspace(0, last, _STRIP_COLUMNS).round().astype(int))
-    ahead = video.prefetch(gray_frames(), _AHEAD)
-    for i, colored in enumerate(colorizer.colorize(ahead)):
-      frame, gray = read.popleft()
-      gray_writer.write(frame._replace(rgb=gray))
-      writer.write(frame._replace(rgb=colored))
+    for i, (frame, gray, colored) in enumerate(_colorized(colorizer, reader)):
+      grays.write(frame._replace(rgb=gray))
+      colors.write(frame._replace(rgb=colored))
       psnr['gray'].append(metrics.psnr(gray, frame.rgb))
       psnr['colored'].append(metrics.psnr(colored, frame.rgb))
       if i in shown:
@@ -95,7 +88,25 @@ def demo(
   video.write_image(output / _STRIP, image_grid.draw(rows, labels))
   mean = {name: float(np.mean(values[1:])) for name, values in psnr.items()}
   _logger.info(f'Mean PSNR to the true colors, frames 1 to {i}:')
-  _logger.info(f'  {mean["gray"]:5.2f} dB  {gray_path}')
-  _logger.info(f'  {mean["colored"]:5.2f} dB  {color_path}')
+  for name, path in paths.items():
+    _logger.info(f'  {mean[name]:5.2f} dB  {path}')
   _logger.info(f'To look at: {output / _STRIP}')
   return mean
+
+
+def _colorized(
+  colorizer: VideoColorizer, frames: Iterable[video.Frame]
+) -> Iterator[tuple[video.Frame, np.ndarray, np.ndarray]]:
+  """Yields frames, the same in gray, and colorized; all [h, w, 3] uint8."""
+  # Pairs of true and gray frames in flight.
+  pending: collections.deque[tuple[video.Frame, np.ndarray]]
+  pending = collections.deque()
+
+  def grays() -> Iterator[np.ndarray]:
+    for frame in frames:
+      gray = np.asarray(color.gray(frame.rgb))
+      pending.append((frame, gray))
+      yield gray
+
+  for colored in colorizer.colorize(video.prefetch(grays(), _AHEAD)):
+    yield *pending.popleft(), colored

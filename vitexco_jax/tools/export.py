@@ -89,8 +89,8 @@ def write_programs(
     make_generator(config, in_use=True), params
   ).items():
     (folder / f'{name}.stablehlo').write_bytes(program.serialize())
-    _, takes = program.in_tree.unflatten(map(str, program.in_avals))
-    gives = program.out_tree.unflatten(map(str, program.out_avals))
+    _, takes = jax.tree.unflatten(program.in_tree, map(str, program.in_avals))
+    gives = jax.tree.unflatten(program.out_tree, map(str, program.out_avals))
     if 'params' in takes:
       takes['params'] = 'params.npz'
     described[name] = {'takes': takes, 'gives': gives}
@@ -107,6 +107,55 @@ def write_programs(
   }
   files.write(folder / 'programs.json', json.dumps(about, indent=2) + '\n')
   shutil.copyfile(stablehlo_runner.__file__, folder / 'run.py')
+
+
+class _Programs:
+  """The networks as functions of named arguments; see the module's docstring."""
+
+  def __init__(self, generator: Generator):
+    """Sets the networks."""
+    self._generator = generator
+
+  def _apply(
+    self, params: Mapping[str, Any], method: str, *arguments: Any
+  ) -> Any:
+    params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
+    params = flax.traverse_util.unflatten_dict(params, sep='/')
+    return self._generator.apply({'params': params}, *arguments, method=method)
+
+  def encode_reference(
+    self, params: Mapping[str, Any], rgb: jax.Array
+  ) -> dict[str, jax.Array]:
+    """Encodes a reference; see `Generator.encode_reference`."""
+    reference = self._apply(params, 'encode_reference', rgb)
+    return {name: getattr(reference, name) for name in ('lab', 'keys', 'ab')}
+
+  def colorize(
+    self,
+    params: Mapping[str, Any],
+    luminance: jax.Array,
+    keys: jax.Array,
+    ab: jax.Array,
+    previous: jax.Array,
+    backward_flow: jax.Array | None = None,
+  ) -> dict[str, jax.Array]:
+    """Colorizes frames; see `vitexco.colorize_clip`."""
+    reference = Reference(previous[..., :3], keys, ab)  # `lab` is not used.
+    if backward_flow is None:
+      guidance = self._apply(params, 'guide', luminance, reference)
+    else:
+      seen = jnp.concatenate([previous[:, None, ..., :1], luminance], 1)
+      guidance = self._apply(
+        params, 'guide_along', seen, reference, backward_flow
+      )
+    predicted, last = colorize_clip(
+      functools.partial(self._apply, params, 'colorize_frame'),
+      luminance,
+      guidance,
+      previous,
+      backward_flow=backward_flow,
+    )
+    return {'ab': predicted[..., :2], 'last': last}
 
 
 def make_programs(
@@ -126,44 +175,18 @@ def make_programs(
   Returns:
     The programs by name.
   """
-
-  def variables(params):
-    params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
-    return {'params': flax.traverse_util.unflatten_dict(params, sep='/')}
-
-  def encode_reference(params, rgb):
-    apply = functools.partial(generator.apply, variables(params))
-    reference = apply(rgb, method='encode_reference')
-    return {name: getattr(reference, name) for name in ('lab', 'keys', 'ab')}
-
-  def colorize(params, luminance, keys, ab, previous, backward_flow=None):
-    apply = functools.partial(generator.apply, variables(params))
-    reference = Reference(None, keys, ab)
-    if backward_flow is None:
-      guidance = apply(luminance, reference, method='guide')
-    else:
-      seen = jnp.concatenate([previous[:, None, ..., :1], luminance], 1)
-      guidance = apply(seen, reference, backward_flow, method='guide_along')
-    predicted, last = colorize_clip(
-      functools.partial(apply, method='colorize_frame'),
-      luminance,
-      guidance,
-      previous,
-      backward_flow=backward_flow,
-    )
-    return {'ab': predicted[..., :2], 'last': last}
-
+  programs = _Programs(generator)
   motion = {}
   if generator.follows_motion:
     motion['backward_flow'] = 'b,t,16*h,16*w,2'
   weights = {'params': dict(params)}
-  encoded = _export(encode_reference, weights, rgb='b,16*h,16*w,3')
-  reference = encoded.out_tree.unflatten(encoded.out_avals)
+  encoded = _export(programs.encode_reference, weights, rgb='b,16*h,16*w,3')
+  reference = jax.tree.unflatten(encoded.out_tree, encoded.out_avals)
   return {
     'rgb_to_lab': _export(color.rgb_to_lab, rgb='b,h,w,3'),
     'encode_reference': encoded,
     'colorize': _export(
-      colorize,
+      programs.colorize,
       weights,
       luminance='b,t,16*h,16*w,1',
       keys=f'b,k,{reference["keys"].shape[-1]}',

@@ -12,6 +12,7 @@ Without FLOW each frame is colorized independently.
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -22,37 +23,49 @@ from jax import export
 BLOCK = 8  # Frames per call.
 
 
-def shrink(pictures, bound):
+def shrink(
+  pictures: jax.Array | np.ndarray, bound: Sequence[int]
+) -> tuple[jax.Array, tuple[int, int]]:
   """Resizes [n, h, w, c] to fit `bound` and pads it to multiples of 16.
 
   Returns:
     The padded pictures, and (height, width) before padding.
   """
   n, h, w, c = pictures.shape
-  bound = sorted(bound, reverse=h > w)
-  scale = min(1.0, bound[0] / h, bound[1] / w)
+  high, wide = sorted(bound, reverse=h > w)
+  scale = min(1.0, high / h, wide / w)
   size = max(1, round(h * scale)), max(1, round(w * scale))
   pictures = jax.image.resize(pictures, (n, *size, c), 'linear')
   pads = [(0, max(2, -(-side // 16)) * 16 - side) for side in size]
   return jnp.pad(pictures, ((0, 0), *pads, (0, 0)), 'edge'), size
 
 
-def main(frames, reference, colored, flow=None):
+def main(
+  frames_file: str,
+  reference_file: str,
+  colored_file: str,
+  flow_file: str | None = None,
+) -> None:
+  """Colorizes the frames of a file; see the module's docstring."""
   folder = Path(__file__).resolve().parent
   about = json.loads((folder / 'programs.json').read_text())
   bound = about['config']['use']['size']
   params = jax.device_put(dict(np.load(folder / 'params.npz')))
   rgb_to_lab, encode_reference, colorize, lab_to_rgb = (
-    jax.jit(export.deserialize((folder / f'{x}.stablehlo').read_bytes()).call)
+    jax.jit(
+      export.deserialize(
+        bytearray((folder / f'{x}.stablehlo').read_bytes())
+      ).call
+    )
     for x in ('rgb_to_lab', 'encode_reference', 'colorize', 'lab_to_rgb')
   )
-  frames = np.load(frames, mmap_mode='r')
-  rgb, _ = shrink(np.load(reference)[None] / np.float32(255), bound)
+  frames = np.load(frames_file, mmap_mode='r')
+  rgb, _ = shrink(np.load(reference_file)[None] / np.float32(255), bound)
   reference = encode_reference(params=params, rgb=jnp.clip(rgb, 0, 1))
-  out = np.lib.format.open_memmap(colored, 'w+', np.uint8, frames.shape)
+  out = np.lib.format.open_memmap(colored_file, 'w+', np.uint8, frames.shape)
   takes = about['programs']['colorize']['takes']
   moves = 'backward_flow' in takes
-  flow = np.load(flow, mmap_mode='r') if flow else None
+  flow = np.load(flow_file, mmap_mode='r') if flow_file else None
   independent = moves and flow is None
   size = 1 if independent else BLOCK
   # Lab, and what else the network carries from frame to frame.
@@ -67,7 +80,7 @@ def main(frames, reference, colored, flow=None):
     motion = {}
     if moves:
       still = np.zeros((1, *luminance.shape[:3], 2), np.float32)
-      motion['backward_flow'] = still if independent else flow[None, block]
+      motion['backward_flow'] = still if flow is None else flow[None, block]
     predicted = colorize(
       params=params,
       luminance=luminance[None],
