@@ -86,7 +86,7 @@ class Checkpoints:
     """Returns the newest step, or None if there is none."""
     return _newest(self._folder)
 
-  def save(self, step: int, state: Any, feed: Mapping[str, Any]):
+  def save(self, step: int, state: Any, feed: Mapping[str, Any]) -> None:
     """Starts to save a training state.
 
     Args:
@@ -140,7 +140,7 @@ class Checkpoints:
       ) from error
     return jax.tree.map(np.asarray, restored.state), restored.feed
 
-  def close(self):
+  def close(self) -> None:
     """Waits until all states are saved; raises UserError as `save`."""
     with self._writing():
       self._manager.wait_until_finished()
@@ -164,7 +164,7 @@ def _newest(folder: Path) -> int | None:
   return max((int(step) for step in steps if step.isdigit()), default=None)
 
 
-def write_config(folder: Path, config: ml_collections.ConfigDict):
+def write_config(folder: Path, config: ml_collections.ConfigDict) -> None:
   """Writes the resolved config to a folder of weights."""
   folder = Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,7 @@ def load_config(path: str | Path) -> ml_collections.ConfigDict:
 
 def export(
   path: Path, params: Mapping[str, Any], config: ml_collections.ConfigDict
-):
+) -> None:
   """Writes parameters, as float16, and their config.
 
   Args:
@@ -317,7 +317,7 @@ def _saved_shapes(checkpointer: ocp.Checkpointer, folder: Path) -> Any:
   return checkpointer.metadata(folder).item_metadata.tree
 
 
-def check_params(params: Any, expected: Any, source: str):
+def check_params(params: Any, expected: Any, source: str) -> None:
   """Raises UserError with the differences of two parameter trees, if any.
 
   Args:

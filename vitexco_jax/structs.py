@@ -35,17 +35,17 @@ class Given(NamedTuple):
   """A reference in an evaluation."""
 
   rgb: np.ndarray  # [h, w, 3] uint8.
-  index: int | None  # Its frame number, or None if it is not in the clip.
+  frame: int | None  # Its frame number, or None if it is not in the clip.
 
 
 class Reference(NamedTuple):
   """An encoded reference, computed once per clip."""
 
-  lab: Array  # [b, h, w, 3], l = L - 50.
-  keys: Array  # [b, k, d], phi, of unit length; shorter with a `basis`.
-  ab: Array  # [b, k, 2], the color, averaged over 4x4 pixels.
+  lab: jax.Array  # [b, h, w, 3], l = L - 50.
+  keys: jax.Array  # [b, k, d], phi, of unit length; shorter with a `basis`.
+  ab: jax.Array  # [b, k, 2], the color, averaged over 4x4 pixels.
   # [b, e, d], d principal components of e features; None if keys are features.
-  basis: Array | None = None
+  basis: jax.Array | None = None
 
 
 class Guidance(NamedTuple):
@@ -55,14 +55,15 @@ class Guidance(NamedTuple):
   additions to the paper; None if they are not computed.
   """
 
-  warped_ab: Array  # [b, h, w, 2]
-  confidence: Array  # [b, h, w, 1], in [-1, 1]
-  prior_ab: Array | None = None  # [b, h, w, 2], predicted without a reference.
-  prior_spread: Array | None = (
-    None  # [b, h, w, 1], its expected distance in ab.
+  warped_ab: jax.Array  # [b, h, w, 2]
+  confidence: jax.Array  # [b, h, w, 1], in [-1, 1]
+  prior_ab: jax.Array | None = (
+    None  # [b, h, w, 2], predicted without a reference.
   )
+  # [b, h, w, 1], the expected distance in ab of the prior.
+  prior_spread: jax.Array | None = None
   # [b, h, w, 1] in [0, 1], likeness to the previous frame.
-  steady: Array | None = None
+  steady: jax.Array | None = None
   # [b, h, w, 3], l = L - 50, a reference that is a frame of the clip, warped.
-  anchor_lab: Array | None = None
-  anchored: Array | None = None  # [b, h, w, 1] in [0, 1], likeness to that.
+  anchor_lab: jax.Array | None = None
+  anchored: jax.Array | None = None  # [b, h, w, 1] in [0, 1], likeness to that.

@@ -71,12 +71,12 @@ def chained_flow(
   grays = [_flow_gray(rgb, size) for rgb in read()]
   by_index: dict[int, Given] = {}
   for given in references:
-    if given.index is None or not 0 <= given.index < len(grays):
+    if given.frame is None or not 0 <= given.frame < len(grays):
       raise ValueError(
         f'flow reaches only frames 0 to {len(grays) - 1} of the clip, not a '
-        f'reference of index {given.index}'
+        f'reference of index {given.frame}'
       )
-    by_index[given.index] = given
+    by_index[given.frame] = given
   indices = sorted(by_index)
   # The first frame of each reference but the first.
   cuts = [(x + y) // 2 + 1 for x, y in itertools.pairwise(indices)]

@@ -86,8 +86,8 @@ def measure_clip(
     'size': list(previous.true_rgb.shape[:2]),
     'frames': count,
     'references': names,
-    'given': [x.index for x in given if x.index is not None],
-    'uncounted': [given[0].index] if pictures.protocol == 'far-frame' else [],
+    'given': [x.frame for x in given if x.frame is not None],
+    'uncounted': [given[0].frame] if pictures.protocol == 'far-frame' else [],
     'methods': _by_method([report.TRUTH, *methods], results),
   }
 

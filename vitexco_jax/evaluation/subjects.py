@@ -40,7 +40,7 @@ def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
   def color(
     clip: clips.Clip, references: Sequence[Given]
   ) -> Iterator[np.ndarray]:
-    start = references[0].index if references else None
+    start = references[0].frame if references else None
     begin = functools.partial(
       colorizer.set_reference,
       *(given.rgb for given in references),

@@ -80,6 +80,7 @@ class Track(NamedTuple):
     return form._replace(field_order='') if self.name == 'confidence' else form
 
   def segment(self, block: Block) -> str:
+    """Returns the path of a block's output, below the journal's folder."""
     suffix = {'video': '.mkv', 'folder': '', 'image': self.target.suffix}
     return f'{self.name}/{block.name}{suffix[self.kind]}'
 

@@ -78,13 +78,15 @@ def check(
   """Checks everything that is known before a film is colorized.
 
   Args:
-    video_path: see `check_inputs`, also for `pictures`, `references`, and
-      `frame_rate`.
+    video_path: see `check_inputs`.
+    pictures: see `check_inputs`.
     output: the film.
     overwrite: whether to replace outputs that exist.
     options: of the output.
     plan_path: a plan to follow, without references.
+    references: see `check_inputs`.
     gallery: where `auto` searches.
+    frame_rate: see `check_inputs`.
 
   Returns:
     Warnings.

@@ -48,5 +48,6 @@ class Source:
       yield frame
 
   def close(self) -> None:
+    """Closes the source."""
     if self._reader is not None:
       self._reader.close()

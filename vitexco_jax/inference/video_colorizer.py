@@ -272,7 +272,7 @@ class VideoColorizer:
     backward_flow, anchor_flow = self._flows(setup, state, luminance)
     anchor = None
     if setup.anchor_lab is not None and anchor_flow is not None:
-      anchor = Anchor(setup.anchor_lab, anchor_flow)
+      anchor = Anchor(setup.anchor_lab, jnp.asarray(anchor_flow))
     ab, confidence, last = self._colorize_block(
       setup.size,
       setup.scale,

@@ -41,6 +41,7 @@ class Folder:
           yield (below / name).as_posix()
 
   def key(self, name: str) -> str:
+    """Returns the key of a name."""
     return name
 
   def load(self, name: str) -> tuple[str, bytes]:
@@ -87,9 +88,11 @@ class DataSet:
     self.address = f'{address}{version}'
 
   def keys(self) -> list[str]:
+    """Returns all keys, in order."""
     return [f'{_SPLIT}/{i:07d}' for i in range(len(self._examples))]
 
   def key(self, name: str) -> str:
+    """Returns the key of a name."""
     return '/'.join(name.split('/')[:2])
 
   def load(self, name: str) -> tuple[str, bytes]:

@@ -30,6 +30,7 @@ class ReflectConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [b, h, w, c] to [b, h/stride, w/stride, features]."""
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), 'reflect')
     x = layers.Conv(
       self.features,
@@ -51,6 +52,7 @@ class Branch(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps features of the level to [b, h/4, w/4, 64 * width]."""
     # (channels, stride, nearest upsampling afterward) of the two convolutions.
     first, second = {
       1: ((64, 2, 1), (64, 2, 1)),
@@ -75,6 +77,7 @@ class ResidualBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [b, h, w, c] to the same shape."""
     prelu = nn.PReLU(negative_slope_init=0.25, name='prelu')
     y = prelu(ReflectConv(x.shape[-1], dtype=self.dtype, name='conv0')(x))
     y = ReflectConv(x.shape[-1], dtype=self.dtype, name='conv1')(y)
@@ -102,6 +105,7 @@ class CorrespondenceNet(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   def setup(self) -> None:
+    """Creates the layers."""
     self.branches = [
       Branch(level, self.width, self.dtype, name=f'branch{level}')
       for level in self.levels

@@ -38,6 +38,7 @@ class EfficientNetLite0(nn.Module):
   """The network without its classifier."""
 
   def setup(self) -> None:
+    """Creates the layers."""
     self.conv_stem = _conv(32, 3, 2)
     self.blocks = [
       Block(kernel, 1 if i else stride, expansion, channels)
@@ -93,6 +94,7 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [b, h, w, c] to [b, h/stride, w/stride, channels]."""
     wide = x.shape[-1] * self.expansion
     y = x
     if self.expansion > 1:
@@ -115,6 +117,7 @@ class DepthwiseConv(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps [b, h, w, c] to [b, h/stride, w/stride, c]."""
     size, stride, channels = self.kernel, self.stride, x.shape[-1]
     kernel = self.param(
       'kernel', nn.initializers.lecun_normal(), (size, size, 1, channels)

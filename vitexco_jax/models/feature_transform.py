@@ -51,6 +51,7 @@ class Decoder(nn.Module):
   def __call__(
     self, token_grid: jax.Array, train: bool, lateral: jax.Array | None = None
   ) -> jax.Array:
+    """Decodes a token grid [b, n, m, d]; see the attributes for the result."""
     b, n, m, _ = token_grid.shape
     s, c = self.scale, self.channels
     if self.kind == 'bilinear':

@@ -44,6 +44,18 @@ class Evidence(NamedTuple):
   anchor: jax.Array  # Trust in the anchor by the rules, in [0, 1].
 
 
+class _Complete(NamedTuple):
+  """`Guidance` without None; see `_complete`."""
+
+  warped_ab: jax.Array
+  confidence: jax.Array
+  prior_ab: jax.Array
+  prior_spread: jax.Array
+  steady: jax.Array
+  anchor_lab: jax.Array
+  anchored: jax.Array
+
+
 class Mixture(nn.Module):
   """One step of the recurrence: mixes the candidates of a frame.
 
@@ -85,49 +97,53 @@ class Mixture(nn.Module):
     Returns:
       [b, h, w, 3] float32: ab, and the logarithm of its squared error.
     """
-    guidance = _complete(guidance, luminance)
-    evidence = self._weigh(luminance, guidance, previous)
+    known = _complete(guidance, luminance)
+    evidence = self._weigh(luminance, known, previous)
     if not self.channels:
-      warped_ab, anchor_ab = guidance.warped_ab, guidance.anchor_lab[..., 1:]
+      warped_ab, anchor_ab = known.warped_ab, known.anchor_lab[..., 1:]
       ab = mixing.mix(evidence.previous, previous[..., 1:3], warped_ab)
       ab = mixing.mix(evidence.anchor, anchor_ab, ab)
       return jnp.concatenate([ab, jnp.zeros_like(luminance)], -1)
     candidates = [
-      guidance.warped_ab,
+      known.warped_ab,
       evidence.exists * previous[..., 1:3],
-      (guidance.anchored > 0) * guidance.anchor_lab[..., 1:],
-      guidance.prior_ab,
+      (known.anchored > 0) * known.anchor_lab[..., 1:],
+      known.prior_ab,
     ]
     carried_error = evidence.exists * previous[..., 3:]
     output = self._network(
       [
-        *(
-          luminance / 50,
-          guidance.confidence,
-          guidance.steady * evidence.exists,
-        ),
-        *(guidance.anchored, evidence.exists, evidence.previous),
-        *(evidence.anchor, evidence.previous_difference / 10),
-        *(evidence.anchor_difference / 10, carried_error / 4),
-        jnp.log(guidance.prior_spread / _SCALE + 0.01),
+        luminance / 50,
+        known.confidence,
+        known.steady * evidence.exists,
+        known.anchored,
+        evidence.exists,
+        evidence.previous,
+        evidence.anchor,
+        evidence.previous_difference / 10,
+        evidence.anchor_difference / 10,
+        carried_error / 4,
+        jnp.log(known.prior_spread / _SCALE + 0.01),
       ],
       candidates,
       stride,
     )
-    errors = self._expect(guidance, evidence, carried_error)
+    errors = self._expect(known, evidence, carried_error)
     errors = jnp.clip(errors + output[..., :4], *_LOG_ERRORS)
     possible = jnp.concatenate(
       [
         jnp.ones_like(luminance),
         evidence.exists,
-        guidance.anchored,
-        guidance.prior_spread,
+        known.anchored,
+        known.prior_spread,
       ],
       -1,
     )
     logits = jnp.where(possible > 0, output[..., 4:8] - errors, -jnp.inf)
     weights = nn.softmax(logits)
-    ab = sum(weights[..., i : i + 1] * x for i, x in enumerate(candidates))
+    ab = weights[..., :1] * candidates[0]
+    for i, candidate in enumerate(candidates[1:], 1):
+      ab += weights[..., i : i + 1] * candidate
     # The errors of the candidates have common causes: averaging removes none.
     remaining = (weights * jnp.exp(errors)).sum(-1, keepdims=True)
     return jnp.concatenate(
@@ -135,7 +151,7 @@ class Mixture(nn.Module):
     )
 
   def _weigh(
-    self, luminance: jax.Array, guidance: Guidance, previous: jax.Array
+    self, luminance: jax.Array, guidance: _Complete, previous: jax.Array
   ) -> Evidence:
     """Compares a frame with the warped previous frame and anchor."""
     exists = jnp.any(previous[..., :3] != 0, (1, 2, 3), keepdims=True)
@@ -154,7 +170,7 @@ class Mixture(nn.Module):
     )
 
   def _expect(
-    self, guidance: Guidance, evidence: Evidence, carried_error: jax.Array
+    self, guidance: _Complete, evidence: Evidence, carried_error: jax.Array
   ) -> jax.Array:
     """Guesses the log of each squared error, which the network corrects."""
     changed = 2.0 * jnp.log(1.02 - evidence.previous)
@@ -187,8 +203,8 @@ class Mixture(nn.Module):
       jnp.sqrt(jnp.square(x - y).sum(-1, keepdims=True) + 0.01) / _SCALE
       for x, y in pairs
     ]
-    x = [*evidence, *(ab / 40 for ab in candidates), *distances]
-    x = layers.average_pool(jnp.concatenate(x, -1), stride)
+    inputs = [*evidence, *(ab / 40 for ab in candidates), *distances]
+    x = layers.average_pool(jnp.concatenate(inputs, -1), stride)
     x = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name='input')(x)
     x = layers.Block(self.dtype, name='fine0')(nn.gelu(x))
     # Explicit padding: that of XLA depends on whether the size is even.
@@ -209,13 +225,13 @@ class Mixture(nn.Module):
     return _GAIN * x
 
 
-def _complete(guidance: Guidance, luminance: jax.Array) -> Guidance:
+def _complete(guidance: Guidance, luminance: jax.Array) -> _Complete:
   """Puts zeros where fields are None; without likeness, frames are alike."""
   b, h, w, _ = luminance.shape
   if guidance.steady is None:
     guidance = guidance._replace(steady=jnp.ones_like(luminance))
-  channels = Guidance(2, 1, 2, 1, 1, 3, 1)
-  return Guidance(
+  channels = 2, 1, 2, 1, 1, 3, 1
+  return _Complete(
     *(
       jnp.zeros((b, h, w, c)) if x is None else x
       for x, c in zip(guidance, channels, strict=True)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from vitexco_jax import flow
 from vitexco_jax.models import layers, mixing, prior, references, vit
 from vitexco_jax.models.correspondence import STRIDE
-from vitexco_jax.structs import Array, Guidance, Reference
+from vitexco_jax.structs import Guidance, Reference
 
 
 class Motion(NamedTuple):
@@ -26,8 +26,8 @@ class Motion(NamedTuple):
 class Anchor(NamedTuple):
   """The first reference, if it is a frame of the clip."""
 
-  lab: Array  # [b, h, w, 3], l = L - 50.
-  flow: Array  # [b, t, h, w, 2], (dx, dy) in pixels, from each frame to it.
+  lab: jax.Array  # [b, h, w, 3], l = L - 50.
+  flow: jax.Array  # [b, t, h, w, 2], (dx, dy) in pixels, from each frame to it.
 
 
 def guide_along(
@@ -56,7 +56,7 @@ def guide_along(
   Returns:
     Guidance of the t frames, fields [b, t, scale*h, scale*w, c].
   """
-  size = tuple(scale * side for side in luminance.shape[2:4])
+  size = scale * luminance.shape[2], scale * luminance.shape[3]
   queries, colors = _see(generator, luminance, train)
   colors = jax.tree.map(lambda x: _finer(x[:, 1:], size), colors)
   if reference is None:
@@ -78,10 +78,11 @@ def guide_along(
     tolerance = generator.motion.previous_tolerance
     steady = like(frames, before, backward_flow, tolerance=tolerance)
     guidance = guidance._replace(steady=steady)
-  if anchor is None:
+  if anchor is None or reference is None:
     return guidance
   frames = references.project(queries[:, 1:], reference)
-  keys = references.first_keys(reference, frames.shape[2:4])[:, None]
+  n, m = frames.shape[2:4]
+  keys = references.first_keys(reference, (n, m))[:, None]
   keys = jnp.broadcast_to(keys, frames.shape)
   tolerance = generator.motion.anchor_tolerance
   anchored = like(frames, keys, anchor.flow, tolerance=tolerance)
@@ -151,7 +152,7 @@ def likeness(
   """
   b, t, h, w, _ = flow_to_others.shape
 
-  def flat(x):
+  def flat(x: jax.Array) -> jax.Array:
     return x.reshape(b * t, *x.shape[2:])
 
   steps = layers.average_pool(flat(flow_to_others), stride) / stride

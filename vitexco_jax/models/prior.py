@@ -68,7 +68,7 @@ class Prior(nn.Module):
     fine_map, map8, map16 = features
     b, h, w, _ = luminance.shape
 
-    def dense(channels, name, x):
+    def dense(channels: int, name: str, x: jax.Array) -> jax.Array:
       return nn.Dense(channels, dtype=self.dtype, name=name)(x)
 
     x = dense(coarse, 'level5', map16)

@@ -17,7 +17,7 @@ STRIDE = 16  # Of the map that tokens are made from.
 
 def make_laterals(
   pyramid: Sequence[jax.Array],
-) -> tuple[jax.Array | None, ...]:
+) -> tuple[None, jax.Array, jax.Array, jax.Array, jax.Array]:
   """Assigns the maps of a stem to the five levels of the features.
 
   Each position is normalized to mean 0 and variance 1 over its channels.
@@ -29,9 +29,9 @@ def make_laterals(
     A map for each level, finest first. The finest level has none; the last one
     has the two coarsest maps, at stride 16. Their dtype is float32.
   """
-  *finer, map16, map32 = (
+  map2, map4, map8, map16, map32 = (
     nn.standardize(x.astype(jnp.float32), -1, epsilon=1e-6) for x in pyramid
   )
   b, h, w, _ = map16.shape
   map32 = jax.image.resize(map32, (b, h, w, map32.shape[-1]), 'bilinear')
-  return (None, *finer, jnp.concatenate([map16, map32], -1))
+  return None, map2, map4, map8, jnp.concatenate([map16, map32], -1)

@@ -177,6 +177,7 @@ class PositionEmbedding(nn.Module):
 
   @nn.compact
   def __call__(self, tokens: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """Adds the embedding to tokens [b, 1 + h * w, d] of a grid (h, w)."""
     d = tokens.shape[-1]
     embedding: jax.Array
     if self.has_variable('params', 'pos_embedding'):
@@ -215,6 +216,7 @@ class EncoderBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Transforms tokens [b, n, d]."""
     y = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
     x += nn.MultiHeadDotProductAttention(
       self.heads,
@@ -235,6 +237,7 @@ class MlpBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Transforms tokens [b, n, d]."""
     dense = functools.partial(
       nn.Dense,
       dtype=self.dtype,

@@ -83,6 +83,7 @@ class Generator(nn.Module):
   motion: Motion = Motion()
 
   def setup(self) -> None:
+    """Creates the networks."""
     settings.check(self)
     dtype = jnp.dtype(self.dtype)
     net = dict(self.correspondence)
@@ -106,6 +107,7 @@ class Generator(nn.Module):
     self.correspondence_net = matching.CorrespondenceNet(
       **net, maps=4 if self.stem else 0, dtype=dtype, name='correspondence'
     )
+    self.colorizer_net: Mixture | Colorizer
     colorizer = dict(self.colorizer)
     if colorizer.pop('kind') == 'mixture':
       self.colorizer_net = Mixture(
@@ -152,11 +154,14 @@ class Generator(nn.Module):
     Returns:
       Features of these levels, embedding, and maps of the stem.
     """
-    image, maps, laterals = vit.normalize(rgb), (), (None,) * len(ALL_LEVELS)
+    image = vit.normalize(rgb)
+    maps: tuple[jax.Array, ...] = ()
+    laterals: Sequence[jax.Array | None] = (None,) * len(ALL_LEVELS)
     if self.stem:
       pyramid = self.stem_net.pyramid(rgb)
-      maps, laterals = pyramid[1:], stems.make_laterals(pyramid)
-      image = laterals[-1]
+      maps = pyramid[1:]
+      laterals = stem_laterals = stems.make_laterals(pyramid)
+      image = stem_laterals[-1]
     taps, embedding = self.vit_net(image)
     features = self.feature_transform_net(taps, levels, train, laterals)
     return Seen(features, embedding, maps)
@@ -257,12 +262,13 @@ class Generator(nn.Module):
     b, t, h, w, _ = luminance.shape
     guidance = self.match(self.encode_frames(luminance, train), reference)
 
-    def upsample(x):
+    def upsample(x: jax.Array) -> jax.Array:
       x = x.reshape(b * t, *x.shape[2:])
       x = layers.upsample_nearest(x, matching.STRIDE)
       return x.reshape(b, t, h, w, -1)
 
-    return jax.tree.map(upsample, guidance)
+    finer: Guidance = jax.tree.map(upsample, guidance)
+    return finer
 
   def colorize_frame(
     self,
@@ -284,10 +290,10 @@ class Generator(nn.Module):
     Returns:
       [b, h, w, 2 + carried]: ab, and what the next frame needs besides.
     """
-    if self.follows_motion:
-      stride = scale * matching.STRIDE
-      return self.colorizer_net(luminance, guidance, previous, stride)
-    return self.colorizer_net(luminance, *guidance[:2], previous)
+    net = self.colorizer_net
+    if isinstance(net, Mixture):
+      return net(luminance, guidance, previous, scale * matching.STRIDE)
+    return net(luminance, guidance.warped_ab, guidance.confidence, previous)
 
   # Additions to the paper.
   guide_along = guide_along
@@ -346,7 +352,10 @@ def colorize_clip(
     is `previous` of the next call.
   """
 
-  def step(previous, frame):
+  def step(
+    previous: jax.Array,
+    frame: tuple[jax.Array, Guidance, jax.Array, jax.Array | None],
+  ) -> tuple[jax.Array, jax.Array]:
     luminance, guidance, clean_luminance, backward_flow = frame
     if backward_flow is not None:
       previous = flow.warp(previous, backward_flow)
