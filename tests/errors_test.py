@@ -8,7 +8,7 @@ from vitexco_jax import errors
 
 
 @pytest.mark.parametrize(
-  'called, said',
+  'called, expected',
   [
     ('launch.py', 'python launch.py'),
     ('/usr/bin/vitexco', 'vitexco'),
@@ -16,7 +16,7 @@ from vitexco_jax import errors
   ],
 )
 def test_a_sentence_names_the_program_as_it_was_called(
-  monkeypatch, called, said
+  monkeypatch, called, expected
 ):
   monkeypatch.setattr(sys, 'argv', [called])
-  assert errors.program() == said
+  assert errors.program() == expected

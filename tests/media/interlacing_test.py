@@ -90,7 +90,7 @@ def test_deinterlacing_gives_each_frame_of_its_first_moment(
   assert [x.pts for x in after] == [x.pts for x in before]
   assert [x.duration for x in after] == [x.duration for x in before]
   if count == 1:
-    return  # Nothing tells FFmpeg what moves.
+    return  # FFmpeg cannot detect the motion.
   for i, (frame, combed) in enumerate(zip(after, before, strict=True)):
     assert _combs(frame.rgb) < 0.2 * _combs(combed.rgb)
     error = np.abs(frame.rgb[..., 1] - np.float32(_moment(2 * i))).mean()

@@ -53,7 +53,7 @@ class _Info(tfds.core.DatasetInfo):
 
 
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """Five pictures; subclasses change what is known of them."""
+  """Five pictures; subclasses change their metadata."""
 
   name = 'tiny_pictures'
   VERSION = tfds.core.Version('2.1.0')

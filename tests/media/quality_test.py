@@ -1,4 +1,4 @@
-"""What is refused, and that nothing else is, on real pictures."""
+"""quality: degraded pictures are rejected, real ones accepted."""
 
 import cv2
 import numpy as np

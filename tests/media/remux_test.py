@@ -1,4 +1,4 @@
-"""What is copied from a source: repaired, converted, tried before the work."""
+"""remux: copied streams are repaired, converted, and tried in advance."""
 
 import io
 import itertools
@@ -76,7 +76,7 @@ def _save(
 
 
 def _copied(source, target, **kwargs):
-  """Puts a copy together, with the same pictures; returns what is missing."""
+  """Copies a file with the same pictures; returns descriptions of losses."""
   missing = mux.left_out(source, target, **kwargs)
   part = target.with_name('part.mkv')
   with video.VideoReader(source) as reader:
@@ -158,7 +158,7 @@ def test_chapters_move_with_the_clock(tmp_path):
 
 @pytest.mark.parametrize('target', ['.mp4', '.mkv', '.avi'])
 @pytest.mark.parametrize('form, sound', [('vob', 'ac3'), ('mpegts', 'mp2')])
-def test_joined_recordings_go_on(tmp_path, form, sound, target):
+def test_joined_recordings_are_continuous(tmp_path, form, sound, target):
   parts = [
     _save(tmp_path / f'{i}', count, form=form, sounds=[sound], late=late)
     for i, (count, late) in enumerate([(25, 700), (50, 3), (25, 9000)])
@@ -191,7 +191,7 @@ def _save_moved(path, by):
 
 
 @pytest.mark.parametrize('target', ['.mp4', '.mkv', '.avi'])
-def test_sound_that_falls_back_is_joined(tmp_path, target):
+def test_audio_whose_clock_restarts_is_joined(tmp_path, target):
   whole = _save_moved(tmp_path / 'in', 500)
   assert not _copied(tmp_path / 'in', tmp_path / f'out{target}')
   times, before = _times(tmp_path / f'out{target}'), _times(whole)
@@ -201,7 +201,7 @@ def test_sound_that_falls_back_is_joined(tmp_path, target):
 
 
 @pytest.mark.parametrize('target', ['.mp4', '.mkv'])
-def test_overlapping_sound_is_dropped_and_told(tmp_path, target):
+def test_overlapping_audio_is_dropped_and_reported(tmp_path, target):
   _save_moved(tmp_path / 'in', 90)
   missing = _copied(tmp_path / 'in', tmp_path / f'out{target}')
   assert missing == ['0.05 s of audio (mp3float) that overlap with others']
@@ -209,7 +209,7 @@ def test_overlapping_sound_is_dropped_and_told(tmp_path, target):
   assert gaps.min() > 0 and gaps.max() < 0.06
 
 
-def test_sound_whose_format_is_known_late(tmp_path):
+def test_audio_whose_format_is_known_late(tmp_path):
   source = _save(tmp_path / 'in.vob', 375, form='vob', sounds=['ac3'], after=14)
   with av.open(str(source)) as container:  # By itself FFmpeg gives up.
     assert not container.streams.audio[0].rate
@@ -275,7 +275,7 @@ def test_without_sound(tmp_path):
   assert set(times) == {'video'} and times['video'][0] == 0
 
 
-def test_what_cannot_be_copied_is_told_with_the_reason(tmp_path):
+def test_streams_that_cannot_be_copied_are_reported_with_the_reason(tmp_path):
   source = _save(tmp_path / 'in.mkv', 25, 'libx264', sounds=['libopus'])
   with pytest.raises(UserError) as caught:
     mux.left_out(source, tmp_path / 'out.avi')
@@ -285,7 +285,7 @@ def test_what_cannot_be_copied_is_told_with_the_reason(tmp_path):
   assert not _copied(source, tmp_path / 'out.avi', sound=False)
 
 
-def test_a_second_video_track_is_named_and_a_cover_is_none(tmp_path):
+def test_a_second_video_track_is_reported_but_not_a_cover(tmp_path):
   source = tmp_path / 'in.mp4'
   with av.open(str(source), 'w') as out:
     tracks = [
@@ -325,7 +325,7 @@ def test_packets_that_a_container_refuses(tmp_path, monkeypatch):
   assert len(_times(tmp_path / 'out.mp4')['audio']) == count - 2
 
 
-def test_ffmpegs_own_reason_is_said():
+def test_the_reason_of_ffmpeg_is_reported():
   with av.open(io.BytesIO(), 'w', format='mp4') as out:
     stream = out.add_stream('pcm_s16le', rate=RATE, layout='stereo')
     out.start_encoding()
@@ -342,7 +342,7 @@ def test_ffmpegs_own_reason_is_said():
       remux.mux_one(out, packets[1])
 
 
-def test_in_matroska_each_frame_has_its_own_length(tmp_path):
+def test_matroska_stores_the_duration_of_each_frame(tmp_path):
   # 12.5 frames per second, in a file that names 25.
   form = video.Format(*SIZE, Fraction(25), Fraction(1, 1000))
   source, target = tmp_path / 'slow.mkv', tmp_path / 'out.mkv'

@@ -1,4 +1,4 @@
-"""Child processes: limits, what is believed of them, when they end."""
+"""sandbox: limits, validation of answers, and the ends of child processes."""
 
 import contextlib
 import os
@@ -70,7 +70,7 @@ def _claiming(samples):
 
 
 @pytest.mark.parametrize('deep', [False, True])
-def test_frames_come_as_they_are(film, deep):
+def test_frames_equal_those_of_the_reader(film, deep):
   with video.VideoReader(film, deep) as reader:
     expected = [*reader]
   with Sandbox() as box, box.open(film, deep) as reader:

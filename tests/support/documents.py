@@ -45,7 +45,7 @@ def write_config(home, variant):
 
 
 def picture(seed, size=(64, 96)):
-  """Sharp, colourful, and like no other."""
+  """Draws a sharp, colorful picture, different for each seed."""
   noise = np.random.default_rng(seed).uniform(0, 255, (9, 12, 3))
   large = cv2.resize(noise, (size[1], size[0]), interpolation=cv2.INTER_CUBIC)
   return np.uint8(np.clip(large, 0, 255))

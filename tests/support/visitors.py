@@ -1,4 +1,4 @@
-"""What tests of the page upload, and what stands in for the networks."""
+"""Uploads and stand-ins for the networks, for tests of the page."""
 
 import copy
 import io
@@ -24,8 +24,8 @@ class Stub(Painter):
   def on(self, _):
     return copy.copy(self)
 
-  def predict(self, grey):
-    for prediction in super().predict(grey):
+  def predict(self, frames):
+    for prediction in super().predict(frames):
       if self._may_go:
         assert self._may_go.acquire(timeout=60)
       yield prediction
@@ -40,9 +40,9 @@ def embed(pictures):
 
 
 def write_film(path, count=COUNT):
-  """Two grey shots, of pictures 1 and 2."""
-  greys = [np.asarray(color.gray(picture(seed))) for seed in (1, 2)]
-  write_video(path, np.repeat(greys, count, 0))
+  """Writes a video of two gray shots, of pictures 1 and 2."""
+  grays = [np.asarray(color.gray(picture(seed))) for seed in (1, 2)]
+  write_video(path, np.repeat(grays, count, 0))
 
 
 def encoded(rgb, kind='PNG'):

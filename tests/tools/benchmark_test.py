@@ -59,13 +59,13 @@ def test_parts_by_variant():
 def test_a_gallery_is_measured_alone(tmp_path, monkeypatch, capsys):
   calls = []
 
-  def alone(function):
+  def in_process(function):
     if function is benchmark._describe_machine:
       return {'platform': 'cpu', 'devices': 1}
     calls.append(function)
     return [benchmark.Row('share', 50.0, '%')]
 
-  monkeypatch.setattr(benchmark, '_in_process', alone)
+  monkeypatch.setattr(benchmark, '_in_process', in_process)
   config = get_config('tiny')
   benchmark.benchmark(config, tmp_path, tmp_path / 'gallery')
   (part,) = calls

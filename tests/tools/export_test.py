@@ -1,4 +1,4 @@
-"""Exported programs compute what the library computes, and need it no more."""
+"""export: programs give the results of the library, and do not import it."""
 
 import ast
 import functools
@@ -98,7 +98,7 @@ def test_programs_equal_the_networks(
     previous=previous,
     backward_flow=backward_flow,
   )
-  # The matching's softmax makes 100 times of what rounding leaves.
+  # The softmax of the matching amplifies rounding errors 100 times.
   for found, wanted in (
     (answer['ab'], ab),
     (answer['last'], last),

@@ -44,5 +44,5 @@ def test_flops_are_xlas_where_there_is_no_loop():
   a = jnp.ones((64, 64))
   compiled = jax.jit(function).lower(a, a).compile()
   flops = compiled.cost_analysis()['flops']  # Counts tanh as well.
-  ours = timing.count_flops(function, a, a)
-  np.testing.assert_allclose(ours, flops, rtol=0.05)
+  counted = timing.count_flops(function, a, a)
+  np.testing.assert_allclose(counted, flops, rtol=0.05)
