@@ -176,7 +176,7 @@ def network(
     variables,
     jnp.asarray(luminance, jnp.float32),
     encode(variables, rgb),
-    jnp.zeros((1, *size, 3)),
+    jnp.zeros((1, *size, 3 + generator.carried)),
   )
   (times,) = timing.times(
     [functools.partial(jax.jit(colorize_block), *arguments)], at_most=20
