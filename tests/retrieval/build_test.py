@@ -259,11 +259,11 @@ def test_other_settings_are_refused(
 
 def test_refuses_what_it_cannot_read_or_write(embedder, images, tmp_path):
   (tmp_path / 'nothing').mkdir()
-  with pytest.raises(UserError, match='nothing has no pictures'):
+  with pytest.raises(UserError, match='nothing` has no pictures'):
     _build(tmp_path / 'nothing', tmp_path / 'g')
   assert not (tmp_path / 'g').exists()
   (tmp_path / 'file').touch()
-  with pytest.raises(UserError, match='cannot write --gallery=.*file'):
+  with pytest.raises(UserError, match='cannot write `gallery=.*file'):
     _build(images, tmp_path / 'file')
 
 

@@ -63,7 +63,7 @@ def build_gallery(
   source = pictures.open_pictures(images)
   keys = source.keys()
   if not keys:
-    raise UserError(f'--images={images} has no pictures')
+    raise UserError(f'`images={images}` has no pictures')
   embed = embedding.make_embedder(config)
   with files.explained('gallery', folder):
     writer = Writer(folder, embed.settings, source)
@@ -85,7 +85,7 @@ def build_gallery(
     _logger.info(writer.describe())
     if not writer.rows:
       raise UserError(
-        f'--images={images}: no picture is usable; see '
+        f'`images={images}`: no picture is usable; see '
         f'{folder / gallery.LEFT_OUT} for the reasons'
       )
     opened = gallery.Gallery.open(folder)
