@@ -105,7 +105,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # The other colorizer; not the paper's. Its rules trust the previous frame and an
   # anchor (by `use.anchor`) less as their lightness differs: 1/e at this tolerance.
   config.model.mixture = ml_collections.ConfigDict()
-  config.model.mixture.channels = 48  # Of its network; 0: the rules alone.
+  config.model.mixture.channels = 24  # Of its network; 0: fixed rules.
   config.model.mixture.previous_weight = 0.982  # 0 to 1.
   config.model.mixture.previous_tolerance = 10.0  # In L.
   config.model.mixture.anchor_tolerance = 5.0

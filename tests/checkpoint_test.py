@@ -222,16 +222,16 @@ def test_another_architecture_lists_what_differs(tmp_path, config, params):
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   flat['colorizer/extra/bias'] = np.zeros(1, np.float32)
   flat['colorizer/output/bias'] = np.zeros(5, np.float32)
-  del flat['colorizer/input/bias']
+  del flat['colorizer/layer0/bias']
   other = flax.traverse_util.unflatten_dict(flat, sep='/')
   checkpoint.export(tmp_path / 'made', other, config)
   with pytest.raises(UserError) as caught:
     checkpoint.load_params(tmp_path / 'made')
   message = str(caught.value)
   assert 'made has another architecture' in message
-  assert 'colorizer/input/bias is missing' in message
+  assert 'colorizer/layer0/bias is missing' in message
   assert 'colorizer/extra/bias is unexpected' in message
-  assert 'colorizer/output/bias is (5,) instead of (10,)' in message
+  assert 'colorizer/output/bias is (5,) instead of (8,)' in message
 
 
 def test_a_long_list_of_differences_is_cut(config, params):

@@ -8,14 +8,13 @@ pixel has four candidates:
   anchor    color of a reference that is a frame of the clip, warped by optical flow
   prior     color predicted without a reference
 
-A network at the stride of the matching sees the candidates and what speaks for
-them, and predicts the squared error of each. Weights are inverse to these errors,
-as in a Kalman filter. The error that remains is carried to the next frame with the
-colors, so colors that were right once are kept where the matching is unsure, and
-colors that were guessed are given up when something better appears.
+A small network predicts the squared error of each candidate, and their weights are
+inverse to these errors, as in a Kalman filter. The error that remains is carried to
+the next frame with the colors: colors that were right once are kept where the
+matching is unsure, and guesses are given up when something better appears.
 
-Without the network, rules decide: optical flow is right where the lightness is
-equal and the features are similar.
+Without the network, fixed rules decide: optical flow is right where the lightness
+is equal and the features are similar.
 """
 
 from collections.abc import Sequence
@@ -29,19 +28,9 @@ from vitexco_jax.models import layers, mixing
 from vitexco_jax.structs import Guidance
 
 CARRIED = 1  # Channels that are carried to the next frame after ab.
-_SCALE = 20.0  # Typical difference of two colors, and of a residual.
-_GAIN = 3.0  # The output layer starts at zero; this lets it learn faster.
 _LOG_ERRORS = (-2.0, 9.0)  # Range of the logarithm of a squared error in ab.
-
-
-class Evidence(NamedTuple):
-  """What speaks for the candidates of a frame, each [b, h, w, 1]."""
-
-  exists: jax.Array  # 1 if there is a previous frame, else 0.
-  previous_difference: jax.Array  # In lightness, to the warped previous frame.
-  anchor_difference: jax.Array  # The same, to the warped anchor.
-  previous: jax.Array  # Trust in the previous frame by the rules, in [0, 1].
-  anchor: jax.Array  # Trust in the anchor by the rules, in [0, 1].
+_SCALE = 20.0  # Typical error of ab.
+_SMOOTH = 8  # Positions over which the confidence is smoothed.
 
 
 class _Complete(NamedTuple):
@@ -54,6 +43,16 @@ class _Complete(NamedTuple):
   steady: jax.Array
   anchor_lab: jax.Array
   anchored: jax.Array
+
+
+class Evidence(NamedTuple):
+  """What speaks for the candidates of a frame, each [b, h, w, 1]."""
+
+  exists: jax.Array  # 1 if there is a previous frame, else 0.
+  previous_difference: jax.Array  # In lightness, to the warped previous frame.
+  anchor_difference: jax.Array  # The same, to the warped anchor.
+  previous: jax.Array  # Trust in the previous frame by the rules, in [0, 1].
+  anchor: jax.Array  # Trust in the anchor by the rules, in [0, 1].
 
 
 class Mixture(nn.Module):
@@ -86,13 +85,14 @@ class Mixture(nn.Module):
     """Predicts the color of one frame.
 
     Args:
-      luminance: [b, h, w, 1], L - 50; h and w multiples of `stride`.
+      luminance: [b, h, w, 1], L - 50; h and w multiples of 8 * `stride`.
       guidance: of the frame, each field [b, h, w, c], or None: there is no such
         candidate.
       previous: [b, h, w, 4], warped to this frame: Lab of the previous frame,
         l = L - 50, and the logarithm of the squared error of its ab. Lab is 0 if
         there is no previous frame.
-      stride: pixels per position of the network.
+      stride: pixels per position of the network, whose size must be a multiple of
+        8.
 
     Returns:
       [b, h, w, 3] float32: ab, and the logarithm of its squared error.
@@ -110,26 +110,14 @@ class Mixture(nn.Module):
       (known.anchored > 0) * known.anchor_lab[..., 1:],
       known.prior_ab,
     ]
-    carried_error = evidence.exists * previous[..., 3:]
-    output = self._network(
-      [
-        luminance / 50,
-        known.confidence,
-        known.steady * evidence.exists,
-        known.anchored,
-        evidence.exists,
-        evidence.previous,
-        evidence.anchor,
-        evidence.previous_difference / 10,
-        evidence.anchor_difference / 10,
-        carried_error / 4,
-        jnp.log(known.prior_spread / _SCALE + 0.01),
-      ],
-      candidates,
-      stride,
+    inputs = (luminance, known, evidence, candidates, previous[..., 3:])
+    logits, errors = self._judge(
+      *jax.tree.map(lambda x: layers.average_pool(x, stride), inputs)
     )
-    errors = self._expect(known, evidence, carried_error)
-    errors = jnp.clip(errors + output[..., :4], *_LOG_ERRORS)
+    size = *luminance.shape[:3], len(candidates)
+    logits, errors = (
+      jax.image.resize(x, size, 'bilinear') for x in (logits, errors)
+    )
     possible = jnp.concatenate(
       [
         jnp.ones_like(luminance),
@@ -139,16 +127,14 @@ class Mixture(nn.Module):
       ],
       -1,
     )
-    logits = jnp.where(possible > 0, output[..., 4:8] - errors, -jnp.inf)
-    weights = nn.softmax(logits)
-    ab = weights[..., :1] * candidates[0]
-    for i, candidate in enumerate(candidates[1:], 1):
+    weights = nn.softmax(jnp.where(possible > 0, logits, -1e9))
+    ab = jnp.zeros_like(known.warped_ab)
+    for i, candidate in enumerate(candidates):
       ab += weights[..., i : i + 1] * candidate
-    # The errors of the candidates have common causes: averaging removes none.
-    remaining = (weights * jnp.exp(errors)).sum(-1, keepdims=True)
-    return jnp.concatenate(
-      [ab + _SCALE / _GAIN * output[..., 8:], jnp.log(remaining)], -1
-    )
+    # The errors of the candidates have common causes, so averaging removes none.
+    remaining = weights * jnp.exp(jnp.clip(errors, *_LOG_ERRORS))
+    remaining = jnp.log(remaining.sum(-1, keepdims=True))
+    return jnp.concatenate([ab, remaining], -1)
 
   def _weigh(
     self, luminance: jax.Array, guidance: _Complete, previous: jax.Array
@@ -169,60 +155,120 @@ class Mixture(nn.Module):
       self.anchor_weight * guidance.anchored * by_anchor,
     )
 
+  def _judge(
+    self,
+    luminance: jax.Array,
+    guidance: _Complete,
+    evidence: Evidence,
+    candidates: Sequence[jax.Array],
+    carried_error: jax.Array,
+  ) -> tuple[jax.Array, jax.Array]:
+    """Predicts logits of the weights and log squared errors, [b, n, m, 4] each."""
+    carried_error = evidence.exists * carried_error
+    expected = self._expect(guidance, evidence, carried_error)
+    warped, previous, anchor, prior = candidates
+    has_anchor = guidance.anchored > 0
+
+    def distance(x, y):
+      return jnp.log(jnp.square(x - y).sum(-1, keepdims=True) + 1.0) / 3
+
+    def chroma(ab):
+      return jnp.log(jnp.square(ab).sum(-1, keepdims=True) + 10.0) / 4
+
+    def everywhere(x):
+      return jnp.broadcast_to(x.mean((1, 2), keepdims=True), x.shape)
+
+    spread = _log_spread(guidance)
+    smooth = layers.average_pool(guidance.confidence, _SMOOTH)
+    smooth = jax.image.resize(smooth, luminance.shape, 'bilinear')
+    inputs = [
+      guidance.confidence,
+      everywhere(guidance.confidence),
+      smooth,
+      spread,
+      everywhere(spread),
+      evidence.exists * guidance.steady,
+      guidance.anchored,
+      evidence.previous_difference / 10,
+      evidence.anchor_difference / 10,
+      carried_error / 4,
+      everywhere(carried_error) / 4,
+      evidence.exists * distance(warped, previous),
+      distance(warped, prior),
+      evidence.exists * distance(previous, prior),
+      has_anchor * distance(anchor, previous),
+      has_anchor * distance(anchor, warped),
+      evidence.exists,
+      has_anchor,
+      chroma(warped),
+      chroma(previous),
+      chroma(prior),
+      everywhere(distance(warped, prior)),
+      luminance / 50,
+      expected / 4,
+    ]
+    x = jnp.concatenate(inputs, -1)
+    for i in range(2):
+      x = nn.gelu(
+        nn.Dense(self.channels, dtype=self.dtype, name=f'layer{i}')(x)
+      )
+    x = nn.Dense(8, kernel_init=nn.initializers.zeros, name='output')(
+      x.astype(jnp.float32)
+    )
+    errors = expected + x[..., :4]
+    sharpness = jnp.exp(self.param('sharpness', nn.initializers.zeros, ()))
+    preference = self.param('preference', nn.initializers.zeros, (4,))
+    return preference + x[..., 4:] - sharpness * errors, errors
+
   def _expect(
     self, guidance: _Complete, evidence: Evidence, carried_error: jax.Array
   ) -> jax.Array:
-    """Guesses the log of each squared error, which the network corrects."""
-    changed = 2.0 * jnp.log(1.02 - evidence.previous)
-    return jnp.concatenate(
-      [
-        5.0 - 4.0 * guidance.confidence,
-        jnp.logaddexp(carried_error, 5.0 + changed),
-        6.0 - 7.0 * evidence.anchor,
-        5.0 + jnp.log(guidance.prior_spread / _SCALE + 0.01),
-      ],
-      -1,
-    )
+    """Expects log squared errors, [b, n, m, 4], by formulas with learned numbers.
 
-  def _network(
-    self,
-    evidence: Sequence[jax.Array],
-    candidates: Sequence[jax.Array],
-    stride: int,
-  ) -> jax.Array:
-    """Corrects log errors and weights, and adds a residual: [b, h, w, 10]."""
-    warped, previous, anchor, prior = candidates
-    pairs = (
-      (warped, previous),
-      (warped, prior),
-      (previous, prior),
-      (anchor, previous),
-      (anchor, warped),
+    The error of flow grows with the difference in lightness and falls with the
+    likeness, between a least and a largest error; the previous frame also has the
+    error that it was given.
+    """
+    warped, previous, anchor, prior = (
+      self.param(name, lambda _, x=values: jnp.array(x))
+      for name, values in _FORMULAS.items()
     )
-    distances = [
-      jnp.sqrt(jnp.square(x - y).sum(-1, keepdims=True) + 0.01) / _SCALE
-      for x, y in pairs
-    ]
-    inputs = [*evidence, *(ab / 40 for ab in candidates), *distances]
-    x = layers.average_pool(jnp.concatenate(inputs, -1), stride)
-    x = nn.Conv(self.channels, (3, 3), dtype=self.dtype, name='input')(x)
-    x = layers.Block(self.dtype, name='fine0')(nn.gelu(x))
-    # Explicit padding: that of XLA depends on whether the size is even.
-    y = jnp.pad(nn.gelu(x), ((0, 0), (1, 1), (1, 1), (0, 0)))
-    y = nn.Conv(
-      self.channels, (3, 3), 2, padding='VALID', dtype=self.dtype, name='halve'
-    )(y)
-    for i in range(2):
-      y = layers.Block(self.dtype, name=f'coarse{i}')(y)
-    y = nn.Dense(self.channels, dtype=self.dtype, name='double')(y)
-    x += jax.image.resize(y, x.shape, 'bilinear')
-    x = layers.Block(self.dtype, name='fine1')(x)
-    x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype)(x)
-    x = nn.Dense(10, kernel_init=nn.initializers.zeros, name='output')(
-      nn.gelu(x).astype(jnp.float32)
+    level, slope, step, middle, steepness = warped
+    confidence = guidance.confidence
+    known = nn.sigmoid((confidence - middle) * jnp.exp(steepness))
+    of_warped = level - slope * confidence - jnp.exp(step) * known
+
+    def of_flow(difference, likeness, numbers):
+      level, slope, power, least, most = numbers
+      error = level + slope * difference - power * jnp.log(likeness + 1e-3)
+      return jnp.logaddexp(error, least), most
+
+    moved, most = of_flow(
+      evidence.previous_difference,
+      evidence.exists * guidance.steady,
+      previous[1:],
     )
-    x = jax.image.resize(x, (*warped.shape[:3], 10), 'bilinear')
-    return _GAIN * x
+    of_previous = jnp.minimum(
+      jnp.logaddexp(carried_error + previous[0], moved), most
+    )
+    of_anchor = jnp.minimum(
+      *of_flow(evidence.anchor_difference, guidance.anchored, anchor)
+    )
+    of_prior = prior[0] + prior[1] * _log_spread(guidance)
+    return jnp.concatenate([of_warped, of_previous, of_anchor, of_prior], -1)
+
+
+# Initial numbers of `Mixture._expect`.
+_FORMULAS = {
+  'warped': (5.5, 2.0, 1.5, 0.5, 2.0),
+  'previous': (0.0, -2.0, 0.3, 1.0, -1.0, 7.0),
+  'anchor': (1.0, 0.3, 1.0, 1.0, 7.0),
+  'prior': (6.0, 1.0),
+}
+
+
+def _log_spread(guidance: _Complete) -> jax.Array:
+  return jnp.log(jnp.maximum(guidance.prior_spread, 0.01) / _SCALE)
 
 
 def _complete(guidance: Guidance, luminance: jax.Array) -> _Complete:

@@ -292,7 +292,8 @@ class Generator(nn.Module):
     """
     net = self.colorizer_net
     if isinstance(net, Mixture):
-      return net(luminance, guidance, previous, scale * matching.STRIDE)
+      stride = scale * matching.STRIDE // 2
+      return net(luminance, guidance, previous, stride)
     return net(luminance, guidance.warped_ab, guidance.confidence, previous)
 
   # Additions to the paper.
