@@ -266,6 +266,7 @@ def _small(config: ml_collections.ConfigDict) -> None:
   # without a reference. Stills of all kinds count more than updates. VGG16's maps
   # are left out: at five times the cost of all else they teach no color.
   config.model.prior.width = 1.0
+  config.loss.weights.error = 0.1  # The mixture learns which error to expect.
   config.pretrain.size = (128, 128)
   config.pretrain.gray = 1.0
   config.pretrain.updates = 80_000
