@@ -169,13 +169,13 @@ class Mixture(nn.Module):
     warped, previous, anchor, prior = candidates
     has_anchor = guidance.anchored > 0
 
-    def distance(x, y):
+    def distance(x: jax.Array, y: jax.Array) -> jax.Array:
       return jnp.log(jnp.square(x - y).sum(-1, keepdims=True) + 1.0) / 3
 
-    def chroma(ab):
+    def chroma(ab: jax.Array) -> jax.Array:
       return jnp.log(jnp.square(ab).sum(-1, keepdims=True) + 10.0) / 4
 
-    def everywhere(x):
+    def everywhere(x: jax.Array) -> jax.Array:
       return jnp.broadcast_to(x.mean((1, 2), keepdims=True), x.shape)
 
     spread = _log_spread(guidance)
@@ -238,7 +238,9 @@ class Mixture(nn.Module):
     known = nn.sigmoid((confidence - middle) * jnp.exp(steepness))
     of_warped = level - slope * confidence - jnp.exp(step) * known
 
-    def of_flow(difference, likeness, numbers):
+    def of_flow(
+      difference: jax.Array, likeness: jax.Array, numbers: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
       level, slope, power, least, most = numbers
       error = level + slope * difference - power * jnp.log(likeness + 1e-3)
       return jnp.logaddexp(error, least), most
