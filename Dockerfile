@@ -16,11 +16,12 @@
 
 FROM python:3.13-slim
 
-ARG REQUIREMENTS=requirements-cpu.txt
+ARG REQUIREMENTS=requirements/cpu.txt
 
 WORKDIR /opt/vitexco
 # Requirements rarely change, so their layer comes first and stays cached.
-COPY requirements*.txt ./
+COPY requirements.txt ./
+COPY requirements requirements/
 RUN pip install --no-cache-dir --requirement "$REQUIREMENTS"
 COPY . .
 RUN pip install --no-cache-dir --no-deps .

@@ -15,15 +15,15 @@ TESTS :=
 PYTEST := -n 2
 
 REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 \
-	&& echo requirements.txt || echo requirements-cpu.txt)
+	&& echo requirements.txt || echo requirements/cpu.txt)
 # Named after the list, so that adding or removing a GPU causes a new install.
-INSTALLED := $(VENV)/installed-$(REQUIREMENTS)
+INSTALLED := $(VENV)/installed-$(notdir $(REQUIREMENTS))
 PIP := $(VENV)/bin/python -m pip
 # Without a GPU, every release is pinned with its hash, for all Python versions.
-LOCK := requirements-lock.txt
-PINNED := $(if $(filter requirements-cpu.txt,$(REQUIREMENTS)), \
+LOCK := requirements/lock.txt
+PINNED := $(if $(filter requirements/cpu.txt,$(REQUIREMENTS)), \
 	--require-hashes --requirement $(LOCK), \
-	--requirement $(REQUIREMENTS) --requirement requirements-dev.txt)
+	--requirement $(REQUIREMENTS) --requirement requirements/dev.txt)
 
 # Supported, and able to create an environment (a separate package on Debian).
 FIT := import sys, venv, ensurepip; \
@@ -60,7 +60,7 @@ lock: | $(VENV)/bin/pip
 	$(VENV)/bin/uv pip compile --quiet --no-config --universal --upgrade \
 	  --python-version 3.11 --generate-hashes --no-annotate \
 	  --custom-compile-command 'make lock' --output-file $(LOCK) \
-	  requirements-cpu.txt requirements-dev.txt
+	  requirements/cpu.txt requirements/dev.txt
 
 $(VENV)/bin/pip:
 	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
@@ -73,7 +73,7 @@ $(VENV)/bin/pip:
 	  'make PYTHON=/path/to/python3.' >&2; \
 	exit 1
 
-$(INSTALLED): $(REQUIREMENTS) requirements-dev.txt $(LOCK) | $(VENV)/bin/pip
+$(INSTALLED): $(REQUIREMENTS) requirements/dev.txt $(LOCK) | $(VENV)/bin/pip
 	@echo 'Installing $(REQUIREMENTS) into $(VENV), which takes a few minutes.'
 	$(PIP) install --quiet $(PINNED)
 	@touch $@

@@ -35,7 +35,7 @@ def test_its_lint_is_clean():
 
 def test_what_it_copies_makes_the_package(tmp_path):
   _context(tmp_path)
-  for name in re.findall(r'requirements-?\w*\.txt', DOCKERFILE):
+  for name in re.findall(r'requirements[/\w]*\.txt', DOCKERFILE):
     assert (tmp_path / name).exists(), name
   assert not (tmp_path / 'tests').exists()
   subprocess.run(

@@ -90,7 +90,7 @@ def test_declares_what_it_needs(wheel):
     (metadata,) = [x for x in archive.namelist() if x.endswith('/METADATA')]
     found = email.message_from_bytes(archive.read(metadata))
   listed = [x for x in found.get_all('Requires-Dist') if 'extra' not in x]
-  lines = (ROOT / 'requirements-cpu.txt').read_text().splitlines()
+  lines = (ROOT / 'requirements/cpu.txt').read_text().splitlines()
   assert len(listed) == len([x for x in lines if x[0] != '#'])
   assert found.get_all('Provides-Extra') == ['cuda']
   assert found['Version'] == vitexco_jax.__version__

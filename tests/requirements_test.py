@@ -48,7 +48,7 @@ def test_lists_for_gpu_and_cpu_differ_in_jax_alone():
   assert [line for line in gpu if '[' in line] == gpu[:1]
   assert gpu[0].startswith('jax[cuda12]')
   gpu[0] = gpu[0].replace('[cuda12]', '')
-  assert gpu == _requirements('requirements-cpu.txt')
+  assert gpu == _requirements('requirements/cpu.txt')
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_lists_for_gpu_and_cpu_differ_in_jax_alone():
     ('vitexco_jax/**/*.py', []),
     ('configs/*.py', []),
     ('*.py', []),
-    ('tests/**/*.py', ['requirements-dev.txt']),
+    ('tests/**/*.py', ['requirements/dev.txt']),
   ],
 )
 def test_every_import_is_required(pattern, files):
   """What another requirement happens to bring may go with its next release."""
-  lists = 'requirements-cpu.txt', *files
+  lists = 'requirements/cpu.txt', *files
   required = _names(*lists) | {'scenic', 'apache-beam'}  # Skippable.
   distributions = importlib.metadata.packages_distributions()
   missing = {}
@@ -76,23 +76,23 @@ def test_every_import_is_required(pattern, files):
 
 def test_one_opencv_only():
   """The four packages share a folder: two of them would break each other."""
-  names = _names('requirements.txt', 'requirements-dev.txt')
+  names = _names('requirements.txt', 'requirements/dev.txt')
   assert len([name for name in names if name.startswith('opencv')]) == 1
 
 
 def test_what_builds_the_package_is_at_hand_for_its_test():
   with open(ROOT / 'pyproject.toml', 'rb') as file:
     wanted = tomllib.load(file)['build-system']['requires']
-  assert set(wanted) <= set(_requirements('requirements-dev.txt'))
+  assert set(wanted) <= set(_requirements('requirements/dev.txt'))
 
 
 PYTHONS = ('3.11.9', '3.12.9', '3.13.5')
-LISTS = ('requirements-cpu.txt', 'requirements-dev.txt')
+LISTS = ('requirements/cpu.txt', 'requirements/dev.txt')
 
 
 def _locked(python):
   """What the lock file installs for a Python: versions by canonical name."""
-  text = (ROOT / 'requirements-lock.txt').read_text().replace('\\\n', ' ')
+  text = (ROOT / 'requirements/lock.txt').read_text().replace('\\\n', ' ')
   found = {}
   for line in text.splitlines():
     if line.startswith('#'):
@@ -143,5 +143,5 @@ def test_lock_holds_all_that_its_packages_need():
 
 def test_lock_names_no_index():
   """Mirrors differ; pip's own settings say where packages come from."""
-  text = (ROOT / 'requirements-lock.txt').read_text()
+  text = (ROOT / 'requirements/lock.txt').read_text()
   assert '://' not in text and '--index' not in text and '--find' not in text

@@ -58,7 +58,7 @@ def test_workers_end_with_a_killed_parent(videos, tmp_path):
 
 @pytest.mark.skipif(
   importlib.util.find_spec('apache_beam') is None,
-  reason='Apache Beam is not installed: requirements-beam.txt',
+  reason='Apache Beam is not installed: requirements/beam.txt',
 )
 @pytest.mark.filterwarnings('default')  # From its own imports.
 def test_beam_makes_the_same_records(videos, prepared, tmp_path):
@@ -73,5 +73,5 @@ def test_without_beam_the_error_names_the_install_command(
   videos, tmp_path, monkeypatch
 ):
   monkeypatch.setitem(sys.modules, 'apache_beam', None)
-  with pytest.raises(UserError, match='requirements-beam.txt'):
+  with pytest.raises(UserError, match='requirements/beam.txt'):
     run_prepare(make_config(tmp_path), videos, beam='--runner=DirectRunner')

@@ -21,7 +21,7 @@ def _scenic_is_installed():
 pytestmark = [
   pytest.mark.skipif(
     not _scenic_is_installed(),
-    reason='google-research/scenic is not installed: requirements-scenic.txt',
+    reason='google-research/scenic is not installed: requirements/scenic.txt',
   ),
   pytest.mark.filterwarnings('default'),  # From its own imports.
 ]

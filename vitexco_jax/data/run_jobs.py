@@ -79,7 +79,7 @@ def _run_by_beam(remaining: list[Job], options: str) -> None:
     from apache_beam.options.pipeline_options import PipelineOptions
   except ImportError as error:
     raise UserError(
-      '`beam` needs Apache Beam: `pip install -r requirements-beam.txt`, '
+      '`beam` needs Apache Beam: `pip install -r requirements/beam.txt`, '
       'preferably in a separate environment'
     ) from error
   with apache_beam.Pipeline(
