@@ -70,7 +70,7 @@ def _workdir(path, config, state, *steps):
   return path
 
 
-def test_state_comes_back_bit_for_bit(tmp_path, config, state):
+def test_a_restored_state_is_identical(tmp_path, config, state):
   _workdir(tmp_path, config, state, 4)
   checkpoints = checkpoint.Checkpoints(tmp_path)
   assert checkpoints.latest_step() == 4
@@ -82,7 +82,7 @@ def test_state_comes_back_bit_for_bit(tmp_path, config, state):
   _assert_equal(found, state)
 
 
-def test_newest_three_are_kept(tmp_path, config, state):
+def test_only_the_newest_three_remain(tmp_path, config, state):
   _workdir(tmp_path, config, state, 2, 4, 6, 10)
   steps = sorted(int(x.name) for x in (tmp_path / 'checkpoints').iterdir())
   assert steps == [4, 6, 10]
@@ -100,7 +100,7 @@ def test_empty_folder_is_not_the_newest_step(tmp_path, config, state):
 
 
 @pytest.mark.parametrize('name', ['save', 'wait_until_finished'])
-def test_a_state_that_cannot_be_written_is_said(
+def test_a_state_that_cannot_be_written_is_reported(
   tmp_path, monkeypatch, state, name
 ):
   def fail(*_, **__):
@@ -161,7 +161,7 @@ def test_workdir_gives_its_newest_generator(tmp_path, config, params, state):
   _assert_equal(checkpoint.load_params(tmp_path), expected)
 
 
-def test_export_does_not_tell_where_it_was_made(tmp_path, config, params):
+def test_an_export_contains_no_paths(tmp_path, config, params):
   checkpoint.export(tmp_path / 'made', params, config)
   files = [x for x in (tmp_path / 'made').rglob('*') if x.is_file()]
   assert not [x for x in files if str(tmp_path).encode() in x.read_bytes()]
@@ -178,7 +178,7 @@ def test_export_mode_exports_a_run_once(tmp_path, config, state, capsys):
 
 
 @pytest.mark.parametrize('error', [OSError, ValueError])
-def test_nothing_is_left_of_an_export_that_fails(
+def test_a_failed_export_leaves_no_files(
   tmp_path, monkeypatch, config, state, error
 ):
   run = _workdir(tmp_path / 'run', config, state, 2)
@@ -194,7 +194,7 @@ def test_nothing_is_left_of_an_export_that_fails(
   assert [x.name for x in tmp_path.iterdir()] == ['run']
 
 
-def test_missing_and_partial_are_refused(tmp_path, config, params):
+def test_missing_and_partial_checkpoints_are_refused(tmp_path, config, params):
   with pytest.raises(UserError, match=r'no checkpoint .*none'):
     checkpoint.load_params(tmp_path / 'none')
   (tmp_path / 'empty').mkdir()
@@ -234,12 +234,12 @@ def test_another_architecture_lists_what_differs(tmp_path, config, params):
   assert 'colorizer/output/bias is (5,) instead of (8,)' in message
 
 
-def test_a_long_list_of_differences_is_cut(config, params):
+def test_a_long_list_of_differences_is_shortened(config, params):
   with pytest.raises(UserError, match=r'; and \d+ more$'):
     checkpoint.check_params({'vit': params['vit']}, params, 'it')
 
 
-def test_shapes_are_checked_before_anything_is_read(
+def test_shapes_are_checked_before_arrays_are_read(
   tmp_path, monkeypatch, config, params
 ):
   flat = flax.traverse_util.flatten_dict(params, sep='/')
@@ -268,7 +268,7 @@ def test_chunks_and_types_that_a_shape_does_not_need_are_refused():
       checkpoint._check_stored(wrong)
 
 
-def test_a_pipe_in_an_export_is_not_waited_for(tmp_path, config, params):
+def test_a_pipe_in_an_export_is_refused(tmp_path, config, params):
   checkpoint.export(tmp_path / 'made', params, config)
   (tmp_path / 'made/params/manifest.ocdbt').unlink()
   os.mkfifo(tmp_path / 'made/params/manifest.ocdbt')
@@ -305,9 +305,7 @@ def test_a_pipe_in_an_export_is_not_waited_for(tmp_path, config, params):
     ('__class__', 1, 'config.__class__ is unknown'),
   ],
 )
-def test_configs_that_no_version_wrote_are_refused(
-  tmp_path, config, name, value, sentence
-):
+def test_invalid_configs_are_refused(tmp_path, config, name, value, sentence):
   flat = flax.traverse_util.flatten_dict(config.to_dict(), sep='.')
   flat = {x: y for x, y in flat.items() if not x.startswith(f'{name}.')}
   values = flax.traverse_util.unflatten_dict(flat | {name: value}, sep='.')
@@ -318,7 +316,7 @@ def test_configs_that_no_version_wrote_are_refused(
 
 
 @pytest.mark.parametrize('name', ['variant', 'data', 'model'])
-def test_configs_without_a_value_that_counts(tmp_path, config, name):
+def test_configs_without_a_required_value_are_refused(tmp_path, config, name):
   flat = flax.traverse_util.flatten_dict(config.to_dict(), sep='.')
   flat = {x: y for x, y in flat.items() if not f'{x}.'.startswith(f'{name}.')}
   values = flax.traverse_util.unflatten_dict(flat, sep='.')

@@ -46,7 +46,7 @@ def _random_lab():
   return np.stack([lightness, *rng.normal(0, 40, (2, 12_000))], -1)
 
 
-def test_faded_colors_keep_lightness_and_hue():
+def test_faded_colors_preserve_lightness_and_hue():
   lab = _random_lab()
   rgb = np.asarray(color.fade_to_rgb(jnp.asarray(lab, jnp.float32)), float)
   assert rgb.min() >= 0 and rgb.max() <= 1
@@ -92,7 +92,7 @@ def test_colors_within_rgb_do_not_fade():
   np.testing.assert_allclose(result, rgb, atol=2e-3)
 
 
-def test_shadows_of_a_color_keep_its_ratios():
+def test_shadows_of_a_color_preserve_its_ratios():
   y = np.linspace(0.01, 1, 50)[:, None] * 0.0088  # L from 0 to 8.
   ab = np.tile([2.0, -1.0], (len(y), 1))
   lab = jnp.asarray(np.concatenate([116 * 7.787 * y, ab], -1), jnp.float32)
@@ -110,7 +110,7 @@ def test_colors_that_are_nearly_black_stay_dark(level):
 
 
 @pytest.mark.parametrize('top', [255, 1023, 65535])
-def test_gray_fades_to_equal_channels_of_its_own_level(top):
+def test_gray_has_equal_channels_of_its_level(top):
   levels = np.arange(0, top + 1, max(1, top // 1000), np.int64)
   levels = np.append(levels, top)
   rgb = np.repeat(levels[:, None] / top, 3, -1).astype(np.float32)
@@ -120,7 +120,7 @@ def test_gray_fades_to_equal_channels_of_its_own_level(top):
   assert np.abs(result[:, 0] - levels).max() <= max(1, top // 65535)
 
 
-def test_black_and_white_stay_under_any_color():
+def test_black_and_white_stay_with_any_color():
   ab = jnp.asarray(np.random.default_rng(0).normal(0, 60, (1000, 2)))
   for lightness, value in (-0.1, 0), (0, 0), (100, 1), (100.1, 1):
     lab = jnp.concatenate([jnp.full((1000, 1), lightness), ab], -1)

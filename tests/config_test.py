@@ -124,7 +124,7 @@ def _first_export():
   return json.loads(json.dumps(config))
 
 
-def test_a_config_before_there_were_formats():
+def test_a_config_without_a_format_number_is_read():
   config = configs.from_json(_first_export(), '')
   assert config.model.colorizer.residual == 'warped'
   assert config.augment.luminance_noise == 1.5

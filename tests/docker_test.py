@@ -25,7 +25,7 @@ def _context(folder):
       copy(path, folder / path.name)
 
 
-def test_its_lint_is_clean():
+def test_the_dockerfile_has_no_lint_errors():
   hadolint = Path(sys.executable).parent / 'hadolint'
   done = subprocess.run(
     [hadolint, ROOT / 'Dockerfile'], capture_output=True, text=True
@@ -33,7 +33,7 @@ def test_its_lint_is_clean():
   assert done.returncode == 0, done.stdout
 
 
-def test_what_it_copies_makes_the_package(tmp_path):
+def test_copied_files_build_the_package(tmp_path):
   _context(tmp_path)
   for name in re.findall(r'requirements[/\w]*\.txt', DOCKERFILE):
     assert (tmp_path / name).exists(), name

@@ -15,7 +15,7 @@ from vitexco_jax import errors
     ('-c', 'python launch.py'),
   ],
 )
-def test_a_sentence_names_the_program_as_it_was_called(
+def test_messages_name_the_program_as_it_was_called(
   monkeypatch, called, expected
 ):
   monkeypatch.setattr(sys, 'argv', [called])

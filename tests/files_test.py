@@ -10,7 +10,7 @@ from vitexco_jax.errors import UserError
 
 
 @pytest.mark.parametrize('content', ['Füße', 'Füße'.encode()])
-def test_a_file_is_replaced_whole(tmp_path, content):
+def test_a_file_is_replaced_atomically(tmp_path, content):
   path = tmp_path / 'a.json'
   path.write_text('something that is longer')
   files.write(path, content)
@@ -18,14 +18,14 @@ def test_a_file_is_replaced_whole(tmp_path, content):
   assert list(tmp_path.iterdir()) == [path]
 
 
-def test_nothing_is_left_of_a_file_that_cannot_be_written(tmp_path):
+def test_a_failed_write_leaves_no_file(tmp_path):
   (tmp_path / 'a').mkdir()  # In its place.
   with pytest.raises(OSError):
     files.write(tmp_path / 'a', 'text')
   assert [x.name for x in tmp_path.iterdir()] == ['a']
 
 
-def test_a_folder_is_made_and_nothing_is_left_in_it(tmp_path):
+def test_a_folder_is_created_without_temporary_files(tmp_path):
   for _ in range(2):
     files.make_folder('output', tmp_path / 'a/b')
     assert not list((tmp_path / 'a/b').iterdir())
@@ -40,7 +40,7 @@ def test_a_folder_that_cannot_be_created_names_the_argument(tmp_path):
   assert str(caught.value) == f'cannot write `output={folder}`: {reason}'
 
 
-def test_a_full_disk_is_said(tmp_path):
+def test_a_full_disk_is_reported(tmp_path):
   with (
     pytest.raises(UserError, match='write `workdir=.*: No space left'),
     files.explained('workdir', tmp_path),
@@ -49,7 +49,7 @@ def test_a_full_disk_is_said(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['weights/small', 'configs/vitexco.py'])
-def test_what_comes_with_the_program_is_there(name):
+def test_included_files_exist(name):
   assert files.shipped(name).exists()
 
 
@@ -57,7 +57,7 @@ def test_what_comes_with_the_program_is_there(name):
   'content',
   [b'{"a": [1, 2.5, "\xc3\xbc"]}', b'\xef\xbb\xbf{"a": [1, 2.5, "\xc3\xbc"]}'],
 )
-def test_json_is_read_with_and_without_a_mark(tmp_path, content):
+def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path, content):
   (tmp_path / 'a.json').write_bytes(content)
   assert files.read_json(tmp_path / 'a.json') == {'a': [1, 2.5, '\u00fc']}
 
@@ -84,14 +84,14 @@ def test_json_is_read_with_and_without_a_mark(tmp_path, content):
     (b'{"a": "' + b'x' * 2**20 + b'"}', 'has more than 1 MB'),
   ],
 )
-def test_json_that_cannot_be_used(tmp_path, content, sentence):
+def test_invalid_json_is_refused(tmp_path, content, sentence):
   (tmp_path / 'a.json').write_bytes(content)
   with pytest.raises(UserError, match=sentence) as caught:
     files.read_json(tmp_path / 'a.json', 2**20)
   assert '\n' not in str(caught.value)
 
 
-def test_what_is_no_regular_file_is_not_opened(tmp_path):
+def test_only_regular_files_are_opened(tmp_path):
   os.mkfifo(tmp_path / 'pipe')
   os.symlink('loop', tmp_path / 'loop')
   for name, sentence in (
@@ -121,7 +121,7 @@ def test_a_name_next_to_another_is_never_too_long(tmp_path):
       assert path.parent == tmp_path
 
 
-def test_a_replaced_folder_keeps_what_its_links_lead_to(tmp_path):
+def test_targets_of_links_in_a_replaced_folder_remain(tmp_path):
   (tmp_path / 'out').mkdir()
   (tmp_path / 'in').mkdir()
   (tmp_path / 'out/a.png').touch()
@@ -131,7 +131,7 @@ def test_a_replaced_folder_keeps_what_its_links_lead_to(tmp_path):
     files.check_apart([tmp_path / 'out'], [tmp_path / 'in'])
 
 
-def test_whether_a_path_can_be_written_is_tried(tmp_path, monkeypatch):
+def test_check_of_writable_paths(tmp_path, monkeypatch):
   files.check_writable(tmp_path / 'a/b/c')
   assert not list(tmp_path.iterdir())
   with pytest.raises(UserError, match='more than the 255 bytes'):

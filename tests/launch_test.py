@@ -217,7 +217,7 @@ def _call(*arguments):
   )
 
 
-def test_a_mistake_ends_with_status_1_and_no_traceback():
+def test_an_error_ends_with_status_1_and_no_traceback():
   done = _call('--config.train.batchsize=3')
   assert done.returncode == 1 and not done.stdout
   assert done.stderr == (
@@ -237,7 +237,7 @@ def test_help_names_modes_and_flags(arguments):
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_a_mode_has_its_own_help(mode):
+def test_each_mode_has_a_help_text(mode):
   text = cli.make_help([f'--mode={mode}', '--help'], '')
   assert text == cli.make_help([mode, '-h'], '')
   assert text == cli.make_help(['-h', '--mode', mode], '')
@@ -247,7 +247,7 @@ def test_a_mode_has_its_own_help(mode):
   assert len(found) == len(own) and {*found} == own
 
 
-def test_a_help_of_a_mode_is_printed():
+def test_the_help_of_a_mode_is_printed():
   done = _call('--mode=colorize', '--help')
   assert done.returncode == 0 and not done.stderr
   assert '--saturation' in done.stdout and '--workdir' not in done.stdout
@@ -267,13 +267,13 @@ def test_a_mode_may_come_first(mode):
   assert flags.FLAGS.mode == mode
 
 
-def test_names_that_the_system_refuses_are_said():
+def test_names_that_the_system_refuses_are_reported():
   done = _call('--mode=export', '--workdir=.', '--output=' + 'x' * 300)
   assert done.returncode == 1
   assert re.fullmatch('error: .*\n', done.stderr), done.stderr
 
 
-def test_what_fails_without_a_stderr_still_fails():
+def test_failure_without_stderr_keeps_its_status():
   done = subprocess.run(
     [
       *('bash', '-c', '"$0" "$1" --mode=foo 2>&-'),
@@ -283,7 +283,7 @@ def test_what_fails_without_a_stderr_still_fails():
   assert done.returncode == 1
 
 
-def test_mistakes_are_found_before_anything_heavy_is_imported():
+def test_errors_are_detected_before_heavy_imports():
   code = 'import sys, launch; print("jax" in sys.modules)'
   done = subprocess.run(
     [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True

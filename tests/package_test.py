@@ -67,7 +67,7 @@ def _call(command, home, *arguments):
   )
 
 
-def test_holds_the_package_and_nothing_else(wheel):
+def test_contains_only_the_package(wheel):
   with zipfile.ZipFile(wheel) as archive:
     names = set(archive.namelist())
   ours = {
@@ -96,7 +96,7 @@ def test_declares_what_it_needs(wheel):
   assert found['Version'] == vitexco_jax.__version__
 
 
-def test_says_its_version_and_its_flags(command, tmp_path):
+def test_prints_version_and_flags(command, tmp_path):
   assert _call(command, tmp_path, '--version').stdout == (
     f'vitexco {vitexco_jax.__version__}\n'
   )
@@ -135,7 +135,7 @@ def test_colorizes_a_film_and_an_image(command, tmp_path):
     assert np.ptp(frames[0], -1).max() > 20  # Not gray.
 
 
-def test_python_loads_the_weights_that_it_brings(command, tmp_path):
+def test_python_loads_the_included_weights(command, tmp_path):
   code = (
     'import vitexco_jax\n'
     'print(vitexco_jax.__file__)\n'

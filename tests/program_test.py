@@ -141,7 +141,7 @@ def test_colors_a_video(exported):
   assert 'out/shapes.mp4 exists' in _refused(exported, *arguments)
 
 
-def test_a_plan_is_made_and_followed(exported):
+def test_a_plan_is_written_and_followed(exported):
   stills = exported / 'stills'
   stills.mkdir()
   with video.VideoReader(exported / 'clips/shapes.mp4') as reader:
@@ -197,7 +197,7 @@ def test_training_without_data_names_the_command(home):
   assert '--mode=prepare' in message and 'nowhere' in message
 
 
-def test_nothing_usable_to_prepare(home):
+def test_preparing_without_usable_videos_fails(home):
   (home / 'texts').mkdir()
   (home / 'texts/notes.txt').write_text('no video')
   message = _refused(
@@ -216,7 +216,7 @@ def test_nothing_usable_to_prepare(home):
     ('--mode=gallery', '--images=clips', '--gallery=gallery'),
   ],
 )
-def test_a_vit_that_knows_nothing_is_refused(prepared, arguments):
+def test_an_untrained_vit_is_refused(prepared, arguments):
   message = _refused(prepared, calls.PAPER_TINY, *arguments)
   for way in ('vit_weights=', 'pretrain', 'learning_rate.vit=', '.npz', 'timm'):
     assert way in message
@@ -231,7 +231,7 @@ def test_a_vit_that_knows_nothing_is_refused(prepared, arguments):
     ('--checkpoint=nowhere', 'there is no checkpoint '),
   ],
 )
-def test_coloring_refuses(exported, changed, sentence):
+def test_unusable_inputs_of_colorize_are_refused(exported, changed, sentence):
   message = _refused(
     exported,
     '--mode=colorize',

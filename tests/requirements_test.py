@@ -43,7 +43,7 @@ def _imports(path):
   return names - ours - set(sys.stdlib_module_names)
 
 
-def test_lists_for_gpu_and_cpu_differ_in_jax_alone():
+def test_lists_for_gpu_and_cpu_differ_only_in_jax():
   gpu = _requirements('requirements.txt')
   assert [line for line in gpu if '[' in line] == gpu[:1]
   assert gpu[0].startswith('jax[cuda12]')
@@ -80,7 +80,7 @@ def test_one_opencv_only():
   assert len([name for name in names if name.startswith('opencv')]) == 1
 
 
-def test_what_builds_the_package_is_at_hand_for_its_test():
+def test_build_requirements_are_installed_for_tests():
   with open(ROOT / 'pyproject.toml', 'rb') as file:
     wanted = tomllib.load(file)['build-system']['requires']
   assert set(wanted) <= set(_requirements('requirements/dev.txt'))
@@ -123,7 +123,7 @@ def test_lock_satisfies_the_lists(python):
     assert version and wanted.specifier.contains(version), line
 
 
-def test_lock_holds_all_that_its_packages_need():
+def test_lock_contains_all_dependencies():
   """Of those that are installed here."""
   python = '.'.join(map(str, sys.version_info[:3]))
   locked = _locked(python)

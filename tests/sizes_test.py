@@ -18,7 +18,7 @@ from vitexco_jax import sizes
     ((1, 5000), (1, 384)),
   ],
 )
-def test_within(size, expected):
+def test_the_working_size_is_within_its_bounds(size, expected):
   assert sizes.within(size, (224, 384)) == expected
 
 
@@ -31,7 +31,7 @@ def test_pad_repeats_the_lower_and_right_edge():
   np.testing.assert_array_equal(padded[:, 32:], padded[:, 32:33].repeat(16, 1))
 
 
-def test_join_takes_only_lightness_of_the_frame():
+def test_join_uses_only_the_lightness_of_the_frame():
   rng = np.random.default_rng(0)
   rgb = rng.integers(90, 160, (12, 16, 3), np.uint8)
   lab = skcolor.rgb2lab(rgb) * [1, 0, 0] + [0, 8, -6]

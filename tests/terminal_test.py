@@ -40,14 +40,14 @@ def _run(tmp_path, redirections, code=CODE, **variables):
     '>/dev/full 2>/dev/full',
   ],
 )
-def test_work_is_done_without_readers(tmp_path, redirections):
+def test_closed_streams_do_not_stop_a_run(tmp_path, redirections):
   done = _run(tmp_path, redirections)
   assert done.returncode == 0, done.stderr[-500:]
   assert (tmp_path / 'work').read_text() == 'done'
   assert b'Traceback' not in done.stderr and b'Broken' not in done.stderr
 
 
-def test_names_that_the_terminal_cannot_show(tmp_path):
+def test_names_that_the_terminal_cannot_encode_are_printed(tmp_path):
   code = (
     'from vitexco_jax import terminal; terminal.prepare();'
     "print('k\\u00f6rper \\udcff')"

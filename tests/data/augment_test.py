@@ -221,12 +221,12 @@ def _degrade(luminance, seed=0, **strengths):
 _ALL = {'blur': 2.0, 'flicker': 0.1, 'grain': 3.0, 'luminance_noise': 2.0}
 
 
-def test_without_settings_nothing_changes():
+def test_augmentation_is_off_by_default():
   np.testing.assert_array_equal(_degrade(_luminance()), _luminance())
 
 
 @pytest.mark.parametrize('name', _ALL)
-def test_the_key_decides(name):
+def test_results_depend_on_the_key(name):
   clean = np.repeat(_luminance()[:1], 4, 0)
   once, again, other = (
     _degrade(clean, seed, **{name: _ALL[name]}) for seed in (1, 1, 2)

@@ -114,7 +114,7 @@ def test_names_are_escaped_and_nothing_is_loaded(tmp_path):
   assert samples.shape[1] > 7 * 160
 
 
-def test_wrong_flow_comes_first_with_a_larger_error(tmp_path):
+def test_wrong_flow_is_listed_first(tmp_path):
   _write(tmp_path, wrong=[4])
   page = _page(tmp_path)
   errors = {

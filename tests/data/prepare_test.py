@@ -16,7 +16,7 @@ from vitexco_jax.data import prepare, records
 from vitexco_jax.errors import UserError
 
 
-def test_lists_runs_and_reasons_of_left_out_videos(prepared):
+def test_runs_and_reasons_for_excluded_videos_are_listed(prepared):
   folder, result = prepared
   assert records.Records(folder).runs == result.runs
   # Runs of at most 8 frames; the last two of a long shot share evenly.

@@ -48,7 +48,7 @@ def test_round_trip_of_a_data_set(written):
     _assert_near(picture.rgb(), random_rgb(-number % 99))
 
 
-def test_tfds_reads_it_without_this_package(written):
+def test_tfds_reads_records_without_this_package(written):
   script = (
     'import sys, tensorflow_datasets as tfds\n'
     'data = tfds.data_source("vitexco", split="train", data_dir=sys.argv[1])\n'
@@ -117,7 +117,7 @@ def test_broken_records_are_named_and_others_are_read(written):
   assert result.read_reference(7).index == 7
 
 
-def test_other_files_in_its_place_are_refused(written):
+def test_other_files_in_the_place_of_a_data_set_are_refused(written):
   with pytest.raises(FileNotFoundError):
     records.Records(written / 'elsewhere')
   path = written / 'vitexco/1.0.0'

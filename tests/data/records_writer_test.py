@@ -38,7 +38,7 @@ def test_a_part_is_complete_or_absent(tmp_path):
   assert list(tmp_path.iterdir()) == [path] and writer.count == 1
 
 
-def test_a_data_set_is_complete_or_unchanged(written, monkeypatch):
+def test_a_data_set_is_replaced_atomically(written, monkeypatch):
   contents = write_parts(written, lengths=(4,))
   broken = contents._replace(fingerprint='new')
   missing = [records_writer.Part(written / 'missing', 0, 4)]

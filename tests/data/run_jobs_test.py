@@ -61,7 +61,7 @@ def test_workers_end_with_a_killed_parent(videos, tmp_path):
   reason='Apache Beam is not installed: requirements/beam.txt',
 )
 @pytest.mark.filterwarnings('default')  # From its own imports.
-def test_beam_makes_the_same_records(videos, prepared, tmp_path):
+def test_beam_writes_the_same_records(videos, prepared, tmp_path):
   result = run_prepare(
     make_config(tmp_path), videos, beam='--runner=DirectRunner'
   )

@@ -57,7 +57,7 @@ def test_frame_step_skips_frames(videos, tmp_path):
   np.testing.assert_allclose(np.median(inner, 0), [-4.5, 0], atol=0.4)
 
 
-def test_a_run_without_color_is_left_out(tmp_path):
+def test_a_run_without_color_is_excluded(tmp_path):
   path = tmp_path / 'in/half.mp4'
   path.parent.mkdir()
   noise = np.random.default_rng(0).integers(0, 255, (9, 12, 3), np.uint8)

@@ -115,7 +115,7 @@ def test_a_warp_does_not_fold():
   assert halved <= {16.0, 8.0, 4.0, 2.0}
 
 
-def test_the_seed_decides():
+def test_pairs_depend_on_the_seed():
   once, again, other = (
     synthetic_motion.make_pair(_picture(), _SIZE, _rng(seed))
     for seed in (1, 1, 2)

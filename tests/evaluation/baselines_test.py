@@ -112,7 +112,7 @@ def _tinted(rgb, ab):
   return np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
 
 
-def test_chained_flow_goes_to_the_nearest_reference():
+def test_chained_flow_uses_the_nearest_reference():
   frames = [_picture()] * 8
   red, blue = _tinted(frames[0], (20, 10)), _tinted(frames[0], (0, -20))
   references = [Given(blue, 6), Given(red, 2)]
@@ -139,7 +139,7 @@ def _patchwork(dark, bright, across):
   return np.uint8(np.round(255 * skcolor.lab2rgb(lab)))
 
 
-def test_color_transfer_goes_by_luminance():
+def test_color_transfer_depends_on_luminance():
   reference = _patchwork((30, 20, 10), (70, -10, 25), across=False)
   # The same tones at other positions, darker and closer to each other.
   frame = _patchwork((25, 20, 10), (45, -10, 25), across=True)
@@ -150,7 +150,7 @@ def test_color_transfer_goes_by_luminance():
   assert error[:28].mean() < 1 and error[-28:].mean() < 1
 
 
-def test_color_transfer_goes_by_texture():
+def test_color_transfer_depends_on_texture():
   ramp = np.tile(np.linspace(-20, 20, 48), (64, 1))
   shuffled = np.random.default_rng(0).permuted(ramp)  # The same luminances.
   luminance = 50 + np.hstack([ramp, shuffled])
@@ -202,7 +202,7 @@ def test_match_vgg16_lets_references_compete():
     assert np.median(_ab_error(actual, frame)) < 1.5
 
 
-def test_match_vgg16_takes_other_sizes():
+def test_match_vgg16_accepts_references_of_other_sizes():
   """References that are rotated, of odd sizes, or above the size limit."""
   frame = _picture((70, 33))
   given = [Given(_picture((151, 101)), None), Given(frame, 0)]

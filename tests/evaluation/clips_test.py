@@ -66,7 +66,7 @@ def test_fingerprint_changes_with_the_frames(tmp_path):
   assert fingerprint() != before
 
 
-def test_a_video_that_is_cut_short_is_refused(tmp_path):
+def test_a_truncated_video_is_refused(tmp_path):
   path = tmp_path / 'film.mkv'
   _write_video(path, _rgb(12))  # Noise, so that frames fill the file.
   data = path.read_bytes()
@@ -121,7 +121,7 @@ def test_a_data_set_of_videos(tmp_path):
     np.testing.assert_array_equal(list(clip.read()), _rgb(3, seed))
 
 
-def test_what_holds_no_clips_is_refused(tmp_path):
+def test_inputs_without_clips_are_refused(tmp_path):
   with pytest.raises(
     UserError, match='`data=nowhere` is not a folder of clips'
   ):

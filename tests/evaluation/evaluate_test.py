@@ -158,7 +158,7 @@ def test_only_missing_or_changed_clips_are_evaluated(folder):
   assert len(colorizer.references) == 12
 
 
-def test_clips_before_a_broken_one_are_kept(folder):
+def test_results_before_a_broken_clip_remain(folder):
   write_clip(folder / 'data' / 'single', 1)
   with pytest.raises(UserError, match='single has fewer than'):
     run_evaluate(folder, Brighter())

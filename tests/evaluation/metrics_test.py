@@ -194,7 +194,7 @@ def _clip_histograms(count):
 @pytest.mark.parametrize(
   'count, steps', [(2, [1]), (3, [1, 2]), (5, [1, 2, 4]), (9, [1, 2, 4])]
 )
-def test_cdc_agrees_with_a_loop_over_scipys(count, steps):
+def test_cdc_agrees_with_a_loop_over_scipy(count, steps):
   clip = _clip_histograms(count)
   channels = []
   for c in range(3):
@@ -211,7 +211,7 @@ def test_cdc_agrees_with_a_loop_over_scipys(count, steps):
   np.testing.assert_allclose(metrics.cdc(clip), np.mean(channels), 1e-9)
 
 
-def test_cdc_of_a_still_of_a_flicker_and_of_one_frame():
+def test_cdc_of_constant_and_flickering_clips_and_one_frame():
   still = np.repeat(_clip_histograms(1), 6, 0)
   assert metrics.cdc(still) == 0
   black, white = np.full((2, 4, 4, 3), [[[[0]]], [[[255]]]], np.uint8)

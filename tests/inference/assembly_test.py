@@ -20,7 +20,7 @@ from vitexco_jax.media import mux, video
 pytestmark = pytest.mark.usefixtures('small_blocks')
 
 
-def test_a_film_that_is_whole_but_not_put_together(tmp_path, source, red):
+def test_a_finished_but_unassembled_film_is_assembled(tmp_path, source, red):
   output = tmp_path / 'out.mp4'
   with pytest.MonkeyPatch.context() as monkeypatch:
 
@@ -35,7 +35,7 @@ def test_a_film_that_is_whole_but_not_put_together(tmp_path, source, red):
   assert (job.confidences > 0.7).all()
 
 
-def test_outputs_take_their_places_together(tmp_path, source, red):
+def test_outputs_appear_together(tmp_path, source, red):
   output = tmp_path / 'out.mkv'
   options = Options(compare=tmp_path / 'new' / 'compare.mp4')
   join = mux.join
@@ -62,7 +62,7 @@ def test_outputs_take_their_places_together(tmp_path, source, red):
 
 
 @pytest.mark.parametrize('moved', [0, 1, 2, 3])
-def test_a_kill_while_outputs_move_loses_nothing(
+def test_a_kill_during_the_move_of_outputs_loses_nothing(
   tmp_path, source, red, monkeypatch, moved
 ):
   names = 'out.mkv', 'both', 'sure.mp4'
@@ -95,7 +95,7 @@ def test_a_kill_while_outputs_move_loses_nothing(
   assert sorted(x.name for x in (tmp_path / 'two').iterdir()) == sorted(names)
 
 
-def test_an_output_that_is_gone_is_put_together_again(
+def test_a_deleted_output_is_assembled_again(
   tmp_path, source, red, monkeypatch, caplog
 ):
   def stop(*_):

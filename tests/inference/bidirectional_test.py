@@ -17,7 +17,7 @@ from vitexco_jax.inference import schedule
 pytestmark = pytest.mark.usefixtures('small_blocks')
 
 
-def test_colors_spread_both_ways_from_a_bound_reference(
+def test_colors_propagate_in_both_directions_from_a_bound_reference(
   tmp_path, source, still
 ):
   made = one_shot(source, still('red', frame=9))
@@ -51,7 +51,9 @@ def test_between_two_references_their_colors_are_mixed(
   np.testing.assert_allclose(found[2:18], expected, atol=1.5)
 
 
-def test_stretches_go_on_to_the_same_result(tmp_path, source, still):
+def test_interrupted_stretches_resume_to_the_same_result(
+  tmp_path, source, still
+):
   bound = still('green', frame=5), still('red', frame=18)
   made = one_shot(source, *bound, still('red'))
   run_film(source, made, tmp_path / 'whole.mkv')
@@ -63,7 +65,9 @@ def test_stretches_go_on_to_the_same_result(tmp_path, source, still):
   assert again.read_bytes() == (tmp_path / 'whole.mkv').read_bytes()
 
 
-def test_what_only_came_backwards_is_kept_too(tmp_path, source, still):
+def test_colors_propagated_only_backwards_are_saved_too(
+  tmp_path, source, still
+):
   made = one_shot(source, still('green', frame=5))
   output = tmp_path / 'out.mkv'
   # Frames 5 to 0 backwards, 0 to 4 forwards, then the first of what follows.

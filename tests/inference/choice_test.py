@@ -11,9 +11,7 @@ from vitexco_jax.inference.plan import Choice
 from vitexco_jax.media import video
 
 
-def test_each_shot_takes_what_is_bound_to_it_or_most_similar(
-  surveyed, references
-):
+def test_each_shot_uses_bound_or_most_similar_references(surveyed, references):
   choices = plan.list_references(references, surveyed)
   made = plan.match(surveyed, choices, embed)
   names = [
@@ -42,7 +40,7 @@ def test_each_shot_takes_what_is_bound_to_it_or_most_similar(
     ('00001 00002', 'garden', None),
   ],
 )
-def test_a_picture_binds_to_the_file_of_its_name_or_number(
+def test_a_picture_is_bound_to_the_file_of_its_name_or_number(
   tmp_path, surveyed, frames, picture, expected
 ):
   for folder in ('film', 'one'):
@@ -56,7 +54,7 @@ def test_a_picture_binds_to_the_file_of_its_name_or_number(
   assert choice.frame == expected
 
 
-def test_a_number_of_no_file_or_several_is_refused(tmp_path):
+def test_a_number_of_no_file_or_of_several_is_refused(tmp_path):
   files = [tmp_path / name for name in ('a1.png', 'b1.png', 'b2.png')]
   with pytest.raises(UserError, match='ref_0: no frame is numbered 0 in'):
     plan.named_frame('ref_0', files)

@@ -5,7 +5,7 @@ import numpy as np
 from vitexco_jax.inference.clip_state import ClipState
 
 
-def test_a_state_survives_a_file(tmp_path):
+def test_a_saved_state_is_restored(tmp_path):
   rng = np.random.default_rng(0)
   lab, flow = (
     rng.normal(size=(1, 4, 6, channels)).astype(np.float32)

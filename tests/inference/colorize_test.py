@@ -141,7 +141,7 @@ def test_the_first_frame_leads_other_references(tmp_path, colorizer, reference):
   assert np.abs(np.float32(alone) - np.float32(expected)).mean() > 0.5
 
 
-def test_a_gray_reference_is_refused_or_warned_of(
+def test_a_gray_reference_causes_an_error_or_a_warning(
   tmp_path, colorizer, reference, caplog
 ):
   gray = tmp_path / 'gray.png'
@@ -157,7 +157,7 @@ def test_a_gray_reference_is_refused_or_warned_of(
   assert output.exists()
 
 
-def test_broken_stream_is_colored_as_far_as_it_goes(
+def test_a_broken_stream_is_colored_up_to_its_damage(
   tmp_path, colorizer, reference, caplog
 ):
   rng = np.random.default_rng(0)  # Noise, as all of the file shall be frames.
@@ -173,7 +173,7 @@ def test_broken_stream_is_colored_as_far_as_it_goes(
   assert f'{12 - made} frames could not be read' in message
 
 
-def test_nothing_is_left_where_coloring_fails(tmp_path, colorizer, reference):
+def test_a_failed_run_leaves_no_files(tmp_path, colorizer, reference):
   (tmp_path / 'in').mkdir()
   for i, rgb in enumerate(make_frames(3)):
     video.write_image(tmp_path / f'in/{i}.png', rgb)
@@ -188,7 +188,7 @@ def test_nothing_is_left_where_coloring_fails(tmp_path, colorizer, reference):
   assert [x.name for x in tmp_path.iterdir()] == ['in']
 
 
-def test_a_stopped_film_goes_on_to_the_same_file(
+def test_a_stopped_film_resumes_to_the_same_file(
   tmp_path, colorizer, reference, monkeypatch
 ):
   monkeypatch.setattr(schedule, 'BLOCK', 3)
@@ -222,7 +222,7 @@ def test_a_damaged_block_is_colored_again_from_the_state_before(
   assert again.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
 
 
-def test_a_plan_that_ends_before_the_video_is_told(
+def test_a_plan_that_ends_before_the_video_is_reported(
   tmp_path, colorizer, reference, caplog
 ):
   path = _write(tmp_path / 'in.mkv', make_frames(7))

@@ -22,7 +22,7 @@ def small_blocks(monkeypatch):
   monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
 
 
-def test_clips_over_two_devices_equal_one(tiny_weights):
+def test_clips_on_two_devices_equal_those_on_one(tiny_weights):
   lengths = 4, 2, 3
   clips = [
     Clip(
@@ -47,7 +47,7 @@ def test_clips_over_two_devices_equal_one(tiny_weights):
     assert colorizer.state.previous.devices() == {device}
 
 
-def test_a_bad_clip_is_said_where_its_frames_would_have_come(colorizer):
+def test_a_bad_clip_raises_at_the_position_of_its_frames(colorizer):
   good = Clip([make_picture()], [make_picture()])
   clips = [good, good._replace(references=[make_picture() / 255.0]), good]
   colored = colorize_clips([colorizer], clips)

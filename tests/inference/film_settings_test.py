@@ -18,7 +18,7 @@ from vitexco_jax.media.borders import Borders
 pytestmark = pytest.mark.usefixtures('small_blocks')
 
 
-def test_other_borders_are_another_result(tmp_path, source, still):
+def test_other_borders_do_not_resume(tmp_path, source, still):
   shot = Shot(0, COUNT, (still('red'),))
   output = tmp_path / 'out.mkv'
   run_film(source, make_plan(source, shot), output, stop=6)

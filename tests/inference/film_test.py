@@ -32,7 +32,9 @@ pytestmark = pytest.mark.usefixtures('small_blocks')
 
 
 @pytest.mark.parametrize('suffix', ['.mkv', '.mp4', '.mov', '.m4v'])
-def test_frames_times_and_all_the_rest_are_kept(tmp_path, source, red, suffix):
+def test_frames_timestamps_and_other_streams_are_preserved(
+  tmp_path, source, red, suffix
+):
   output = tmp_path / f'out{suffix}'
   steps, _ = run_film(source, red, output)
   assert [step.number for step in steps] == list(range(COUNT))
@@ -91,9 +93,7 @@ def test_a_folder_becomes_a_film_at_the_rate_of_its_plan(tmp_path, red):
     run_film(folder, red, tmp_path / 'again.mp4')
 
 
-def test_sound_is_left_out_on_demand_also_when_gone_on_with(
-  tmp_path, source, red
-):
+def test_audio_is_omitted_on_request_also_after_resuming(tmp_path, source, red):
   output = tmp_path / 'out.mp4'
   run_film(source, red, output, stop=9)
   options = Options(audio='none')
@@ -103,7 +103,7 @@ def test_sound_is_left_out_on_demand_also_when_gone_on_with(
     assert not container.streams.audio
 
 
-def test_an_avi_has_frames_in_their_turn(tmp_path, red):
+def test_an_avi_has_frames_in_order(tmp_path, red):
   source = tmp_path / 'in.avi'
   with video.VideoWriter(source, video.Format(*SIZE)) as writer:
     for i in range(COUNT):
@@ -129,7 +129,7 @@ def recording(tmp_path):
   return path
 
 
-def test_interlaced_video_stays_so(tmp_path, recording, red):
+def test_interlaced_video_stays_interlaced(tmp_path, recording, red):
   options = Options(
     compare=tmp_path / 'both.mp4', confidence=tmp_path / 'sure.mp4'
   )
@@ -155,7 +155,7 @@ def test_interlaced_video_becomes_progressive(tmp_path, recording, red):
 
 
 @pytest.mark.parametrize('name', ['out.mp4', 'out.mkv', 'frames'])
-def test_a_stopped_film_goes_on_to_the_same_result(tmp_path, source, red, name):
+def test_a_stopped_film_resumes_to_the_same_result(tmp_path, source, red, name):
   run_film(source, red, tmp_path / 'whole' / name)
   again = tmp_path / 'again' / name
   seen = []
@@ -171,7 +171,7 @@ def test_a_stopped_film_goes_on_to_the_same_result(tmp_path, source, red, name):
   assert [x.name for x in again.parent.iterdir()] == [name]
 
 
-def test_a_full_disk_is_told_and_the_film_goes_on(tmp_path, source, red):
+def test_a_full_disk_is_reported_and_the_film_resumes(tmp_path, source, red):
   resource = pytest.importorskip('resource')
   output = tmp_path / 'out.mkv'
   run_film(source, red, output, stop=9)
@@ -209,7 +209,9 @@ def test_a_plan_of_another_video_is_refused(tmp_path, source, red):
 # Shots and stretches.
 
 
-def test_shots_start_afresh_with_their_own_references(tmp_path, source, still):
+def test_each_shot_starts_without_state_from_its_references(
+  tmp_path, source, still
+):
   red, green = still('red'), still('green')
   made = make_plan(
     source,
@@ -229,7 +231,9 @@ def test_shots_start_afresh_with_their_own_references(tmp_path, source, still):
   np.testing.assert_allclose(found, expected, atol=1.0)
 
 
-def test_places_that_want_a_reference_are_told(tmp_path, source, still):
+def test_time_ranges_that_need_a_reference_are_reported(
+  tmp_path, source, still
+):
   red, green = still('red'), still('green')
   made = make_plan(source, Shot(0, 10, (red,)), Shot(10, 23, (green,)))
   painter = Painter({-20: 0.3, 20: 0.9})
@@ -240,7 +244,7 @@ def test_places_that_want_a_reference_are_told(tmp_path, source, still):
   assert f'from {times[0]} to {times[1]} (frames 10 to 22)' in doubt
 
 
-def test_shots_are_spread_over_devices(tmp_path, source, still):
+def test_shots_are_distributed_over_devices(tmp_path, source, still):
   red, green = still('red'), still('green')
   edges = [0, 5, 9, 15, 19, COUNT]
   made = make_plan(
@@ -262,7 +266,9 @@ def test_shots_are_spread_over_devices(tmp_path, source, still):
 
 
 @pytest.mark.parametrize('error', [UserError, IndexError])
-def test_a_device_that_fails_ends_the_others(tmp_path, source, still, error):
+def test_a_failure_on_one_device_stops_the_others(
+  tmp_path, source, still, error
+):
   red = still('red')
   made = make_plan(source, *(Shot(i, i + 1, (red,)) for i in range(COUNT)))
 

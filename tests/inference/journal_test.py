@@ -29,7 +29,7 @@ def folder(tmp_path):
 NAMES = ['output/0000000', '0000000.mkv', '0000000.npy']
 
 
-def test_an_entry_is_read_as_it_was_written(folder):
+def test_an_entry_is_restored(folder):
   with folder.opened():
     assert folder.read('0000000', 'key', NAMES) == FACTS
     assert folder.read('0000000', 'another key', NAMES) is None
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_named(folder, name, damage):
     assert folder.read('0000000', 'key', NAMES[1:]) == FACTS
 
 
-def test_missing_and_additional_files_are_noticed(folder):
+def test_missing_and_additional_files_are_detected(folder):
   (folder.folder / 'output/0000000/c.png').write_bytes(b'')
   with pytest.raises(journal.DamagedError, match='output/0000000 is damaged'):
     folder.read('0000000', 'key', NAMES)
@@ -74,14 +74,14 @@ def test_missing_and_additional_files_are_noticed(folder):
     *('[' * 100_000, '9' * 100_000, '\ufeff{}', '{"facts": NaN, "sha256": ""}'),
   ],
 )
-def test_a_record_that_is_none_is_damaged(folder, text):
+def test_an_invalid_record_is_damaged(folder, text):
   path = folder.folder / '0000000.json'
   path.write_text(text)
   with pytest.raises(journal.DamagedError, match='0000000.json is damaged'):
     folder.read('0000000', 'key', NAMES)
 
 
-def test_a_record_with_other_facts_is_damaged(folder):
+def test_a_record_with_other_values_is_damaged(folder):
   path = folder.folder / '0000000.json'
   for change in ({'pts': [0, 40]}, {'pts': ['x']}, {'pts': [float('nan')]}):
     record = json.loads(path.read_text())
@@ -105,14 +105,14 @@ def test_a_huge_record_is_not_read(folder):
     folder.read('0000000', 'key', NAMES)
 
 
-def test_a_new_folder_is_removed_if_nothing_came_of_it(tmp_path, folder):
+def test_a_new_folder_is_removed_if_it_stays_empty(tmp_path, folder):
   for part, left in ((journal.Journal(tmp_path / 'new'), 0), (folder, 1)):
     with pytest.raises(KeyError), part.opened():
       raise KeyError
     assert part.folder.exists() == left
 
 
-def test_a_second_run_is_kept_out(folder):
+def test_a_second_run_is_refused(folder):
   again = journal.Journal(folder.folder)
   with (
     folder.opened(),
@@ -122,9 +122,7 @@ def test_a_second_run_is_kept_out(folder):
     pass
 
 
-def test_a_folder_that_was_removed_and_made_again_is_not_locked(
-  folder, monkeypatch
-):
+def test_a_recreated_folder_is_not_locked(folder, monkeypatch):
   flock = journal.fcntl.flock
 
   def late(handle, how):  # The other run ends just before.

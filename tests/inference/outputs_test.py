@@ -18,7 +18,7 @@ from vitexco_jax.inference.outputs import Options
 from vitexco_jax.media import mux
 
 
-def test_what_a_container_does_not_take(tmp_path, source, red):
+def test_unsupported_containers_are_refused(tmp_path, source, red):
   assert mux.left_out(source, tmp_path / 'out.mkv') == []
   assert mux.left_out(source, tmp_path / 'out.mp4') == [
     'subtitle (srt)',
@@ -58,18 +58,18 @@ def test_what_a_container_does_not_take(tmp_path, source, red):
     (Options(confidence=Path('a.xyz')), r'a\.xyz cannot be written'),
   ],
 )
-def test_unfit_options_are_refused(source, red, options, sentence):
+def test_unsuitable_options_are_refused(source, red, options, sentence):
   with pytest.raises(UserError, match=sentence):
     film.Film([Painter()], source, red, Path('out.mkv'), options=options)
 
 
-def test_an_image_does_not_take_a_film(tmp_path, source, red):
+def test_a_film_cannot_be_written_to_an_image(tmp_path, source, red):
   options = Options(compare=tmp_path / 'compare.png')
   with pytest.raises(UserError, match=r'compare.png is one image .* 23 frames'):
     film.Film([Painter()], source, red, tmp_path / 'out.mkv', options=options)
 
 
-def test_what_is_there_is_kept_unless_it_may_go(tmp_path, source, red):
+def test_existing_files_are_replaced_only_on_request(tmp_path, source, red):
   output = tmp_path / 'out.mkv'
   output.write_text('years of work')
   with pytest.raises(UserError, match='`overwrite`'):

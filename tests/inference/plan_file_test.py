@@ -21,7 +21,7 @@ from vitexco_jax.inference import plan
     ([10**9, 0, 0, 0], 'shot 1 has borders that leave'),
   ],
 )
-def test_borders_that_cannot_be_are_refused(
+def test_impossible_borders_are_refused(
   tmp_path, surveyed, references, widths, message
 ):
   made = plan.same_for_all(surveyed, [str(references / 'two.png')])
@@ -34,7 +34,7 @@ def test_borders_that_cannot_be_are_refused(
     plan.read(path)
 
 
-def test_a_plan_comes_back_as_it_was_written(tmp_path, surveyed, references):
+def test_a_plan_is_restored(tmp_path, surveyed, references):
   made = plan.match(surveyed, plan.list_references(references, surveyed), embed)
   path = tmp_path / 'deeper' / 'plan.json'
   path.parent.mkdir()
@@ -138,7 +138,7 @@ def _edit(change):
     ),
   ],
 )
-def test_a_plan_that_was_spoiled_is_refused(
+def test_an_invalid_plan_is_refused(
   tmp_path, surveyed, references, edit, sentence
 ):
   path = tmp_path / 'plan.json'

@@ -68,7 +68,7 @@ def _contents(home):
     ('.out.partial.mp4', 'out.mp4'),
   ],
 )
-def test_an_output_is_not_its_own_source(home, source, output):
+def test_an_output_cannot_be_its_source(home, source, output):
   (home / 'link.mp4').symlink_to(home / 'film.mp4')
   (home / 'hard.mp4').hardlink_to(home / 'film.mp4')
   (home / '.out.partial.mp4').hardlink_to(home / 'film.mp4')
@@ -102,7 +102,7 @@ def test_an_output_is_not_its_own_source(home, source, output):
     ),
   ],
 )
-def test_an_output_is_no_reference(home, output, kwargs):
+def test_an_output_cannot_be_a_reference(home, output, kwargs):
   if 'references' in kwargs:
     kwargs['references'] = home / kwargs['references']
   for name in ('compare', 'confidence'):
@@ -113,7 +113,7 @@ def test_an_output_is_no_reference(home, output, kwargs):
     _check(home, output=output, **kwargs)
 
 
-def test_outputs_next_to_what_is_read_are_fine(home):
+def test_outputs_next_to_inputs_are_allowed(home):
   assert _check(home, output='stills.mp4') == []
   assert _check(home, 'frames', 'frames/film.mp4') == []
   assert _check(home, 'frames', 'colored') == []
@@ -142,7 +142,7 @@ def test_outputs_next_to_what_is_read_are_fine(home):
     ({'plan_path': 'plan.json'}, 'there is no picture .*wrong.png'),
   ],
 )
-def test_mistakes_are_found_early(home, kwargs, sentence):
+def test_errors_are_detected_early(home, kwargs, sentence):
   (home / 'list.txt').write_text('stills/a.png\nwrong.png\n')
   (home / 'list.csv').write_text('file,time\nstills/a.png,nan\n')
   (home / 'gray.txt').write_text('gray.png\nstills/b.png\n')
@@ -158,7 +158,7 @@ def test_mistakes_are_found_early(home, kwargs, sentence):
     _check(home, **kwargs)
 
 
-def test_of_several_references_one_may_be_gray(home):
+def test_one_of_several_references_may_be_gray(home):
   (warning,) = _check(home, references=home / 'stills')
   assert 'b.png has no color to give' in warning
 
@@ -166,7 +166,7 @@ def test_of_several_references_one_may_be_gray(home):
 @pytest.mark.parametrize(
   'name', ['ä' * 120 + '.mp4', 'n' * 246 + '.mp4', 'x' * 255]
 )
-def test_names_up_to_the_file_systems_own_bound(home, name):
+def test_names_up_to_the_limit_of_the_file_system(home, name):
   output = home / name
   assert _check(home, output=name) == []
   assert outputs.part_folder(output) != outputs.part_folder(
@@ -223,7 +223,9 @@ def _tape(path, size=SIZE, order=''):
     ('new', 'h264', True, None),
   ],
 )
-def test_interlaced_video_is_said(home, output, codec, deinterlace, expected):
+def test_interlaced_video_causes_a_message(
+  home, output, codec, deinterlace, expected
+):
   _tape(home / 'tape.mkv', order='bb')
   options = OPTIONS._replace(
     coding=video.Coding(codec), deinterlace=deinterlace
@@ -245,7 +247,7 @@ def test_interlaced_video_is_said(home, output, codec, deinterlace, expected):
     ((49, 65), 'ffv1', False),
   ],
 )
-def test_444_is_said_where_a_side_is_odd(home, size, codec, is_said):
+def test_odd_sides_cause_a_message_about_444(home, size, codec, is_said):
   _tape(home / 'odd.mkv', size)
   options = OPTIONS._replace(coding=video.Coding(codec))
   warnings = _check(
@@ -262,7 +264,7 @@ def test_only_video_is_deinterlaced(home, source):
     _check(home, source, 'out', options=options)
 
 
-def test_nothing_here_needs_jax():
+def test_checks_do_not_import_jax():
   code = (
     'import sys; from vitexco_jax.inference import preflight; '
     'print("jax" in sys.modules, "flax" in sys.modules)'

@@ -58,7 +58,7 @@ def test_lists_of_references(surveyed, references, name, text, expected):
     ('file\n\0.png\n', 'is not a text file in UTF-8'),
   ],
 )
-def test_unfit_lists_are_refused(surveyed, references, text, sentence):
+def test_invalid_lists_are_refused(surveyed, references, text, sentence):
   (references / 'a.csv').write_text(text)
   with pytest.raises(UserError, match=sentence):
     plan.list_references(references / 'a.csv', surveyed)

@@ -116,7 +116,7 @@ def test_damaged_files_do_not_change_the_result(
   assert _contents(folder) == _contents(stopped[0])
 
 
-def test_all_kinds_of_files_are_there_to_be_damaged(stopped, tmp_path):
+def test_the_folder_has_all_kinds_of_files(stopped, tmp_path):
   folder, paths = _copied(stopped, tmp_path)
   names = {str(x.relative_to(folder / 'out.mp4.part')) for x in paths}
   expected = {'settings.json', '0000000.npy', '0000004.npy', '0000013.npy'}
@@ -154,7 +154,7 @@ def test_all_kinds_of_files_are_there_to_be_damaged(stopped, tmp_path):
     ('settings.json', (), 'settings.json is damaged'),
   ],
 )
-def test_only_what_is_damaged_is_colored_again(
+def test_only_damaged_parts_are_colored_again(
   home, stopped, tmp_path, caplog, name, numbers, said
 ):
   folder, _ = _copied(stopped, tmp_path)
@@ -167,7 +167,7 @@ def test_only_what_is_damaged_is_colored_again(
 
 
 @pytest.mark.parametrize('source', ['film.mkv', 'frames'])
-def test_another_film_of_equal_name_and_size_is_colored_from_the_start(
+def test_another_film_with_the_same_name_and_size_starts_over(
   home, tmp_path, caplog, source
 ):
   old, new = tmp_path / 'old', tmp_path / 'new'
@@ -208,7 +208,7 @@ def test_a_film_may_be_renamed(home, stopped, tmp_path):
   assert _contents(folder) == _contents(stopped[0])
 
 
-def test_blocks_of_other_settings_are_not_mixed_in(home, stopped, tmp_path):
+def test_blocks_of_other_settings_are_not_used(home, stopped, tmp_path):
   folder, _ = _copied(stopped, tmp_path)
   remove(folder / 'out.mp4.part' / 'settings.json')
   options = Options(
@@ -233,14 +233,16 @@ def unmoved(home, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('damage', DAMAGES)
 @pytest.mark.parametrize('number', range(2))
-def test_whole_outputs_are_verified_too(home, stopped, unmoved, number, damage):
+def test_complete_outputs_are_verified_too(
+  home, stopped, unmoved, number, damage
+):
   names = '.out.mp4.whole', '.out.partial.mp4', '.both.partial/000003.png'
   damage(unmoved / names[(number + DAMAGES.index(damage)) % 3])
   _run(home, unmoved)
   assert _contents(unmoved) == _contents(stopped[0])
 
 
-def test_outputs_in_their_places_are_not_replaced(home, stopped, unmoved):
+def test_finished_outputs_are_not_replaced(home, stopped, unmoved):
   video.move(unmoved / '.out.partial.mp4', unmoved / 'out.mp4')
   flip(unmoved / '.sure.partial.mkv')
   with pytest.raises(UserError, match='out.mp4 exists: set `overwrite`'):
@@ -249,9 +251,7 @@ def test_outputs_in_their_places_are_not_replaced(home, stopped, unmoved):
   assert _contents(unmoved) == _contents(stopped[0])
 
 
-def test_frames_are_counted_when_they_are_put_together(
-  home, tmp_path, monkeypatch
-):
+def test_frames_are_counted_during_assembly(home, tmp_path, monkeypatch):
   gather = assembly.gather
 
   def lossy(job, track, blocks, path):

@@ -44,7 +44,7 @@ def test_keys_depend_on_settings_and_on_the_references_in_use():
     assert not set(shot) & set(other_shot)
 
 
-def test_steps_and_disk_space_count_what_is_propagated_backwards():
+def test_steps_and_disk_space_include_backward_propagation():
   # Frames 0 and 1, and 2 to 6, are also visited backwards, from 2 and from 7.
   assert schedule.count_steps(PLAN) == COUNT + 3 + 6
   one, two = (schedule.scratch_bytes(PLAN, (48, 64), n) for n in (1, 2))

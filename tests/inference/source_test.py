@@ -19,7 +19,7 @@ from vitexco_jax.media import video
 pytestmark = pytest.mark.usefixtures('small_blocks')
 
 
-def test_what_stretches_share_is_read_once(
+def test_shared_frames_of_stretches_are_read_once(
   tmp_path, source, still, monkeypatch
 ):
   first = Choice(plan.FIRST_FRAME)

@@ -14,7 +14,7 @@ from vitexco_jax.media import video
 from vitexco_jax.media.borders import NONE, Borders
 
 
-def test_a_survey_finds_shots_and_what_they_look_like(surveyed):
+def test_a_survey_finds_shots_and_their_embeddings(surveyed):
   shots = surveyed.plan.shots
   assert [(shot.start, shot.stop) for shot in shots] == [
     (0, 9),
@@ -32,7 +32,7 @@ def test_a_survey_finds_shots_and_what_they_look_like(surveyed):
     assert video.decode_image(thumbnail, '').shape == (180, 240, 3)
 
 
-def test_borders_are_found_for_each_shot_and_not_compared(tmp_path):
+def test_each_shot_has_borders_which_are_not_compared(tmp_path):
   path = tmp_path / 'film.mkv'
   form, coding = video.Format(68, 64, Fraction(10)), video.Coding('ffv1')
   with video.VideoWriter(path, form, coding=coding) as writer:
@@ -99,7 +99,7 @@ def test_times_count_from_the_beginning_of_the_film(tmp_path, references, late):
     plan.list_references(references / 'times.csv', surveyed)
 
 
-def test_a_folder_of_frames_has_the_rate_that_is_given(tmp_path):
+def test_a_folder_of_frames_has_the_given_rate(tmp_path):
   for i in range(6):
     video.write_image(tmp_path / f'{i}.png', shot_picture(i))
   rate = Fraction(24_000, 1001)
@@ -111,7 +111,9 @@ def test_a_folder_of_frames_has_the_rate_that_is_given(tmp_path):
     plan.survey(tmp_path / '0.png', frame_rate=rate)
 
 
-def test_where_a_video_is_broken(three_shots, surveyed, monkeypatch, caplog):
+def test_damage_of_a_video_is_located(
+  three_shots, surveyed, monkeypatch, caplog
+):
   monkeypatch.setattr(survey, '_PLACES', 2)
   config, pictures = None, [plan.FIRST_FRAME]
   for damaged, lost, words in (

@@ -43,15 +43,13 @@ def _chroma(rgb):
   return np.abs(skcolor.rgb2lab(rgb)[..., 1:]).mean()
 
 
-def test_frame_by_frame_equals_the_whole(colorizer, colored):
+def test_frame_by_frame_equals_one_call(colorizer, colored):
   colorizer.set_reference(make_picture())
   found = [next(colorizer.colorize([rgb])) for rgb in make_frames(7)]
   assert_same(found, colored)
 
 
-def test_a_reference_that_comes_again_is_not_encoded_again(
-  colorizer, monkeypatch
-):
+def test_a_repeated_reference_is_encoded_once(colorizer, monkeypatch):
   encode, seen = colorizer._encode, []
 
   def counted(size, picture):
@@ -71,14 +69,16 @@ def test_a_reference_that_comes_again_is_not_encoded_again(
 
 
 @pytest.mark.parametrize('cut', [1, 3, 5])
-def test_a_clip_cut_in_two_equals_the_whole(colorizer, colored, cut):
+def test_a_clip_in_two_calls_equals_one_call(colorizer, colored, cut):
   frames = make_frames(7)
   colorizer.set_reference(make_picture())
   found = [*colorizer.colorize(frames[:cut]), *colorizer.colorize(frames[cut:])]
   assert_same(found, colored)
 
 
-def test_frames_before_matter_and_a_reference_starts_afresh(colorizer, colored):
+def test_previous_frames_matter_and_a_reference_resets_the_state(
+  colorizer, colored
+):
   colorizer.set_reference(make_picture())
   (alone,) = colorizer.colorize(make_frames(7)[3:4])
   assert np.abs(np.int16(alone) - np.int16(colored[3])).max() > 1
@@ -102,7 +102,7 @@ def test_reference_matters(colorizer, colored):
     ((33, 160), SIZE),  # Wide.
   ],
 )
-def test_size_and_lightness_are_kept(colorizer, size, reference_size):
+def test_size_and_lightness_are_preserved(colorizer, size, reference_size):
   colorizer.set_reference(make_picture(reference_size))
   gray = cv2.cvtColor(make_picture(size, 1), cv2.COLOR_RGB2GRAY)
   gray = np.repeat(gray[..., None], 3, -1)
@@ -116,7 +116,7 @@ def test_size_and_lightness_are_kept(colorizer, size, reference_size):
   assert np.abs(lightness[0] - lightness[1])[inside].max() < 0.6
 
 
-def test_colors_of_the_input_are_not_looked_at(colorizer):
+def test_colors_of_the_input_are_ignored(colorizer):
   colorizer.set_reference(make_picture())
   lab = skcolor.rgb2lab(make_picture(seed=1))
   tinted = np.uint8(np.round(skcolor.lab2rgb(lab * [1, 0.3, 0.3]) * 255))
@@ -127,7 +127,9 @@ def test_colors_of_the_input_are_not_looked_at(colorizer):
   assert error.mean() < 2  # The L of the two differs by rounding.
 
 
-def test_without_a_reference_the_prior_colors(colorizer, tiny_weights):
+def test_without_a_reference_colors_are_those_of_the_prior(
+  colorizer, tiny_weights
+):
   frame, *others = make_frames(5)
   colorizer.set_reference()
   whole = list(colorizer.colorize([frame, *others]))
@@ -169,7 +171,7 @@ def test_weights_without_a_prior_need_a_reference(tmp_path, tiny_weights):
   assert not (tmp_path / 'out').exists()
 
 
-def test_first_frame_carries_its_colors_on(colorizer):
+def test_colors_of_the_first_frame_propagate(colorizer):
   frames = make_frames(1)
   colorizer.set_reference(frames[0], first_frame=True)
   (carried,) = colorizer.colorize(frames)
@@ -199,7 +201,7 @@ def _by_rules(weights, overrides):
   return VideoColorizer(params, config)
 
 
-def test_an_anchor_keeps_the_first_frames_colors(tiny_weights):
+def test_an_anchor_preserves_the_colors_of_the_first_frame(tiny_weights):
   """The weights mean nothing; only the flow knows what went where."""
   frames = _moving(12)
   errors = []
@@ -214,7 +216,7 @@ def test_an_anchor_keeps_the_first_frames_colors(tiny_weights):
 
 
 @pytest.mark.parametrize('cut', [1, 4])
-def test_an_anchor_is_held_when_a_clip_is_gone_on_with(colorizer, cut):
+def test_an_anchor_survives_resuming(colorizer, cut):
   frames = _moving(7)
   colorizer.set_reference(frames[0], first_frame=True)
   whole = list(colorizer.colorize(frames))
@@ -240,7 +242,7 @@ def test_settings_of_use_are_checked(tiny_weights, name, value, message):
     VideoColorizer.from_checkpoint(tiny_weights, {f'use.{name}': value})
 
 
-def test_colors_move_at_a_finer_size(tiny_weights):
+def test_colors_propagate_at_a_finer_size(tiny_weights):
   """A frame of stripes too fine for the working size keeps their colors."""
   stripes = np.zeros((64, 96, 3), np.uint8) + np.uint8([60, 60, 200])
   stripes[:, ::4] = stripes[:, 1::4] = [150, 30, 60]
@@ -256,7 +258,7 @@ def test_colors_move_at_a_finer_size(tiny_weights):
   assert errors[1] < 0.5 * errors[0]
 
 
-def test_a_reference_is_looked_at_enlarged_too(tiny_weights):
+def test_an_enlarged_reference_is_matched_too(tiny_weights):
   usual, enlarged = (
     VideoColorizer.from_checkpoint(tiny_weights, {'use.enlarge': enlarge})
     for enlarge in (1, 2)
@@ -276,7 +278,7 @@ def test_a_reference_is_looked_at_enlarged_too(tiny_weights):
   assert np.shape(found) == (2, *SIZE, 3)
 
 
-def test_all_that_small_uses_survives_a_cut(tiny_weights):
+def test_all_features_of_small_survive_resuming(tiny_weights):
   """Anchor, enlarged references, components and motion at a finer size."""
   use = get_config('small').use
   made = VideoColorizer.from_checkpoint(
@@ -303,7 +305,7 @@ def test_all_that_small_uses_survives_a_cut(tiny_weights):
   assert_same([*found, *made.colorize(frames[2:])], whole)
 
 
-def test_refining_stops_at_the_frames_size(tiny_weights):
+def test_refinement_stops_at_the_frame_size(tiny_weights):
   frames, found = make_frames(3), []
   for refine in (1, 3):
     made = VideoColorizer.from_checkpoint(tiny_weights, {'use.refine': refine})
@@ -367,7 +369,7 @@ def test_there_is_no_state_before_the_first_frame(tiny_weights):
   assert colorizer.state is None
 
 
-def test_another_device_takes_over_nothing_of_a_clip(colorizer):
+def test_a_copy_on_another_device_has_no_clip_state(colorizer):
   frames = make_frames(2)
   colorizer.set_reference(frames[0], first_frame=True)
   next(colorizer.colorize(frames))

@@ -35,7 +35,7 @@ def boxed(rgb, box):
 
 
 @pytest.mark.parametrize('references', ['bound', 'cropped', 'free'])
-def test_borders_stay_as_they_are(tmp_path, references):
+def test_borders_are_unchanged(tmp_path, references):
   box, inner_size = Borders(6, 4, 8, 12), (38, 44)
   source, output = tmp_path / 'in.mkv', tmp_path / 'out.mkv'
   frames = [boxed(gray_frame(i), box) for i in range(COUNT)]
@@ -91,7 +91,7 @@ def test_saturation_multiplies_colors(tmp_path, source, red):
   np.testing.assert_allclose(means, [0, 20, 30], atol=1.0)
 
 
-def test_smoothing_holds_colors_to_edges(tmp_path):
+def test_smoothing_aligns_colors_with_edges(tmp_path):
   gray = np.zeros((48, 64, 3), np.uint8)
   gray[:, :31], gray[:, 31:] = 80, 160
   ab = np.zeros((12, 16, 2), np.float32)
@@ -103,7 +103,7 @@ def test_smoothing_holds_colors_to_edges(tmp_path):
   assert errors[1] < 0.75 * errors[0]
 
 
-def test_pictures_of_more_than_8_bits_stay_so(tmp_path, still):
+def test_depths_above_8_bits_are_preserved(tmp_path, still):
   source = tmp_path / 'in'
   rng = np.random.default_rng(0)
   ramp = np.linspace(20_000, 30_000, SIZE[0] * SIZE[1]).reshape(SIZE)
@@ -144,7 +144,7 @@ def test_side_by_side_and_confidence(tmp_path, source, red):
     assert abs(c.mean() - 0.8 * 255) < 2
 
 
-def test_first_frame_is_the_videos_own(tmp_path, source):
+def test_first_frame_is_that_of_the_video(tmp_path, source):
   surveyed = plan.survey(source)
   made = plan.same_for_all(surveyed, [plan.FIRST_FRAME])
   painter = Painter()

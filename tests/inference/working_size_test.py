@@ -15,14 +15,14 @@ from vitexco_jax.inference import working_size
     (None, 0, (32, 32)),
   ],
 )
-def test_a_working_size_is_given_or_fits_into_memory(
+def test_the_working_size_is_given_or_fits_into_memory(
   monkeypatch, text, memory, expected
 ):
   monkeypatch.setattr(working_size, '_memory', lambda: memory)
   assert working_size.working_size(text, (224, 384)) == expected
 
 
-def test_a_working_size_that_is_none_is_refused():
+def test_an_invalid_working_size_is_refused():
   for text in ('112', '112,192', '-1x5', 'x'):
     with pytest.raises(UserError, match='`working_size=.* write HEIGHTxWIDTH'):
       working_size.working_size(text, (224, 384))

@@ -60,7 +60,7 @@ def test_pages_of_a_tiff_are_frames_in_all_their_bits(tmp_path):
   assert _levels(frames) == [0, 5000, 10000]
 
 
-def test_copies_and_stills_are_no_frames(tmp_path):
+def test_hidden_copies_are_not_frames(tmp_path):
   picture, small = (Image.new('RGB', (w, 48), 'gray') for w in (64, 32))
   small.encoderinfo = {'tiffinfo': {254: 1}}  # A reduced copy.
   picture.save(tmp_path / 'a.tif', save_all=True, append_images=[small])
@@ -81,7 +81,7 @@ def test_pages_of_several_sizes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.gif'])
-def test_a_cut_animation_gives_what_is_there_and_counts_the_rest(
+def test_a_truncated_animation_yields_its_frames_and_counts_the_lost(
   tmp_path, suffix
 ):
   path = _save(tmp_path / f'a{suffix}', duration=MILLISECONDS)
@@ -93,7 +93,7 @@ def test_a_cut_animation_gives_what_is_there_and_counts_the_rest(
 
 
 @pytest.mark.parametrize('suffix', ['.webp', '.avif', '.tif'])
-def test_a_cut_animation_that_nothing_decodes_is_named(tmp_path, suffix):
+def test_a_truncated_animation_without_frames_is_named(tmp_path, suffix):
   path = _save(tmp_path / f'a{suffix}')
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
   with pytest.raises(UserError, match=rf'a{suffix}.* damaged or cut short'):
@@ -107,7 +107,7 @@ def test_an_animation_is_not_one_picture(tmp_path, suffix):
     video.read_image(path)
 
 
-def test_a_claim_of_many_frames_costs_nothing(tmp_path):
+def test_a_claim_of_many_frames_allocates_nothing(tmp_path):
   path = _save(tmp_path / 'a.png', duration=10)
   data = path.read_bytes()
   place = data.index(b'acTL')

@@ -65,7 +65,7 @@ def _found(*shots):
   ],
   ids=['letterbox', 'shifted', 'pillarbox', 'line', 'windowbox', 'none'],
 )
-def test_bars_are_found_to_the_pixel(level, box):
+def test_bars_are_detected_to_the_pixel(level, box):
   assert _found(_shot(_boxed(level, **box))) == [Borders(**box)]
 
 
@@ -144,7 +144,7 @@ def test_a_logo_in_a_bar_does_not_hide_it():
   assert _found(_shot(paint)) == [Borders(left=40, right=40)]
 
 
-def test_a_dark_side_takes_the_width_of_the_opposite_bar():
+def test_a_dark_side_gets_the_width_of_the_opposite_bar():
   def paint(frame, i):
     frame[:, :90] = 1
     _boxed(0, left=40, right=40)(frame, i)
@@ -157,7 +157,7 @@ def test_an_empty_film_has_no_borders(level):
   assert _found(_shot(_boxed(level, top=H))) == [borders.NONE]
 
 
-def test_what_moves_in_the_dark_is_no_border():
+def test_moving_dark_areas_are_not_borders():
   def paint(frame, i):
     _boxed(0, 20, 20)(frame, i)
     frame[5:15, 20 * i : 20 * i + 20] = 200
@@ -174,7 +174,7 @@ def test_a_fade_from_black_does_not_hide_bars():
   assert _found(_shot(paint)) == [Borders(20, 20)]
 
 
-def test_shots_without_an_edge_take_the_borders_of_others():
+def test_shots_without_an_edge_get_the_borders_of_others():
   box = _boxed(0, 20, 20)
 
   def dark(frame, i):
@@ -199,7 +199,7 @@ def test_long_shots_take_no_more_memory():
   assert len(finder._samples) <= borders._MAX_FRAMES
 
 
-def test_what_remains_is_a_picture():
+def test_a_picture_with_few_rows_has_no_borders():
   rgb = np.zeros((40, 60, 3), np.uint8)
   rgb[10:30] = 200
   assert borders.of_picture(rgb) == borders.NONE  # 20 rows are too few.

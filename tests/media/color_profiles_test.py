@@ -144,7 +144,7 @@ def test_a_profile_is_applied(tmp_path, suffix, primaries, gamma, white):
   assert away < (0.5 if lossless else 2)
 
 
-def test_what_is_srgb_stays_as_it_is(tmp_path):
+def test_srgb_is_unchanged(tmp_path):
   rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
   own = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
   for number, icc in enumerate([own, None]):
@@ -153,7 +153,7 @@ def test_what_is_srgb_stays_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.tif'])
-def test_16_bits_are_kept(tmp_path, suffix):
+def test_16_bits_are_preserved(tmp_path, suffix):
   rgb = _colors(16)
   icc = _rgb_profile(ADOBE, 2.2)
   path = tmp_path / f'a{suffix}'
@@ -188,7 +188,7 @@ def test_a_gray_picture_with_a_profile_of_colors(tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.tif'])
-def test_cmyk_by_its_profile(tmp_path, suffix):
+def test_cmyk_is_converted_by_its_profile(tmp_path, suffix):
   picture = Image.fromarray(255 - _colors()).convert('RGB')
   cmyk = Image.merge('CMYK', [*picture.split(), Image.new('L', picture.size)])
   path = tmp_path / f'a{suffix}'
@@ -261,7 +261,7 @@ def test_gamma_and_primaries_of_a_png(tmp_path):
     (65535, None, False),
   ],
 )
-def test_adobe_rgb_by_exif(tmp_path, space, index, adobe):
+def test_adobe_rgb_is_recognized_by_exif(tmp_path, space, index, adobe):
   exif = Image.Exif()
   exif.get_ifd(0x8769)[0xA001] = space
   if index:
@@ -323,7 +323,7 @@ def test_an_hdr_profile_is_refused(tmp_path):
     video.read_image(path)
 
 
-def test_lab_of_16_bits_is_not_taken_for_rgb(tmp_path):
+def test_lab_with_16_bits_is_not_read_as_rgb(tmp_path):
   data = _deep_tiff(_colors(16), b'')
   rgb, lab = (struct.pack('<HHII', 262, 3, 1, kind) for kind in (2, 8))
   (tmp_path / 'a.tif').write_bytes(data.replace(rgb, lab))

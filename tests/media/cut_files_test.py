@@ -42,13 +42,13 @@ def _read(path):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_a_whole_file_is_not_cut(whole, name):
+def test_a_complete_file_is_not_truncated(whole, name):
   count, reader = _read(whole / name)
   assert (count, reader.lost, reader.damaged) == (FRAMES, 0, [])
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_wherever_a_file_is_cut_it_is_said(tmp_path, whole, name):
+def test_truncation_at_any_position_is_detected(tmp_path, whole, name):
   data = (whole / name).read_bytes()
   path = tmp_path / name
   for share in (0.6, 0.8, 0.9, 0.95, 0.98):
@@ -61,7 +61,7 @@ def test_wherever_a_file_is_cut_it_is_said(tmp_path, whole, name):
         assert abs(count + reader.lost - FRAMES) <= 1
 
 
-def test_a_cut_in_the_last_bytes(tmp_path, whole):
+def test_truncation_in_the_last_bytes_is_detected(tmp_path, whole):
   for name in NAMES[:5]:
     data = (whole / name).read_bytes()
     (tmp_path / name).write_bytes(data[:-1])
@@ -69,7 +69,7 @@ def test_a_cut_in_the_last_bytes(tmp_path, whole):
     assert reader.damaged[-1] >= FRAMES - 1
 
 
-def test_an_index_that_is_cut_off_is_named(tmp_path):
+def test_a_truncated_index_is_named(tmp_path):
   head = b'\0\0\0\x14ftypisom\0\0\0\0isom'
   (tmp_path / 'a.mp4').write_bytes(head + b'\0\0\xff\xffmdat' + bytes(500))
   with pytest.raises(
@@ -97,6 +97,6 @@ def test_an_index_that_is_cut_off_is_named(tmp_path):
     ('flv', b'FLV', False),
   ],
 )
-def test_what_containers_say(tmp_path, container, data, cut):
+def test_sizes_stored_in_containers(tmp_path, container, data, cut):
   (tmp_path / 'a').write_bytes(data)
   assert cut_files.is_cut(tmp_path / 'a', container) == cut

@@ -41,7 +41,7 @@ def test_each_label_is_above_its_row():
   assert inked.max() < half + 22
 
 
-def test_long_label_is_not_cut():
+def test_a_long_label_is_not_truncated():
   cell = _plain(20, 40, (255, 255, 255))
   label = 'colored from the first frame'
   narrow = image_grid.draw([[cell]], [label], width=40)

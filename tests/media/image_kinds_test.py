@@ -52,7 +52,7 @@ def test_openexr_is_linear_light(tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['.dpx', '.exr'])
-def test_a_cut_scan_is_refused(tmp_path, suffix):
+def test_a_truncated_scan_is_refused(tmp_path, suffix):
   pixels = {'.dpx': 'rgb24', '.exr': 'gbrpf32le'}[suffix]
   picture = av.VideoFrame.from_ndarray(_ramp(), 'rgb24').reformat(format=pixels)
   path = tmp_path / f'a{suffix}'
@@ -84,7 +84,7 @@ def test_portable_maps(tmp_path, suffix):
     ('a.dng', b'II*\0', 'a camera raw file'),
   ],
 )
-def test_a_kind_that_is_not_read_is_named(tmp_path, name, content, kind):
+def test_unsupported_kinds_are_named(tmp_path, name, content, kind):
   path = tmp_path / name
   path.write_bytes(content + bytes(200))
   words = rf'{name} is {kind}, which cannot be read: save it as JPEG or PNG'
@@ -96,7 +96,7 @@ def test_a_kind_that_is_not_read_is_named(tmp_path, name, content, kind):
 
 
 @pytest.mark.parametrize('mode', ['RGBA', 'P', 'RGB'])
-def test_what_is_transparent_has_no_color(tmp_path, mode):
+def test_transparent_pixels_have_no_color(tmp_path, mode):
   rgb = np.zeros((48, 64, 3), np.uint8)
   rgb[:, :32], rgb[:, 32:] = (0, 250, 0), (200, 120, 90)
   path = tmp_path / 'a.png'
@@ -114,7 +114,7 @@ def test_what_is_transparent_has_no_color(tmp_path, mode):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.avif', '.webp', '.tif'])
-def test_transparency_is_turned_with_the_picture(tmp_path, suffix):
+def test_transparency_is_rotated_with_the_picture(tmp_path, suffix):
   rgba = np.full((48, 64, 4), (200, 20, 20, 255), np.uint8)
   rgba[:10, :, 3] = 0
   exif = Image.Exif()
@@ -125,7 +125,7 @@ def test_transparency_is_turned_with_the_picture(tmp_path, suffix):
   np.testing.assert_array_equal(gray, np.rot90(rgba[..., 3] == 0, -1))
 
 
-def test_pictures_are_closed_to_other_plugins(tmp_path):
+def test_other_plugins_do_not_open_pictures(tmp_path):
   # Pillow would start Ghostscript for it.
   data = io.BytesIO()
   Image.new('RGB', (64, 48)).save(data, 'EPS')

@@ -27,7 +27,7 @@ def test_broken_images_print_nothing(tmp_path, capfd, name, flipped):
   assert capfd.readouterr() == ('', '')
 
 
-def test_a_large_png_is_not_called_broken(tmp_path, monkeypatch):
+def test_a_large_png_is_not_reported_as_broken(tmp_path, monkeypatch):
   video.write_image(tmp_path / 'a.png', blocks())
   monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', HEIGHT * WIDTH - 1)
   np.testing.assert_array_equal(video.read_image(tmp_path / 'a.png'), blocks())

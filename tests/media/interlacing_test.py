@@ -77,7 +77,7 @@ def test_progressive_video_has_no_field_order(tmp_path):
 
 @pytest.mark.parametrize('order', ['tt', 'bb'])
 @pytest.mark.parametrize('count', [1, 2, 6])
-def test_deinterlacing_gives_each_frame_of_its_first_moment(
+def test_deinterlacing_shows_each_frame_at_its_first_field(
   tmp_path, order, count
 ):
   path = _write(tmp_path / 'in.mpg', order, count)
@@ -97,7 +97,7 @@ def test_deinterlacing_gives_each_frame_of_its_first_moment(
     assert error < 2
 
 
-def test_what_is_not_marked_is_deinterlaced_if_asked(tmp_path):
+def test_unmarked_video_is_deinterlaced_on_request(tmp_path):
   path = _write(tmp_path / 'in.mpg', 'tt', marked=False)
   with video.VideoReader(path, deinterlace=True) as reader:
     frames = list(reader)
@@ -142,7 +142,7 @@ def test_the_field_order_is_written_and_survives_joining(
       assert np.abs(np.float32(found.rgb) - rgb).mean() < 1.5
 
 
-def test_fields_keep_their_own_color(tmp_path):
+def test_fields_keep_separate_colors(tmp_path):
   rgb = np.zeros((H, W, 3), np.uint8)
   rgb[::2], rgb[1::2] = (200, 60, 60), (60, 60, 200)
   form = video.Format(H, W, field_order='tt')

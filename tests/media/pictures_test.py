@@ -26,7 +26,7 @@ def test_images_of_a_folder_in_order(tmp_path):
   assert [folder.key(name) for name in names] == names
 
 
-def test_a_folder_is_known_by_where_it_is(tmp_path, monkeypatch):
+def test_a_folder_is_identified_by_its_path(tmp_path, monkeypatch):
   (tmp_path / 'here').mkdir()
   monkeypatch.chdir(tmp_path)
   address = pictures.open_pictures('here').address
@@ -136,12 +136,12 @@ def test_a_folder_comes_before_a_data_set(prepared, tmp_path, monkeypatch):
     ('texts', 'no images in a split train'),
   ],
 )
-def test_what_is_no_collection_of_pictures(prepared, address, sentence):
+def test_other_inputs_are_refused(prepared, address, sentence):
   with pytest.raises(UserError, match=f'`images={address}`.* {sentence}'):
     pictures.open_pictures(address)
 
 
-def test_a_number_that_is_not_there_is_named(prepared):
+def test_a_missing_number_is_named(prepared):
   source = pictures.open_pictures('tiny_pictures')
   with pytest.raises(UserError, match='tiny_pictures:2.1.0 train/0000009'):
     source.load('train/0000009')

@@ -57,11 +57,11 @@ def test_good_pictures_and_shots_pass(name):
     (lambda x: cv2.GaussianBlur(x, (0, 0), 4), 'blurred'),
   ],
 )
-def test_spoiled_ones_do_not(name, spoil, reason):
+def test_degraded_pictures_and_shots_fail(name, spoil, reason):
   assert _reason(_pan(spoil(_picture(name)), 8)) == reason
 
 
-def test_a_frozen_picture_is_static_noise_or_not():
+def test_a_frozen_picture_is_static_with_or_without_noise():
   rng = np.random.default_rng(0)
   rgb = _picture('coffee')
   noisy = [rgb + rng.normal(0, 6, rgb.shape) for _ in range(4)]
@@ -70,7 +70,7 @@ def test_a_frozen_picture_is_static_noise_or_not():
   assert quality.motion(frames) < 0.5 * quality.motion(_pan(rgb, 1))
 
 
-def test_something_small_that_moves_is_motion():
+def test_a_small_moving_object_is_motion():
   rgb = _picture('coffee')
   frames = [rgb.copy() for _ in range(3)]
   for i, frame in enumerate(frames):
@@ -78,7 +78,7 @@ def test_something_small_that_moves_is_motion():
   assert _reason(frames) == ''
 
 
-def test_a_frame_blurred_by_motion_does_not_spoil_a_shot():
+def test_a_frame_with_motion_blur_does_not_reject_a_shot():
   frames = _pan(_picture('chelsea'), 3)
   frames[1] = cv2.GaussianBlur(frames[1], (0, 0), 6)
   assert _reason(frames) == ''
@@ -91,7 +91,7 @@ def test_zero_switches_a_bound_off():
   assert _reason(spoiled, dict.fromkeys(_BOUNDS, 0.0)) == ''
 
 
-def test_blockiness_against_steps_made_by_hand():
+def test_blockiness_of_constructed_steps():
   ramp = np.broadcast_to(np.arange(64, dtype=np.uint8), (64, 64))
   flat = np.repeat(ramp[..., None], 3, -1)  # Steps of 1, on the grid or not.
   # Down, where nothing changes, the ratio counts as 1.

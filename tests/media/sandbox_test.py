@@ -95,7 +95,7 @@ def test_functions_run_in_a_child(film):
       box.open(film.with_name('absent.mkv'))
 
 
-def test_a_small_file_that_claims_much(tmp_path):
+def test_a_small_file_with_large_claims_is_refused(tmp_path):
   path = tmp_path / 'film.mp4'
   path.write_bytes(_claiming(80_000_000))
   assert path.stat().st_size < 700
@@ -117,7 +117,9 @@ def test_a_small_file_that_claims_much(tmp_path):
     (Path, ('x',), 'fails'),  # No plain value.
   ],
 )
-def test_limits(film, monkeypatch, capsys, function, arguments, sentence):
+def test_the_limits_of_a_child(
+  film, monkeypatch, capsys, function, arguments, sentence
+):
   monkeypatch.setattr(sandbox, '_SECONDS', 3.0)
   begun = time.monotonic()
   with (
@@ -153,7 +155,7 @@ def test_a_slow_frame_ends_the_reading(film, monkeypatch):
     assert [*reader] == []
 
 
-def test_closing_ends_whoever_waits(film):
+def test_closing_ends_waiting_callers(film):
   box = Sandbox()
   reader = box.open(film)
   next(reader)

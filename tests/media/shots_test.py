@@ -42,7 +42,7 @@ def test_finds_every_cut_and_no_other(look):
 
 
 @pytest.mark.parametrize('speed', [0, 1, 8, 24])
-def test_motion_is_no_cut(speed):
+def test_motion_is_not_a_cut(speed):
   assert _cuts(_scene(0, 12, speed)) == []
 
 
@@ -51,7 +51,7 @@ def test_a_cut_in_the_dark():
   assert _cuts(dark) == [6]
 
 
-def test_a_flash_is_a_shot_of_its_own():
+def test_a_flash_is_a_separate_shot():
   frames = _scene(0, 12)
   frames[5] = np.uint8(np.minimum(frames[5].astype(int) + 120, 255))
   assert _cuts(frames) == [5, 6]
@@ -62,7 +62,7 @@ def test_videos_of_a_few_frames(count):
   assert _cuts(_scene(0, count)) == []
 
 
-def test_holds_a_few_frames_only():
+def test_only_a_few_frames_are_in_memory():
   taken = 0
 
   def count(frames):

@@ -23,7 +23,7 @@ def test_overlapping_audio_is_dropped_and_reported(tmp_path, target):
   assert gaps.min() > 0 and gaps.max() < 0.06
 
 
-def test_audio_whose_format_is_known_late(tmp_path):
+def test_audio_with_a_late_format(tmp_path):
   source = record(
     tmp_path / 'in.vob', 375, form='vob', sounds=['ac3'], after=14
   )
@@ -45,7 +45,7 @@ def test_audio_whose_format_is_known_late(tmp_path):
     ('pcm_s16le', 'avi'),
   ],
 )
-def test_sound_of_discs_is_converted_without_loss(
+def test_audio_of_discs_is_converted_without_loss(
   tmp_path, codec, form, target
 ):
   name = 'in.m2ts' if codec == 'pcm_bluray' else 'in'
@@ -60,7 +60,7 @@ def test_sound_of_discs_is_converted_without_loss(
   assert abs(apart[0] - apart[1]) < 0.05
 
 
-def test_several_tracks_of_sound(tmp_path):
+def test_several_audio_tracks(tmp_path):
   source = record(tmp_path / 'in.ts', sounds=['mp2', 'ac3', 'aac'], late=77)
   assert not copied(source, tmp_path / 'out.mkv')
   with av.open(str(tmp_path / 'out.mkv')) as container:

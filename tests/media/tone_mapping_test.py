@@ -78,7 +78,7 @@ def test_hlg_in_16_bits(tmp_path):
   assert levels[-1] > 64_000
 
 
-def test_wide_colors_without_hdr_keep_their_grays(tmp_path):
+def test_wide_gamut_without_hdr_keeps_grays(tmp_path):
   codes = np.linspace(0, 1, 8)
   path = _save(tmp_path / 'a.mkv', codes, SDR_2020)
   levels, reader = _read(path)

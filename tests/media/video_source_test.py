@@ -9,7 +9,7 @@ from PIL import Image
 from written_videos import HEIGHT, WIDTH, blocks, moving, read, save
 
 
-def test_time_stamps_of_a_variable_rate_are_kept(tmp_path):
+def test_timestamps_of_a_variable_rate_are_preserved(tmp_path):
   pts = [7, 700, 1500, 1501, 4000, 20000]
   path = save(
     tmp_path / 'a.mkv', moving(6), pts=pts, time_base=Fraction(1, 1000)
@@ -62,7 +62,7 @@ def test_a_stream_that_changes_its_size_is_scaled(tmp_path):
 
 
 @pytest.mark.parametrize('suffix', ['.mp4', '.mkv', '.webm', '.avi', '.ts'])
-def test_properties_of_a_video(tmp_path, suffix):
+def test_properties_of_a_video_are_read(tmp_path, suffix):
   codec = {'.webm': 'libvpx', '.avi': 'mpeg4'}.get(suffix, 'libx264')
   path = save(tmp_path / f'a{suffix}', moving(30), codec, g='10')
   frames, reader = read(path)
@@ -134,7 +134,7 @@ def test_damage_in_the_middle(tmp_path):
   assert min(reader.damaged) > 10 and max(reader.damaged) < 40
 
 
-def test_a_photograph_with_the_name_of_a_video(tmp_path):
+def test_a_photograph_named_like_a_video(tmp_path):
   exif = Image.Exif()
   exif[0x0112] = 6
   Image.fromarray(blocks()).save(tmp_path / 'a.jpg', exif=exif)

@@ -83,7 +83,7 @@ def test_parameter_count():
   assert plain.count(shapes) == 32_802_370
 
 
-def test_equals_the_plain_one(net_and_params):
+def test_equals_the_numpy_network(net_and_params):
   net, params = net_and_params
   inputs = _inputs()
   ab = jax.jit(net.apply)({'params': params}, *inputs)
@@ -102,7 +102,7 @@ def test_is_bounded(net_and_params):
   assert 127 < np.abs(ab).max() <= 128
 
 
-def test_bfloat16_is_close_and_float32_comes_out(net_and_params):
+def test_bfloat16_is_close_and_the_output_is_float32(net_and_params):
   net, params = net_and_params
   inputs = _inputs()
   rounded = net.clone(dtype=jnp.bfloat16)

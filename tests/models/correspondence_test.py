@@ -91,7 +91,7 @@ def _plain_projection(x, weights):
   return x.reshape(len(x), -1, x.shape[-1])
 
 
-def test_network_equals_the_plain_one():
+def test_network_equals_the_numpy_network():
   net = CorrespondenceNet(_LEVELS, width=1 / 32)
   frame, reference = _features(2), _features(3)
   params = _random_params(net, frame)

@@ -144,7 +144,7 @@ def test_pairs_are_scored_one_by_one(variables, scores):
   )
 
 
-def test_bfloat16_is_close_and_float32_comes_out(variables, scores):
+def test_bfloat16_is_close_and_the_output_is_float32(variables, scores):
   rounded = Discriminator(width=1 / 16, dtype=jnp.bfloat16)
   score = jax.jit(rounded.apply)(variables, _pairs())
   assert score.dtype == jnp.float32
@@ -185,7 +185,7 @@ def test_attention_equals_the_direct_formula(variables, monkeypatch):
   np.testing.assert_allclose(flat(seen['conv2'][0]), want, atol=1e-4)
 
 
-def test_attention_starts_shut_and_can_open(variables):
+def test_attention_starts_at_zero_and_learns(variables):
   assert variables['params']['gate'] == 0
 
   @jax.jit

@@ -64,7 +64,7 @@ def test_strides_and_channels(kind, patch, grid):
   ]
 
 
-def test_each_level_decodes_its_own_tap_and_no_other_is_computed():
+def test_each_level_decodes_only_its_tap():
   net = FeatureTransform(width=1 / 32)
   taps = [_grid(seed=i) for i in range(5)]
   key = jax.random.key(0, impl='rbg')  # Quick to compile.

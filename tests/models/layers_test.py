@@ -47,14 +47,14 @@ def test_zero_vectors_stay_zero():
   assert not layers.l2_normalize(jnp.zeros((2, 3))).any()
 
 
-def test_upsample_nearest_and_average_pool_undo_each_other():
+def test_average_pool_inverts_upsample_nearest():
   x = _image()
   up = layers.upsample_nearest(x, 3)
   np.testing.assert_array_equal(up, plain.upsample_nearest(x, 3))
   np.testing.assert_allclose(layers.average_pool(up, 3), x, atol=1e-6)
 
 
-def test_average_pool_takes_means_of_squares():
+def test_average_pool_averages_squares():
   x = np.arange(16, dtype=np.float32).reshape(1, 4, 4, 1)
   want = [[2.5, 4.5], [10.5, 12.5]]
   np.testing.assert_allclose(layers.average_pool(x, 2)[0, ..., 0], want)

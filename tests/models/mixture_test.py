@@ -100,7 +100,7 @@ def test_weights_are_inverse_to_the_expected_errors(new):
   np.testing.assert_allclose(result[..., 2:], remaining, atol=1e-3)
 
 
-def test_colors_that_were_right_stay_and_guesses_are_given_up(new):
+def test_certain_colors_persist_and_guesses_are_replaced(new):
   """Lightness and features are those of the previous frame."""
   luminance, guidance, previous = _inputs()
   guidance = guidance._replace(
@@ -122,7 +122,7 @@ def test_colors_that_were_right_stay_and_guesses_are_given_up(new):
 
 
 @pytest.mark.parametrize('absent', ['previous', 'anchor', 'prior'])
-def test_what_is_absent_has_no_influence(apply, absent):
+def test_absent_candidates_have_no_influence(apply, absent):
   """As None, or as colors that may not count."""
   luminance, guidance, previous = _inputs()
   zero = np.zeros_like(luminance)
@@ -158,7 +158,7 @@ def test_colors_stay_between_the_candidates(apply):
   assert (ab >= candidates.min(0) - 1e-3).all()
 
 
-def test_every_input_counts_for_its_picture_only(apply):
+def test_each_input_affects_only_its_picture(apply):
   luminance, guidance, previous = _inputs()
   before = apply(luminance, guidance, previous)
   changed = {

@@ -54,7 +54,7 @@ def test_taps_are_the_streams_after_the_blocks(gelu, grid):
   np.testing.assert_allclose(output.embedding, embedding, rtol=1e-4, atol=1e-4)
 
 
-def test_a_hybrid_sees_each_place_of_a_map_as_a_patch():
+def test_a_hybrid_uses_each_position_of_a_map_as_a_patch():
   """With the pixels of each patch as channels, it equals the plain ViT."""
   params = _made_up_params()
   image = _image(32, 48)
@@ -89,7 +89,7 @@ def test_position_embeddings_are_resized_bilinearly(grid):
   )
 
 
-def test_position_embeddings_keep_their_own_grid_untouched():
+def test_position_embeddings_are_unchanged_at_their_grid():
   places = np.random.default_rng(0).normal(size=(14, 14, 4))
   places = places.astype(np.float32)
   np.testing.assert_array_equal(vit.resize_grid(places, (14, 14)), places)
@@ -110,7 +110,7 @@ def test_public_variants_have_their_parameter_counts(variant, count):
   assert sum(x.size for x in jax.tree.leaves(_shapes(variant))) == count
 
 
-def test_names_and_shapes_are_scenics():
+def test_names_and_shapes_are_those_of_scenic():
   block = {
     'LayerNorm_0/scale': (192,),
     'LayerNorm_0/bias': (192,),
@@ -171,7 +171,7 @@ def test_bfloat16_leaves_softmax_and_norms_in_float32():
   assert 'bf16' in jaxpr
 
 
-def test_blocks_after_the_last_tap_cost_nothing():
+def test_blocks_after_the_last_tap_are_not_computed():
   model = vit.VisionTransformer('test/16', taps=(1,))
   variables = {'params': _made_up_params()}
 
@@ -189,7 +189,7 @@ def test_normalize_spans_minus_one_to_one():
   np.testing.assert_array_equal(vit.normalize(rgb), [-1, 0, 1])
 
 
-def test_an_image_of_part_patches_is_refused():
+def test_sides_that_are_not_multiples_of_the_patch_are_refused():
   model = vit.VisionTransformer('test/16', taps=(1,))
   with pytest.raises(UserError, match='40x64, but .* multiples of 16'):
     model.init(jax.random.key(0), jnp.zeros((1, 40, 64, 3)))

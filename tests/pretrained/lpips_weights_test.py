@@ -48,7 +48,7 @@ def _tree(layers=_ALEXNET):
   }
 
 
-def test_arrays_come_in_order_without_importing(write_package):
+def test_arrays_are_in_order_without_importing_the_package(write_package):
   write_package(pickle.dumps(_tree()))
   weights = lpips_weights.load('alexnet')
   for i, (k, c_in, c_out) in enumerate(_ALEXNET):
@@ -70,7 +70,7 @@ def test_package_has_alexnet_of_torchvision():
 
 
 @pytest.mark.parametrize('net, count', [('alexnet', 5), ('vgg16', 13)])
-def test_package_has_heads_that_are_not_negative(net, count):
+def test_heads_of_the_package_are_not_negative(net, count):
   """Otherwise distances could be negative; the authors clip them at 0."""
   weights = lpips_weights.load(net)
   assert len(weights.convs) == count

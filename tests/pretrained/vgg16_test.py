@@ -78,7 +78,7 @@ def test_features_agree_with_scipy_in_the_scale_of_0_to_255():
     np.testing.assert_allclose(a[0], b * 255 * 0.226, 1e-3, 1e-3)
 
 
-def test_scale_is_that_of_inputs_and_biases_57_times_as_large():
+def test_scale_equals_inputs_and_biases_57_times_as_large():
   params = _narrow_params()
   rgb = np.random.default_rng(1).uniform(size=(32, 32, 3))
   mean = np.array([0.485, 0.456, 0.406])

@@ -129,7 +129,7 @@ def _assert_same_forward(loaded, variant, plain, weights, gelu, size=(32, 48)):
 @pytest.mark.parametrize(
   ('variant', 'sizes'), [('Ti/16', _TINY), ('test/16', _TEST)]
 )
-def test_augreg_gives_the_plain_forward_pass(tmp_path, variant, sizes):
+def test_augreg_weights_agree_with_numpy(tmp_path, variant, sizes):
   linen = _augreg(sizes, *_LINEN)
   pre_linen = _augreg(sizes, *_PRE_LINEN)
   for weights in (linen, pre_linen):
@@ -145,7 +145,7 @@ def test_augreg_gives_the_plain_forward_pass(tmp_path, variant, sizes):
 @pytest.mark.parametrize(
   ('variant', 'sizes'), [('Ti/16', _TINY), ('test/16', _TEST)]
 )
-def test_timm_gives_the_plain_forward_pass(tmp_path, suffix, variant, sizes):
+def test_timm_weights_agree_with_numpy(tmp_path, suffix, variant, sizes):
   weights = _timm(sizes)
   path = tmp_path / f'vit.{suffix}'
   write = write_safetensors if suffix == 'safetensors' else write_torch
@@ -207,7 +207,7 @@ def test_every_difference_is_listed(tmp_path):
 
 
 @pytest.mark.parametrize('positions', [0, 1, 3])
-def test_positions_that_form_no_grid_are_refused(tmp_path, positions):
+def test_positions_without_a_grid_are_refused(tmp_path, positions):
   path = tmp_path / 'v.safetensors'
   write_safetensors(path, _timm((*_TEST[:-1], positions)))
   assert vit_weights.position_grid(path) in (0, 1)
@@ -230,7 +230,7 @@ def test_mixed_names_of_augreg_are_refused(tmp_path):
     _load(tmp_path / 'v.npz', _template())
 
 
-def test_integers_are_no_weights(tmp_path):
+def test_integers_are_refused(tmp_path):
   weights = _augreg(_TEST, *_LINEN)
   weights['cls'] = np.zeros((1, 1, 32), np.int32)
   np.savez(tmp_path / 'v.npz', **weights)

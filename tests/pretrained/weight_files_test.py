@@ -52,12 +52,12 @@ def _assert_reads(path, weights=WEIGHTS):
     ('old.pth', write_old_torch),
   ],
 )
-def test_arrays_come_back_by_name(tmp_path, name, write):
+def test_arrays_are_read_by_name(tmp_path, name, write):
   write(tmp_path / name, WEIGHTS)
   _assert_reads(tmp_path / name)
 
 
-def test_torch_parameters_are_taken_as_their_tensors(tmp_path):
+def test_torch_parameters_are_read_as_tensors(tmp_path):
   write_torch(tmp_path / 'v.bin', WEIGHTS, wrap=parameter)
   _assert_reads(tmp_path / 'v.bin')
 
@@ -93,7 +93,7 @@ def test_torch_views_of_one_storage_are_followed(tmp_path, old):
     (np.int64, None, b'ctorch\nLongStorage\n'),
   ],
 )
-def test_other_dtypes_are_kept(tmp_path, dtype, short, kind):
+def test_other_dtypes_are_preserved(tmp_path, dtype, short, kind):
   weights = {name: (10 * x).astype(dtype) for name, x in WEIGHTS.items()}
   write_torch(tmp_path / 'v.pth', weights, kind)
   _assert_reads(tmp_path / 'v.pth', weights)
@@ -188,7 +188,7 @@ def test_an_old_storage_is_no_larger_than_its_file(tmp_path, count):
 
 
 @pytest.mark.parametrize('missing', [1, 4, 20, 24, 40])
-def test_an_old_file_without_its_end_is_refused(tmp_path, missing):
+def test_a_truncated_old_file_is_refused(tmp_path, missing):
   path = tmp_path / 'v.pth'
   write_old_torch(path, WEIGHTS)
   path.write_bytes(path.read_bytes()[:-missing])

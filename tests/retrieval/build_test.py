@@ -98,7 +98,7 @@ def test_every_picture_is_embedded_under_its_name(embedder, images, tmp_path):
     np.testing.assert_array_equal(built.embeddings[i], expected)
 
 
-def test_what_is_of_no_use_is_listed(embedder, images, tmp_path, capsys):
+def test_unusable_pictures_are_listed(embedder, images, tmp_path, capsys):
   rng = np.random.default_rng(0)
   gray = rng.integers(0, 256, (70, 90, 1), np.uint8).repeat(3, -1)
   video.write_image(images / 'n01/gray.png', gray)
@@ -150,7 +150,7 @@ def test_bounds_of_gray_are_those_of_the_config(embedder, tmp_path):
 @pytest.mark.parametrize(
   'torn', [(), ('embeddings.f32',), ('embeddings.f32', 'pictures.txt')]
 )
-def test_a_stopped_build_goes_on(
+def test_a_stopped_build_resumes(
   embedder, images, tmp_path, monkeypatch, stop_at, left, torn
 ):
   """The files equal those of an uninterrupted build, byte for byte."""
@@ -209,9 +209,7 @@ def test_pictures_of_another_folder_are_added(embedder, images, tmp_path):
     np.testing.assert_array_equal(built.read(number), video.read_image(path))
 
 
-def test_pictures_that_moved_are_found_where_the_settings_say(
-  embedder, images, tmp_path
-):
+def test_moved_pictures_are_read_from_the_new_place(embedder, images, tmp_path):
   built = _build(images, tmp_path / 'g')
   expected = built.read(3)
   shutil.move(images, tmp_path / 'moved')
@@ -225,7 +223,7 @@ def test_pictures_that_moved_are_found_where_the_settings_say(
   np.testing.assert_array_equal(moved.read(3), expected)
 
 
-def test_names_are_any_that_a_file_may_have(embedder, tmp_path):
+def test_any_file_name_is_allowed(embedder, tmp_path):
   names = ['Bäume/ä b.png', 'c.png', 'two\nlines.png', '\udcff.png']
   _paint(tmp_path / 'images', names)
   built = _build(tmp_path / 'images', tmp_path / 'g')
@@ -257,7 +255,7 @@ def test_other_settings_are_refused(
   assert _contents(tmp_path / 'g') == before
 
 
-def test_refuses_what_it_cannot_read_or_write(embedder, images, tmp_path):
+def test_unusable_inputs_and_outputs_are_refused(embedder, images, tmp_path):
   (tmp_path / 'nothing').mkdir()
   with pytest.raises(UserError, match='nothing` has no pictures'):
     _build(tmp_path / 'nothing', tmp_path / 'g')
@@ -267,7 +265,7 @@ def test_refuses_what_it_cannot_read_or_write(embedder, images, tmp_path):
     _build(images, tmp_path / 'file')
 
 
-def test_the_real_embedder_goes_into_the_gallery(images, tmp_path):
+def test_the_embedder_of_the_config_builds_the_gallery(images, tmp_path):
   config = get_config('tiny')
   config.retrieval.network = 'vit'
   built = build.build_gallery(config, str(images), tmp_path / 'g')

@@ -45,7 +45,7 @@ def embed(quick_compiler):
 # Embeddings
 
 
-def test_looks_at_the_middle_of_the_short_side():
+def test_uses_the_central_square():
   rgb = np.zeros((256, 400, 3), np.uint8)
   rgb[16:-16, 88:-88] = np.arange(224, dtype=np.uint8)[:, None, None]
   seen = embedding.crop(rgb)
@@ -55,13 +55,13 @@ def test_looks_at_the_middle_of_the_short_side():
 
 
 @pytest.mark.parametrize('size', [(32, 50), (100, 90), (600, 448)])
-def test_any_size_is_brought_to_one(size):
+def test_any_size_is_resized_to_one(size):
   rgb = np.full((*size, 3), 77, np.uint8)
   assert embedding.crop(rgb).shape == (224, 224, 3)
   assert (embedding.crop(rgb) == 77).all()
 
 
-def test_only_rgb_is_taken(embed):
+def test_only_rgb_is_accepted(embed):
   for wrong in (np.zeros((60, 80), np.uint8), np.zeros((60, 80, 3))):
     with pytest.raises(TypeError, match='expected uint8'):
       embed([wrong])
@@ -89,7 +89,7 @@ def test_the_class_token_of_the_vit_in_gray(tmp_path):
   np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_a_hybrid_is_seen_through_its_stem(tmp_path):
+def test_a_hybrid_includes_its_stem(tmp_path):
   config = _config(model__stem='efficientnet_lite0', retrieval__gray=False)
   config.use.size = (32, 48)
   generator = make_generator(config)
@@ -122,7 +122,7 @@ def test_the_pooled_features_of_efficientnet_in_color():
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_gray_embeddings_do_not_know_colors(embed):
+def test_gray_embeddings_ignore_colors(embed):
   rgb = _pictures(
     2, (256, 300)
   )  # No resizing, which would precede the conversion to gray.
@@ -142,7 +142,7 @@ def test_embeddings_do_not_depend_on_the_batch(embed):
     np.testing.assert_allclose(embed(rgb[i : i + 1])[0], whole[i], atol=1e-5)
 
 
-def test_untrained_is_said_and_trained_is_not(tmp_path, capsys):
+def test_only_untrained_weights_cause_a_warning(tmp_path, capsys):
   untrained = embedding.make_embedder(_config())
   assert 'Retrieval will be poor' in capsys.readouterr().out
   config = get_config('tiny')
@@ -159,7 +159,7 @@ def test_untrained_is_said_and_trained_is_not(tmp_path, capsys):
   }
 
 
-def test_weights_are_known_whatever_file_they_come_in(tmp_path):
+def test_weights_are_identified_by_content(tmp_path):
   flat = {'a/b': np.ones(3), 'a/c': np.zeros(2)}
   tree = {'a': {'c': np.zeros(2), 'b': np.ones(3)}}
   other = {'a': {'c': np.zeros(2), 'b': np.ones(3) + 1e-6}}

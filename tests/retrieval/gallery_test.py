@@ -92,7 +92,7 @@ def _near(one, cosine, seed):
   return np.float32(cosine * one + np.sqrt(1 - cosine**2) * other)
 
 
-def test_of_near_duplicates_the_better_one_is_kept(tmp_path):
+def test_the_better_one_of_near_duplicates_remains(tmp_path):
   a, b, c = np.eye(8, dtype=np.float32)[:3]
   query = np.float32(0.8 * a + 0.5 * b + 0.2 * c)[None]
   query /= np.linalg.norm(query)
@@ -122,7 +122,7 @@ def test_best_of_each_query(tmp_path):
   assert all(len(rows) == 2 for rows in best)
 
 
-def test_rows_half_written_are_not_seen(tmp_path):
+def test_incomplete_rows_are_ignored(tmp_path):
   """The files while another process adds to the gallery."""
   _write(tmp_path, _unit(4))
   whole = Gallery.open(tmp_path)
@@ -135,7 +135,7 @@ def test_rows_half_written_are_not_seen(tmp_path):
   assert len(whole) == 4 and whole.name(3) == 'd/3.jpg'
 
 
-def test_the_fingerprint_is_of_pictures_and_settings(tmp_path):
+def test_the_fingerprint_depends_on_pictures_and_settings(tmp_path):
   for name in ('a', 'b', 'c', 'd'):
     _write(tmp_path / name, _unit(3))
   _write(tmp_path / 'c', _unit(1))
@@ -145,7 +145,7 @@ def test_the_fingerprint_is_of_pictures_and_settings(tmp_path):
   assert prints[0] == prints[1] and len(set(prints)) == 3
 
 
-def test_what_cannot_be_opened_is_said(tmp_path):
+def test_unreadable_galleries_are_refused(tmp_path):
   with pytest.raises(
     UserError, match='is not a gallery: build one with --mode=gallery'
   ):
@@ -161,7 +161,7 @@ def test_what_cannot_be_opened_is_said(tmp_path):
     open_with_embedder(_config(retrieval__index='hnsw'), tmp_path / 'broken')
 
 
-def test_an_index_is_of_the_gallery_as_it_is(tmp_path):
+def test_an_outdated_index_is_refused(tmp_path):
   embeddings = _unit(500)
   _write(tmp_path, embeddings)
   with pytest.raises(
@@ -231,7 +231,7 @@ def test_an_index_that_claims_other_sizes_is_not_read(
     Gallery.open(tmp_path, 'ivf')
 
 
-def test_an_index_of_few_lists_that_are_filled_is_read(tmp_path):
+def test_an_index_with_few_filled_lists_is_read(tmp_path):
   """FAISS stores the sizes of sparse lists differently."""
   embeddings = np.repeat(_unit(2), 400, 0)
   _write(tmp_path, embeddings)
@@ -242,7 +242,7 @@ def test_an_index_of_few_lists_that_are_filled_is_read(tmp_path):
   assert opened.search(embeddings[:1], 1)[0] == pytest.approx(1)
 
 
-def test_numbers_of_pictures_that_are_not_there_are_refused(tmp_path):
+def test_numbers_of_missing_pictures_are_refused(tmp_path):
   embeddings = _unit(400)
   _write(tmp_path, embeddings)
   ivf.build_index(tmp_path, embeddings)
@@ -278,7 +278,7 @@ def test_numbers_of_pictures_that_are_not_there_are_refused(tmp_path):
     {'sources': [{'first': '0', 'images': 'x'}]},
   ],
 )
-def test_settings_that_no_gallery_has_are_refused(tmp_path, changed):
+def test_invalid_settings_are_refused(tmp_path, changed):
   _write(tmp_path, _unit(3))
   path = tmp_path / 'settings.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | changed))
@@ -290,7 +290,7 @@ def test_settings_that_no_gallery_has_are_refused(tmp_path, changed):
 
 
 @pytest.mark.parametrize('name', ['pictures.txt', 'embeddings.f32'])
-def test_a_pipe_in_a_gallery_is_not_waited_for(tmp_path, name):
+def test_a_pipe_in_a_gallery_is_refused(tmp_path, name):
   _write(tmp_path, _unit(3))
   _pipe(tmp_path / name)
   with pytest.raises(UserError, match=f'{name}: it is a pipe'):
@@ -300,7 +300,7 @@ def test_a_pipe_in_a_gallery_is_not_waited_for(tmp_path, name):
 
 
 @pytest.mark.parametrize('line', ['{', '[]', '{}', '[' * 10**5, '\0'])
-def test_a_damaged_list_of_what_was_left_out(tmp_path, line):
+def test_a_damaged_list_of_skipped_pictures_is_refused(tmp_path, line):
   _write(tmp_path, _unit(3))
   (tmp_path / 'left_out.jsonl').write_text(f'{line}\n')
   with pytest.raises(UserError, match=r'left_out.jsonl is damaged at line 1'):
@@ -339,14 +339,14 @@ def test_gallery_and_embedder_are_opened_together(tmp_path, embed):
     open_with_embedder(_config(retrieval__gray=False), tmp_path)
 
 
-def test_a_gallery_whose_pictures_are_gone_names_the_place(tmp_path):
+def test_a_gallery_without_its_pictures_names_their_folder(tmp_path):
   _write(tmp_path, _unit(3))
   opened = Gallery.open(tmp_path)
   with pytest.raises(UserError, match='lost its picture d/1.jpg .*/nowhere'):
     opened.read(1)
 
 
-def test_settings_are_kept_for_people(tmp_path):
+def test_settings_are_stored_as_json(tmp_path):
   _write(tmp_path, _unit(3))
   kept = json.loads((tmp_path / 'settings.json').read_text())
   assert kept == SETTINGS | {'sources': [{'first': 0, 'images': '/nowhere'}]}

@@ -37,12 +37,12 @@ def test_recall_by_hand():
 
 
 @pytest.mark.parametrize('count', [1, 2, 30])
-def test_an_index_of_few(tmp_path, count):
+def test_small_galleries_have_one_list(tmp_path, count):
   embeddings = _clustered(count, 24, np.random.default_rng(0))
   assert ivf.build_index(tmp_path, embeddings) == (1, 1, 1.0)
 
 
-def test_an_index_that_cannot_be_written_leaves_the_old(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_previous_index(tmp_path, monkeypatch):
   embeddings = _clustered(50, 24, np.random.default_rng(0))
   (tmp_path / 'ivf.index').write_text('old')
 

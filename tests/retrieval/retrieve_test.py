@@ -65,7 +65,7 @@ def test_a_picture_of_the_gallery_finds_itself(config, built, tmp_path, capsys):
   assert shown[0].std() > 10
 
 
-def test_a_video_is_looked_at_in_each_third(config, built, tmp_path, capsys):
+def test_a_video_is_sampled_in_each_third(config, built, tmp_path, capsys):
   query = tmp_path / 'query.mp4'
   _write_video(query, [1, 6, 3])
   found = retrieve.retrieve(config, query, built, tmp_path / 'best.png')
@@ -84,7 +84,7 @@ def test_a_short_video_has_fewer_moments(config, built, tmp_path, frames):
   assert {rows[0][0] for rows in found} == {'4.png'}
 
 
-def test_a_video_shorter_than_it_claims(monkeypatch, tmp_path):
+def test_a_video_shorter_than_its_header_claims(monkeypatch, tmp_path):
   query = tmp_path / 'query.mp4'
   _write_video(query, [4], 3)
 
@@ -101,7 +101,9 @@ def test_a_video_shorter_than_it_claims(monkeypatch, tmp_path):
     ('query.png', 'gallery', 'best.txt', 'best.txt cannot be written'),
   ],
 )
-def test_refuses(config, built, tmp_path, query, folder, output, sentence):
+def test_unusable_inputs_are_refused(
+  config, built, tmp_path, query, folder, output, sentence
+):
   video.write_image(tmp_path / 'query.png', _picture(0))
   with pytest.raises(UserError, match=sentence):
     retrieve.retrieve(

@@ -40,7 +40,7 @@ HELLO = b'GET / HTTP/1.1\r\nHost: a\r\n\r\n'
 
 
 @pytest.mark.parametrize('head', [b'', HELLO[:-2], HELLO, HELLO + HELLO[:9]])
-def test_who_sends_no_request_is_cut_off(monkeypatch, head):
+def test_a_client_without_a_request_is_disconnected(monkeypatch, head):
   monkeypatch.setattr(connections, 'IDLE_SECONDS', 0.5)
 
   async def scenario(port):
@@ -51,7 +51,7 @@ def test_who_sends_no_request_is_cut_off(monkeypatch, head):
   _run(scenario)
 
 
-def test_who_takes_no_answer_is_cut_off(monkeypatch):
+def test_a_client_that_does_not_read_is_disconnected(monkeypatch):
   monkeypatch.setattr(connections, 'IDLE_SECONDS', 1.0)
   ended = asyncio.Event()
 
@@ -106,7 +106,7 @@ def test_connections_are_limited(monkeypatch, capsys, limit):
     b'\0\n\0\n',
   ],
 )
-def test_a_bad_request_gives_one_line(data, capsys):
+def test_a_bad_request_is_logged_in_one_line(data, capsys):
   async def scenario(port):
     async with _sent(port, data) as reader:
       assert b'400 Bad Request' in await reader.read()
@@ -135,5 +135,5 @@ def _request(peer, forwarded=None):
     ('::ffff:192.0.2.1', None, '192.0.2.1'),
   ],
 )
-def test_who_a_client_is(peer, forwarded, expected):
+def test_clients_are_identified_by_address(peer, forwarded, expected):
   assert connections.client(_request(peer, forwarded)) == expected

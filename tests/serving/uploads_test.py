@@ -59,7 +59,7 @@ def test_animations_are_refused(tmp_path):
     uploads.check_video(path)
 
 
-def test_a_video_has_bounds(tmp_path, film, monkeypatch):
+def test_limits_of_videos(tmp_path, film, monkeypatch):
   monkeypatch.setattr(uploads, 'MAX_FRAMES', 2 * COUNT - 1)
   with pytest.raises(UserError, match=f'has {2 * COUNT} frames, but at most'):
     uploads.check_video(film)
@@ -112,7 +112,7 @@ def _odd_exif():
     (encoded(np.full((64, 96, 3), 99, np.uint8)), 'is black-and-white'),
   ],
 )
-def test_unfit_pictures_are_refused(tmp_path, content, sentence):
+def test_unusable_pictures_are_refused(tmp_path, content, sentence):
   (tmp_path / 'given').write_bytes(content)
   with pytest.raises(UserError, match=sentence):
     uploads.redraw(tmp_path / 'given')
@@ -124,7 +124,7 @@ def test_odd_exif_does_no_harm(tmp_path):
   assert kept.shape == (96, 64, 3)  # Rotated.
 
 
-def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
+def test_only_the_clean_copy_of_a_picture_is_stored(tmp_path, monkeypatch):
   """The copy is small and upright, and has no hidden data."""
   monkeypatch.setattr(drawings, '_MAX_SIDE', 120)
   large = picture(1, (200, 240))
@@ -143,7 +143,7 @@ def test_of_a_picture_our_own_is_kept(tmp_path, monkeypatch):
   assert np.abs(kept - np.float32(turned)).mean() < 12
 
 
-def test_what_grows_on_the_way_is_not_decoded(tmp_path, monkeypatch):
+def test_pictures_that_grow_when_decoded_are_refused(tmp_path, monkeypatch):
   """A stream may switch to larger frames in the middle."""
   with open(tmp_path / 'given', 'wb') as joined:
     for size in ((64, 96), (640, 960), (64, 96)):

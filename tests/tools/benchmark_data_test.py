@@ -33,7 +33,7 @@ def test_metrics_of_a_frame_take_time(monkeypatch):
     )  # No LPIPS vgg for these frames.
 
 
-def test_searches_are_timed_and_right():
+def test_searches_are_timed_and_correct():
   rows = benchmark_data.retrieval_speed(count=3000, width=16, clusters=40)
   values = {row.name: row.value for row in rows}
   assert len(values) == len(rows)
@@ -78,7 +78,7 @@ class _Searched:
 
 
 @pytest.mark.parametrize('gray', [True, False])
-def test_quality_is_the_share_whose_nearest_is_alike(
+def test_quality_is_the_share_with_a_nearest_of_the_same_class(
   tmp_path, monkeypatch, gray
 ):
   """By hand: the duplicates and the neighbors of 2.5 and 4.5 are right."""
@@ -114,7 +114,7 @@ def test_quality_needs_synsets(tmp_path, monkeypatch):
     benchmark_data.retrieval_quality(get_config('tiny'), tmp_path)
 
 
-def test_feed_reads_all_ways(tmp_path):
+def test_the_feed_is_measured_in_all_modes(tmp_path):
   if not flags.FLAGS.is_parsed():  # Grain passes the flags to its processes.
     flags.FLAGS(['test'])
   written_records.write(tmp_path, written_records.moving_runs())

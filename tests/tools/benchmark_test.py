@@ -11,7 +11,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.tools import benchmark, benchmark_data, benchmark_network
 
 
-def test_writes_what_it_finds(tmp_path, monkeypatch, capsys):
+def test_results_are_written(tmp_path, monkeypatch, capsys):
   """Each part runs in a separate process, to measure its peak memory."""
   monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')  # Quick to compile.
   config = get_config('tiny')
@@ -56,7 +56,7 @@ def test_parts_by_variant():
   assert names('paper', gpu=True).count('network') == 6
 
 
-def test_a_gallery_is_measured_alone(tmp_path, monkeypatch, capsys):
+def test_a_gallery_is_measured_without_the_rest(tmp_path, monkeypatch, capsys):
   calls = []
 
   def in_process(function):

@@ -120,7 +120,7 @@ def test_refuses_a_single_picture(tmp_path):
   assert not list((tmp_path / 'out').iterdir())
 
 
-def test_refuses_a_video_that_is_cut_short(tmp_path):
+def test_a_truncated_video_is_refused(tmp_path):
   path = tmp_path / 'film.mkv'
   rng = np.random.default_rng(0)  # Noise, so that frames fill the file.
   with video.VideoWriter(path, video.Format(48, 64)) as writer:

@@ -150,7 +150,7 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
   assert error.max() <= 2 and (error > 1).mean() < 1e-4 and error.mean() < 0.01
 
 
-def test_runner_needs_jax_and_numpy_alone():
+def test_the_runner_needs_only_jax_and_numpy():
   with open(stablehlo_runner.__file__) as file:
     tree = ast.parse(file.read())
   names = set()
@@ -162,7 +162,7 @@ def test_runner_needs_jax_and_numpy_alone():
   assert names - set(sys.stdlib_module_names) == {'jax', 'numpy'}
 
 
-def test_says_its_versions(exported):
+def test_versions_are_stored(exported):
   folder = exported / 'stablehlo'
   about = json.loads((folder / 'programs.json').read_text())
   digest = hashlib.sha256((folder / 'params.npz').read_bytes()).hexdigest()
@@ -197,9 +197,7 @@ def test_every_kind_of_network_has_programs(name, value):
   assert list(made)[1:3] == ['encode_reference', 'colorize']
 
 
-def test_nothing_is_left_of_programs_that_fail(
-  tiny_weights, tmp_path, monkeypatch
-):
+def test_failed_programs_leave_no_files(tiny_weights, tmp_path, monkeypatch):
   def fail(*_, **__):
     raise OSError(28, 'No space left on device')
 

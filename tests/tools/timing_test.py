@@ -28,7 +28,7 @@ def test_flops_of_a_product_and_a_convolution():
   assert 2.9 * flops < count < 3.5 * flops
 
 
-def test_flops_of_a_loop_are_those_of_each_round():
+def test_flops_of_a_loop_include_every_iteration():
   rows, matrix = jnp.ones((6, 4, 5)), jnp.ones((5, 5))
 
   def loop(rows):
@@ -37,7 +37,7 @@ def test_flops_of_a_loop_are_those_of_each_round():
   assert timing.count_flops(loop, rows) == 6 * 2 * 4 * 5 * 5
 
 
-def test_flops_are_xlas_where_there_is_no_loop():
+def test_flops_agree_with_xla_without_loops():
   def function(a, b):
     return jnp.tanh(a @ b) @ b
 

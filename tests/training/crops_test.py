@@ -48,7 +48,7 @@ def test_each_picture_is_held_out_or_used_once_per_epoch(images):
   assert sorted(seen) == sorted(collection.keys)
 
 
-def test_a_name_decides_what_is_held_out(images, tmp_path):
+def test_a_name_determines_whether_a_picture_is_held_out(images, tmp_path):
   before = _collect(images)
   for path in images.rglob(
     '*.png'

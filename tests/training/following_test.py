@@ -39,7 +39,7 @@ def _clips():
   )
 
 
-def test_recolored_is_the_complement_of_the_same_lightness():
+def test_recolor_gives_the_complement_of_equal_lightness():
   rgb = _pale((20, 30))
   before, after = (skcolor.rgb2lab(x) for x in (rgb, following.recolor(rgb)))
   np.testing.assert_allclose(after, before * [1, -1, -1], atol=1.0)
@@ -62,7 +62,7 @@ def test_follow_is_the_share_of_the_reference(share):
   assert actual['follow/warped'] == pytest.approx(0.5, abs=0.02)
 
 
-def test_gray_clips_have_nothing_to_follow():
+def test_following_is_undefined_for_gray_clips():
   clips = _clips()
   clips = clips._replace(rgb=np.full_like(clips.rgb, 90))
 

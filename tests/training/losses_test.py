@@ -45,7 +45,7 @@ def test_adversarial_by_hand():
   assert losses.adversarial_discriminator(real, fake) == 5.0
 
 
-def test_adversarial_pulls_the_right_way():
+def test_adversarial_gradients_have_the_right_signs():
   real, fake = jnp.zeros(2), jnp.zeros(2)
   grad = jax.grad(losses.adversarial_generator, argnums=1)(real, fake)
   assert (grad < 0).all()  # A step down the gradient raises fake scores.
@@ -56,7 +56,7 @@ def test_adversarial_pulls_the_right_way():
 @pytest.mark.parametrize(
   'loss', [losses.adversarial_generator, losses.adversarial_discriminator]
 )
-def test_adversarial_on_two_devices_is_one(loss):
+def test_adversarial_on_two_devices_equals_one(loss):
   assert jax.local_device_count() == 2
   inputs = _random(2, 4, 3)  # real and fake, samples, what is scored
   weight = _random(3, seed=1)
@@ -167,7 +167,7 @@ def test_contextual_gradient_agrees_with_differences():
     )
 
 
-def test_contextual_gradient_is_not_changed_by_blocks():
+def test_contextual_gradient_is_independent_of_blocks():
   features, reference = _levels(0, 8, 8), _levels(10, 8, 8)
   one = _contextual_grad(features, reference, 1000)
   many = _contextual_grad(features, reference, 3)

@@ -96,7 +96,7 @@ def stopped(home):
   return _rows(home / 'both')
 
 
-def test_two_hosts_train_as_two_devices_do(home, alone, stopped):
+def test_two_hosts_train_like_two_devices(home, alone, stopped):
   assert [row['update'] for row in alone] == list(range(1, UPDATES + 1))
   assert len(stopped) >= UPDATES
   for actual, expected in zip(stopped, alone, strict=False):

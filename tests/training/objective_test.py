@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures('quick_compiler')
 LOSSES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
 
 
-def test_generator_and_discriminator_do_not_learn_from_each_others_losses(
+def test_generator_and_discriminator_learn_only_from_their_losses(
   initial_state,
 ):
   config = make_config(*LOSSES, 'adversarial')

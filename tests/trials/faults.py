@@ -1,18 +1,18 @@
-"""Broken inputs and kills, on films made of any videos.
+"""Trials with broken inputs and killed runs, on films made from any videos.
 
   PYTHONPATH=.:tests/support:tests/trials python tests/trials/faults.py broken --clips=FOLDER [--count=100]
   PYTHONPATH=.:tests/support:tests/trials python tests/trials/faults.py kill --clips=FOLDER [--count=20]
 
-`broken` cuts off, flips bits of, swaps and empties inputs of all kinds, and
-colours with each, a tenth of them as users do and the rest within one process.
-Either that goes well, with all frames that can be decoded, or it is refused in one
-sentence; nothing else is said, and nothing left behind.
+`broken` truncates inputs of all kinds, flips bits in them, swaps or empties them, and
+colorizes with each: a tenth of the cases in a new process, as users do, and the rest in
+this process. Each run must either write all frames that can be decoded, or fail with one
+sentence. It must print nothing else and leave no other files.
 
-`kill` ends a run by SIGKILL, at a random time or as it touches a file, and starts it
-again. The outputs must be those of a run that nobody disturbed, byte for byte.
+`kill` ends a run by SIGKILL, at a random time or when it accesses a file, and starts it
+again. The outputs must equal those of an uninterrupted run, byte for byte.
 
-Both use random `:tiny` weights, draw by --seed, say what goes wrong with which case,
-and exit with status 1 if anything does. --only=N repeats case N.
+Both use random `:tiny` weights and draw cases by --seed. They print the faults of each
+case and exit with status 1 if there are any. --only=N repeats case N.
 """
 
 import argparse
@@ -60,14 +60,14 @@ FAULTS = ['cut', 'flipped', 'swapped', 'cut', 'flipped', 'empty']
 
 
 class Result(NamedTuple):
-  """What a call came to."""
+  """Exit status and messages of a run."""
 
   status: int
-  said: str  # On stderr.
+  messages: str  # On stderr.
 
 
 def write_inputs(folder, clips):
-  """Writes inputs of all kinds that are well."""
+  """Writes valid inputs of all kinds."""
   for name in FILMS:
     soak.write_film(folder / name, clips[:2], FRAMES)
   frames = folder / 'frames'
@@ -81,15 +81,15 @@ def write_inputs(folder, clips):
   deep = np.uint16(pictures[-1][..., ::-1]) * 257
   cv2.imwrite(str(folder / 'deep.tiff'), deep)
   surveyed = plan.survey(folder / 'film.mkv')
-  made = plan.same_for_all(surveyed, [str(folder / 'still.png')])
-  plan.write(folder / 'plan.json', made)
+  film_plan = plan.same_for_all(surveyed, [str(folder / 'still.png')])
+  plan.write(folder / 'plan.json', film_plan)
   (folder / 'list.txt').write_text('still.png\nstill.jpg\n')
   (folder / 'list.csv').write_text('file,frame\nstill.png,3\nstill.jpg,\n')
   tiny_weights.write(folder / 'weights')
 
 
-def spoil(folder, victim, fault, rng):
-  """Spoils an input, or a file of it; returns that file."""
+def damage(folder, victim, fault, rng):
+  """Damages an input, or a file of it; returns that file."""
   path = folder / victim
   if path.is_dir():
     path = rng.choice(sorted(x for x in path.rglob('*') if x.is_file()))
@@ -109,30 +109,30 @@ def spoil(folder, victim, fault, rng):
 
 
 def arguments_for(victim, folder):
-  """The flags of a call that needs an input."""
-  given = {
+  """Returns the flags of a call that reads an input."""
+  paths = {
     'video': folder / 'film.mkv',
     'reference': folder / 'still.png',
-    'output': folder / 'out' / 'colour.mkv',
+    'output': folder / 'out' / 'color.mkv',
   }
   if victim in FILMS or victim == 'frames':
-    given['video'] = folder / victim
+    paths['video'] = folder / victim
   elif victim in STILLS:
-    given['reference'] = folder / victim
+    paths['reference'] = folder / victim
   elif victim != 'weights':
-    del given['reference']
+    del paths['reference']
     name = 'plan' if victim == 'plan.json' else 'references'
-    given[name] = folder / victim
-  flags = [f'--{name}={path}' for name, path in given.items()]
+    paths[name] = folder / victim
+  flags = [f'--{name}={path}' for name, path in paths.items()]
   return ['--mode=colorize', *flags, '--config.retrieval.network=vit']
 
 
 def call_here(arguments):
-  """Runs the program in this process, which saves its start."""
+  """Runs the program in this process, which saves its startup."""
   with (
-    tempfile.TemporaryFile() as said,
+    tempfile.TemporaryFile() as messages,
     flagsaver.flagsaver(),
-    _redirected(said),
+    _redirected(messages),
   ):
     try:
       launch.main(parse_flags(['launch.py', *arguments]))
@@ -144,39 +144,37 @@ def call_here(arguments):
       traceback.print_exc()
       status = 2
     sys.stderr.flush()
-    said.seek(0)
-    return Result(status, said.read().decode(errors='replace'))
+    messages.seek(0)
+    return Result(status, messages.read().decode(errors='replace'))
 
 
 @contextlib.contextmanager
 def _redirected(file):
-  """Lets stderr go to a file, of libraries too, and stdout nowhere."""
-  kept = [os.dup(number) for number in (1, 2)]
-  with open(os.devnull, 'w') as nowhere:
-    os.dup2(nowhere.fileno(), 1)
+  """Redirects stderr to a file, also that of libraries, and discards stdout."""
+  saved = [os.dup(number) for number in (1, 2)]
+  with open(os.devnull, 'w') as null:
+    os.dup2(null.fileno(), 1)
     os.dup2(file.fileno(), 2)
     try:
       with (
         open(os.dup(2), 'w') as errors,
-        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stdout(null),
         contextlib.redirect_stderr(errors),
       ):
         yield
     finally:
-      for number, handle in zip((1, 2), kept, strict=True):
+      for number, handle in zip((1, 2), saved, strict=True):
         os.dup2(handle, number)
         os.close(handle)
 
 
 def call(arguments, program=PROGRAM):
   """Runs the program as a user does."""
-  process = start(arguments, program)
-  said = process.communicate(timeout=600)[1]
-  return Result(process.returncode, said.decode(errors='replace'))
+  return _wait(start(arguments, program))
 
 
 def start(arguments, program):
-  """Starts the program, in a process group of its own."""
+  """Starts the program in its own process group."""
   paths = os.pathsep.join(
     map(str, (ROOT, ROOT / 'tests/support', ROOT / 'tests/trials'))
   )
@@ -189,29 +187,30 @@ def start(arguments, program):
   )
 
 
-def complaints(folder, victim, result):
-  """Yields what is wrong with what a call with a broken input came to."""
-  # But for progress bars.
-  lines = re.split(r'[\r\n]+', re.sub(r'[^\r\n]*frame(/s)?\]', '', result.said))
+def find_faults(folder, victim, result):
+  """Yields the faults of a run with a broken input."""
+  # Without progress bars.
+  messages = re.sub(r'[^\r\n]*frame(/s)?\]', '', result.messages)
+  lines = re.split(r'[\r\n]+', messages)
   lines = [line for line in lines if line.strip()]
-  output = folder / 'out' / 'colour.mkv'
-  there = {x for x in output.parent.glob('*')}
+  output = folder / 'out' / 'color.mkv'
+  files = set(output.parent.glob('*'))
   if result.status:
-    last = lines.pop() if lines else 'nothing said'
+    last = lines.pop() if lines else 'no message'
     if result.status != 1 or not last.startswith('error: '):
       yield f'ends with status {result.status}: {last}'
-    if there:
-      yield f'leaves {there}'
-  elif there != {output}:
-    yield f'leaves {there}'
+    if files:
+      yield f'leaves {files}'
+  elif files != {output}:
+    yield f'leaves {files}'
   elif victim in FILMS or victim == 'frames':
     counts = [_count(path) for path in (folder / victim, output)]
     if counts[0] != counts[1]:
       yield f'has {counts[1]} frames, not {counts[0]}'
   for line in lines:
-    # libjpeg cannot be silenced where it mends a picture.
+    # Messages of libjpeg about repaired pictures cannot be turned off.
     if not line.startswith(('warning: ', 'Corrupt JPEG data')):
-      yield f'says: {line}'
+      yield f'prints: {line}'
 
 
 def _count(path):
@@ -220,18 +219,17 @@ def _count(path):
 
 
 def broken(clips, work, numbers, seed, by_process):
-  """Tries broken inputs.
+  """Colorizes with broken inputs.
 
   Args:
-    clips: videos to make inputs of.
+    clips: videos from which inputs are made.
     work: an empty folder.
     numbers: of the cases.
-    seed: of the draws.
-    by_process: tells by its number whether a case is called as users do; else it
-      is within this process.
+    seed: of the random choices.
+    by_process: whether the case with this number runs in a new process.
 
   Yields:
-    The case in words, its `Result`, and what is wrong with that, in words.
+    A description of the case, its `Result`, and a list of its faults.
   """
   good = work / 'good'
   good.mkdir()
@@ -249,7 +247,7 @@ def broken(clips, work, numbers, seed, by_process):
     fault = FAULTS[(number + number // len(VICTIMS)) % len(FAULTS)]
     folder = work / f'{number:03d}'
     shutil.copytree(good, folder)
-    path = spoil(folder, victim, fault, rng)
+    path = damage(folder, victim, fault, rng)
     weights = (folder if victim == 'weights' else good) / 'weights'
     arguments = [*arguments_for(victim, folder), f'--checkpoint={weights}']
     if by_process(number):
@@ -259,7 +257,7 @@ def broken(clips, work, numbers, seed, by_process):
         VideoColorizer, 'from_checkpoint', from_checkpoint
       ):
         result = call_here(arguments)
-    wrong = list(complaints(folder, victim, result))
+    wrong = list(find_faults(folder, victim, result))
     yield f'{number}: {path.relative_to(folder)} {fault}', result, wrong
     if not wrong:
       shutil.rmtree(folder)
@@ -267,50 +265,50 @@ def broken(clips, work, numbers, seed, by_process):
 
 # --- Kills ---
 
-# What the program does to files, by Python's audit events.
-TOUCHES = {
+# Python's audit events for access to files.
+ACCESSES = {
   *('open', 'os.link', 'os.mkdir', 'os.remove', 'os.rename', 'os.rmdir'),
   'shutil.rmtree',
 }
 
 
 def die_at(count):
-  """Runs the program, and kills it as it touches files for so many times.
+  """Runs the program, and kills it at its `count`-th access to files.
 
   Args:
-    count: how often it may touch files of --output's folder before; None: as often
-      as it likes. In the end that is said.
+    count: number of accesses to files in the folder of --output before the kill;
+      None never kills. At the end, the number of accesses is printed.
   """
   output = next(x for x in sys.argv if x.startswith('--output='))
   folder = str(Path(output.partition('=')[2]).parent)
-  touched = 0
+  accesses = 0
 
   def hook(event, args):
-    nonlocal touched
-    if event not in TOUCHES or not isinstance(args[0], str | Path):
+    nonlocal accesses
+    if event not in ACCESSES or not isinstance(args[0], str | Path):
       return
-    # What is removed with its folder has no path.
+    # Files that are removed with their folder have no path.
     if str(args[0]).startswith(folder) or not os.path.isabs(args[0]):
-      if touched == count:
+      if accesses == count:
         os.kill(os.getpid(), signal.SIGKILL)
-      touched += 1
+      accesses += 1
 
   sys.addaudithook(hook)
   launch.main(parse_flags(sys.argv))
-  print(f'touched {touched}', file=sys.stderr)
+  print(f'accesses: {accesses}', file=sys.stderr)
 
 
 def kill(clips, work, numbers, seed):
-  """Kills runs and starts them again; the first is not disturbed.
+  """Kills runs and resumes them; the first run is not killed.
 
   Args:
-    clips: videos to make a film of.
+    clips: videos from which a film is made.
     work: an empty folder.
     numbers: of the kills.
-    seed: of the draws.
+    seed: of the random choices.
 
   Yields:
-    As `broken`: the kill in words, the last run's `Result`, what is wrong.
+    A description of the kill, the `Result` of the last run, and a list of faults.
   """
   film = work / 'film.mkv'
   starts = soak.write_film(film, clips[:3], 2 * FRAMES)
@@ -322,7 +320,7 @@ def kill(clips, work, numbers, seed):
       if number in {*starts, 12}:
         video.write_image(stills / f'ref_{number:05d}.png', frame.rgb)
 
-  def dying(count):
+  def killed_at(count):
     return '-c', f'import faults; faults.die_at({count})'
 
   def arguments(out):
@@ -330,50 +328,60 @@ def kill(clips, work, numbers, seed):
       '--mode=colorize',
       *(f'--video={film}', f'--references={stills}'),
       *(f'--checkpoint={work / "weights"}', '--config.retrieval.network=vit'),
-      *(f'--output={out / "colour.mp4"}', f'--compare={out / "both"}'),
+      *(f'--output={out / "color.mp4"}', f'--compare={out / "both"}'),
       f'--confidence={out / "sure.mkv"}',
     ]
 
   whole = work / 'whole'
   began = time.monotonic()
-  result = call(arguments(whole), dying(None))
+  result = call(arguments(whole), killed_at(None))
   seconds = time.monotonic() - began
   if result.status:
-    raise UserError(result.said)
-  touches = int(re.search(r'touched (\d+)', result.said)[1])
+    raise UserError(result.messages)
+  accesses = int(re.search(r'accesses: (\d+)', result.messages)[1])
   expected = _contents(whole)
-  yield f'nobody disturbs: {seconds:.0f} s, {touches} touches', result, []
+  yield f'uninterrupted: {seconds:.0f} s, {accesses} accesses', result, []
 
   for number in numbers:
     rng = random.Random(f'{seed} {number}')
     out = work / f'{number:03d}'
     began = time.monotonic()
     if number % 2:
-      touch = rng.randrange(touches)
-      moment = f'touch {touch} of {touches}'
-      process = start(arguments(out), dying(touch))
+      access = rng.randrange(accesses)
+      moment = f'at access {access} of {accesses}'
+      process = start(arguments(out), killed_at(access))
     else:
       delay = seconds * rng.random()
       moment = f'after {delay:.1f} s'
       process = start(arguments(out), PROGRAM)
-      with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(delay)
-      with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    said = process.communicate()[1].decode(errors='replace')
-    result = Result(process.returncode, said)
-    left = sorted(x.name for x in out.iterdir()) if out.exists() else []
+      _kill_after(delay, process)
+    result = _wait(process)
+    files = sorted(x.name for x in out.iterdir()) if out.exists() else []
     if _contents(out) == expected:
-      moment += ', when all was done'
+      moment += ', after the end'
       seconds = min(seconds, time.monotonic() - began)
     elif result.status == -signal.SIGKILL:
       result = call(arguments(out))
     wrong = []
     if _contents(out) != expected:
-      wrong.append(f'ends with status {result.status} and other outputs')
-    yield f'{number}: {moment}; there was {left}', result, wrong
+      wrong.append(f'ends with status {result.status} and different outputs')
+    yield f'{number}: {moment}; files: {files}', result, wrong
     if not wrong:
       shutil.rmtree(out)
+
+
+def _kill_after(seconds, process):
+  """Kills a process and its children, unless it ends earlier."""
+  with contextlib.suppress(subprocess.TimeoutExpired):
+    process.wait(seconds)
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+def _wait(process):
+  """Waits for the end of a process; returns its `Result`."""
+  messages = process.communicate(timeout=600)[1]
+  return Result(process.returncode, messages.decode(errors='replace'))
 
 
 def _contents(folder):
@@ -392,7 +400,7 @@ def main():
   parser.add_argument('--clips', type=Path, required=True, help='videos')
   parser.add_argument('--count', type=int, default=20)
   parser.add_argument('--seed', type=int, default=0)
-  parser.add_argument('--only', type=int, nargs='*', help='these cases alone')
+  parser.add_argument('--only', type=int, nargs='*', help='only these cases')
   args = parser.parse_args()
   clips = soak.list_clips(args.clips)
   numbers = range(args.count) if args.only is None else args.only
@@ -407,11 +415,11 @@ def main():
     for case, result, wrong in results:
       refused += result.status == 1
       bad += bool(wrong)
-      said = re.findall('(?:error|warning): .*', result.said)
-      print(case, *(said or ['goes well']), sep='\n  ', flush=True)
+      messages = re.findall('(?:error|warning): .*', result.messages)
+      print(case, *(messages or ['no messages']), sep='\n  ', flush=True)
       for text in wrong:
-        print(f'  WRONG: {text}', flush=True)
-  print(f'{len(numbers)} cases: {refused} refused; {bad} wrong')
+        print(f'  FAULT: {text}', flush=True)
+  print(f'{len(numbers)} cases: {refused} refused; {bad} with faults')
   sys.exit(bool(bad))
 
 

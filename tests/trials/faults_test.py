@@ -1,4 +1,4 @@
-"""Short runs of the maintainer's tools: `faults.py`, `soak.py`."""
+"""Short runs of the trials `faults.py` and `soak.py`."""
 
 import cv2
 import faults
@@ -11,7 +11,7 @@ from vitexco_jax.media import video
 
 @pytest.fixture
 def clips(tmp_path):
-  """Two clips of noise that moves."""
+  """Two clips of moving noise."""
   folder = tmp_path / 'clips'
   for seed in range(2):
     rgb = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), np.uint8)
@@ -23,37 +23,37 @@ def clips(tmp_path):
 
 
 @pytest.mark.usefixtures('quick_compiler')
-def test_broken_inputs_are_coloured_or_refused_in_a_sentence(
+def test_broken_inputs_are_colorized_or_rejected_in_one_sentence(
   tmp_path, clips, monkeypatch
 ):
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'programs'))
-  # A cut .mkv, .webm and .avi; pictures, a frame, a plan, lists, weights.
+  # A truncated .mkv, .webm, and .avi; pictures, a frame, a plan, lists, weights.
   numbers = 6, 9, 29, 10, 12, 33, 37, 38, 39, 41
   cases = faults.broken(clips, tmp_path, numbers, 0, lambda number: False)
   statuses = []
   for case, result, wrong in cases:
-    assert not wrong, (case, result.said)
+    assert not wrong, (case, result.messages)
     statuses.append(result.status)
   assert set(statuses) == {0, 1}
 
 
-def test_what_is_killed_goes_on_to_the_same_result(
-  tmp_path, clips, monkeypatch
-):
+def test_a_killed_run_resumes_to_the_same_result(tmp_path, clips, monkeypatch):
   monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'programs'))
-  # By the clock, and as it touches a file.
+  # At a random time, and at an access to a file.
   for case, result, wrong in faults.kill(clips, tmp_path, [0, 1], 0):
-    assert not wrong, (case, result.said)
+    assert not wrong, (case, result.messages)
 
 
 def test_two_films_are_compared(tmp_path, clips, capsys):
   for name, frames in (('a.mkv', 30), ('b.mkv', 28)):
     soak.write_film(tmp_path / name, clips, frames)
   soak.compare(tmp_path / 'a.mkv', tmp_path / 'a.mkv')
-  said = capsys.readouterr().out
-  assert 'frames: 30; missing or too many: 0; at another time: 0;' in said
-  assert 'equal; the first at' in said and 'not equal' not in said
+  text = capsys.readouterr().out
+  assert (
+    'frames: 30; missing or too many: 0; with another timestamp: 0;' in text
+  )
+  assert 'equal; the first at' in text and 'not equal' not in text
   soak.compare(tmp_path / 'a.mkv', tmp_path / 'b.mkv')
-  said = capsys.readouterr().out
-  assert 'frames: 28; missing or too many: 2;' in said and 'not equal' in said
+  text = capsys.readouterr().out
+  assert 'frames: 28; missing or too many: 2;' in text and 'not equal' in text

@@ -1,13 +1,12 @@
-"""A film of an hour, coloured in one go: is anything lost, does memory grow?
+"""Colorizes a film of one hour; checks that nothing is lost and memory is constant.
 
   PYTHONPATH=.:tests/support python tests/trials/soak.py --clips=FOLDER --work=FOLDER [--hours=1]
 
-loops the videos of a folder into a film of 96x64 pixels at 25 frames a second,
-with a cut and a tone of its own for each; colours it as a user would, with random
-`:tiny` weights and a picture of each clip to choose from; and compares the two
-films frame by frame and sample by sample. `memory.csv` tells how much memory the
-program took when. A film that is there already is taken as it is, and a run that
-was stopped goes on.
+loops the videos of a folder into a film of 96x64 pixels at 25 frames per second, in
+which each video is a shot with its own tone. It colorizes the film as a user would, with
+random `:tiny` weights and a picture of each clip as references, and compares the two
+films frame by frame and sample by sample. `memory.csv` has the memory of the program
+over time. An existing film is used again, and an interrupted run resumes.
 """
 
 import argparse
@@ -31,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SIZE = (64, 96)  # Height and width.
 RATE = 25
 SOUND_RATE = 48_000
-CODECS = {  # Of picture and sound, and how the latter takes samples.
+CODECS = {  # Of video and audio, and the sample format of the audio.
   '.avi': ('mpeg4', 'mp3', 's16p'),
   '.webm': ('libvpx', 'libopus', 'flt'),
 }
@@ -41,13 +40,13 @@ def write_film(path, clips, frames, stills=None):
   """Loops clips into a film with sound.
 
   Args:
-    path: a video file to write; its suffix tells container and codecs.
+    path: a video file to write; its suffix selects container and codecs.
     clips: video files.
-    frames: how many the film is to have.
-    stills: a folder to put the middle frame of each clip into, if any.
+    frames: number of frames of the film.
+    stills: a folder for the middle frame of each clip, or None.
 
   Returns:
-    The frames that shots begin with.
+    The first frame of each shot.
   """
   shots = [_shot(clip) for clip in clips]
   if stills is not None:
@@ -83,7 +82,7 @@ def write_film(path, clips, frames, stills=None):
 
 
 def list_clips(folder):
-  """All videos of a folder."""
+  """Returns all videos of a folder."""
   return sorted(x for x in folder.iterdir() if x.suffix in video.VIDEO_SUFFIXES)
 
 
@@ -96,7 +95,7 @@ def _shot(clip):
 
 
 def colorize(film, stills, output, weights):
-  """Starts the program."""
+  """Starts the program; returns the process."""
   return subprocess.Popen(
     [
       *(sys.executable, str(ROOT / 'launch.py'), '--mode=colorize'),
@@ -109,7 +108,7 @@ def colorize(film, stills, output, weights):
 
 
 def watch(process, path, output):
-  """Notes the memory of a program until it ends: [(seconds, blocks, MB)]."""
+  """Logs the memory of a program until it ends: [(seconds, blocks, MB)]."""
   part = output.with_name(f'{output.name}.part')
   began, rows = time.monotonic(), []
   with open(path, 'w', newline='') as file:
@@ -129,49 +128,50 @@ def watch(process, path, output):
 
 
 def compare(film, output):
-  """Prints where two films differ, in frames, times and sound."""
-  with video.VideoReader(film) as ours, video.VideoReader(output) as theirs:
-    ticks = ours.format.time_base, theirs.format.time_base
+  """Prints how two films differ in frames, timestamps, and audio."""
+  with video.VideoReader(film) as before, video.VideoReader(output) as after:
+    ticks = before.format.time_base, after.format.time_base
     frames = missing = late = 0
     worst = 0.0
     for a, b in itertools.zip_longest(
-      video.prefetch(ours, 32), video.prefetch(theirs, 32)
+      video.prefetch(before, 32), video.prefetch(after, 32)
     ):
       if a is None or b is None:
         missing += 1
         continue
       frames += 1
       late += a.pts * ticks[0] != b.pts * ticks[1]
-      greys = [cv2.cvtColor(x.rgb, cv2.COLOR_RGB2LAB)[..., 0] for x in (a, b)]
-      worst = max(worst, cv2.absdiff(*greys).mean() / 2.55)
+      luminance = [
+        cv2.cvtColor(x.rgb, cv2.COLOR_RGB2LAB)[..., 0] for x in (a, b)
+      ]
+      worst = max(worst, cv2.absdiff(*luminance).mean() / 2.55)
   print(
-    f'frames: {frames}; missing or too many: {missing}; at another time: '
-    f'{late}; mean difference in L, of the worst frame: {worst:.2f}'
+    f'frames: {frames}; missing or too many: {missing}; with another timestamp: '
+    f'{late}; mean difference in L of the worst frame: {worst:.2f}'
   )
-  sounds = [samples(path) for path in (film, output)]
-  (begins, ours), (again, theirs) = sounds
-  same = len(ours) == len(theirs) and bool((ours == theirs).all())
+  (start, sound), (new_start, new_sound) = samples(film), samples(output)
+  same = np.array_equal(sound, new_sound)
   print(
-    f'samples: {len(ours)} and {len(theirs)}, '
-    f'{"equal" if same else "not equal"}; the first at {float(begins)} and '
-    f'{float(again)} s'
+    f'samples: {len(sound)} and {len(new_sound)}, '
+    f'{"equal" if same else "not equal"}; the first at {float(start)} and '
+    f'{float(new_start)} s'
   )
 
 
 def samples(path):
-  """When the sound of a film begins, in seconds, and all of it decoded.
+  """Returns the start of the audio of a film, in seconds, and its samples.
 
   Raises:
-    ValueError: there is a gap in it.
+    ValueError: there is a gap.
   """
   with av.open(str(path)) as container:
-    start, pieces, due = None, [], None
+    start, pieces, expected = None, [], None
     for frame in container.decode(audio=0):
-      at = frame.pts * frame.time_base
-      if due is not None and abs(at - due) > frame.time_base:
-        raise ValueError(f'{path}: sound is due at {due} and comes at {at}')
-      start = at if start is None else start
-      due = at + Fraction(frame.samples, frame.sample_rate)
+      moment = frame.pts * frame.time_base
+      if expected is not None and abs(moment - expected) > frame.time_base:
+        raise ValueError(f'{path}: audio at {moment} s, not at {expected} s')
+      start = moment if start is None else start
+      expected = moment + Fraction(frame.samples, frame.sample_rate)
       pieces.append(frame.to_ndarray()[0])
   return start, np.concatenate(pieces)
 
@@ -181,11 +181,13 @@ def main():
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--clips', type=Path, required=True, help='videos')
-  parser.add_argument('--work', type=Path, required=True, help='what is made')
+  parser.add_argument(
+    '--work', type=Path, required=True, help='folder of all files'
+  )
   parser.add_argument('--hours', type=float, default=1.0)
   args = parser.parse_args()
   args.work.mkdir(parents=True, exist_ok=True)
-  film, output = args.work / 'film.mp4', args.work / 'colour.mp4'
+  film, output = args.work / 'film.mp4', args.work / 'color.mp4'
   stills, weights = args.work / 'stills', args.work / 'weights'
   clips = list_clips(args.clips)
   if not film.exists():
@@ -201,7 +203,7 @@ def main():
   rows = watch(process, args.work / 'memory.csv', output)
   if process.returncode:
     sys.exit(process.returncode)
-  print(f'coloured in {time.monotonic() - began:.0f} s')
+  print(f'colorized in {time.monotonic() - began:.0f} s')
   for tenth in np.array_split(np.array(rows), 10):
     if len(tenth):
       print('  {} s, {} blocks, {} MB'.format(*tenth.max(0)))
