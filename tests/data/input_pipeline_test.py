@@ -85,6 +85,7 @@ def test_batches_have_the_promised_shapes_and_types(config):
     'same_video': ((2,), 'bool'),
     'first_frame': ((2,), 'bool'),
     'backward_flow': ((2, _CLIP - 1, *picture, 2), 'float32'),
+    'anchor_flow': ((2, _CLIP, *picture, 2), 'float32'),
   }
 
 
@@ -163,13 +164,35 @@ def test_backward_flow_points_to_the_previous_positions(config, runs):
   assert np.mean(moved) < np.mean(stayed) / 2
 
 
-@pytest.mark.parametrize('residual', ['', 'warped'])
-def test_backward_flow_is_empty_if_the_colorizer_does_not_use_it(
-  config, residual
-):
-  config.model.colorizer.update({'residual': residual, 'width': 1 / 16})
+def test_anchor_flow_points_to_the_first_frame_if_that_is_the_reference(config):
+  config.data.retrieved_share = 0.0
+  config.data.first_frame_share = 0.5
+  config.data.warped_share = config.data.nearby_share = 0.0
+  moved, stayed = [], []
+  y, x = np.mgrid[:HEIGHT, :WIDTH]
+  samples = _samples(input_pipeline.make_iterator(config, 4), _EPOCH)
+  for sample in samples:
+    if not sample.first_frame:
+      assert not sample.anchor_flow.any()
+      continue
+    assert not sample.anchor_flow[0].any()
+    dx, dy = np.moveaxis(np.rint(sample.anchor_flow[-1]), -1, 0)
+    place = (
+      np.clip(y + dy, 0, HEIGHT - 1).astype(int),
+      np.clip(x + dx, 0, WIDTH - 1).astype(int),
+    )
+    first, last = sample.rgb[0].astype(int), sample.rgb[-1].astype(int)
+    moved.append(np.abs(first[place] - last).mean())
+    stayed.append(np.abs(first - last).mean())
+  assert 0 < len(moved) < len(samples)
+  assert np.mean(moved) < np.mean(stayed) / 2
+
+
+def test_flows_are_empty_if_the_colorizer_does_not_use_them(config):
+  config.model.colorizer.kind = 'u_net'
   (sample,) = _samples(input_pipeline.make_iterator(config, 1), 1)
   assert sample.backward_flow.shape == (_CLIP - 1, 0, 0, 2)
+  assert sample.anchor_flow.shape == (_CLIP, 0, 0, 2)
 
 
 def test_resumes_at_the_same_sample(config):

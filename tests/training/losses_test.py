@@ -242,6 +242,21 @@ def test_smoothness_is_zero_for_flat_colors_also_at_the_border():
 # Finite
 
 
+def test_the_expected_error_is_least_where_it_is_the_error():
+  """Squared errors of 8 and 24, to which 1 is added."""
+  ab = jnp.zeros((1, 1, 2, 2))
+  true_ab = jnp.array([[[[2.0, 2.0], [4.0, -(8.0**0.5)]]]])
+
+  def loss(log_error):
+    return losses.expected_error(log_error, ab, true_ab)
+
+  exact = jnp.log(jnp.array([9.0, 25.0])).reshape(1, 1, 2, 1)
+  np.testing.assert_allclose(jax.grad(loss)(exact), 0, atol=1e-6)
+  np.testing.assert_allclose(loss(exact), 1 + np.log([9, 25]).mean(), rtol=1e-6)
+  assert loss(exact + 0.1) > loss(exact) < loss(exact - 0.1)
+  assert loss(exact - 30) <= 50 + exact.mean()  # Outliers are bounded.
+
+
 @pytest.mark.parametrize('value', [0.0, 1.0, 100.0])
 def test_flat_pictures_have_finite_losses_and_gradients(value):
   ab = jnp.full((1, 8, 8, 2), value)
