@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from vitexco_jax import files
-from vitexco_jax.config import from_json, to_json
+from vitexco_jax.config import from_json, override, to_json
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import abstract_params
 from vitexco_jax.pretrained import vit_weights
@@ -33,15 +33,18 @@ _FIRST_PROCESS = ocp.options.MultiprocessingOptions(
 )
 
 
-def adopt_position_grid(config: ml_collections.ConfigDict) -> None:
-  """Sets `config.model.vit.pos_grid` to that of the initial weights.
+def with_position_grid(
+  config: ml_collections.ConfigDict,
+) -> ml_collections.ConfigDict:
+  """Returns the config with `model.vit.pos_grid` of the initial weights.
 
   Raises:
     UserError: the weights cannot be read.
   """
   grid = position_grid(config.train.vit_weights, config.train.init)
-  if grid is not None:
-    config.model.vit.pos_grid = grid
+  if grid is None:
+    return config
+  return override(config, {'model.vit.pos_grid': grid})
 
 
 def position_grid(vit_file: str, weights: str) -> int | None:
@@ -136,7 +139,7 @@ class Checkpoints:
     except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
       raise UserError(
         f'the checkpoint {folder} is damaged or has another config: use another '
-        '--workdir, or the config of the checkpoint'
+        '`workdir`, or the config of the checkpoint'
       ) from error
     return jax.tree.map(np.asarray, restored.state), restored.feed
 
@@ -188,7 +191,7 @@ def load_config(path: str | Path) -> ml_collections.ConfigDict:
   except UserError as error:
     raise UserError(
       f'{path} is not a complete checkpoint: {error}; name an export or the '
-      '--workdir of a run'
+      '`workdir` of a run'
     ) from error
   return from_json(values, f'{path / _CONFIG}: ')
 

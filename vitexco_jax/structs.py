@@ -49,7 +49,7 @@ class Reference(NamedTuple):
 
 
 class Guidance(NamedTuple):
-  """What is known of a frame's color before the recurrence.
+  """Candidates for the color of a frame, computed before the recurrence.
 
   The first two are the outputs of the correspondence subnet. The others are
   additions to the paper; None if they are not computed.

@@ -51,6 +51,6 @@ def test_an_unavailable_address(host):
   with socket.create_server(('127.0.0.1', 0)) as taken:
     port = taken.getsockname()[1]
     with pytest.raises(
-      UserError, match=f'cannot listen on --address={host}:{port}'
+      UserError, match=f'cannot listen on `address={host}:{port}'
     ):
       asyncio.run(serve._listen(web.Application(), host, port))

@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Call(NamedTuple):
-  """The arguments of a call besides the plain flags."""
+  """The arguments of a call other than the plain flags."""
 
   config: ml_collections.ConfigDict  # With the overrides.
   overrides: Mapping[str, Any]  # By dotted name.

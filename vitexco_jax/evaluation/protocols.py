@@ -23,7 +23,7 @@ class Chooser:
   """Chooses a clip's references by a protocol.
 
   Attributes:
-    identity: what the choice depends on besides the clip, as JSON.
+    identity: everything but the clip on which the choice depends, as JSON.
   """
 
   def __init__(

@@ -23,7 +23,7 @@ class Subject(NamedTuple):
   name: str  # `vitexco` or `predictions`.
   method: Method
   stated: dict[str, Any]  # Shown with the results.
-  identity: Any  # What its frames depend on besides the clips, as JSON.
+  identity: Any  # Everything else on which its frames depend, as JSON.
 
 
 def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:

@@ -40,7 +40,7 @@ class Frame(NamedTuple):
 
 
 class Format(NamedTuple):
-  """Properties of a video that a writer needs, besides its frames.
+  """Properties of a video that a writer needs in addition to its frames.
 
   Attributes:
     height: in pixels.

@@ -211,19 +211,19 @@ class _Child:
     self._about = about
     self._left = 0.0  # Remaining seconds of wall time.
     self.is_alive = True
-    self._connection, theirs = Pipe()
-    with theirs:
+    self._connection, child_end = Pipe()
+    with child_end:
       self._process = subprocess.Popen(
         [
           sys.executable,
           '-B',  # It must not write files.
           '-c',
           _CODE,
-          str(theirs.fileno()),
+          str(child_end.fileno()),
           str(file_bytes),
         ],
         cwd=_ROOT,
-        pass_fds=[theirs.fileno()],
+        pass_fds=[child_end.fileno()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,  # Decoders print many messages.

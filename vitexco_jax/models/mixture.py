@@ -46,7 +46,7 @@ class _Complete(NamedTuple):
 
 
 class Evidence(NamedTuple):
-  """What speaks for the candidates of a frame, each [b, h, w, 1]."""
+  """Evidence for the candidates of a frame, each [b, h, w, 1]."""
 
   exists: jax.Array  # 1 if there is a previous frame, else 0.
   previous_difference: jax.Array  # In lightness, to the warped previous frame.
@@ -223,7 +223,7 @@ class Mixture(nn.Module):
   def _expect(
     self, guidance: _Complete, evidence: Evidence, carried_error: jax.Array
   ) -> jax.Array:
-    """Expects log squared errors, [b, n, m, 4], by formulas with learned numbers.
+    """Computes expected log squared errors, [b, n, m, 4], by learned formulas.
 
     The error of flow grows with the difference in lightness and falls with the
     likeness, between a least and a largest error; the previous frame also has the

@@ -57,7 +57,7 @@ def guide_along(
     Guidance of the t frames, fields [b, t, scale*h, scale*w, c].
   """
   size = scale * luminance.shape[2], scale * luminance.shape[3]
-  queries, colors = _see(generator, luminance, train)
+  queries, colors = _extract(generator, luminance, train)
   colors = jax.tree.map(lambda x: _finer(x[:, 1:], size), colors)
   if reference is None:
     settings = generator.prior_net
@@ -96,10 +96,10 @@ def guide_along(
   )
 
 
-def _see(
+def _extract(
   generator: Any, luminance: jax.Array, train: bool
 ) -> tuple[jax.Array, prior.PriorColor | None]:
-  """Queries of frames, and the prior's colors [b, t, h/4, w/4, c], if any."""
+  """Returns queries of frames and the prior's colors, [b, t, h/4, w/4, c], if any."""
   if not generator.has_prior:
     return generator.encode_frames(luminance, train), None
   b, t, h, w, _ = luminance.shape

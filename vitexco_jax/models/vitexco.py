@@ -44,7 +44,7 @@ ALL_LEVELS = settings.LEVELS
 
 
 class Seen(NamedTuple):
-  """What the ViT and the Feature Transform compute of pictures."""
+  """Outputs of the ViT and the Feature Transform."""
 
   features: tuple[jax.Array, ...]  # [b, h/stride, w/stride, c] per level.
   embedding: jax.Array  # [b, d], the class token of the ViT.
@@ -125,7 +125,7 @@ class Generator(nn.Module):
 
   @property
   def carried(self) -> int:
-    """Number of channels that each frame passes to the next one besides Lab."""
+    """Number of channels that each frame passes to the next one in addition to Lab."""
     return CARRIED if self.follows_motion else 0
 
   @property
@@ -209,10 +209,10 @@ class Generator(nn.Module):
     return self.make_queries(seen, luminance.shape)
 
   def make_queries(self, seen: Seen, shape: Sequence[int]) -> jax.Array:
-    """Computes the queries of frames that the ViT has seen.
+    """Computes the queries of frames from the output of `see`.
 
     Args:
-      seen: of b * t frames, with the levels that matching uses.
+      seen: output for b * t frames, with the levels that matching uses.
       shape: of the frames, (b, t, h, w, 1).
 
     Returns:
@@ -288,7 +288,7 @@ class Generator(nn.Module):
       scale: size of the frame relative to the one that was matched.
 
     Returns:
-      [b, h, w, 2 + carried]: ab, and what the next frame needs besides.
+      [b, h, w, 2 + carried]: ab, and what else the next frame needs.
     """
     net = self.colorizer_net
     if isinstance(net, Mixture):

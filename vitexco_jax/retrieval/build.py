@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 _CHUNK = 256  # Pictures per commit.
 
 
-class _Seen(NamedTuple):
+class _Picture(NamedTuple):
   """A picture that was read or skipped."""
 
   name: str
@@ -75,13 +75,13 @@ def build_gallery(
       initial=len(keys) - len(left),
       unit='picture',
     ) as bar:
-      for seen in _in_chunks(look, left):
-        crops = {x.name: x.crop for x in seen if x.crop is not None}
+      for chunk in _in_chunks(look, left):
+        crops = {x.name: x.crop for x in chunk if x.crop is not None}
         if crops:
           embeddings = embed.embed_crops(np.stack([*crops.values()]))
           writer.add([*crops], embeddings)
-        writer.leave_out({x.name: x.reason for x in seen if x.reason})
-        bar.update(len(seen))
+        writer.leave_out({x.name: x.reason for x in chunk if x.reason})
+        bar.update(len(chunk))
     _logger.info(writer.describe())
     if not writer.rows:
       raise UserError(
@@ -99,8 +99,8 @@ def build_gallery(
 
 
 def _in_chunks(
-  look: Callable[[str], _Seen], keys: Sequence[str]
-) -> Iterator[list[_Seen]]:
+  look: Callable[[str], _Picture], keys: Sequence[str]
+) -> Iterator[list[_Picture]]:
   """Reads pictures in order, one chunk ahead of the consumer."""
   chunks = [keys[i : i + _CHUNK] for i in range(0, len(keys), _CHUNK)]
   with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -111,18 +111,18 @@ def _in_chunks(
 
 def _look_at(
   source: pictures.Folder | pictures.DataSet, min_chroma: float, key: str
-) -> _Seen:
+) -> _Picture:
   name = key
   try:
     name, data = source.load(key)
     rgb = video.decode_image(data, name)
   except UserError as error:
-    return _Seen(name, None, str(error).removeprefix(name).lstrip())
+    return _Picture(name, None, str(error).removeprefix(name).lstrip())
   if '\n' in name:
-    return _Seen(name, None, 'its name has a line break')
+    return _Picture(name, None, 'its name has a line break')
   if quality.chroma(rgb) < min_chroma:
-    return _Seen(name, None, 'black-and-white')
-  return _Seen(name, embedding.crop(rgb), '')
+    return _Picture(name, None, 'black-and-white')
+  return _Picture(name, embedding.crop(rgb), '')
 
 
 def _has_index(folder: Path) -> bool:

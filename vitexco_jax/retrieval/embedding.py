@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import checkpoint, color
-from vitexco_jax.config import check
+from vitexco_jax.config import check, override
 from vitexco_jax.generator import make_generator
 from vitexco_jax.models import efficientnet, vit
 from vitexco_jax.models.vitexco import Generator, Seen
@@ -45,7 +45,9 @@ class _Network(NamedTuple):
   features: Callable[[Any, jax.Array], jax.Array]  # Of RGB in [0, 1].
   params: Any
   width: int
-  settings: dict[str, Any]  # That affect the features, besides the weights.
+  settings: dict[
+    str, Any
+  ]  # Other than the weights, if they affect the features.
 
 
 class Embedder:
@@ -116,7 +118,7 @@ def check_trained(config: ml_collections.ConfigDict) -> None:
   if config.retrieval.network == 'vit' and not config.retrieval.weights:
     vit_weights.check_trained(
       config,
-      'or find references by --config.retrieval.network=efficientnet_lite0',
+      'or find references by `config.retrieval.network=efficientnet_lite0`',
     )
 
 
@@ -162,8 +164,7 @@ def _vit(config: ml_collections.ConfigDict) -> _Network:
   weights = _find_weights(config)
   grid = checkpoint.position_grid(weights.vit_file, weights.export)
   if grid is not None:
-    config = config.copy_and_resolve_references()
-    config.model.vit.pos_grid = grid
+    config = override(config, {'model.vit.pos_grid': grid})
   generator = make_generator(config)
   if config.model.stem and not weights.vit_file:
     return _hybrid_vit(config, generator, weights)
@@ -229,8 +230,8 @@ def _hybrid_vit(
 def _untrained(init: Callable[[], Any]) -> Mapping[str, Any]:
   _logger.info(
     'Retrieval will be poor: the ViT is untrained. Set its weights with '
-    '--config.retrieval.weights=PATH, or choose another network with '
-    '--config.retrieval.network=efficientnet_lite0'
+    'config.retrieval.weights, or choose another network with '
+    'config.retrieval.network=efficientnet_lite0'
   )
   return jax.jit(init)()['params']
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from vitexco_jax import files
 from vitexco_jax.config import check
-from vitexco_jax.errors import UserError
+from vitexco_jax.errors import UserError, program
 from vitexco_jax.media import pictures, video
 from vitexco_jax.retrieval import embedding, faiss_files
 from vitexco_jax.retrieval.embedding import Embedder
@@ -85,8 +85,8 @@ class Gallery:
     folder = Path(folder)
     if not os.path.exists(folder / SETTINGS):
       raise UserError(
-        f'{folder} is not a gallery: build one with --mode=gallery --images=DIR '
-        f'--gallery={folder}'
+        f'{folder} is not a gallery: build one with '
+        f'`{program()} --mode=gallery --images=DIR --gallery={folder}`'
       )
     gallery = cls(folder, read_settings(folder))
     if index == 'ivf':
@@ -222,7 +222,7 @@ class Gallery:
     path = self._folder / IVF
     build = (
       'build it by running the command that built the gallery again with '
-      '--config.retrieval.index=ivf'
+      '`config.retrieval.index=ivf`'
     )
     if not path.exists():
       raise UserError(f'the gallery {self._folder} has no index ivf: {build}')

@@ -21,7 +21,7 @@ class Ivf(NamedTuple):
 
   lists: int  # Number of lists.
   probes: int  # Number of lists that a search scans.
-  recall: float  # Share of the true five nearest among the five found.
+  recall: float  # Share of the true five nearest that a search returns.
 
 
 def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
@@ -62,8 +62,8 @@ def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
   _, true = faiss.knn(queries, embeddings, nearest, product)
   for exponent in itertools.count():
     index.nprobe = 1 << exponent
-    _, found = index.search(queries, nearest)
-    recall = recall_of(found[:, 1:], true[:, 1:])
+    _, retrieved = index.search(queries, nearest)
+    recall = recall_of(retrieved[:, 1:], true[:, 1:])
     if recall >= _RECALL or index.nprobe >= lists:
       break
 
@@ -79,7 +79,7 @@ def build_index(folder: Path, embeddings: np.ndarray) -> Ivf:
   return Ivf(lists, index.nprobe, recall)
 
 
-def recall_of(found: np.ndarray, true: np.ndarray) -> float:
-  """Share of the values in each row of `true` that the row of `found` has."""
-  hits = (true[:, :, None] == found[:, None]).any(-1)
+def recall_of(retrieved: np.ndarray, true: np.ndarray) -> float:
+  """Returns the share of the values of each row of `true` in that of `retrieved`."""
+  hits = (true[:, :, None] == retrieved[:, None]).any(-1)
   return float(hits.mean()) if hits.size else 1.0

@@ -56,7 +56,7 @@ async def listening(
     except (OSError, UnicodeError) as error:  # An invalid name, like a..b.
       reason = getattr(error, 'strerror', 'the host name is invalid')
       raise UserError(
-        f'cannot listen on --address={host}:{port}: {reason}'
+        f'cannot listen on `address={host}:{port}`: {reason}'
       ) from error
     try:
       yield listener.sockets[0].getsockname()[1]

@@ -74,7 +74,7 @@ def parse_address(address: str) -> tuple[str, int]:
   host, colon, port = address.rpartition(':')
   if not (colon and host and port.isdecimal() and int(port) < 2**16):
     raise UserError(
-      f'--address={address} is not HOST:PORT, for example 127.0.0.1:7860'
+      f'`address={address}` is not HOST:PORT, for example 127.0.0.1:7860'
     )
   return host.strip('[]'), int(port)
 

@@ -95,14 +95,14 @@ def retrieval_speed(
     start = time.perf_counter()
     index = ivf.build_index(Path(folder), Gallery.open(folder).embeddings)
     building = Row(f'{name}, ivf, building', time.perf_counter() - start, 's')
-    approximate, found = measure('ivf')
+    approximate, retrieved = measure('ivf')
   return [
     *exact,
     building,
     Row(f'{name}, ivf, lists', index.lists, ''),
     Row(f'{name}, ivf, scanned lists', index.probes, ''),
     *approximate,
-    Row(f'{name}, ivf, recall@5', ivf.recall_of(found, true), ''),
+    Row(f'{name}, ivf, recall@5', ivf.recall_of(retrieved, true), ''),
   ]
 
 
@@ -132,7 +132,7 @@ def retrieval_quality(
   chosen = [i for i, x in enumerate(synsets) if x and sizes[x] >= 5]
   if not chosen:
     raise UserError(
-      f'--gallery={folder} does not have five pictures of one ImageNet synset, '
+      f'`gallery={folder}` does not have five pictures of one ImageNet synset, '
       'with names like n01440764_10026.JPEG'
     )
   places = np.linspace(0, len(chosen) - 1, min(at_most, len(chosen)))
@@ -144,9 +144,9 @@ def retrieval_quality(
   kind = 'gray' if config.retrieval.gray else 'color'
   name = f'{config.retrieval.network}, {len(opened)} pictures in {kind}'
   rows = [Row(f'{name}, queries', len(chosen), '')]
-  for how, seen in queries.items():
+  for how, crops in queries.items():
     # The picture itself is the nearest, unless it has a duplicate.
-    _, numbers = opened.search(embed.embed_crops(seen), 2)
+    _, numbers = opened.search(embed.embed_crops(crops), 2)
     nearest = np.where(numbers[:, 0] == chosen, numbers[:, 1], numbers[:, 0])
     same = [
       synsets[i] == synsets[j] for i, j in zip(chosen, nearest, strict=True)

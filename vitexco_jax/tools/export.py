@@ -59,13 +59,13 @@ def export_run(workdir: Path, output: Path) -> None:
       written.
   """
   if output.exists():
-    raise UserError(f'--output={output} exists: name a new folder')
+    raise UserError(f'`output={output}` exists: name a new folder')
   params = checkpoint.load_params(workdir)
   config = checkpoint.load_config(workdir)
   with files.explained('output', output), files.new_folder(output) as folder:
     checkpoint.export(folder, params, config)
     write_programs(folder / 'stablehlo', params, config)
-  _logger.info(f'Wrote {output}; use it with --checkpoint={output}')
+  _logger.info(f'Wrote {output}, which can be used as a checkpoint')
 
 
 def write_programs(

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from vitexco_jax.checkpoint import adopt_position_grid
+from vitexco_jax.checkpoint import with_position_grid
 from vitexco_jax.config import check
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import make_generator
@@ -69,7 +69,7 @@ def pretrain(
   with multihost.failing_together():
     check(config)
     _check_fit(config)
-    adopt_position_grid(config)
+    config = with_position_grid(config)
     devices = jax.local_device_count() * num_hosts
     size = loop.micro_batch_size(config, 'pretrain', devices)
     collection = crops.collect(config, images)

@@ -22,9 +22,9 @@ import optax
 
 from vitexco_jax import color
 from vitexco_jax.checkpoint import (
-  adopt_position_grid,
   check_params,
   load_params,
+  with_position_grid,
 )
 from vitexco_jax.config import check
 from vitexco_jax.data import input_pipeline
@@ -61,7 +61,7 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
     check(config)
     size = micro_batch_size(config, jax.local_device_count() * num_hosts)
     vit_weights.check_trained(config)
-    adopt_position_grid(config)
+    config = with_position_grid(config)
     feed = input_pipeline.make_iterator(config, size, host, num_hosts)
     optimizer = make_optimizer(config)
     step = make_step(config, optimizer, AXIS)
@@ -198,7 +198,7 @@ def load_initial_weights(
     if config.model.stem:
       raise UserError(
         f'config.train.vit_weights={config.train.vit_weights} are of a ViT that '
-        'sees pixels: give --config.model.stem= as well'
+        'sees pixels: set `config.model.stem=` as well'
       )
     params['vit'] = vit_weights.load_vit_weights(
       config.train.vit_weights, params['vit'], config.model.vit.gelu
