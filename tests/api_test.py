@@ -1,4 +1,4 @@
-"""Every block of docs/api.md and of the README's Python, as it stands there."""
+"""Every Python block of docs/api.md and of the README, unchanged."""
 
 import ast
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_public_names_are_imported_on_demand():
   typed_names = [node.names[0].name for node in typed.body]
   assert sorted([*typed_names, '__version__']) == sorted(vitexco_jax.__all__)
   with pytest.raises(AttributeError, match="no attribute 'colourize'"):
-    vitexco_jax.colourize  # noqa: B018
+    vitexco_jax.colorise  # noqa: B018
 
 
 def test_every_block_works(home, capsys):
@@ -70,12 +70,12 @@ def test_every_block_works(home, capsys):
   np.save('reference.npy', names['first'])
   (command,) = blocks('docs/api.md', '')
   run(command, home)
-  found = np.load('colored.npy')
+  actual = np.load('colored.npy')
   colorizer, expected = names['colorizer'], []
   for rgb in names['colored']:  # Without flow each by itself.
     colorizer.set_reference(names['first'])
     expected += colorizer.colorize([rgb])
-  assert np.abs(np.int16(found) - np.int16(expected)).max() <= 1
+  assert np.abs(np.int16(actual) - np.int16(expected)).max() <= 1
 
 
 def test_the_block_of_the_readme_works(home, capsys):

@@ -1,4 +1,4 @@
-"""Checkpoints and exports: what comes back, and what is refused."""
+"""Checkpoints and exports: round trips and refused input."""
 
 import json
 import os
@@ -38,15 +38,15 @@ def state(params):
   params = params | {'discriminator': {'gate': np.float32(0.5)}}
   optimizer = optax.MultiSteps(optax.adamw(1e-3), 3)
   rng = np.random.default_rng(1)
-  made = jax.tree.map(
+  result = jax.tree.map(
     lambda x: rng.normal(size=x.shape).astype(x.dtype),
     jax.eval_shape(optimizer.init, params),
   )
-  made = made._replace(mini_step=np.int32(1))
+  result = result._replace(mini_step=np.int32(1))
   return TrainState(
     micro_step=np.int32(4),
     params=params,
-    optimizer=made,
+    optimizer=result,
     spectral={'u': np.ones((1, 3), np.float32)},
     key=np.array([1, 2], np.uint32),
   )
@@ -75,11 +75,11 @@ def test_a_restored_state_is_identical(tmp_path, config, state):
   checkpoints = checkpoint.Checkpoints(tmp_path)
   assert checkpoints.latest_step() == 4
   abstract = jax.eval_shape(lambda: state)
-  found, feed = checkpoints.restore(4, abstract)
+  actual, feed = checkpoints.restore(4, abstract)
   checkpoints.close()
   assert feed == {'samples': 32}
-  assert isinstance(found, TrainState)
-  _assert_equal(found, state)
+  assert isinstance(actual, TrainState)
+  _assert_equal(actual, state)
 
 
 def test_only_the_newest_three_remain(tmp_path, config, state):
@@ -142,11 +142,11 @@ def test_state_of_another_optimizer_is_refused(tmp_path, config, state):
 
 def test_export_rounds_to_float16(tmp_path, config, params):
   checkpoint.export(tmp_path / 'made', params, config)
-  found = checkpoint.load_params(tmp_path / 'made')
+  actual = checkpoint.load_params(tmp_path / 'made')
   rounded = jax.tree.map(
     lambda x: x.astype(np.float16).astype(np.float32), params
   )
-  _assert_equal(found, rounded)
+  _assert_equal(actual, rounded)
   assert checkpoint.load_config(tmp_path / 'made').use.size == (64, 96)
   assert [x.name for x in tmp_path.iterdir()] == ['made']
 

@@ -105,9 +105,9 @@ def test_choices_are_those_of_the_modules():
 def test_numbers_agree_with_the_defaults_of_the_modules():
   model = get_config('paper').model
   assert motion.Motion(**model.motion) == motion.Motion()
-  made = prior.Prior()
-  assert model.prior.unsure_spread == made.unsure_spread
-  assert model.prior.same_cosine == made.same_cosine
+  result = prior.Prior()
+  assert model.prior.unsure_spread == result.unsure_spread
+  assert model.prior.same_cosine == result.same_cosine
   assert flow.backward_flow.__defaults__ == (model.motion.flow_alpha,)
 
 

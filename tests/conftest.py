@@ -1,4 +1,4 @@
-"""Every test sees two CPU devices, so that pmap is real."""
+"""Fixtures of all tests; JAX has two CPU devices, so that pmap is tested."""
 
 import logging
 import os
@@ -28,7 +28,7 @@ def messages():
 
 @pytest.fixture(scope='module')
 def quick_compiler(tmp_path_factory):
-  """For whole training steps: compiled with less care, and only once."""
+  """Compiles faster and with fewer optimizations, for whole training steps."""
   settings = {
     'jax_disable_most_optimizations': True,
     'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('programs')),
@@ -46,7 +46,7 @@ def quick_compiler(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def tiny_weights(tmp_path_factory):
-  """An export of random `:tiny` weights, with which colours come out lively."""
+  """An export of random `:tiny` weights, which give visible colors."""
   import tiny_weights
 
   path = tmp_path_factory.mktemp('weights') / 'tiny'

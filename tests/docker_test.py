@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it can be tried without Docker."""
+"""The Dockerfile, as far as it can be tested without Docker."""
 
 import fnmatch
 import re

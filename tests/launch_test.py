@@ -1,4 +1,4 @@
-"""The door: whatever is wrong with a call is said in one sentence."""
+"""The command line: overrides, help, and one sentence per error."""
 
 import re
 import subprocess
@@ -55,10 +55,10 @@ def _parse(*arguments):
   ],
 )
 def test_overrides(arguments, name, value):
-  found = _parse(*arguments)
+  actual = _parse(*arguments)
   for part in name.split('.'):
-    found = found[part]
-  assert found == value and type(found) is type(value)
+    actual = actual[part]
+  assert actual == value and type(actual) is type(value)
 
 
 @pytest.mark.parametrize(
@@ -243,8 +243,8 @@ def test_each_mode_has_a_help_text(mode):
   assert text == cli.make_help(['-h', '--mode', mode], '')
   assert text.startswith(MODES[mode].help) and f' --mode={mode} ' in text
   own = {*MODES[mode].needed, *MODES[mode].optional, 'config'}
-  found = re.findall(r'^  --(?:\[no\])?([a-z-]+): ', text, re.MULTILINE)
-  assert len(found) == len(own) and {*found} == own
+  actual = re.findall(r'^  --(?:\[no\])?([a-z-]+): ', text, re.MULTILINE)
+  assert len(actual) == len(own) and {*actual} == own
 
 
 def test_the_help_of_a_mode_is_printed():

@@ -1,4 +1,4 @@
-"""The wheel that pip makes: it holds all that `vitexco` needs, and it works."""
+"""The wheel that pip builds: its content, and the command `vitexco`."""
 
 import email
 import site
@@ -70,7 +70,7 @@ def _call(command, home, *arguments):
 def test_contains_only_the_package(wheel):
   with zipfile.ZipFile(wheel) as archive:
     names = set(archive.namelist())
-  ours = {
+  own = {
     path.relative_to(ROOT).as_posix()
     for pattern in ('**/*.py', '**/page/*', 'py.typed')
     for path in ROOT.glob(f'vitexco_jax/{pattern}')
@@ -80,20 +80,20 @@ def test_contains_only_the_package(wheel):
     for path in ROOT.glob('weights/small/**/*')
     if path.is_file()
   }
-  door = {'vitexco_jax/launch.py', 'vitexco_jax/configs/vitexco.py'}
-  found = {name for name in names if '.dist-info/' not in name}
-  assert found == ours | weights | door
+  program = {'vitexco_jax/launch.py', 'vitexco_jax/configs/vitexco.py'}
+  actual = {name for name in names if '.dist-info/' not in name}
+  assert actual == own | weights | program
 
 
 def test_declares_what_it_needs(wheel):
   with zipfile.ZipFile(wheel) as archive:
     (metadata,) = [x for x in archive.namelist() if x.endswith('/METADATA')]
-    found = email.message_from_bytes(archive.read(metadata))
-  listed = [x for x in found.get_all('Requires-Dist') if 'extra' not in x]
+    fields = email.message_from_bytes(archive.read(metadata))
+  listed = [x for x in fields.get_all('Requires-Dist') if 'extra' not in x]
   lines = (ROOT / 'requirements/cpu.txt').read_text().splitlines()
   assert len(listed) == len([x for x in lines if x[0] != '#'])
-  assert found.get_all('Provides-Extra') == ['cuda']
-  assert found['Version'] == vitexco_jax.__version__
+  assert fields.get_all('Provides-Extra') == ['cuda']
+  assert fields['Version'] == vitexco_jax.__version__
 
 
 def test_prints_version_and_flags(command, tmp_path):

@@ -1,4 +1,4 @@
-"""Every command of docs/reproduce.md, in miniature, as it stands there."""
+"""Every command of docs/reproduce.md, unchanged, at toy size."""
 
 import re
 
@@ -43,12 +43,12 @@ def test_every_command_works(home):
   for text in COMMANDS:
     documents.run(text, home)
   assert '\n'.join(COMMANDS).count('python launch.py') == 8
-  made = records.Records(home / 'data/records_paper_tiny')
-  assert {x.video for x in made.runs} == {
+  result = records.Records(home / 'data/records_paper_tiny')
+  assert {x.video for x in result.runs} == {
     'hollywood2/a.avi',
     'pixabay/first.mp4',
   }
-  assert len(set(made.read(0).references)) == 5
+  assert len(set(result.read(0).references)) == 5
   for path in (
     'data/first.png',
     'data/inspect/index.html',

@@ -1,3 +1,5 @@
+"""The lists of requirements: complete, consistent, and pinned."""
+
 import ast
 import importlib.metadata
 import re
@@ -30,7 +32,7 @@ def _names(*files):
 
 def _imports(path):
   """Top-level names of what a file imports from outside the project."""
-  ours = {'vitexco_jax', 'configs', 'launch'} | {
+  own = {'vitexco_jax', 'configs', 'launch'} | {
     path.stem for path in (ROOT / 'tests').rglob('*.py')
   }
   modules = set()
@@ -40,7 +42,7 @@ def _imports(path):
     elif isinstance(node, ast.ImportFrom) and not node.level:
       modules.add(node.module)
   names = {module.split('.')[0] for module in modules}
-  return names - ours - set(sys.stdlib_module_names)
+  return names - own - set(sys.stdlib_module_names)
 
 
 def test_lists_for_gpu_and_cpu_differ_only_in_jax():
@@ -93,7 +95,7 @@ LISTS = ('requirements/cpu.txt', 'requirements/dev.txt')
 def _locked(python):
   """What the lock file installs for a Python: versions by canonical name."""
   text = (ROOT / 'requirements/lock.txt').read_text().replace('\\\n', ' ')
-  found = {}
+  pinned_versions = {}
   for line in text.splitlines():
     if line.startswith('#'):
       continue
@@ -103,9 +105,9 @@ def _locked(python):
     if pinned.marker is None or pinned.marker.evaluate(_environment(python)):
       (exact,) = pinned.specifier
       assert exact.operator == '=='
-      assert _canonical(pinned.name) not in found
-      found[_canonical(pinned.name)] = exact.version
-  return found
+      assert _canonical(pinned.name) not in pinned_versions
+      pinned_versions[_canonical(pinned.name)] = exact.version
+  return pinned_versions
 
 
 def _environment(python):

@@ -1,4 +1,4 @@
-"""Every command of docs/tutorial.md, in miniature, as it stands there."""
+"""Every command of docs/tutorial.md, unchanged, at toy size."""
 
 import json
 import re
@@ -16,14 +16,16 @@ COMMANDS = documents.commands('docs/tutorial.md')
 
 @pytest.fixture(scope='module')
 def home(tmp_path_factory, tiny_weights):
-  """A folder as the tutorial supposes it, and the program."""
+  """A folder as the tutorial expects it, and the program."""
   home = tmp_path_factory.mktemp('home')
   for folder in ('stills', 'like', 'mine', 'weights'):
     (home / folder).mkdir()
   film = []
-  for seed in (0, 6, 1):  # Of its shots; of two there is a still.
-    grey = documents.picture(seed).mean(-1, keepdims=True).astype(np.uint8)
-    film += [np.repeat(np.roll(grey, i, 1), 3, -1) for i in range(4)]
+  for seed in (0, 6, 1):  # One per shot; two of the shots have a still.
+    gray_frame = (
+      documents.picture(seed).mean(-1, keepdims=True).astype(np.uint8)
+    )
+    film += [np.repeat(np.roll(gray_frame, i, 1), 3, -1) for i in range(4)]
   documents.write_video(home / 'film.mp4', film)
   for seed, name in enumerate(('street', 'portrait', 'poster')):
     still = documents.picture(seed)
@@ -31,15 +33,15 @@ def home(tmp_path_factory, tiny_weights):
   documents.write_video(home / 'like/a.mp4', documents.frames(3, 4))
   for seed in (4, 5):
     documents.write_video(home / f'mine/{seed}.mp4', documents.frames(seed))
-  # A copy, so that what lies beside it is taken by default.
+  # A copy, so that its default paths are in this folder.
   shutil.copyfile(documents.ROOT / 'launch.py', home / 'launch.py')
   shutil.copytree(tiny_weights, home / 'weights/small')
   documents.write_config(home, 'tiny')
   return home
 
 
-def _colours(path):
-  """How strong the colours of each frame of the film are."""
+def _chroma(path):
+  """Returns the strength of the colors of each frame of the film."""
   with video.VideoReader(path) as reader:
     rgb = np.stack([frame.rgb for frame in reader])
   assert rgb.shape == (12, 64, 96, 3)
@@ -47,21 +49,21 @@ def _colours(path):
 
 
 def _shortened(text):
-  """For a film of a tenth of the frames, and the end of a long training."""
+  """Shortens a command: a tenth of the frames, and few training updates."""
   text = re.sub(r'\b(\d)0\b', r'\1', text)
   return text.replace('updates=1000', 'updates=2')
 
 
 def _edit(path):
   """Puts the shot that the tutorial shows into a plan."""
-  made, edited = json.loads(path.read_text()), json.loads(_shortened(EDITED))
+  result, edited = json.loads(path.read_text()), json.loads(_shortened(EDITED))
   (number,) = [
     i
-    for i, shot in enumerate(made['shots'])
+    for i, shot in enumerate(result['shots'])
     if (shot['start'], shot['stop']) == (edited['start'], edited['stop'])
   ]
-  made['shots'][number] = edited
-  path.write_text(json.dumps(made))
+  result['shots'][number] = edited
+  path.write_text(json.dumps(result))
 
 
 def test_every_command_works(home):
@@ -74,10 +76,10 @@ def test_every_command_works(home):
   assert 'street.jpg' in printed
 
   for name in ('first', 'draft', 'two', 'mine'):
-    assert _colours(home / f'{name}.mp4').min() > 1, name
+    assert _chroma(home / f'{name}.mp4').min() > 1, name
   # Nobody has painted what the plan gives to the second shot: what colour it has
   # the random U-Net adds, more with each frame away from the picture.
-  planned = _colours(home / 'planned.mp4').reshape(3, 4)
+  planned = _chroma(home / 'planned.mp4').reshape(3, 4)
   assert 20 * planned[1].max() < planned[[0, 2]].min()
   assert planned[1, 2] < 0.1
   assert video.read_image(home / 'frame_color.png').shape == (64, 96, 3)

@@ -1,4 +1,4 @@
-"""Assembly: outputs are complete, and take their places together."""
+"""Assembly: outputs are complete and appear together."""
 
 import errno
 import os

@@ -13,17 +13,17 @@ from vitexco_jax.media import video
 
 def test_each_shot_uses_bound_or_most_similar_references(surveyed, references):
   choices = plan.list_references(references, surveyed)
-  made = plan.match(surveyed, choices, embed)
+  film_plan = plan.match(surveyed, choices, embed)
   names = [
     [(Path(x.picture).name, x.frame) for x in shot.references]
-    for shot in made.shots
+    for shot in film_plan.shots
   ]
   assert names == [
     [('zero.png', None)],
     [('ref_00011.png', 11)],
     [('two.png', None)],
   ]
-  assert all(0.95 < shot.references[0].score <= 1 for shot in made.shots)
+  assert all(0.95 < shot.references[0].score <= 1 for shot in film_plan.shots)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_a_picture_is_bound_to_the_file_of_its_name_or_number(
   for name in frames.split():
     video.write_image(tmp_path / f'film/{name}.png', shot_picture(0))
   video.write_image(tmp_path / f'one/{picture}.jpg', shot_picture(0))
-  made = surveyed.plan._replace(video=str(tmp_path / 'film'))
-  surveyed = surveyed._replace(plan=made)
+  film_plan = surveyed.plan._replace(video=str(tmp_path / 'film'))
+  surveyed = surveyed._replace(plan=film_plan)
   (choice,) = plan.list_references(tmp_path / 'one', surveyed)
   assert choice.frame == expected
 
@@ -63,9 +63,9 @@ def test_a_number_of_no_file_or_of_several_is_refused(tmp_path):
 
 
 def test_the_same_for_all_shots(surveyed):
-  made = plan.same_for_all(surveyed, ['a.png', plan.FIRST_FRAME])
+  film_plan = plan.same_for_all(surveyed, ['a.png', plan.FIRST_FRAME])
   first, second = Choice(plan.FIRST_FRAME), Choice('a.png')
-  assert [shot.references for shot in made.shots] == [
+  assert [shot.references for shot in film_plan.shots] == [
     (first._replace(frame=0), second),
     (first, second),
     (first, second),
@@ -77,6 +77,6 @@ def test_a_time_within_a_frame_that_is_shown_for_long(surveyed, references):
   slow = surveyed._replace(seconds=starts)
   text = 'file,time\ntwo.png,5.0\ntwo.png,8.9\n'
   (references / 'slow.csv').write_text(text)
-  found = plan.list_references(references / 'slow.csv', slow)
+  actual = plan.list_references(references / 'slow.csv', slow)
   # Times may be rounded: 8.9 s is close to the next frame.
-  assert [choice.frame for choice in found] == [1, 2]
+  assert [choice.frame for choice in actual] == [1, 2]

@@ -1,4 +1,4 @@
-"""The state of a clip: it survives a file."""
+"""The state of a clip: saving and loading."""
 
 import numpy as np
 

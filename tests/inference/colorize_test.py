@@ -73,10 +73,10 @@ def test_video_to_video_keeps_time_stamps(
   path = _write(tmp_path / 'in.mkv', make_frames(7), stamps)
   colorize.colorize(colorizer, path, [reference], tmp_path / 'out.mkv')
   with video.VideoReader(tmp_path / 'out.mkv') as reader:
-    found = list(reader)
-  ticks = [frame.pts * reader.format.time_base for frame in found]
+    actual = list(reader)
+  ticks = [frame.pts * reader.format.time_base for frame in actual]
   assert ticks == [Fraction(x, 1000) for x in stamps]
-  for frame, expected in zip(found, colored, strict=True):
+  for frame, expected in zip(actual, colored, strict=True):
     error = np.abs(np.float32(frame.rgb) - np.float32(expected)).mean()
     assert error < 8  # H.264 with chroma at half size.
   assert 'WARNING' not in caplog.text
@@ -99,8 +99,8 @@ def test_folder_to_folder_keeps_names(tmp_path, colorizer, reference, colored):
   colorize.colorize(colorizer, tmp_path / 'in', [reference], tmp_path / 'out')
   names = [f'shot{i}.png' for i in range(4)]
   assert sorted(x.name for x in (tmp_path / 'out').iterdir()) == names
-  found = [video.read_image(tmp_path / 'out' / name) for name in names]
-  assert_same(found, colored[:4])
+  actual = [video.read_image(tmp_path / 'out' / name) for name in names]
+  assert_same(actual, colored[:4])
 
 
 def test_single_image(tmp_path, colorizer, reference, colored):
@@ -121,8 +121,8 @@ def test_first_frame_of_a_video_is_its_reference(tmp_path, colorizer):
   colorize.colorize(colorizer, path, ['first-frame'], tmp_path / 'out')
   colorizer.set_reference(frames[0], first_frame=True)
   expected = list(colorizer.colorize(frames))
-  found = [video.read_image(x) for x in sorted((tmp_path / 'out').iterdir())]
-  assert_same(found, expected)
+  actual = [video.read_image(x) for x in sorted((tmp_path / 'out').iterdir())]
+  assert_same(actual, expected)
 
 
 def test_the_first_frame_leads_other_references(tmp_path, colorizer, reference):
@@ -134,8 +134,8 @@ def test_the_first_frame_leads_other_references(tmp_path, colorizer, reference):
   other = video.read_image(reference)
   colorizer.set_reference(frames[0], other, first_frame=True)
   expected = list(colorizer.colorize(frames))
-  found = [video.read_image(x) for x in sorted((tmp_path / 'out').iterdir())]
-  assert_same(found, expected)
+  actual = [video.read_image(x) for x in sorted((tmp_path / 'out').iterdir())]
+  assert_same(actual, expected)
   colorizer.set_reference(frames[0], first_frame=True)
   alone = list(colorizer.colorize(frames))
   assert np.abs(np.float32(alone) - np.float32(expected)).mean() > 0.5
@@ -166,11 +166,11 @@ def test_a_broken_stream_is_colored_up_to_its_damage(
   data = path.read_bytes()
   path.write_bytes(data[: len(data) * 2 // 3])
   colorize.colorize(colorizer, path, [reference], tmp_path / 'out')
-  made = len(list((tmp_path / 'out').iterdir()))
-  assert 6 <= made <= 8
+  result = len(list((tmp_path / 'out').iterdir()))
+  assert 6 <= result <= 8
   message = caplog.text
   assert 'in.mkv is broken' in message
-  assert f'{12 - made} frames could not be read' in message
+  assert f'{12 - result} frames could not be read' in message
 
 
 def test_a_failed_run_leaves_no_files(tmp_path, colorizer, reference):
@@ -193,11 +193,11 @@ def test_a_stopped_film_resumes_to_the_same_file(
 ):
   monkeypatch.setattr(schedule, 'BLOCK', 3)
   path = _write(tmp_path / 'in.mkv', make_frames(7))
-  made = plan.same_for_all(plan.survey(path), [reference])
-  list(film.Film([colorizer], path, made, tmp_path / 'whole.mp4').run())
+  film_plan = plan.same_for_all(plan.survey(path), [reference])
+  list(film.Film([colorizer], path, film_plan, tmp_path / 'whole.mp4').run())
   again = tmp_path / 'again.mp4'
   for stop in (2, 5, 8):
-    run = film.Film([colorizer], path, made, again).run()
+    run = film.Film([colorizer], path, film_plan, again).run()
     seen = list(itertools.islice(run, stop))
     run.close()
   assert [step.number for step in seen] == [3, 4, 5, 6]
@@ -209,15 +209,15 @@ def test_a_damaged_block_is_colored_again_from_the_state_before(
 ):
   monkeypatch.setattr(schedule, 'BLOCK', 3)
   path = _write(tmp_path / 'in.mkv', make_frames(7))
-  made = plan.same_for_all(plan.survey(path), [reference])
-  list(film.Film([colorizer], path, made, tmp_path / 'whole.mp4').run())
+  film_plan = plan.same_for_all(plan.survey(path), [reference])
+  list(film.Film([colorizer], path, film_plan, tmp_path / 'whole.mp4').run())
   again = tmp_path / 'again.mp4'
-  run = film.Film([colorizer], path, made, again).run()
+  run = film.Film([colorizer], path, film_plan, again).run()
   list(itertools.islice(run, 7))  # The last block is not written.
   run.close()
   with open(outputs.part_folder(again) / 'output/0000003.mkv', 'r+b') as file:
     file.truncate(99)
-  steps = film.Film([colorizer], path, made, again).run()
+  steps = film.Film([colorizer], path, film_plan, again).run()
   assert [step.number for step in steps] == [3, 4, 5, 6]
   assert again.read_bytes() == (tmp_path / 'whole.mp4').read_bytes()
 
@@ -246,12 +246,14 @@ def test_two_devices_give_the_frames_of_one(tmp_path, colorizer, reference):
   path = _write(tmp_path / 'in.mkv', make_frames(6))
   surveyed = plan.survey(path)
   half = plan.Shot(0, 3, (plan.Choice(reference),))
-  made = surveyed.plan._replace(shots=(half, half._replace(start=3, stop=6)))
-  found = []
+  film_plan = surveyed.plan._replace(
+    shots=(half, half._replace(start=3, stop=6))
+  )
+  actual = []
   for count in (1, 2):
     colorizers = [colorizer.on(device) for device in jax.devices()[:count]]
     assert len(colorizers) == count
     output = tmp_path / f'out{count}'
-    list(film.Film(colorizers, path, made, output).run())
-    found.append([video.read_image(x) for x in sorted(output.iterdir())])
-  np.testing.assert_array_equal(*found)
+    list(film.Film(colorizers, path, film_plan, output).run())
+    actual.append([video.read_image(x) for x in sorted(output.iterdir())])
+  np.testing.assert_array_equal(*actual)

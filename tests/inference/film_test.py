@@ -49,9 +49,9 @@ def test_frames_timestamps_and_other_streams_are_preserved(
   assert end == Fraction(STAMPS[-1] + LAST, 1000)
   for step, frame in zip(steps, frames, strict=True):
     assert np.abs(mean_ab(frame.rgb) - mean_ab(step.rgb)).max() < 1.5
-  ours, theirs = packets(output, 'audio'), packets(source, 'audio')
-  assert [data for _, data in ours] == [data for _, data in theirs]
-  drift = [float(a[0] - b[0]) for a, b in zip(ours, theirs, strict=True)]
+  actual, original = packets(output, 'audio'), packets(source, 'audio')
+  assert [data for _, data in actual] == [data for _, data in original]
+  drift = [float(a[0] - b[0]) for a, b in zip(actual, original, strict=True)]
   assert np.abs(drift).max() <= 0.001
   with av.open(str(output)) as container:
     assert container.metadata['title'] == 'A film'
@@ -77,8 +77,8 @@ def test_a_folder_becomes_a_film_at_the_rate_of_its_plan(tmp_path, red):
   for i in range(COUNT):
     video.write_image(folder / f'{i}.png', gray_frame(i))
   rate = Fraction(24_000, 1001)
-  made = red._replace(frame_rate=rate)
-  run_film(folder, made, tmp_path / 'out.mp4')
+  result = red._replace(frame_rate=rate)
+  run_film(folder, result, tmp_path / 'out.mp4')
   with video.VideoReader(tmp_path / 'out.mp4') as reader:
     assert reader.format.frame_rate == rate
     frames = list(reader)
@@ -86,7 +86,7 @@ def test_a_folder_becomes_a_film_at_the_rate_of_its_plan(tmp_path, red):
     end = times[-1] + frames[-1].duration * reader.format.time_base
   assert times == [i / rate for i in range(COUNT)]
   assert end == COUNT / rate
-  run_film(folder, made, tmp_path / 'again.mp4', stop=9)
+  run_film(folder, result, tmp_path / 'again.mp4', stop=9)
   with pytest.raises(
     UserError, match='`frame_rate` 24000/1001, which now is 25'
   ):
@@ -213,7 +213,7 @@ def test_each_shot_starts_without_state_from_its_references(
   tmp_path, source, still
 ):
   red, green = still('red'), still('green')
-  made = make_plan(
+  film_plan = make_plan(
     source,
     Shot(0, 7, (red,)),
     Shot(7, 12, (green,)),
@@ -221,23 +221,23 @@ def test_each_shot_starts_without_state_from_its_references(
   )
   painter = Painter()
   steps, _ = run_film(
-    source, made, tmp_path / 'out.mkv', painter=painter, options=lossless()
+    source, film_plan, tmp_path / 'out.mkv', painter=painter, options=lossless()
   )
   assert painter.references == [(1, False), (1, False), (2, False)]
   expected = [(20, 5 + i) for i in range(7)]
   expected += [(-20, 5 + i) for i in range(5)]
   expected += [(0, 5 + i) for i in range(11)]
-  found = [mean_ab(rgb) for rgb in read_frames(tmp_path / 'out.mkv')]
-  np.testing.assert_allclose(found, expected, atol=1.0)
+  actual = [mean_ab(rgb) for rgb in read_frames(tmp_path / 'out.mkv')]
+  np.testing.assert_allclose(actual, expected, atol=1.0)
 
 
 def test_time_ranges_that_need_a_reference_are_reported(
   tmp_path, source, still
 ):
   red, green = still('red'), still('green')
-  made = make_plan(source, Shot(0, 10, (red,)), Shot(10, 23, (green,)))
+  film_plan = make_plan(source, Shot(0, 10, (red,)), Shot(10, 23, (green,)))
   painter = Painter({-20: 0.3, 20: 0.9})
-  _, job = run_film(source, made, tmp_path / 'out.mkv', painter=painter)
+  _, job = run_film(source, film_plan, tmp_path / 'out.mkv', painter=painter)
   assert list(job.unsure()) == [(10, 23)]
   (doubt,) = job.doubts()
   times = [f'0:00:0{STAMPS[i] / 1000:.1f}' for i in (10, 22)]
@@ -247,17 +247,19 @@ def test_time_ranges_that_need_a_reference_are_reported(
 def test_shots_are_distributed_over_devices(tmp_path, source, still):
   red, green = still('red'), still('green')
   edges = [0, 5, 9, 15, 19, COUNT]
-  made = make_plan(
+  film_plan = make_plan(
     source,
     *(
       Shot(a, b, ((red, green)[i % 2],))
       for i, (a, b) in enumerate(itertools.pairwise(edges))
     ),
   )
-  run_film(source, made, tmp_path / 'one.mkv')
+  run_film(source, film_plan, tmp_path / 'one.mkv')
   painters = [Painter(), Painter()]
-  run_film(source, made, tmp_path / 'two.mkv', stop=9, painter=painters)
-  steps, job = run_film(source, made, tmp_path / 'two.mkv', painter=painters)
+  run_film(source, film_plan, tmp_path / 'two.mkv', stop=9, painter=painters)
+  steps, job = run_film(
+    source, film_plan, tmp_path / 'two.mkv', painter=painters
+  )
   assert all(painter.references for painter in painters)
   assert steps[-1].done == COUNT and not np.isnan(job.confidences).any()
   assert (tmp_path / 'two.mkv').read_bytes() == (
@@ -270,13 +272,15 @@ def test_a_failure_on_one_device_stops_the_others(
   tmp_path, source, still, error
 ):
   red = still('red')
-  made = make_plan(source, *(Shot(i, i + 1, (red,)) for i in range(COUNT)))
+  film_plan = make_plan(source, *(Shot(i, i + 1, (red,)) for i in range(COUNT)))
 
   class Failing(Painter):
     def set_reference(self, *rgb, first_frame=False):
       raise error('out of memory')
 
   with pytest.raises(error, match='out of memory'):
-    run_film(source, made, tmp_path / 'out.mkv', painter=[Painter(), Failing()])
-  steps, _ = run_film(source, made, tmp_path / 'out.mkv')
+    run_film(
+      source, film_plan, tmp_path / 'out.mkv', painter=[Painter(), Failing()]
+    )
+  steps, _ = run_film(source, film_plan, tmp_path / 'out.mkv')
   assert len(read_frames(tmp_path / 'out.mkv')) == COUNT

@@ -1,4 +1,4 @@
-"""Entries of the `.part` folder: what is damaged is never handed out."""
+"""Entries of the `.part` folder: damaged ones are never returned."""
 
 import json
 
@@ -47,8 +47,8 @@ def test_a_damaged_file_is_named(folder, name, damage):
   if name.endswith('.json') and damage is remove:
     assert folder.read('0000000', 'key', NAMES) is None
   else:
-    said = name.removesuffix('/b.png')
-    with pytest.raises(journal.DamagedError, match=said):
+    message = name.removesuffix('/b.png')
+    with pytest.raises(journal.DamagedError, match=message):
       folder.read('0000000', 'key', NAMES)
   with folder.opened():  # What is in the way of a new file is removed.
     for part in NAMES[1:]:

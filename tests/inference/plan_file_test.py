@@ -24,9 +24,9 @@ from vitexco_jax.inference import plan
 def test_impossible_borders_are_refused(
   tmp_path, surveyed, references, widths, message
 ):
-  made = plan.same_for_all(surveyed, [str(references / 'two.png')])
+  film_plan = plan.same_for_all(surveyed, [str(references / 'two.png')])
   path = tmp_path / 'plan.json'
-  plan.write(path, made)
+  plan.write(path, film_plan)
   entries = json.loads(path.read_text())
   entries['shots'][0]['borders'] = widths
   path.write_text(json.dumps(entries))
@@ -35,15 +35,19 @@ def test_impossible_borders_are_refused(
 
 
 def test_a_plan_is_restored(tmp_path, surveyed, references):
-  made = plan.match(surveyed, plan.list_references(references, surveyed), embed)
+  film_plan = plan.match(
+    surveyed, plan.list_references(references, surveyed), embed
+  )
   path = tmp_path / 'deeper' / 'plan.json'
   path.parent.mkdir()
-  plan.write(path, made)
+  plan.write(path, film_plan)
   back = plan.read(path)
-  assert back._replace(video='', shots=()) == made._replace(video='', shots=())
-  for ours, theirs in zip(made.shots, back.shots, strict=True):
-    assert theirs[:2] == ours[:2]
-    for a, b in zip(ours.references, theirs.references, strict=True):
+  assert back._replace(video='', shots=()) == film_plan._replace(
+    video='', shots=()
+  )
+  for actual, expected in zip(back.shots, film_plan.shots, strict=True):
+    assert actual[:2] == expected[:2]
+    for a, b in zip(expected.references, actual.references, strict=True):
       assert b[1:] == a[1:] and Path(b.picture).samefile(a.picture)
   entry = json.loads(path.read_text())['shots'][0]['references'][0]
   assert entry['picture'] == '../stills/zero.png'

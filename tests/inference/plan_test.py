@@ -18,10 +18,10 @@ def test_the_mode_writes_prints_and_draws(
   monkeypatch.setattr(embedding, 'make_embedder', lambda config: embed)
   monkeypatch.setattr(contact_sheet, '_ROWS', 2)
   output = tmp_path / 'plans' / 'film.json'
-  made = plan.plan_film(None, three_shots, (), output, references)
+  film_plan = plan.plan_film(None, three_shots, (), output, references)
   assert plan.read(output).shots[1].references[0].frame == 11
   printed = capsys.readouterr().out
-  assert plan.table(made) in printed
+  assert plan.table(film_plan) in printed
   assert '   2    9-20  0:00:00.9   1.00  ref_00011.png (frame 11)' in printed
   sheets = sorted(output.parent.glob('*.jpg'))
   assert [path.name for path in sheets] == ['film.jpg', 'film_2.jpg']
@@ -66,13 +66,13 @@ def test_references_are_retrieved_from_a_gallery(tmp_path, three_shots):
     (tmp_path / 'images').mkdir(exist_ok=True)
     video.write_image(tmp_path / f'images/{seed}.png', shot_picture(seed))
   build.build_gallery(config, str(tmp_path / 'images'), tmp_path / 'gallery')
-  made, _ = plan.make_plan(
+  result, _ = plan.make_plan(
     config, three_shots, [plan.AUTO], gallery=tmp_path / 'gallery'
   )
   assert [
-    [Path(x.picture).name for x in shot.references] for shot in made.shots
+    [Path(x.picture).name for x in shot.references] for shot in result.shots
   ] == [['0.png'], ['1.png'], ['2.png']]
-  plan.check('the plan', made)
+  plan.check('the plan', result)
 
 
 @pytest.mark.parametrize('name', ['x' * 300 + '.json', 'x' * 249 + '.json'])

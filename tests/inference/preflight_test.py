@@ -1,4 +1,4 @@
-"""What is refused before any frame is colored, and before JAX is imported."""
+"""Checks before any frame is colored and before JAX is imported."""
 
 import subprocess
 import sys
@@ -79,9 +79,9 @@ def test_an_output_cannot_be_its_source(home, source, output):
   before = _contents(home)
   with pytest.raises(UserError, match='name another output'):
     _check(home, source, output)
-  made = plan.Plan('', *SIZE[::-1], 3, Fraction(25), ())
+  film_plan = plan.Plan('', *SIZE[::-1], 3, Fraction(25), ())
   with pytest.raises(UserError, match='name another output'):
-    film.Film([None], home / source, made, home / output, True)
+    film.Film([None], home / source, film_plan, home / output, True)
   assert _contents(home) == before
 
 
@@ -147,10 +147,10 @@ def test_errors_are_detected_early(home, kwargs, sentence):
   (home / 'list.csv').write_text('file,time\nstills/a.png,nan\n')
   (home / 'gray.txt').write_text('gray.png\nstills/b.png\n')
   shot = plan.Shot(0, 3, (plan.Choice(str(home / 'wrong.png')),))
-  made = plan.Plan(
+  film_plan = plan.Plan(
     str(home / 'film.mp4'), *SIZE[::-1], 3, Fraction(25), (shot,)
   )
-  plan.write(home / 'plan.json', made)
+  plan.write(home / 'plan.json', film_plan)
   for name in ('references', 'plan_path'):
     if name in kwargs:
       kwargs = kwargs | {name: home / kwargs[name]}

@@ -24,8 +24,8 @@ from vitexco_jax.inference import plan
 )
 def test_lists_of_references(surveyed, references, name, text, expected):
   (references / name).write_text(text)
-  found = plan.list_references(references / name, surveyed)
-  assert [(Path(x.picture).stem, x.frame) for x in found] == expected
+  actual = plan.list_references(references / name, surveyed)
+  assert [(Path(x.picture).stem, x.frame) for x in actual] == expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Resuming: what is damaged or foreign in a `.part` folder is colored again."""
+"""Resuming: damaged or foreign files in a `.part` folder are replaced."""
 
 import os
 import re
@@ -183,9 +183,9 @@ def test_another_film_with_the_same_name_and_size_starts_over(
   caplog.clear()
   assert _run(old, tmp_path / 'out', source=source) == [*range(COUNT)]
   assert _contents(tmp_path / 'out') == _contents(tmp_path / 'expected')
-  said = caplog.text
-  assert 'out.mp4.part was begun with another content of' in said
-  assert len(said.splitlines()) == 1
+  message = caplog.text
+  assert 'out.mp4.part was begun with another content of' in message
+  assert len(message.splitlines()) == 1
 
 
 def _equalize(old, new):

@@ -1,4 +1,4 @@
-"""The source: what stretches share is read once."""
+"""The source: shared frames of stretches are read once."""
 
 import collections
 import itertools
@@ -24,7 +24,7 @@ def test_shared_frames_of_stretches_are_read_once(
 ):
   first = Choice(plan.FIRST_FRAME)
   bound = [still('red', frame=frame) for frame in (3, 6, 9)]
-  made = make_plan(
+  film_plan = make_plan(
     source,
     Shot(0, 12, (*bound, still('green'))),
     Shot(12, 17, (first,)),
@@ -43,7 +43,7 @@ def test_shared_frames_of_stretches_are_read_once(
 
   monkeypatch.setattr(video, 'read_image', counted)
   monkeypatch.setattr(video.VideoReader, '__init__', noted)
-  run_film(source, made, tmp_path / 'out.mkv', options=lossless())
+  run_film(source, film_plan, tmp_path / 'out.mkv', options=lossless())
   assert reads == {'red.png': 3, 'green.png': 1}
   # To look at it, for frames forwards and back, for the first frame.
   assert next(opened) == 4

@@ -43,8 +43,8 @@ def test_each_shot_has_borders_which_are_not_compared(tmp_path):
       for _ in range(length):
         writer.write(video.Frame(rgb))
   surveyed = plan.survey(path, embed)
-  found = [shot.borders for shot in surveyed.plan.shots]
-  assert found == [Borders(10, 10), Borders(10, 10), NONE]
+  actual = [shot.borders for shot in surveyed.plan.shots]
+  assert actual == [Borders(10, 10), Borders(10, 10), NONE]
   expected = embed([shot_picture(0)])
   assert (surveyed.embeddings[0] @ expected.T > 0.999).all()
 
@@ -56,9 +56,9 @@ def test_each_shot_has_borders_which_are_not_compared(tmp_path):
   scored = plan.scores(surveyed, choices, embed)
   assert scored[1][0].score > 0.999
 
-  made = plan.same_for_all(surveyed, [str(tmp_path / 'boxed.png')])
-  plan.write(tmp_path / 'plan.json', made)
-  assert plan.read(tmp_path / 'plan.json').shots == made.shots
+  film_plan = plan.same_for_all(surveyed, [str(tmp_path / 'boxed.png')])
+  plan.write(tmp_path / 'plan.json', film_plan)
+  assert plan.read(tmp_path / 'plan.json').shots == film_plan.shots
 
 
 @pytest.mark.parametrize('count', [1, 2, 3, 16, 17, 200, 1000])
@@ -68,9 +68,11 @@ def test_moments_are_the_middles_of_thirds(count):
     moments.add(np.full((32, 32, 3), (i // 256, i % 256, 0), np.uint8))
   assert len(moments._frames) <= survey._MAX_FRAMES
   middles = [(2 * i + 1) * count / 6 for i in range(3)]
-  found = [256 * int(x[0, 0, 0]) + int(x[0, 0, 1]) for x in moments.crops(NONE)]
-  assert len(found) == min(count, 3)
-  for middle, place in zip(middles, found, strict=False):
+  actual = [
+    256 * int(x[0, 0, 0]) + int(x[0, 0, 1]) for x in moments.crops(NONE)
+  ]
+  assert len(actual) == min(count, 3)
+  for middle, place in zip(middles, actual, strict=False):
     assert abs(place - middle) <= max(1, count / 8)
 
 
@@ -92,8 +94,8 @@ def test_times_count_from_the_beginning_of_the_film(tmp_path, references, late):
   assert surveyed.seconds[0] == 0
   text = 'file,time\ntwo.png,0.2\ntwo.png,0:00:00.0'
   (references / 'times.csv').write_text(text)
-  found = plan.list_references(references / 'times.csv', surveyed)
-  assert [choice.frame for choice in found] == [5, 0]
+  actual = plan.list_references(references / 'times.csv', surveyed)
+  assert [choice.frame for choice in actual] == [5, 0]
   (references / 'times.csv').write_text('file,time\ntwo.png,36000.2')
   with pytest.raises(UserError, match='nothing is shown at 36000.2 s'):
     plan.list_references(references / 'times.csv', surveyed)
@@ -121,7 +123,7 @@ def test_damage_of_a_video_is_located(
     ([14, 0, 28], 0, '0:00:00.0, 0:00:01.4 and 1 more places: see how its'),
     ([28], 0, '0:00:02.7: the file is cut short there'),
   ):
-    found = surveyed._replace(damaged=damaged, lost=lost)
-    monkeypatch.setattr(plan, 'survey', lambda *_, found=found: found)
+    actual = surveyed._replace(damaged=damaged, lost=lost)
+    monkeypatch.setattr(plan, 'survey', lambda *_, actual=actual: actual)
     plan.make_plan(config, three_shots, pictures)
     assert f'film.mp4 is broken at {words}' in caplog.text

@@ -45,8 +45,8 @@ def _chroma(rgb):
 
 def test_frame_by_frame_equals_one_call(colorizer, colored):
   colorizer.set_reference(make_picture())
-  found = [next(colorizer.colorize([rgb])) for rgb in make_frames(7)]
-  assert_same(found, colored)
+  actual = [next(colorizer.colorize([rgb])) for rgb in make_frames(7)]
+  assert_same(actual, colored)
 
 
 def test_a_repeated_reference_is_encoded_once(colorizer, monkeypatch):
@@ -59,21 +59,24 @@ def test_a_repeated_reference_is_encoded_once(colorizer, monkeypatch):
   monkeypatch.setattr(colorizer, '_encode', counted)
   one, two, three = (make_picture(seed=seed) for seed in (91, 92, 93))
   frame = make_frames(1)
-  made = []
+  result = []
   for pictures in ([one], [one, two], [two.copy()], [three], [two]):
     colorizer.set_reference(*pictures)
-    made.append(next(colorizer.colorize(frame)))
+    result.append(next(colorizer.colorize(frame)))
   assert len(seen) == 4
-  np.testing.assert_array_equal(made[2], made[4])
-  assert (made[0] != made[2]).any()
+  np.testing.assert_array_equal(result[2], result[4])
+  assert (result[0] != result[2]).any()
 
 
 @pytest.mark.parametrize('cut', [1, 3, 5])
 def test_a_clip_in_two_calls_equals_one_call(colorizer, colored, cut):
   frames = make_frames(7)
   colorizer.set_reference(make_picture())
-  found = [*colorizer.colorize(frames[:cut]), *colorizer.colorize(frames[cut:])]
-  assert_same(found, colored)
+  actual = [
+    *colorizer.colorize(frames[:cut]),
+    *colorizer.colorize(frames[cut:]),
+  ]
+  assert_same(actual, colored)
 
 
 def test_previous_frames_matter_and_a_reference_resets_the_state(
@@ -89,8 +92,8 @@ def test_previous_frames_matter_and_a_reference_resets_the_state(
 
 def test_reference_matters(colorizer, colored):
   colorizer.set_reference(make_picture(seed=50))
-  (found,) = colorizer.colorize(make_frames(1))
-  assert np.abs(np.int16(found) - np.int16(colored[0])).max() > 1
+  (actual,) = colorizer.colorize(make_frames(1))
+  assert np.abs(np.int16(actual) - np.int16(colored[0])).max() > 1
 
 
 @pytest.mark.parametrize(
@@ -106,12 +109,12 @@ def test_size_and_lightness_are_preserved(colorizer, size, reference_size):
   colorizer.set_reference(make_picture(reference_size))
   gray = cv2.cvtColor(make_picture(size, 1), cv2.COLOR_RGB2GRAY)
   gray = np.repeat(gray[..., None], 3, -1)
-  (found,) = colorizer.colorize([gray])
-  assert found.shape == gray.shape and found.dtype == np.uint8
-  assert _chroma(found) > 1
-  inside = ((found > 0) & (found < 255)).all(-1)  # Of the gamut.
+  (actual,) = colorizer.colorize([gray])
+  assert actual.shape == gray.shape and actual.dtype == np.uint8
+  assert _chroma(actual) > 1
+  inside = ((actual > 0) & (actual < 255)).all(-1)  # Of the gamut.
   assert inside.mean() > 0.8
-  lightness = [skcolor.rgb2lab(rgb)[..., 0] for rgb in (gray, found)]
+  lightness = [skcolor.rgb2lab(rgb)[..., 0] for rgb in (gray, actual)]
   # Half a level of each channel; in the dark that is most of L.
   assert np.abs(lightness[0] - lightness[1])[inside].max() < 0.6
 
@@ -120,10 +123,10 @@ def test_colors_of_the_input_are_ignored(colorizer):
   colorizer.set_reference(make_picture())
   lab = skcolor.rgb2lab(make_picture(seed=1))
   tinted = np.uint8(np.round(skcolor.lab2rgb(lab * [1, 0.3, 0.3]) * 255))
-  (found,) = colorizer.colorize([tinted])
+  (actual,) = colorizer.colorize([tinted])
   colorizer.set_reference(make_picture())
   (expected,) = colorizer.colorize([make_picture(seed=1)])
-  error = np.abs(np.float32(found) - np.float32(expected))
+  error = np.abs(np.float32(actual) - np.float32(expected))
   assert error.mean() < 2  # The L of the two differs by rounding.
 
 
@@ -135,17 +138,17 @@ def test_without_a_reference_colors_are_those_of_the_prior(
   whole = list(colorizer.colorize([frame, *others]))
   assert _chroma(whole[0]) > 1
   colorizer.set_reference()
-  found = list(colorizer.colorize([frame]))
-  assert_same([*found, *colorizer.colorize(others)], whole)
+  actual = list(colorizer.colorize([frame]))
+  assert_same([*actual, *colorizer.colorize(others)], whole)
   colorizer.set_reference(make_picture())
   (other,) = colorizer.colorize([frame])
-  assert np.abs(np.int16(other) - np.int16(found[0])).max() > 1
+  assert np.abs(np.int16(other) - np.int16(actual[0])).max() > 1
   refined = VideoColorizer.from_checkpoint(
     tiny_weights, {'use.size': (32, 48), 'use.refine': 2}
   )
   refined.set_reference()
-  (found,) = refined.colorize([frame])
-  assert found.shape == frame.shape and _chroma(found) > 1
+  (actual,) = refined.colorize([frame])
+  assert actual.shape == frame.shape and _chroma(actual) > 1
 
 
 def test_weights_without_a_prior_need_a_reference(tmp_path, tiny_weights):
@@ -206,11 +209,11 @@ def test_an_anchor_preserves_the_colors_of_the_first_frame(tiny_weights):
   frames = _moving(12)
   errors = []
   for weight in (0.0, 0.7):
-    made = _by_rules(tiny_weights, {'use.anchor': weight})
-    made.set_reference(frames[0], first_frame=True)
-    found = np.stack(list(made.colorize(frames)))[6:, :, :40]
+    engine = _by_rules(tiny_weights, {'use.anchor': weight})
+    engine.set_reference(frames[0], first_frame=True)
+    actual = np.stack(list(engine.colorize(frames)))[6:, :, :40]
     truth = np.stack(frames)[6:, :, :40]
-    error = skcolor.rgb2lab(found) - skcolor.rgb2lab(truth)
+    error = skcolor.rgb2lab(actual) - skcolor.rgb2lab(truth)
     errors.append(np.abs(error[..., 1:]).mean())
   assert errors[1] < 0.9 * errors[0]
 
@@ -221,11 +224,11 @@ def test_an_anchor_survives_resuming(colorizer, cut):
   colorizer.set_reference(frames[0], first_frame=True)
   whole = list(colorizer.colorize(frames))
   colorizer.set_reference(frames[0], first_frame=True)
-  found = list(colorizer.colorize(frames[:cut]))
+  actual = list(colorizer.colorize(frames[:cut]))
   state = colorizer.state
   colorizer.set_reference(frames[0], first_frame=True)
   colorizer.resume(state, SIZE)
-  assert_same([*found, *colorizer.colorize(frames[cut:])], whole)
+  assert_same([*actual, *colorizer.colorize(frames[cut:])], whole)
 
 
 @pytest.mark.parametrize(
@@ -249,11 +252,13 @@ def test_colors_propagate_at_a_finer_size(tiny_weights):
   frames = [np.roll(stripes, t, 1) for t in range(3)]
   errors = []
   for refine in (1, 2):
-    made = _by_rules(tiny_weights, {'use.size': (32, 48), 'use.refine': refine})
-    made.set_reference(frames[0], first_frame=True)
-    found = np.stack(list(made.colorize(frames)))
-    assert found.shape == (3, 64, 96, 3)
-    error = skcolor.rgb2lab(found) - skcolor.rgb2lab(np.stack(frames))
+    engine = _by_rules(
+      tiny_weights, {'use.size': (32, 48), 'use.refine': refine}
+    )
+    engine.set_reference(frames[0], first_frame=True)
+    actual = np.stack(list(engine.colorize(frames)))
+    assert actual.shape == (3, 64, 96, 3)
+    error = skcolor.rgb2lab(actual) - skcolor.rgb2lab(np.stack(frames))
     errors.append(np.abs(error[0, ..., 1:]).mean())
   assert errors[1] < 0.5 * errors[0]
 
@@ -274,14 +279,14 @@ def test_an_enlarged_reference_is_matched_too(tiny_weights):
     more.ab[:, positions : 5 * positions].mean(1), once.ab.mean(1), atol=0.5
   )
   assert enlarged.bound == (128, 192)
-  found = list(enlarged.colorize(make_frames(2)))
-  assert np.shape(found) == (2, *SIZE, 3)
+  actual = list(enlarged.colorize(make_frames(2)))
+  assert np.shape(actual) == (2, *SIZE, 3)
 
 
 def test_all_features_of_small_survive_resuming(tiny_weights):
   """Anchor, enlarged references, components and motion at a finer size."""
   use = get_config('small').use
-  made = VideoColorizer.from_checkpoint(
+  engine = VideoColorizer.from_checkpoint(
     tiny_weights,
     {
       'use.size': (32, 48),
@@ -292,26 +297,28 @@ def test_all_features_of_small_survive_resuming(tiny_weights):
   frames = _moving(5)
 
   def begin():
-    made.set_reference(frames[0], make_picture(seed=9), first_frame=True)
+    engine.set_reference(frames[0], make_picture(seed=9), first_frame=True)
 
   begin()
-  assert made._reference.basis.shape[-1] == 8
-  whole = list(made.colorize(frames))
+  assert engine._reference.basis.shape[-1] == 8
+  whole = list(engine.colorize(frames))
   begin()
-  found = list(made.colorize(frames[:2]))
-  state = made.state
+  actual = list(engine.colorize(frames[:2]))
+  state = engine.state
   begin()
-  made.resume(state, SIZE)
-  assert_same([*found, *made.colorize(frames[2:])], whole)
+  engine.resume(state, SIZE)
+  assert_same([*actual, *engine.colorize(frames[2:])], whole)
 
 
 def test_refinement_stops_at_the_frame_size(tiny_weights):
-  frames, found = make_frames(3), []
+  frames, actual = make_frames(3), []
   for refine in (1, 3):
-    made = VideoColorizer.from_checkpoint(tiny_weights, {'use.refine': refine})
-    made.set_reference(make_picture())
-    found.append(list(made.colorize(frames)))
-  assert_same(*found)
+    engine = VideoColorizer.from_checkpoint(
+      tiny_weights, {'use.refine': refine}
+    )
+    engine.set_reference(make_picture())
+    actual.append(list(engine.colorize(frames)))
+  assert_same(*actual)
 
 
 def test_wrong_use_from_python_is_refused(tiny_weights, colorizer):
@@ -328,11 +335,11 @@ def test_wrong_use_from_python_is_refused(tiny_weights, colorizer):
 
 def test_overrides_change_the_config_of_the_weights(tiny_weights):
   overrides = {'use.size': (32, 48), 'use.temperature': 0.0}
-  made = VideoColorizer.from_checkpoint(tiny_weights, overrides)
-  assert tuple(made.config.use.size) == (32, 48)
-  made.set_reference(make_picture())
-  (found,) = made.colorize(make_frames(1))
-  assert found.shape == (*SIZE, 3)
+  engine = VideoColorizer.from_checkpoint(tiny_weights, overrides)
+  assert tuple(engine.config.use.size) == (32, 48)
+  engine.set_reference(make_picture())
+  (actual,) = engine.colorize(make_frames(1))
+  assert actual.shape == (*SIZE, 3)
   with pytest.raises(UserError, match=r'tiny, as it is set here, has another'):
     VideoColorizer.from_checkpoint(tiny_weights, {'model.mixture.channels': 8})
   for size in ((0, 96), (64, 16), (-64, 96)):

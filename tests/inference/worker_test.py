@@ -52,30 +52,30 @@ def test_borders_are_unchanged(tmp_path, references):
   bound = [Choice(str(picture))]
   if references != 'free':
     bound = [Choice(str(picture), frame=i) for i in (0, 12)]
-  made = make_plan(source, Shot(0, COUNT, tuple(bound), box))
+  film_plan = make_plan(source, Shot(0, COUNT, tuple(bound), box))
   painter = Painter(size=(19, 22), frame_size=inner_size)
   options = lossless(confidence=tmp_path / 'sure')
   for stop in (7 if references == 'free' else 20, None):
     _, job = run_film(
-      source, made, output, stop, painter=painter, options=options
+      source, film_plan, output, stop, painter=painter, options=options
     )
   assert painter.sizes <= {inner_size, (19, 22)}
-  for frame, found in zip(frames, read_frames(output), strict=True):
-    kept = np.array(found)
+  for frame, actual in zip(frames, read_frames(output), strict=True):
+    kept = np.array(actual)
     box.crop(kept)[:] = box.crop(frame)
     np.testing.assert_array_equal(kept, frame)
-    assert mean_ab(box.crop(found))[0] == pytest.approx(20, abs=1)
+    assert mean_ab(box.crop(actual))[0] == pytest.approx(20, abs=1)
   sure = read_frames(tmp_path / 'sure')[0]
   assert box.crop(sure).min() > 0 and sure.sum() == box.crop(sure).sum()
 
 
 def test_a_bound_reference_of_another_shape_is_refused(tmp_path, source, still):
   video.write_image(tmp_path / 'tall.png', tint(20, (64, 48)))
-  made = one_shot(source, Choice(str(tmp_path / 'tall.png'), frame=0))
+  film_plan = one_shot(source, Choice(str(tmp_path / 'tall.png'), frame=0))
   with pytest.raises(
     UserError, match=r'tall.png is bound to frame 0 but .*48x64'
   ):
-    run_film(source, made, tmp_path / 'out.mkv')
+    run_film(source, film_plan, tmp_path / 'out.mkv')
   assert not list(tmp_path.glob('out*'))
 
 
@@ -113,12 +113,12 @@ def test_depths_above_8_bits_are_preserved(tmp_path, still):
   ) as writer:
     for gray in frames:
       writer.write(video.Frame(np.repeat(gray, 3, -1)))
-  made = make_plan(source, Shot(0, 3, (still('red'),)))._replace(frames=3)
+  film_plan = make_plan(source, Shot(0, 3, (still('red'),)))._replace(frames=3)
   options = Options(video.Coding(bits=16))
-  run_film(source, made, tmp_path / 'out', options=options)
+  run_film(source, film_plan, tmp_path / 'out', options=options)
   with video.VideoReader(tmp_path / 'out', deep=True) as reader:
-    found = [frame.rgb for frame in reader]
-  for gray, rgb in zip(frames, found, strict=True):
+    actual = [frame.rgb for frame in reader]
+  for gray, rgb in zip(frames, actual, strict=True):
     lightness = [
       skcolor.rgb2lab(x / 65535)[..., 0] for x in (np.repeat(gray, 3, -1), rgb)
     ]
@@ -146,8 +146,8 @@ def test_side_by_side_and_confidence(tmp_path, source, red):
 
 def test_first_frame_is_that_of_the_video(tmp_path, source):
   surveyed = plan.survey(source)
-  made = plan.same_for_all(surveyed, [plan.FIRST_FRAME])
+  film_plan = plan.same_for_all(surveyed, [plan.FIRST_FRAME])
   painter = Painter()
-  steps, _ = run_film(source, made, tmp_path / 'out.mkv', painter=painter)
+  steps, _ = run_film(source, film_plan, tmp_path / 'out.mkv', painter=painter)
   assert painter.references == [(1, True)]
   assert np.abs(mean_ab(steps[0].rgb)).max() < 1.0  # Which is gray.

@@ -1,4 +1,4 @@
-"""animations: all frames of an image file, when they are shown, or a word."""
+"""animations: all frames of an image file, their times, and errors."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Borders: bars that are found, and dark pictures that have none."""
+"""Borders: bars, and dark pictures without borders."""
 
 import io
 
@@ -79,8 +79,8 @@ def test_bars_of_a_noisy_scan_with_flashes_of_dust():
     if i == 20:
       frame[5:9, 100:110] = 255
 
-  found = _found(_shot(paint, 40))[0]
-  assert np.abs(np.subtract(found, Borders(**box))).max() <= 1
+  actual = _found(_shot(paint, 40))[0]
+  assert np.abs(np.subtract(actual, Borders(**box))).max() <= 1
 
 
 @pytest.mark.parametrize('codec, options', [('mpeg4', {'qscale': '12'})])
@@ -97,9 +97,9 @@ def test_bars_under_heavy_compression(codec, options):
   file.seek(0)
   with av.open(file) as read:
     frames = [x.to_ndarray(format='gray') for x in read.decode(video=0)]
-  found = _found(frames)[0]
-  assert all(0 <= true - x <= 7 for true, x in zip(box, found, strict=True))
-  assert found.top > 14 and found.bottom > 14
+  actual = _found(frames)[0]
+  assert all(0 <= true - x <= 7 for true, x in zip(box, actual, strict=True))
+  assert actual.top > 14 and actual.bottom > 14
 
 
 def _night_sky(frame, _):
@@ -162,8 +162,8 @@ def test_moving_dark_areas_are_not_borders():
     _boxed(0, 20, 20)(frame, i)
     frame[5:15, 20 * i : 20 * i + 20] = 200
 
-  found = _found(_shot(paint))[0]
-  assert found.top <= 5 and found.bottom <= 5
+  actual = _found(_shot(paint))[0]
+  assert actual.top <= 5 and actual.bottom <= 5
 
 
 def test_a_fade_from_black_does_not_hide_bars():
@@ -182,13 +182,13 @@ def test_shots_without_an_edge_get_the_borders_of_others():
     box(frame, i)
 
   black, full = _shot(_boxed(0, top=H)), _shot(_boxed())
-  found = _found(_shot(box), _shot(dark), black, full)
-  assert found == [Borders(20, 20)] * 3 + [borders.NONE]
+  actual = _found(_shot(box), _shot(dark), black, full)
+  assert actual == [Borders(20, 20)] * 3 + [borders.NONE]
 
 
 def test_shots_whose_borders_nearly_agree_have_pictures_of_one_size():
-  found = _found(_shot(_boxed(0, 20, 20)), _shot(_boxed(0, 18, 21)))
-  assert found == [Borders(18, 20)] * 2
+  actual = _found(_shot(_boxed(0, 20, 20)), _shot(_boxed(0, 18, 21)))
+  assert actual == [Borders(18, 20)] * 2
 
 
 def test_long_shots_take_no_more_memory():

@@ -26,9 +26,9 @@ def test_codecs_and_depths(tmp_path, codec, bits, height, width):
   frame = rgb if coding.deep else np.uint8(np.round(rgb / 257))
   write(path, [frame] * 3, coding=coding)
   with VideoReader(path, deep=True) as reader:
-    found = [frame.rgb for frame in reader]
-  assert len(found) == 3 and found[0].dtype == np.uint16
-  error = np.abs(np.float64(found) - rgb).mean()
+    actual = [frame.rgb for frame in reader]
+  assert len(actual) == 3 and actual[0].dtype == np.uint16
+  error = np.abs(np.float64(actual) - rgb).mean()
   if codec == 'ffv1' and bits == 16:
     assert error == 0
   else:

@@ -11,20 +11,20 @@ from vitexco_jax.media import video
 
 
 def test_prefetch_yields_all_items_and_is_limited():
-  made = []
+  result = []
 
   def source():
     for i in range(20):
-      made.append(i)
+      result.append(i)
       yield i
 
   ahead = video.prefetch(source(), size=3)
   assert next(ahead) == 0
   deadline = time.monotonic() + 5
-  while len(made) < 4 and time.monotonic() < deadline:
+  while len(result) < 4 and time.monotonic() < deadline:
     time.sleep(0.01)
   time.sleep(0.05)
-  assert made == [0, 1, 2, 3]
+  assert result == [0, 1, 2, 3]
   assert list(ahead) == list(range(1, 20))
   assert not threads()
 

@@ -97,5 +97,5 @@ def test_order_ignores_case(tmp_path):
   names = ['a1.png', 'B2.png', 'b02.PNG', 'b3.png', 'B10.png', 'C.png', 'c.png']
   for name in names[::-1]:
     (tmp_path / name).touch()
-  found = [path.name for path in video.image_files(tmp_path)]
-  assert found == ['a1.png', 'B2.png', 'b02.PNG', *names[3:]]
+  actual = [path.name for path in video.image_files(tmp_path)]
+  assert actual == ['a1.png', 'B2.png', 'b02.PNG', *names[3:]]

@@ -138,8 +138,8 @@ def test_the_field_order_is_written_and_survives_joining(
   if path.suffix != '.avi':  # It has no place for it.
     assert number == {'tt': 2, 'bb': 3}[order]
   with video.VideoReader(path) as reader:
-    for rgb, found in zip(frames, reader, strict=True):
-      assert np.abs(np.float32(found.rgb) - rgb).mean() < 1.5
+    for rgb, actual in zip(frames, reader, strict=True):
+      assert np.abs(np.float32(actual.rgb) - rgb).mean() < 1.5
 
 
 def test_fields_keep_separate_colors(tmp_path):
@@ -159,7 +159,7 @@ def test_fields_keep_separate_colors(tmp_path):
 def test_marking_changes_no_level(tmp_path):
   rgb = np.random.default_rng(0).integers(0, 256, (H, W, 3), np.uint8)
   rgb = np.repeat(np.repeat(rgb[::8, ::8], 8, 0), 8, 1)
-  found = []
+  actual = []
   for order in '', 'tt':
     path = tmp_path / f'out{order}.mov'
     form = video.Format(H, W, matrix=6, field_order=order)
@@ -168,8 +168,8 @@ def test_marking_changes_no_level(tmp_path):
       writer.write(video.Frame(rgb * np.uint16(257)))
     with video.VideoReader(path) as reader:
       assert reader.format.matrix == 6
-      found.append(np.float32(next(reader).rgb))
-  assert np.abs(found[0] - found[1]).mean() < 1.5
+      actual.append(np.float32(next(reader).rgb))
+  assert np.abs(actual[0] - actual[1]).mean() < 1.5
 
 
 def test_a_stream_that_changes_its_size_is_deinterlaced():
@@ -177,5 +177,5 @@ def test_a_stream_that_changes_its_size_is_deinterlaced():
     return av.VideoFrame.from_ndarray(np.zeros(size, np.uint8), 'gray')
 
   sizes = [(H, W)] * 3 + [(32, 48)] * 2
-  made = interlacing.deinterlaced(map(picture, sizes), only_marked=False)
-  assert [(x.height, x.width) for x in made] == sizes
+  result = interlacing.deinterlaced(map(picture, sizes), only_marked=False)
+  assert [(x.height, x.width) for x in result] == sizes

@@ -99,8 +99,8 @@ def prepared(tmp_path_factory):
   """Data sets where TFDS looks for them."""
   folder = str(tmp_path_factory.mktemp('tfds'))
   for builder in (_Builder, _Nameless, _Tests, _Texts):
-    made = builder(data_dir=folder)
-    made.download_and_prepare(file_format='array_record')
+    result = builder(data_dir=folder)
+    result.download_and_prepare(file_format='array_record')
   tfds.core.add_data_dir(folder)
 
 

@@ -128,8 +128,8 @@ def test_colors_of_420_are_the_same_in_16_bits(tmp_path, bits):
   frame = rgb * np.uint16(257) if coding.deep else rgb
   path = write(tmp_path / 'a.mp4', [frame], coding=coding)
   with VideoReader(path, deep=True) as reader:
-    found = next(reader).rgb / 257
-  assert np.abs(found - rgb).max() < 3
+    actual = next(reader).rgb / 257
+  assert np.abs(actual - rgb).max() < 3
 
 
 def test_written_video_is_tagged_limited_bt709(tmp_path):

@@ -1,4 +1,4 @@
-"""Cuts are found where they are, and nowhere else."""
+"""Detection of cuts: every cut, and no others."""
 
 import itertools
 

@@ -52,9 +52,9 @@ def test_audio_of_discs_is_converted_without_loss(
   late = 0 if form == 'avi' else 3
   source = record(tmp_path / name, form=form, sounds=[codec], late=late)
   assert not copied(source, tmp_path / f'out{target}')
-  found = decoded(tmp_path / f'out{target}')
-  np.testing.assert_array_equal(found, decoded(source))
-  assert found.any()
+  actual = decoded(tmp_path / f'out{target}')
+  np.testing.assert_array_equal(actual, decoded(source))
+  assert actual.any()
   times, before = packet_times(tmp_path / f'out{target}'), packet_times(source)
   apart = [x['audio'][0] - x['video'][0] for x in (times, before)]
   assert abs(apart[0] - apart[1]) < 0.05

@@ -18,8 +18,8 @@ def test_16_bit_folder_round_trip(tmp_path):
   rgb = rng.integers(0, 1 << 16, (48, 64, 3), np.uint16)
   write(tmp_path / 'out', [rgb, rgb + 1], coding=video.Coding(bits=16))
   with VideoReader(tmp_path / 'out', deep=True) as reader:
-    found = [frame.rgb for frame in reader]
-  np.testing.assert_array_equal(found, [rgb, rgb + 1])
+    actual = [frame.rgb for frame in reader]
+  np.testing.assert_array_equal(actual, [rgb, rgb + 1])
 
 
 @pytest.mark.parametrize('start', [0, 777, -40])

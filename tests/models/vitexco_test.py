@@ -1,4 +1,4 @@
-"""The whole network: what is computed when, and the recurrence over time."""
+"""The whole network: its parts, and the recurrence over time."""
 
 import functools
 

@@ -292,11 +292,11 @@ def test_a_vit_that_never_learns_is_refused():
     with pytest.raises(UserError) as error:
       vit_weights.check_trained(config)
     for way in (
-      '--config.train.vit_weights=FILE',
+      '`config.train.vit_weights=FILE`',
       '.npz',
       'timm',
-      '--mode=pretrain',
-      '--config.train.init=',
-      '--config.train.learning_rate.vit=',
+      '`mode=pretrain`',
+      '`config.train.init=',
+      '`config.train.learning_rate.vit=',
     ):
       assert way in str(error.value)

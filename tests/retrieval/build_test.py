@@ -44,15 +44,15 @@ class _Embedder:
 @pytest.fixture
 def embedder(monkeypatch):
   """Replaces the networks; returns the newest instance."""
-  made = []
+  result = []
 
   def make(config):
-    made.append(_Embedder(config))
-    return made[-1]
+    result.append(_Embedder(config))
+    return result[-1]
 
   monkeypatch.setattr(embedding, 'make_embedder', make)
   monkeypatch.setattr(build, '_CHUNK', 4)
-  return made
+  return result
 
 
 def _paint(folder, names, seed=0):
@@ -108,8 +108,8 @@ def test_unusable_pictures_are_listed(embedder, images, tmp_path, capsys):
   (images / 'n02/1.png').write_bytes(b'')
   built = _build(images, tmp_path / 'g')
   assert len(built) == len(NAMES) - 2
-  found = _left_out(tmp_path / 'g')
-  assert found == {
+  actual = _left_out(tmp_path / 'g')
+  assert actual == {
     'a.jpg': 'is 90x20 pixels: too small, at least 32 are needed on each side',
     'n00/0.png': 'is not an image, or is damaged or cut short',
     'n01/gray.png': 'black-and-white',
@@ -227,8 +227,8 @@ def test_any_file_name_is_allowed(embedder, tmp_path):
   names = ['Bäume/ä b.png', 'c.png', 'two\nlines.png', '\udcff.png']
   _paint(tmp_path / 'images', names)
   built = _build(tmp_path / 'images', tmp_path / 'g')
-  found = [built.name(i) for i in range(len(built))]
-  assert found == ['Bäume/ä b.png', 'c.png', '\udcff.png']
+  actual = [built.name(i) for i in range(len(built))]
+  assert actual == ['Bäume/ä b.png', 'c.png', '\udcff.png']
   assert built.read(2).shape == (70, 90, 3)
   assert _left_out(tmp_path / 'g') == {
     'two\nlines.png': 'its name has a line break'

@@ -84,9 +84,9 @@ def test_the_class_token_of_the_vit_in_gray(tmp_path):
   gray = np.asarray(color.gray(crops), np.float64) / 255
   _, expected = plain_vit.forward_scenic(weights, 2 * gray - 1, 'tanh', 2)
   expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-  found = embedding.make_embedder(config)(rgb)
-  assert found.dtype == np.float32
-  np.testing.assert_allclose(found, expected, atol=1e-4)
+  actual = embedding.make_embedder(config)(rgb)
+  assert actual.dtype == np.float32
+  np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_a_hybrid_includes_its_stem(tmp_path):
@@ -118,8 +118,8 @@ def test_the_pooled_features_of_efficientnet_in_color():
     {'params': efficientnet_weights.load_efficientnet_lite0()}, crop[None] / 255
   )
   expected /= np.linalg.norm(expected)
-  found = embedding.make_embedder(config)(rgb)
-  np.testing.assert_allclose(found, expected, atol=1e-5)
+  actual = embedding.make_embedder(config)(rgb)
+  np.testing.assert_allclose(actual, expected, atol=1e-5)
 
 
 def test_gray_embeddings_ignore_colors(embed):

@@ -17,17 +17,17 @@ def test_the_index_reaches_its_recall(tmp_path):
   """Measured by sorting, with queries outside the gallery."""
   rng = np.random.default_rng(0)
   embeddings, queries = _clustered(6000, 24, rng), _clustered(300, 24, rng)
-  made = ivf.build_index(tmp_path, embeddings)
-  assert made.lists == 128 and made.probes < made.lists / 2
+  result = ivf.build_index(tmp_path, embeddings)
+  assert result.lists == 128 and result.probes < result.lists / 2
   index = faiss.read_index(str(tmp_path / 'ivf.index'))
-  assert (index.ntotal, index.nprobe) == (6000, made.probes)
-  _, found = index.search(queries, 5)
+  assert (index.ntotal, index.nprobe) == (6000, result.probes)
+  _, actual = index.search(queries, 5)
   true = np.argsort(-queries @ embeddings.T, axis=1)[:, :5]
   share = np.mean(
-    [len({*a} & {*b}) / 5 for a, b in zip(found, true, strict=True)]
+    [len({*a} & {*b}) / 5 for a, b in zip(actual, true, strict=True)]
   )
-  assert made.recall >= 0.95
-  assert share == pytest.approx(made.recall, abs=0.03)
+  assert result.recall >= 0.95
+  assert share == pytest.approx(result.recall, abs=0.03)
 
 
 def test_recall_by_hand():

@@ -68,8 +68,8 @@ def test_a_picture_of_the_gallery_finds_itself(config, built, tmp_path, capsys):
 def test_a_video_is_sampled_in_each_third(config, built, tmp_path, capsys):
   query = tmp_path / 'query.mp4'
   _write_video(query, [1, 6, 3])
-  found = retrieve.retrieve(config, query, built, tmp_path / 'best.png')
-  assert [rows[0][0] for rows in found] == ['1.png', '6.png', '3.png']
+  actual = retrieve.retrieve(config, query, built, tmp_path / 'best.png')
+  assert [rows[0][0] for rows in actual] == ['1.png', '6.png', '3.png']
   printed = capsys.readouterr().out
   for index in (2, 6, 10):
     assert f'query.mp4, frame {index}\n' in printed
@@ -79,9 +79,9 @@ def test_a_video_is_sampled_in_each_third(config, built, tmp_path, capsys):
 def test_a_short_video_has_fewer_moments(config, built, tmp_path, frames):
   query = tmp_path / 'query.mkv'
   _write_video(query, [4], frames)
-  found = retrieve.retrieve(config, query, built, tmp_path / 'best.png')
-  assert len(found) == frames
-  assert {rows[0][0] for rows in found} == {'4.png'}
+  actual = retrieve.retrieve(config, query, built, tmp_path / 'best.png')
+  assert len(actual) == frames
+  assert {rows[0][0] for rows in actual} == {'4.png'}
 
 
 def test_a_video_shorter_than_its_header_claims(monkeypatch, tmp_path):

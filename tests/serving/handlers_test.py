@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 from documents import picture
-from visitors import COUNT, Stub, embed, encoded, write_film
+from page_inputs import COUNT, Stub, embed, encoded, write_film
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
@@ -34,7 +34,7 @@ def film(tmp_path_factory):
   return path.read_bytes()
 
 
-class Visitor:
+class Client:
   """A client that behaves like a browser."""
 
   def __init__(self, server):
@@ -94,28 +94,28 @@ def _run(folder, scenario, colorizer=None, limit=1, quota=None):
 
 def test_from_upload_to_result(tmp_path, film):
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
-      state = await visitor.plan(film)
+    async with Client(server) as client:
+      state = await client.plan(film)
       assert state['planned'] and state['video'] == 'film.mp4'
       one, two = (x['number'] for x in state['references'])
-      shots = await visitor.do('GET', '/shots')
+      shots = await client.do('GET', '/shots')
       assert [(x['start'], x['stop'], x['references']) for x in shots] == [
         (0, COUNT, [one]),
         (COUNT, 2 * COUNT, [two]),
       ]
       assert shots[1]['from'] == '0:00:00.5'
       assert shots[0]['scores'][0] > shots[0]['scores'][1]
-      await visitor.do('PUT', '/shots/0', json={'references': [two]})
-      await visitor.do('POST', '/color')
-      state = await visitor.over()
+      await client.do('PUT', '/shots/0', json={'references': [two]})
+      await client.do('POST', '/color')
+      state = await client.over()
       assert state['job']['state'] == 'done' and state['warnings'] == []
       for path in ('/before', '/after', '/thumbnail/1', f'/reference/{one}'):
-        content = await visitor.do('GET', path)
+        content = await client.do('GET', path)
         assert video.decode_image(content, path).shape[2] == 3
-      (tmp_path / 'result.mp4').write_bytes(await visitor.do('GET', '/result'))
+      (tmp_path / 'result.mp4').write_bytes(await client.do('GET', '/result'))
       with video.VideoReader(tmp_path / 'result.mp4') as reader:
         assert len([*reader]) == 2 * COUNT
-      _, content = await visitor.ask(
+      _, content = await client.ask(
         'GET', '/result', headers={'Range': 'bytes=4-7'}
       )
       assert content == b'ftyp'  # Browsers ask so to wind on.
@@ -125,7 +125,7 @@ def test_from_upload_to_result(tmp_path, film):
 
 def test_sessions_are_separate(tmp_path, film):
   async def scenario(server, _):
-    async with Visitor(server) as one, Visitor(server) as two:
+    async with Client(server) as one, Client(server) as two:
       await one.plan(film)
       await one.do('POST', '/color')
       await one.over()
@@ -145,11 +145,11 @@ def test_positions_in_the_queue_and_a_stop(tmp_path, film):
   may_go = threading.Semaphore(0)
 
   async def scenario(server, _):
-    async with Visitor(server) as one, Visitor(server) as two:
-      for visitor in (one, two):
-        await visitor.plan(film)
-      for visitor in (one, two):
-        await visitor.do('POST', '/color')
+    async with Client(server) as one, Client(server) as two:
+      for client in (one, two):
+        await client.plan(film)
+      for client in (one, two):
+        await client.do('POST', '/color')
       job = (await two.do('GET', '/state'))['job']
       assert (job['state'], job['ahead']) == ('waiting', 1)
       status, content = await two.ask('PUT', '/video?name=a', data=film)
@@ -185,11 +185,11 @@ def test_positions_in_the_queue_and_a_stop(tmp_path, film):
 )
 def test_refused_requests(tmp_path, method, path, headers, status):
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
-      found = await visitor.ask(method, path, headers=headers)
-      assert found[0] == status, found
+    async with Client(server) as client:
+      actual = await client.ask(method, path, headers=headers)
+      assert actual[0] == status, actual
       if status != 200:
-        assert set(found[1]) == {'error'}
+        assert set(actual[1]) == {'error'}
 
   _run(tmp_path, scenario)
 
@@ -205,8 +205,8 @@ def test_refused_requests(tmp_path, method, path, headers, status):
 )
 def test_a_choice_is_validated(tmp_path, body, headers):
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
-      status, content = await visitor.ask(
+    async with Client(server) as client:
+      status, content = await client.ask(
         'PUT', '/shots/0', data=body, headers=headers
       )
       assert status == 400 and 'error' in content
@@ -216,32 +216,32 @@ def test_a_choice_is_validated(tmp_path, body, headers):
 
 def test_a_missing_reference_is_refused(tmp_path, film):
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
-      await visitor.plan(film)
-      before = await visitor.do('GET', '/shots')
+    async with Client(server) as client:
+      await client.plan(film)
+      before = await client.do('GET', '/shots')
       for path, numbers in (
         ('/shots/0', [99]),
         ('/shots/2', [3]),
       ):
-        status, _ = await visitor.ask('PUT', path, json={'references': numbers})
+        status, _ = await client.ask('PUT', path, json={'references': numbers})
         assert status == 400
-      assert await visitor.do('GET', '/shots') == before
+      assert await client.do('GET', '/shots') == before
 
   _run(tmp_path, scenario)
 
 
 def test_a_prior_needs_no_reference(tmp_path, film):
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
-      await visitor.do('PUT', '/video?name=film.mp4', data=film)
-      await visitor.do('POST', '/shots')
-      await visitor.over()
-      shots = await visitor.do('GET', '/shots')
+    async with Client(server) as client:
+      await client.do('PUT', '/video?name=film.mp4', data=film)
+      await client.do('POST', '/shots')
+      await client.over()
+      shots = await client.do('GET', '/shots')
       assert [shot['references'] for shot in shots] == [[], []]
-    async with Visitor(server) as visitor:
-      await visitor.plan(film)
-      await visitor.do('PUT', '/shots/0', json={'references': []})
-      first, second = await visitor.do('GET', '/shots')
+    async with Client(server) as client:
+      await client.plan(film)
+      await client.do('PUT', '/shots/0', json={'references': []})
+      first, second = await client.do('GET', '/shots')
       assert first['references'] == [] != second['references']
 
   _run(tmp_path, scenario)
@@ -254,9 +254,9 @@ def test_uploads_are_limited(tmp_path, length):
       yield bytes(MB // 2)
 
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
+    async with Client(server) as client:
       data = io.BytesIO(bytes(2 * MB)) if length else pieces()  # In chunks.
-      status, content = await visitor.ask('PUT', '/video?name=a', data=data)
+      status, content = await client.ask('PUT', '/video?name=a', data=data)
       assert status == 400
       assert (
         content['error'] == 'the file is too large: at most 1 MB are allowed'
@@ -268,7 +268,7 @@ def test_uploads_are_limited(tmp_path, length):
 
 def test_a_broken_upload_leaves_no_files(tmp_path, film):
   async def scenario(server, site):
-    async with Visitor(server) as visitor:
+    async with Client(server) as client:
 
       async def broken():
         yield film[:1000]
@@ -276,17 +276,17 @@ def test_a_broken_upload_leaves_no_files(tmp_path, film):
         raise OSError
 
       with pytest.raises((OSError, aiohttp.ClientError)):
-        await visitor.ask('PUT', '/video?name=a', data=broken())
+        await client.ask('PUT', '/video?name=a', data=broken())
       await asyncio.sleep(0.2)
       assert [*tmp_path.rglob('incoming*')] == []
-      await visitor.do('PUT', '/video?name=a', data=film)
+      await client.do('PUT', '/video?name=a', data=film)
 
   _run(tmp_path, scenario)
 
 
 def test_a_long_upload_keeps_its_session(tmp_path, film):
   async def scenario(server, site):
-    async with Visitor(server) as visitor:
+    async with Client(server) as client:
       [session] = site.sessions
 
       async def pieces():
@@ -300,7 +300,7 @@ def test_a_long_upload_keeps_its_session(tmp_path, film):
             await asyncio.sleep(0.01)
         yield film[2000:]
 
-      await visitor.do('PUT', '/video?name=a', data=pieces())
+      await client.do('PUT', '/video?name=a', data=pieces())
 
   _run(tmp_path, scenario)
 
@@ -317,12 +317,12 @@ def test_a_session_can_end_while_its_video_is_checked(
   monkeypatch.setattr(uploads, 'check_video', check)
 
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
+    async with Client(server) as client:
       upload = asyncio.create_task(
-        visitor.ask('PUT', '/video?name=a', data=film)
+        client.ask('PUT', '/video?name=a', data=film)
       )
       await asyncio.to_thread(checked.wait, 60)
-      await visitor.do('POST', '/leave')
+      await client.do('POST', '/leave')
       left.set()
       assert (await upload)[0] == 410
 
@@ -332,8 +332,8 @@ def test_a_session_can_end_while_its_video_is_checked(
 
 def test_a_link_returns_to_the_session(tmp_path):
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
-      [cookie] = visitor._session.cookie_jar
+    async with Client(server) as client:
+      [cookie] = client._session.cookie_jar
       assert (cookie['samesite'], cookie['httponly']) == ('Lax', True)
 
   _run(tmp_path, scenario)
@@ -343,15 +343,15 @@ def test_abandoned_sessions_end(tmp_path, film, monkeypatch):
   monkeypatch.setattr(session_table, '_MAX_SESSIONS', 2)
 
   async def scenario(server, site):
-    async with Visitor(server) as one, Visitor(server):
+    async with Client(server) as one, Client(server):
       await one.do('PUT', '/video?name=a', data=film)
-      async with Visitor(server) as third:
+      async with Client(server) as third:
         assert third.opened == (
           503,
           {'error': 'too many sessions: try again later'},
         )
       monkeypatch.setattr(session_table, '_ABSENT_SECONDS', 0.0)
-      async with Visitor(server):  # Replaces the second, which is empty.
+      async with Client(server):  # Replaces the second, which is empty.
         assert (await one.do('GET', '/state'))['video'] == 'a'
       monkeypatch.setattr(session_table, '_IDLE_SECONDS', 0.0)
       site.sessions.end_old(0.0)
@@ -382,8 +382,8 @@ def test_sessions_per_client_are_limited(tmp_path, film, monkeypatch):
       assert await open_from(address) == status
     monkeypatch.setattr(session_table, '_ABSENT_SECONDS', 0.0)
     assert await open_from('192.0.2.1') == 200  # Replaces the first two.
-    clients = [session.client for session in site.sessions]
-    assert clients == ['192.0.2.2', '192.0.2.1']
+    owners = [session.client for session in site.sessions]
+    assert owners == ['192.0.2.2', '192.0.2.1']
 
   _run(tmp_path, scenario)
 
@@ -395,13 +395,13 @@ def test_a_stalled_body_times_out(tmp_path, monkeypatch, method, path):
   monkeypatch.setattr(connections, 'IDLE_SECONDS', 0.2)
 
   async def scenario(server, _):
-    async with Visitor(server) as visitor:
+    async with Client(server) as client:
 
       async def pieces():
         yield b'{'
         await asyncio.sleep(30)
 
-      status, content = await visitor.ask(method, path, data=pieces())
+      status, content = await client.ask(method, path, data=pieces())
       assert status == 408 and 'the upload stopped' in content['error']
       assert [*tmp_path.rglob('incoming*')] == []
 
@@ -417,7 +417,7 @@ def test_sessions_share_the_disk(tmp_path, film, monkeypatch, length):
       yield bytes(50_000)
 
   async def scenario(server, _):
-    async with Visitor(server) as one, Visitor(server) as two:
+    async with Client(server) as one, Client(server) as two:
       await one.do('PUT', '/video?name=a', data=film)
       data = io.BytesIO(bytes(2 * MB)) if length else pieces()
       status, content = await two.ask('PUT', '/video?name=a', data=data)
@@ -444,12 +444,12 @@ def test_a_job_keeps_its_session(tmp_path, film, monkeypatch):
   may_go = threading.Semaphore(0)
 
   async def scenario(server, site):
-    async with Visitor(server) as visitor:
-      await visitor.plan(film)
-      await visitor.do('POST', '/color')
+    async with Client(server) as client:
+      await client.plan(film)
+      await client.do('POST', '/color')
       await asyncio.sleep(0.01)
       site.sessions.end_old()
       may_go.release(100)
-      assert (await visitor.over())['result']
+      assert (await client.over())['result']
 
   _run(tmp_path, scenario, Stub(may_go))

@@ -11,11 +11,11 @@ import calls
 import numpy as np
 import pytest
 from documents import picture
+from page_inputs import encoded, write_film
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from visitors import encoded, write_film
 
 from vitexco_jax.media import video
 
@@ -46,10 +46,10 @@ def address(tmp_path, tiny_weights, request):
   )
   with server:
     try:
-      found = re.match(
+      actual = re.match(
         r'Open (http://127\.0\.0\.1:\d+) ', server.stdout.readline()
       )
-      yield found[1]
+      yield actual[1]
       assert [*temporary.iterdir()]
       server.send_signal(request.param)
       assert server.wait(SECONDS) == 0

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 from documents import picture
-from visitors import COUNT, Stub, embed, encoded, write_film
+from page_inputs import COUNT, Stub, embed, encoded, write_film
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 from documents import picture, write_video
+from page_inputs import COUNT, encoded, write_film
 from PIL import Image
-from visitors import COUNT, encoded, write_film
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import containers, video

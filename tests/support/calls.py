@@ -1,4 +1,4 @@
-"""The program in a process of its own, on a compiler in a hurry."""
+"""Runs the program in a separate process, with fast compilation."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ PAPER_TINY = f'--config={ROOT / "configs/vitexco.py"}:paper_tiny'
 
 
 def environment(folder, devices=2):
-  """Variables; compiled programs are kept in the folder."""
+  """Returns environment variables; compiled programs are stored in the folder."""
   return os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': str(devices),
@@ -21,7 +21,7 @@ def environment(folder, devices=2):
 
 
 def start(home, *arguments, devices=2):
-  """Calls it in the folder `home`; its outputs are pipes."""
+  """Starts the program in the folder `home`; its outputs are pipes."""
   return subprocess.Popen(
     [sys.executable, ROOT / 'launch.py', *arguments],
     cwd=home,

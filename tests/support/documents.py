@@ -1,4 +1,4 @@
-"""Documents as tests run them: their blocks, and what these work on, tiny."""
+"""Runs the code blocks of documents on tiny inputs."""
 
 import os
 import re
@@ -24,19 +24,19 @@ def get_config(variant=None):
 
 
 def blocks(path, language=''):
-  """The blocks of a document of the repository that are in a language."""
+  """Returns the code blocks of a document in a language."""
   text = (ROOT / path).read_text()
-  found = re.findall(r'^```(\w*)\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
-  return [block for name, block in found if name == language]
+  actual = re.findall(r'^```(\w*)\n(.*?)^```', text, re.MULTILINE | re.DOTALL)
+  return [block for name, block in actual if name == language]
 
 
 def commands(path):
-  """A document's blocks of commands; tests run in what `make setup` made."""
+  """Returns the commands of a document, except `make setup`, which has run."""
   return [x for x in blocks(path) if not x.startswith('make setup')]
 
 
 def write_config(home, variant):
-  """Writes configs/vitexco.py, all variants of which are a tiny one."""
+  """Writes configs/vitexco.py, all variants of which are tiny."""
   (home / 'configs').mkdir()
   path = str(ROOT / 'configs/vitexco.py')
   (home / 'configs/vitexco.py').write_text(
@@ -62,7 +62,7 @@ def write_video(path, frames):
 
 
 def run(text, home):
-  """Runs a block of commands in a folder, on a compiler in a hurry."""
+  """Runs a block of commands in a folder, with fast compilation."""
   done = subprocess.run(
     ['bash', '-euc', text],
     cwd=home,

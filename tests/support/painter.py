@@ -27,7 +27,7 @@ class Painter:
     self._inner_size = frame_size
     self._confidences = confidences or {}
     self.references = []
-    self.sizes = set()  # Of the frames that it saw.
+    self.sizes = set()  # Of the input frames.
 
   def set_reference(self, *rgb, first_frame=False):
     means = [skcolor.rgb2lab(x)[..., 1].mean() for x in rgb]

@@ -1,4 +1,4 @@
-"""Convolution and its kin in plain numpy, to test the networks against.
+"""Convolution and other layers in plain numpy, to test the networks.
 
 Images are [b, h, w, c], float64; kernels [3, 3, in, out] or [1, 1, in, out].
 `weights` are one layer's, by name.
@@ -42,7 +42,7 @@ def upsample_nearest(x, scale):
 
 
 def count(params):
-  """How many numbers a tree of arrays or of their shapes holds."""
+  """Returns the number of entries of a tree of arrays or of shapes."""
   if hasattr(params, 'shape'):
     return int(np.prod(params.shape))
   return sum(count(child) for child in params.values())

@@ -1,4 +1,4 @@
-"""The Vision Transformer in plain numpy, to test ours against.
+"""The Vision Transformer in plain numpy, to test `models/vit.py`.
 
 Written from the formula, once for each convention in which weights are
 published, in float64 and with slow loops where a loop is clearer.
@@ -15,7 +15,7 @@ def forward_scenic(weights, image, gelu, heads):
 
   Args:
     weights: flat, names joined by '/', as in Scenic.
-    image: [b, h, w, 3], normalised.
+    image: [b, h, w, 3], normalized.
     gelu: `tanh` or `erf`.
     heads: of the attention.
 

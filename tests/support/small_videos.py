@@ -45,7 +45,7 @@ def write_video(path, frames=8, size=(48, 64), gray=False, cuts=()):
 
 
 def read_files(folder):
-  """All that preparation made, by name."""
+  """Returns all files of the preparation, by name."""
   return {
     path.relative_to(folder).as_posix(): path.read_bytes()
     for path in folder.rglob('*')

@@ -93,18 +93,18 @@ def copied(source, target, **kwargs):
 
 
 def packet_times(path):
-  """When the packets of each stream are shown, in seconds, in order."""
+  """Returns the sorted presentation times of each stream, in seconds."""
   times = {}
   with av.open(str(path)) as container:
     for packet in container.demux():
       if packet.size:
         seconds = float(packet.pts * packet.time_base)
         times.setdefault(packet.stream.type, []).append(seconds)
-  return {kind: np.sort(found) for kind, found in times.items()}
+  return {kind: np.sort(actual) for kind, actual in times.items()}
 
 
 def record_moved(path, by):
-  """A recording whose sound falls back in the middle, `by` milliseconds."""
+  """Writes a recording whose audio clock jumps back by `by` milliseconds."""
   whole = record(path.with_name('whole'), 50, 'flv', 'flv', ['libmp3lame'])
   data = bytearray(whole.read_bytes())
   place = 13
@@ -118,7 +118,7 @@ def record_moved(path, by):
 
 
 def decoded(path, index=0):
-  """Samples of a track of sound, [2 n], int32."""
+  """Returns the samples of an audio track, [2 n], int32."""
   with av.open(str(path)) as container:
     frames = [
       np.int64(x.to_ndarray()[0])

@@ -1,4 +1,4 @@
-"""Records whose every frame can be told, written for tests."""
+"""Records whose frames can be identified, written for tests."""
 
 import itertools
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _VELOCITIES = ((3, -2), (-1, 4), (2, 0))  # Of the runs, pixels a frame.
 
 
 def moving_runs():
-  """Three runs of textures of their own."""
+  """Three runs, each with its own texture."""
   lengths = itertools.chain(*_LENGTHS.values())
   pairs = zip(lengths, _VELOCITIES, strict=True)
   return [_moving_run(seed, *pair) for seed, pair in enumerate(pairs)]
@@ -27,14 +27,14 @@ def _texture(seed):
 
 
 class Run(NamedTuple):
-  """A video's shot whose motion is known."""
+  """A shot with known motion."""
 
   rgb: list[np.ndarray]
   motion: tuple[np.ndarray, np.ndarray]  # Of every frame but the last.
 
 
 def _moving_run(seed, frames, velocity):
-  """A window that moves over a texture: things move against it."""
+  """A window that moves over a texture; its content moves the other way."""
   dx, dy = velocity
   texture = _texture(seed)
   rgb = [
@@ -49,7 +49,7 @@ def _moving_run(seed, frames, velocity):
 
 
 def write(folder, runs, references=()):
-  """A data set of the runs; every frame refers to all references."""
+  """Writes a data set of the runs; every frame refers to all references."""
   numbers = range(len(references))
   placed, videos = [], list(_LENGTHS)
   with records_writer.PartWriter(folder / 'part') as writer:

@@ -1,4 +1,4 @@
-"""Weight files, byte by byte, as their makers would write them."""
+"""Weight files, written byte by byte as their libraries do."""
 
 import json
 import pickle

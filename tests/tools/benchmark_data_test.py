@@ -91,12 +91,12 @@ def test_quality_is_the_share_with_a_nearest_of_the_same_class(
   config.retrieval.gray = gray
   rows = benchmark_data.retrieval_quality(config, tmp_path)
   name = f'efficientnet_lite0, 14 pictures in {"gray" if gray else "color"}'
-  found = {row.name.removeprefix(name): row.value for row in rows}
-  assert found.pop(', queries') == 10
-  assert found.pop(', gray queries, nearest of the synset') == 50
+  actual = {row.name.removeprefix(name): row.value for row in rows}
+  assert actual.pop(', queries') == 10
+  assert actual.pop(', gray queries, nearest of the synset') == 50
   if not gray:
-    assert found.pop(', color queries, nearest of the synset') == 50
-  assert not found
+    assert actual.pop(', color queries, nearest of the synset') == 50
+  assert not actual
   rows = benchmark_data.retrieval_quality(config, tmp_path, at_most=4)
   assert rows[0].value == 4
 

@@ -86,24 +86,24 @@ def test_programs_equal_the_networks(
   ab = predicted[..., :2]
   assert np.ptp(ab) > 10
 
-  found = [call('encode_reference', rgb=rgb) for rgb in pictures]
-  for one, other in zip(found, wanted, strict=True):
+  actual = [call('encode_reference', rgb=rgb) for rgb in pictures]
+  for one, other in zip(actual, wanted, strict=True):
     for name in one:
       np.testing.assert_allclose(one[name], getattr(other, name), atol=1e-3)
   answer = call(
     'colorize',
     luminance=luminance,
-    keys=np.concatenate([x['keys'] for x in found], 1),
-    ab=np.concatenate([x['ab'] for x in found], 1),
+    keys=np.concatenate([x['keys'] for x in actual], 1),
+    ab=np.concatenate([x['ab'] for x in actual], 1),
     previous=previous,
     backward_flow=backward_flow,
   )
   # The softmax of the matching amplifies rounding errors 100 times.
-  for found, wanted in (
+  for actual, wanted in (
     (answer['ab'], ab),
     (answer['last'], last),
   ):
-    error = np.abs(found - wanted)
+    error = np.abs(actual - wanted)
     assert error.max() < 0.1 and error.mean() < 1e-3
 
 
@@ -143,9 +143,9 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
     env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
     check=True,
   )
-  found = np.load(tmp_path / 'colored.npy')
-  assert found.dtype == np.uint8
-  error = np.abs(np.int16(found) - np.int16(expected))
+  actual = np.load(tmp_path / 'colored.npy')
+  assert actual.dtype == np.uint8
+  error = np.abs(np.int16(actual) - np.int16(expected))
   # At the border of RGB a rounding error of ab can move a channel by 2 levels.
   assert error.max() <= 2 and (error > 1).mean() < 1e-4 and error.mean() < 0.01
 
@@ -193,8 +193,8 @@ def test_every_kind_of_network_has_programs(name, value):
   config = get_config('tiny')
   config.update_from_flattened_dict({name: value})
   params = flax.traverse_util.flatten_dict(abstract_params(config), sep='/')
-  made = export.make_programs(make_generator(config, in_use=True), params)
-  assert list(made)[1:3] == ['encode_reference', 'colorize']
+  result = export.make_programs(make_generator(config, in_use=True), params)
+  assert list(result)[1:3] == ['encode_reference', 'colorize']
 
 
 def test_failed_programs_leave_no_files(tiny_weights, tmp_path, monkeypatch):

@@ -54,8 +54,8 @@ def _start_two(home, *arguments):
 
 def _finish(*processes):
   """Waits; returns the exit codes and outputs."""
-  said = [process.communicate(timeout=240)[1] for process in processes]
-  return [process.returncode for process in processes], said
+  message = [process.communicate(timeout=240)[1] for process in processes]
+  return [process.returncode for process in processes], message
 
 
 def _rows(workdir):
@@ -70,8 +70,8 @@ def _rows(workdir):
 @pytest.fixture(scope='module')
 def alone(home):
   """One process with two devices."""
-  codes, said = _finish(_start(home, 2, '--workdir=alone'))
-  assert codes == [0], said
+  codes, message = _finish(_start(home, 2, '--workdir=alone'))
+  assert codes == [0], message
   return _rows(home / 'alone')
 
 
@@ -91,8 +91,8 @@ BOTH = ('--workdir=both', '--config.train.updates=10000')
 @pytest.fixture(scope='module')
 def stopped(home):
   """Two hosts with one device each; the second one was stopped."""
-  codes, said = _stop_after(home, UPDATES, 1, _start_two(home, *BOTH))
-  assert codes == [130, 130], said
+  codes, message = _stop_after(home, UPDATES, 1, _start_two(home, *BOTH))
+  assert codes == [130, 130], message
   return _rows(home / 'both')
 
 
@@ -114,8 +114,10 @@ def test_two_hosts_train_like_two_devices(home, alone, stopped):
 
 
 def test_hosts_resume_after_one_was_stopped(home, stopped):
-  codes, said = _stop_after(home, len(stopped) + 1, 0, _start_two(home, *BOTH))
-  assert codes == [130, 130], said
+  codes, message = _stop_after(
+    home, len(stopped) + 1, 0, _start_two(home, *BOTH)
+  )
+  assert codes == [130, 130], message
   rows = _rows(home / 'both')
   assert len(rows) > len(stopped)
   assert rows[: len(stopped)] == stopped
@@ -123,11 +125,11 @@ def test_hosts_resume_after_one_was_stopped(home, stopped):
 
 
 def test_a_batch_that_two_hosts_cannot_share_is_refused(home):
-  codes, said = _finish(
+  codes, message = _finish(
     *_start_two(home, '--workdir=odd', '--config.train.batch_size=2')
   )
   assert codes == [1, 1]
-  for text in said:
+  for text in message:
     last = text.splitlines()[-1]
     assert 'batch_size=2 cannot be divided evenly' in last, text
     assert '2 devices of 2 hosts' in last and 'Traceback' not in text
@@ -146,5 +148,5 @@ def test_a_batch_that_two_hosts_cannot_share_is_refused(home):
   ],
 )
 def test_invalid_host_flags_are_refused(home, arguments, sentence):
-  codes, (said,) = _finish(_start(home, 1, *arguments))
-  assert codes == [1] and sentence in said and 'Traceback' not in said
+  codes, (message,) = _finish(_start(home, 1, *arguments))
+  assert codes == [1] and sentence in message and 'Traceback' not in message

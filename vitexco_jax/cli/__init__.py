@@ -1,0 +1,1 @@
+"""The command line: modes, flags, help, and messages."""

@@ -102,7 +102,7 @@ def check_trained(config: ml_collections.ConfigDict, more: str = '') -> None:
     f'the ViT {config.model.vit.variant} has never been trained, and is frozen: '
     "give it weights by `config.train.vit_weights=FILE` (AugReg's .npz, or timm's "
     '.safetensors or .pth with `config.model.vit.gelu=erf`), start from a run of '
-    'pretraining by `config.train.init=WORKDIR`, or let it learn by '
+    '`mode=pretrain` by `config.train.init=WORKDIR`, or let it learn by '
     '`config.train.learning_rate.vit=1e-4`' + (f', {more}' if more else '')
   )
 

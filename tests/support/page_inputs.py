@@ -32,7 +32,7 @@ class Stub(Painter):
 
 
 def embed(pictures):
-  """As small pictures: [b, 64] of unit length."""
+  """Embeds pictures as gray thumbnails: [b, 64] of unit length."""
   flat = np.float32([embedding.crop(x)[::28, ::28, 0] for x in pictures])
   flat = flat.reshape(len(flat), -1)
   flat -= flat.mean(1, keepdims=True)
