@@ -193,10 +193,11 @@ def test_configs_import_nothing_of_the_package(path):
   assert set(_imports(path)) <= {'ml_collections'}
 
 
-@pytest.mark.parametrize('path', SOURCES, ids=_name)
+@pytest.mark.parametrize(
+  'path', [*SOURCES, *sorted(ROOT.glob('tests/**/*.py'))], ids=_name
+)
 def test_has_a_docstring(path):
-  tree = ast.parse(path.read_text())
-  assert ast.get_docstring(tree) or not tree.body
+  assert ast.get_docstring(ast.parse(path.read_text()))
 
 
 def test_contributing_lists_every_folder():
