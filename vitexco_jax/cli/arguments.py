@@ -271,8 +271,9 @@ def _describe(name: str, modes: str = '') -> str:
   """Describes a flag: its name, the modes that use it, help, and default."""
   flag = flags.FLAGS[name]
   shown = f'--[no]{name}' if flag.boolean else f'--{name}'
+  help_text = flag.help.partition(';\n')[0]  # absl adds a note to lists.
   text = textwrap.fill(
-    f'{shown}: {modes}: {flag.help}' if modes else f'{shown}: {flag.help}',
+    f'{shown}: {modes}: {help_text}' if modes else f'{shown}: {help_text}',
     80,
     initial_indent='  ',
     subsequent_indent='    ',
