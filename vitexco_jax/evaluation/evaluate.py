@@ -88,17 +88,12 @@ def evaluate(
   results: dict[str, dict[str, Any]] = {}
   for protocol, choose in choosers.items():
     methods = _methods(subject, compared, protocol, size)
+    identity = settings, subject.identity, list(methods), choose.identity
     results[protocol] = {}
     for clip in all_clips:
-      key = _key(
-        settings,
-        subject.identity,
-        list(methods),
-        choose.identity,
-        clip.fingerprint,
-      )
-      stored = output / 'clips' / protocol / f'{clip.name}.json'
       pictures = report.Pictures(output, protocol, clip.name, list(methods))
+      stored = output / 'clips' / protocol / f'{clip.name}.json'
+      key = _key(*identity, clip.fingerprint)
       result = _read_stored(stored, key) if pictures.are_written() else None
       if result is None:
         values = measure_clip(clip, choose, methods, pictures)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class ClipState(NamedTuple):
-  """What the next frame needs of the previous ones.
+  """The state that the next frame needs from the previous ones.
 
   h and w are the size at which colors are propagated, with padding.
   """
@@ -31,7 +31,7 @@ class ClipState(NamedTuple):
 
 
 class ClipSetup(NamedTuple):
-  """What is the same for all frames of a clip."""
+  """The setup of a clip, the same for all of its frames."""
 
   frame_size: tuple[int, int]  # (height, width) of the frames.
   scale: int  # Colors are propagated at this multiple of the working size.

@@ -204,7 +204,7 @@ class VideoColorizer:
 
   @property
   def state(self) -> ClipState | None:
-    """What the next frame needs of the previous ones; None before the first."""
+    """The state that the next frame needs; None before the first frame."""
     return self._state
 
   def resume(self, state: ClipState, frame_size: tuple[int, int]) -> None:
