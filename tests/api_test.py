@@ -47,7 +47,7 @@ def test_public_names_are_imported_on_demand():
   (typed,) = (node for node in tree.body if isinstance(node, ast.If))
   typed_names = [node.names[0].name for node in typed.body]
   assert sorted([*typed_names, '__version__']) == sorted(vitexco_jax.__all__)
-  with pytest.raises(AttributeError, match="no attribute 'colourize'"):
+  with pytest.raises(AttributeError, match="no attribute 'colorise'"):
     vitexco_jax.colorise  # noqa: B018
 
 

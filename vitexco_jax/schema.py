@@ -155,7 +155,7 @@ SCHEMA = {
   'model.dtype': _choice('float32', 'bfloat16'),
   'model.stem': _choice('', 'efficientnet_lite0'),
   'model.vit.variant': _choice(
-    *('Ti/16', 'Ti/8', 'S/16', 'S/8', 'B/16', 'B/8', 'test/16')
+    'Ti/16', 'Ti/8', 'S/16', 'S/8', 'B/16', 'B/8', 'test/16'
   ),
   'model.vit.taps': Rule(tuple, 'five blocks, counted from 1', _taps),
   'model.vit.gelu': _choice('tanh', 'erf'),
@@ -186,8 +186,14 @@ SCHEMA = {
   **{
     f'loss.weights.{name}': _real(0)
     for name in (
-      *('l1', 'adversarial', 'perceptual', 'contextual', 'temporal'),
-      *('smoothness', 'warped', 'error'),
+      'l1',
+      'adversarial',
+      'perceptual',
+      'contextual',
+      'temporal',
+      'smoothness',
+      'warped',
+      'error',
     )
   },
   'loss.features': _choice('feature_transform', 'vgg16'),
@@ -222,8 +228,13 @@ SCHEMA = {
   **{
     f'train.learning_rate.{name}': _RATE
     for name in (
-      *('stem', 'vit', 'feature_transform', 'correspondence', 'colorizer'),
-      *('discriminator', 'prior'),
+      'stem',
+      'vit',
+      'feature_transform',
+      'correspondence',
+      'colorizer',
+      'discriminator',
+      'prior',
     )
   },
   'train.schedule_power': _real(0),

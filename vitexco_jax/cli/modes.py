@@ -245,6 +245,20 @@ def _path(value: str | None) -> Path | None:
 
 _HOSTS = ('coordinator', 'hosts', 'host')
 _SOURCES = ('reference', 'references', 'gallery')
+_OUTPUT_OPTIONS = (
+  'overwrite',
+  'codec',
+  'bits',
+  'quality',
+  'saturation',
+  'smoothing',
+  'compare',
+  'confidence',
+  'working-size',
+  'audio',
+  'frame-rate',
+  'deinterlace',
+)
 
 MODES = {
   'train': Mode(
@@ -306,19 +320,17 @@ MODES = {
       '--video=IN --plan=PLAN --output=OUT',
     ),
     ('video', 'output'),
-    (
-      *(*_SOURCES, 'plan', 'checkpoint'),
-      *('overwrite', 'codec', 'bits', 'quality', 'saturation', 'smoothing'),
-      *('compare', 'confidence', 'working-size', 'audio', 'frame-rate'),
-      'deinterlace',
-    ),
+    (*_SOURCES, 'plan', 'checkpoint', *_OUTPUT_OPTIONS),
   ),
   'serve': Mode(
     _serve,
     'Serves a web page that colorizes videos.',
     ('[--address=127.0.0.1:7860]',),
     optional=(
-      *('address', 'upload-limit', 'disk-limit', 'checkpoint'),
+      'address',
+      'upload-limit',
+      'disk-limit',
+      'checkpoint',
       'working-size',
     ),
   ),
