@@ -217,7 +217,7 @@ def _from_format_0(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     if values.get('model.colorizer.width'):
       raise UserError(
         f"{where}config.model.colorizer.residual='blend' with a U-Net is not "
-        'supported any more: train these weights again'
+        'supported: train these weights again'
       )
     values['model.colorizer.kind'] = 'mixture'
     values['model.mixture.channels'] = 0

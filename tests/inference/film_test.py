@@ -192,7 +192,7 @@ def test_two_runs_at_once_are_refused(tmp_path, source, red):
     film.Film([Painter()], source, red, output).run()
   ) as run:
     next(run)
-    with pytest.raises(UserError, match='at work in another run'):
+    with pytest.raises(UserError, match='in use by another run'):
       run_film(source, red, output)
     assert len(list(run)) == COUNT - 1
   assert len(read_frames(output)) == COUNT

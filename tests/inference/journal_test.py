@@ -116,7 +116,7 @@ def test_a_second_run_is_refused(folder):
   again = journal.Journal(folder.folder)
   with (
     folder.opened(),
-    pytest.raises(UserError, match='out.part is at work in another run'),
+    pytest.raises(UserError, match='out.part is in use by another run'),
     again.opened(),
   ):
     pass

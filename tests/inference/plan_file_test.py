@@ -16,7 +16,7 @@ from vitexco_jax.inference import plan
     ([1, 2, 3], 'must be four numbers'),
     ([1, 2, 3, -4], 'must be four numbers'),
     ([True, 2, 3, 4], 'must be four numbers'),
-    ('none', 'must be there, a list'),
+    ('none', 'must be a list'),
     ([10, 10, 0, 0], 'shot 1 has borders that leave 64x28 pixels of 64x48'),
     ([10**9, 0, 0, 0], 'shot 1 has borders that leave'),
   ],
@@ -66,7 +66,7 @@ def _edit(change):
   [
     (lambda x: '{"video": ', r'is not JSON: .* at line 1'),
     (lambda x: '[]', r'must be a JSON object, in braces'),
-    (_edit(lambda x: x['video'].pop('width')), '"width" must be there, a num'),
+    (_edit(lambda x: x['video'].pop('width')), '"width" must be a num'),
     (_edit(lambda x: x['video'].update(frame_rate='x')), 'frame_rate is no'),
     (_edit(lambda x: x['video'].update(frame_rate='0')), 'frame_rate is no'),
     (_edit(lambda x: x['video'].update(frame_rate='1/0')), 'frame_rate is no'),
@@ -77,19 +77,19 @@ def _edit(change):
     (lambda x: '{"video": NaN}', 'NaN is not a number'),
     (lambda x: '{"video": ' + '9' * 5000 + '}', 'is too long'),
     (lambda x: '{"video": ' + '[' * 10**5, 'nested too deeply'),
-    (_edit(lambda x: x.update(shots={})), '"shots" must be there, a list'),
-    (_edit(lambda x: x.update(video=[])), '"video" must be there, braces'),
+    (_edit(lambda x: x.update(shots={})), '"shots" must be a list'),
+    (_edit(lambda x: x.update(video=[])), '"video" must be an object'),
     (
       _edit(lambda x: x.update(shots=[[]] * 3)),
-      '"references" must be there, a list',
+      '"references" must be a list',
     ),
     (
       _edit(lambda x: x['shots'][0].update(references=[[]])),
-      '"picture" must be there, a text',
+      '"picture" must be a text',
     ),
     (
       _edit(lambda x: x['shots'][0]['references'][0].update(score='x')),
-      '"score" must be there, a number',
+      '"score" must be a number',
     ),
     (
       _edit(lambda x: x['shots'][0]['references'][0].update(fram=3)),
@@ -114,7 +114,7 @@ def _edit(change):
     (_edit(lambda x: x['shots'].pop(1)), 'shot 2 starts at frame 21, not at 9'),
     (_edit(lambda x: x['shots'].pop()), 'last shot stops at 21, but .* 28'),
     (_edit(lambda x: x['shots'][1].update(stop=9)), 'shot 2 must stop after'),
-    (_edit(lambda x: x['shots'][1].update(stop=True)), '"stop" must be there'),
+    (_edit(lambda x: x['shots'][1].update(stop=True)), '"stop" must be a'),
     (_edit(lambda x: x['shots'][0].update(references=[])), 'has no references'),
     (
       _edit(lambda x: x['shots'][0]['references'].append({'picture': 'none'})),
@@ -130,7 +130,7 @@ def _edit(change):
     ),
     (
       _edit(lambda x: x['shots'][0]['references'][0].update(frame='3')),
-      '"frame" must be there, a number',
+      '"frame" must be a number',
     ),
     (
       _edit(

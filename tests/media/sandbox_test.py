@@ -124,7 +124,7 @@ def test_the_limits_of_a_child(
   begun = time.monotonic()
   with (
     Sandbox() as box,
-    pytest.raises(UserError, match=f'film.mkv is not taken.*{sentence}'),
+    pytest.raises(UserError, match=f'film.mkv is rejected.*{sentence}'),
   ):
     box.call(function, *arguments, about=film)
   assert time.monotonic() - begun < 30

@@ -109,7 +109,7 @@ def evaluate(
   with writing():
     report.write(output, summary, results)
   _logger.info(report.markdown(summary))
-  _logger.info(f'To look at: {output / "report.html"}')
+  _logger.info(f'Report: {output / "report.html"}')
   return summary
 
 

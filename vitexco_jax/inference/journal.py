@@ -210,7 +210,7 @@ class Journal:
         locked = False  # The folder may be gone: the other run has finished.
       if not locked:
         raise UserError(
-          f'{self.folder} is at work in another run: wait, or name another '
+          f'{self.folder} is in use by another run: wait, or name another '
           'output'
         )
       yield

@@ -88,7 +88,7 @@ def read(path: Path) -> Plan:
       raise ValueError
   except (ValueError, ZeroDivisionError) as error:
     raise UserError(
-      f'{where}: frame_rate is no number like "25" or "24000/1001"'
+      f'{where}: frame_rate is not a number like "25" or "24000/1001"'
     ) from error
   plan = Plan(
     os.fspath(path.parent / _field(where, facts, 'path', str)),
@@ -113,13 +113,13 @@ def _field(
   value = entry.get(name) if isinstance(entry, dict) else None
   if not isinstance(value, kind) or isinstance(value, bool):
     words: dict[type | types.UnionType, str] = {
-      dict: 'braces',
+      dict: 'an object',
       list: 'a list',
       str: 'a text',
       int: 'a number',
       int | float: 'a number',
     }
-    raise UserError(f'{where}: "{name}" must be there, {words[kind]}')
+    raise UserError(f'{where}: "{name}" must be {words[kind]}')
   return value
 
 
@@ -204,7 +204,7 @@ def _check_borders(name: str, shot: Shot, plan: Plan) -> None:
 
 def _check_references(name: str, shot: Shot) -> None:
   if not shot.references:
-    raise UserError(f'{name} has no references: name one picture at least')
+    raise UserError(f'{name} has no references: name at least one picture')
   pictures = [choice.picture for choice in shot.references]
   is_bound = any(x.frame is not None for x in shot.references)
   if NONE in pictures and (len(pictures) > 1 or is_bound):

@@ -136,6 +136,6 @@ def _check_color(video_path: Path, paths: Iterable[str]) -> list[str]:
       colored = True
   if gray and not colored:
     raise UserError(
-      f'the reference {gray[0]} has no color to give: name a picture in color'
+      f'the reference {gray[0]} has no color: name a picture in color'
     )
-  return [f'the reference {name} has no color to give' for name in gray]
+  return [f'the reference {name} has no color' for name in gray]

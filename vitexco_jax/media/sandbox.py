@@ -299,7 +299,7 @@ class _Child:
   def _refused(self, reason: str) -> UserError:
     self.close()
     return UserError(
-      f'{self._about} is not taken, as reading it {reason}: convert it to '
+      f'{self._about} is rejected because reading it {reason}: convert it to '
       'another format first'
     )
 

@@ -90,7 +90,7 @@ def demo(
   _logger.info(f'Mean PSNR to the true colors, frames 1 to {i}:')
   for name, path in paths.items():
     _logger.info(f'  {mean[name]:5.2f} dB  {path}')
-  _logger.info(f'To look at: {output / _STRIP}')
+  _logger.info(f'Comparison: {output / _STRIP}')
   return mean
 
 
