@@ -1,7 +1,7 @@
 """Vitexco: the paper's experiment, top to bottom.
 
   python launch.py --config=configs/vitexco.py                 the paper's size
-  python launch.py --config=configs/vitexco.py:small           for CPUs; ships
+  python launch.py --config=configs/vitexco.py:small           for CPUs, included
   python launch.py --config=configs/vitexco.py:tiny            :small, for tests
   python launch.py --config=configs/vitexco.py:paper_tiny      paper's, for tests
 

@@ -59,7 +59,7 @@ def export_run(workdir: Path, output: Path) -> None:
       written.
   """
   if output.exists():
-    raise UserError(f'`output={output}` exists: name a new folder')
+    raise UserError(f'{output} exists: name a new folder')
   params = checkpoint.load_params(workdir)
   config = checkpoint.load_config(workdir)
   with files.explained('output', output), files.new_folder(output) as folder:
