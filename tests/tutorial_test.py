@@ -22,10 +22,8 @@ def home(tmp_path_factory, tiny_weights):
     (home / folder).mkdir()
   film = []
   for seed in (0, 6, 1):  # One per shot; two of the shots have a still.
-    gray_frame = (
-      documents.picture(seed).mean(-1, keepdims=True).astype(np.uint8)
-    )
-    film += [np.repeat(np.roll(gray_frame, i, 1), 3, -1) for i in range(4)]
+    gray = documents.picture(seed).mean(-1, keepdims=True).astype(np.uint8)
+    film += [np.repeat(np.roll(gray, i, 1), 3, -1) for i in range(4)]
   documents.write_video(home / 'film.mp4', film)
   for seed, name in enumerate(('street', 'portrait', 'poster')):
     still = documents.picture(seed)
@@ -77,8 +75,8 @@ def test_every_command_works(home):
 
   for name in ('first', 'draft', 'two', 'mine'):
     assert _chroma(home / f'{name}.mp4').min() > 1, name
-  # Nobody has painted what the plan gives to the second shot: what colour it has
-  # the random U-Net adds, more with each frame away from the picture.
+  # The still that the plan binds to the second shot is gray. Its little color
+  # comes from the random colorizer and grows with the distance from the still.
   planned = _chroma(home / 'planned.mp4').reshape(3, 4)
   assert 20 * planned[1].max() < planned[[0, 2]].min()
   assert planned[1, 2] < 0.1

@@ -50,7 +50,7 @@ def test_the_flow_warps_the_later_frame_to_the_earlier():
 
 
 def test_the_flow_is_exact_also_at_the_border():
-  """On a gradient, the level of a pixel tells its original position."""
+  """On a gradient, the level of a pixel encodes its original position."""
   y, x = np.mgrid[:120, :160]
   slope = np.uint8(np.stack([x, 2 * y, 0 * x], -1))
   for seed in range(5):

@@ -31,12 +31,12 @@ def test_the_mode_writes_prints_and_draws(
   with pytest.raises(UserError, match='end its name in .json'):
     plan.plan_film(None, three_shots, (), tmp_path / 'plan.txt', references)
   still = tmp_path / 'still.jpg'
-  still.write_bytes(b'ours')
+  still.write_bytes(b'original')
   with pytest.raises(UserError, match='still.json` might replace .*still.jpg'):
     plan.plan_film(
       None, three_shots, (), still.with_suffix('.json'), references
     )
-  assert still.read_bytes() == b'ours'
+  assert still.read_bytes() == b'original'
   still.rename(tmp_path / 'still_2.jpg')
   with pytest.raises(UserError, match='might replace .*still_2.jpg'):
     plan.plan_film(
