@@ -64,7 +64,9 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.retrieval.gray = True  # Pictures are compared without colors.
   config.retrieval.index = 'exact'  # Or 'ivf', approximate and faster.
   config.retrieval.count = 5  # "the five most similar images"
-  config.retrieval.near_duplicate = 0.95  # Maximum cosine of two results.
+  config.retrieval.near_duplicate = (
+    0.95  # Maximum cosine of two results; 2: any.
+  )
 
   # Augmentation. The last four degrade the L that the networks see; blur, flicker,
   # and grain are maxima, of which a clip has half on average. With the values for

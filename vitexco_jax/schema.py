@@ -145,7 +145,7 @@ SCHEMA = {
   'retrieval.gray': _SWITCH,
   'retrieval.index': _choice('exact', 'ivf'),
   'retrieval.count': _whole(1),
-  'retrieval.near_duplicate': _real(-1, 1),
+  'retrieval.near_duplicate': _real(-1),
   'augment.flip': _SHARE,
   'augment.crop': _real(0.1, 1),
   'augment.blur': _real(0, 10),

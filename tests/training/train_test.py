@@ -462,7 +462,7 @@ def test_a_run_cannot_resume_with_another_accumulation(tmp_path, monkeypatch):
     train.input_pipeline, 'make_iterator', lambda config, size, *_: _Feed(size)
   )
   config.train.accumulation = 1
-  with pytest.raises(UserError, match=r'accumulation=1 .* was started with 2'):
+  with pytest.raises(UserError, match=r'accumulation=1.* was started with 2'):
     train.train(config, tmp_path)
   assert checkpoint.load_config(tmp_path).train.accumulation == 2
 
