@@ -137,7 +137,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.loss.weights.temporal = 0.02
   config.loss.weights.smoothness = 5.0
   config.loss.weights.warped = 0.0  # Not the paper's; see `_small`.
-  config.loss.weights.error = 0.0  # Likewise; of a mixture.
+  config.loss.weights.error = 0.0  # Not the paper's; only for a mixture.
   config.loss.features = 'feature_transform'  # Or 'vgg16', as in DEVC.
   config.loss.l1_same_video_only = False  # DEVC: True.
 

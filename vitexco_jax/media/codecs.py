@@ -16,7 +16,7 @@ class Codec(NamedTuple):
   Attributes:
     encoder: FFmpeg's name of the encoder.
     pixels: pixel formats by bits per channel.
-    odd_pixels: likewise, for odd sizes: 4:2:0 halves both sides.
+    odd_pixels: the same for odd sizes: 4:2:0 halves both sides.
     suffixes: of the containers that support it.
     quality: default of the quality option; None: lossless.
     worst: largest value of the quality option.

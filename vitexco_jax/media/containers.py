@@ -23,7 +23,7 @@ class Bounds(NamedTuple):
     streams: maximum number of streams of a media file, with attached fonts.
     threads: number of threads that decode a video; 0: one per core.
     formats: allowed demuxers, FFmpeg's names with commas; None: all.
-    codecs: allowed decoders, likewise.
+    codecs: allowed decoders, in the same form.
   """
 
   pixels: int = 2**27
