@@ -253,6 +253,8 @@ SCHEMA = {
   'use.refine': _whole(1, 4),
   'use.enlarge': _whole(1, 4),
   'use.components': _whole(0, 4096),
+  'use.fit_stills': _SWITCH,
+  'use.still_agreement': _SHARE,
   'use.mix_tolerance': _real(above=0),
   'use.unsure_confidence': _real(-1, 1),
   'use.unsure_frames': _whole(1),

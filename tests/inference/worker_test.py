@@ -79,6 +79,36 @@ def test_a_bound_reference_of_another_shape_is_refused(tmp_path, source, still):
   assert not list(tmp_path.glob('out*'))
 
 
+def test_a_still_that_differs_from_its_frame_is_fitted(
+  tmp_path, source, caplog
+):
+  class Looking(Painter):
+    def set_reference(self, *rgb, first_frame=False):
+      looked.append(rgb[0])
+      super().set_reference(*rgb, first_frame=first_frame)
+
+  looked = []
+  lab = skcolor.rgb2lab(gray_frame(12))
+  lab[..., 0] = 1.3 * lab[..., 0] + 5
+  lab[..., 1] = 20
+  for name, turn in (('brighter', 1), ('upside_down', -1)):
+    rgb = np.uint8(np.round(255 * skcolor.lab2rgb(lab[::turn])))
+    path = tmp_path / f'{name}.png'
+    video.write_image(path, rgb)
+    film_plan = one_shot(source, Choice(str(path), frame=12))
+    painter = Looking(size=SIZE)
+    run_film(source, film_plan, tmp_path / f'{name}.mkv', painter=painter)
+    assert ('upside_down.png: only' in caplog.text) == (turn == -1)
+    assert 'brighter.png' not in caplog.text
+  # First backwards from the still, then forwards.
+  assert len(looked) == 4
+  for rgb in looked:
+    assert mean_ab(rgb)[0] == pytest.approx(20, abs=1)
+    lightness = skcolor.rgb2lab(rgb)[..., 0]
+    expected = skcolor.rgb2lab(gray_frame(12))[..., 0]
+    assert abs(lightness.mean() - expected.mean()) < 1
+
+
 # Options.
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import clips
+from vitexco_jax.inference import stills
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.structs import Given
 
@@ -41,10 +42,12 @@ def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
     clip: clips.Clip, references: Sequence[Given]
   ) -> Iterator[np.ndarray]:
     start = references[0].frame if references else None
+    pictures = [given.rgb for given in references]
+    if start is not None and colorizer.config.use.fit_stills:
+      (own,) = clip.frames(start)
+      pictures[0] = stills.fit(pictures[0], own).rgb
     begin = functools.partial(
-      colorizer.set_reference,
-      *(given.rgb for given in references),
-      first_frame=start is not None,
+      colorizer.set_reference, *pictures, first_frame=start is not None
     )
     if start:
       begin()

@@ -21,7 +21,7 @@ import numpy as np
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import journal
+from vitexco_jax.inference import journal, stills
 from vitexco_jax.inference.bidirectional import (
   Colors,
   mix_directions,
@@ -57,6 +57,9 @@ class Worker:
     self._colorizer = colorizer
     # Consecutive stretches often share references.
     self._picture = functools.lru_cache(_PICTURES)(self._read_picture)
+    self._warned: set[Choice] = (
+      set()
+    )  # Of stills that differ from their frames.
 
   def __enter__(self) -> Self:
     options = self._job.options
@@ -85,7 +88,7 @@ class Worker:
     progress.count(sum(x.stop - x.start for x in blocks if x not in todo))
     for run in runs(todo):
       if stretch.propagates_forwards:
-        self._set_references(stretch, stretch.before)
+        self._set_references(stretch, stretch.before, self._source)
       if stretch.propagates_forwards and run[0] != blocks[0]:
         previous = blocks[blocks.index(run[0]) - 1]
         state = ClipState.load(log.folder / previous.state)
@@ -96,10 +99,42 @@ class Worker:
     if backwards_colors is not None:
       log.discard(stretch.backwards, [backwards])
 
-  def _set_references(self, stretch: Stretch, bound: Choice | None) -> None:
-    choices = stretch.others if bound is None else (bound, *stretch.others)
-    pictures = (self._picture(choice, stretch.borders) for choice in choices)
+  def _set_references(
+    self, stretch: Stretch, bound: Choice | None, source: Source
+  ) -> None:
+    """Sets the references of a stretch.
+
+    Args:
+      stretch: the stretch.
+      bound: its reference that is bound to the next frame, if any.
+      source: reads that frame.
+    """
+    pictures = [self._picture(x, stretch.borders) for x in stretch.others]
+    if bound is not None:
+      still = self._picture(bound, stretch.borders)
+      if self._colorizer.config.use.fit_stills:
+        still = self._fit_to_frame(still, bound, stretch.borders, source)
+      pictures.insert(0, still)
     self._colorizer.set_reference(*pictures, first_frame=bound is not None)
+
+  def _fit_to_frame(
+    self, still: np.ndarray, choice: Choice, inner: Borders, source: Source
+  ) -> np.ndarray:
+    """Fits a bound still to its frame; warns if its structure differs."""
+    assert choice.frame is not None
+    (frame,) = source.frames(choice.frame, choice.frame + 1)
+    fitted = stills.fit(still, inner.crop(shallow(frame.rgb)))
+    least = self._colorizer.config.use.still_agreement
+    if fitted.agreement < least and choice not in self._warned:
+      self._warned.add(choice)
+      _logger.warning(
+        '%s: only %.0f %% of its structure is that of frame %d: see whether an '
+        'editor moved or invented something, or whether it shows another frame',
+        choice.picture,
+        100 * fitted.agreement,
+        choice.frame,
+      )
+    return fitted.rgb
 
   def _color_backwards(self, task: Task) -> Iterator[Step]:
     """Stores the colors propagated from the reference after a stretch."""
@@ -137,7 +172,7 @@ class Worker:
     backwards_colors = _on_disk(
       log.path(name), np.float16, (count, height, width, 3)
     )
-    self._set_references(stretch, stretch.after)
+    self._set_references(stretch, stretch.after, self._ahead)
     number = stretch.stop
     for block in self._colorizer.predict(small[::-1]):
       predicted = np.concatenate([block.ab, block.confidence], -1)
