@@ -213,6 +213,15 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.use.enlarge = 1
   # Number of principal components of the features for matching; 0: all features.
   config.use.components = 0
+  # The networks see frames with even exposure: a change from frame to frame by at
+  # least `flicker_least` is corrected, and the correction decays by
+  # `flicker_memory` per frame, so that slow changes remain; 0: off. Grain with at
+  # least this standard deviation in L is filtered, by its multiple `grain_filter`;
+  # 0: off. Results keep the L of the film. Choices: docs/results.md, "Old film".
+  config.use.flicker_memory = 0.98
+  config.use.flicker_least = 0.01
+  config.use.grain_filter = 3.0
+  config.use.grain_least = 1.0
   # A still that is a frame of the film gets the lightness of that frame: aligned if
   # that helps, with the histogram of its L. Below this share of places with the
   # frame's structure, a warning says so: of stills that an editor made brighter,

@@ -19,15 +19,19 @@ class ClipState(NamedTuple):
   # (dx, dy) in pixels from the previous frame to the anchor, which is the first
   # reference; 0 without an anchor.
   anchor_flow: np.ndarray  # [1, h, w, 2]
+  # Logarithm of the correction of the previous frame's exposure; see `guide`.
+  gain: float = 0.0
 
   def save(self, path: Path) -> None:
-    """Writes the state as one array in NumPy's format, the flow last."""
-    np.save(path, np.concatenate(self, -1))
+    """Writes the state as one array in NumPy's format, the gain last."""
+    gain = np.full_like(self.anchor_flow[..., :1], self.gain)
+    np.save(path, np.concatenate([self.previous, self.anchor_flow, gain], -1))
 
   @classmethod
   def load(cls, path: Path) -> 'ClipState':
     """Reads a state that `save` has written."""
-    return cls(*np.split(np.load(path), [-2], -1))
+    previous, anchor_flow, gain = np.split(np.load(path), [-3, -1], -1)
+    return cls(previous, anchor_flow, float(gain.flat[0]))
 
 
 class ClipSetup(NamedTuple):

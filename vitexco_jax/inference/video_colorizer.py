@@ -31,6 +31,7 @@ from vitexco_jax.config import check, override
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference import frame_programs as programs
+from vitexco_jax.inference import guide
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.references import combine, compress
@@ -67,6 +68,7 @@ class VideoColorizer:
     use = config.use
     self._refine, self._enlarge = use.refine, use.enlarge
     self._components = use.components
+    self._guide = guide.Settings(*(use[x] for x in guide.Settings._fields))
     self.config = config
     generator = make_generator(config, in_use=True)
     self._encode_reference = jax.jit(
@@ -96,8 +98,8 @@ class VideoColorizer:
     """Removes everything that belongs to one clip."""
     self._setup: ClipSetup | None = None
     self._state: ClipState | None = None
-    # A cache: to compute it from the state, the device must finish first.
-    self._previous_gray: np.ndarray | None = None
+    # A cache: to get it from the state, the device must finish first.
+    self._previous_luminance: np.ndarray | None = None
 
   @classmethod
   def from_checkpoint(
@@ -217,7 +219,7 @@ class VideoColorizer:
       frame_size: (height, width) of the frames.
     """
     self._setup = self._make_setup(frame_size)
-    self._state, self._previous_gray = state, None
+    self._state, self._previous_luminance = state, None
 
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Colorizes frames lazily; the next call continues after the last frame.
@@ -268,8 +270,13 @@ class VideoColorizer:
           f'a frame of {frame.shape[:2]} after frames of {setup.frame_size}'
         )
     rgb = np.stack(block)
-    luminance = programs.fit_luminance(setup.size, setup.scale, rgb)
-    backward_flow, anchor_flow = self._flows(setup, state, luminance)
+    previous = self._previous(state)
+    luminance, gain = guide.prepare(
+      np.asarray(programs.fit_luminance(setup.size, setup.scale, rgb)),
+      *(previous, state.gain, self._guide),
+    )
+    backward_flow, anchor_flow = self._flows(setup, state, previous, luminance)
+    self._previous_luminance = luminance[-1]
     anchor = None
     if setup.anchor_lab is not None and anchor_flow is not None:
       anchor = Anchor(setup.anchor_lab, jnp.asarray(anchor_flow))
@@ -278,27 +285,39 @@ class VideoColorizer:
       setup.scale,
       self._variables,
       self._reference,
-      luminance,
+      jnp.asarray(luminance),
       state.previous,
       backward_flow,
       anchor,
     )
     last_flow = state.anchor_flow if anchor_flow is None else anchor_flow[:, -1]
-    self._state = ClipState(last, last_flow)
+    self._state = ClipState(last, last_flow, gain)
     return Prediction(rgb, ab, confidence)
 
   @property
   def _has_anchor(self) -> bool:
     return self._uses_anchor and self._anchor_picture is not None
 
+  def _previous(self, state: ClipState) -> np.ndarray | None:
+    """Returns L - 50 of the previous frame, [h, w, 1]; None if there is none."""
+    if self._previous_luminance is not None:
+      return self._previous_luminance
+    lab = np.asarray(state.previous[0, ..., :3])
+    return lab[..., :1] if lab.any() else None
+
   def _flows(
-    self, setup: ClipSetup, state: ClipState, luminance: jax.Array
+    self,
+    setup: ClipSetup,
+    state: ClipState,
+    previous: np.ndarray | None,
+    luminance: np.ndarray,
   ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Estimates the flow of a block.
 
     Args:
       setup: of the clip.
       state: before the block.
+      previous: see `_previous`.
       luminance: [t, h, w, 1], L - 50.
 
     Returns:
@@ -307,11 +326,9 @@ class VideoColorizer:
     """
     if not self._follows_motion:
       return None, None
-    before = self._previous_gray
-    if before is None:
-      before = programs.lightness_levels(state.previous[0, ..., :1])
-    grays = [before, *programs.lightness_levels(luminance)]
-    self._previous_gray = grays[-1]
+    if previous is None:
+      previous = np.zeros_like(luminance[0])
+    grays = programs.lightness_levels(np.stack([previous, *luminance]))
     pairs = itertools.pairwise(grays)
     steps = [
       flow.backward_flow(gray, previous, self._flow_alpha)
