@@ -19,7 +19,7 @@ from vitexco_jax.schema import SCHEMA, shown
 
 # The format of `config.json`. Increase it if keys are added, which get the values of
 # the paper's config in older files, or renamed.
-FORMAT = 1
+FORMAT = 2
 PAPER = 'configs/vitexco.py'
 _GROUPS = {
   name[:end] for name in SCHEMA for end, x in enumerate(name) if x == '.'
@@ -186,7 +186,8 @@ def from_json(
   if version == 0:
     values = _from_format_0(values, where)
   if version < FORMAT:
-    # What was added is off in the paper's config, or was a constant.
+    # What was added is off in the paper's config, was a constant, or does not depend
+    # on the weights.
     values = flatten(load(':paper')) | values
   _check_values(values, where)
   nested: dict[str, Any] = {}
