@@ -115,7 +115,10 @@ def _edit(change):
     (_edit(lambda x: x['shots'].pop()), 'last shot stops at 21, but .* 28'),
     (_edit(lambda x: x['shots'][1].update(stop=9)), 'shot 2 must stop after'),
     (_edit(lambda x: x['shots'][1].update(stop=True)), '"stop" must be a'),
-    (_edit(lambda x: x['shots'][0].update(references=[])), 'has no references'),
+    (
+      _edit(lambda x: x['shots'][0].update(references='skipped')),
+      '"references" must be a list',
+    ),
     (
       _edit(lambda x: x['shots'][0]['references'].append({'picture': 'none'})),
       'shot 1: "none" must be the only picture, without a frame',

@@ -58,8 +58,10 @@ def _plan(home):
 def _run(home, folder, stop=None, source='film.mkv', name='out.mp4', **kwargs):
   """Colors into a folder, up to step `stop`; returns the numbers of frames."""
   options = Options(compare=folder / 'both', confidence=folder / 'sure.mkv')
+  painter = Painter()
+  painter.config.use.still_agreement = 0.0  # The references are plain colors.
   job = film.Film(
-    [Painter()],
+    [painter],
     *(home / source, _plan(home), folder / name),
     **{'options': options} | kwargs,
   )

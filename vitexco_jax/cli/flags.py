@@ -84,6 +84,13 @@ PLAN = flags.DEFINE_string(
 )
 OUTPUT = flags.DEFINE_string('output', None, 'output file or folder.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'replace an existing output.')
+KEEP_WORK = flags.DEFINE_bool(
+  'keep-work',
+  None,
+  'keep the segments of the finished film in OUTPUT.work, so that the next '
+  'run with --overwrite recolors only what has changed. By default they are '
+  'kept if as much of the disk stays free as they take; not for one image.',
+)
 CODEC = flags.DEFINE_string(
   'codec', 'h264', 'h264, hevc, ffv1 (lossless), or prores.'
 )

@@ -152,7 +152,13 @@ def _colorize(call: Call) -> None:
   from vitexco_jax.inference.colorize import colorize
 
   config = _comparing_config(call)
-  colorize(_colorizer(call), *task, **sources, config=config)
+  colorize(
+    _colorizer(call),
+    *task,
+    **sources,
+    config=config,
+    keep_work=flags.KEEP_WORK.value,
+  )
 
 
 def _serve(call: Call) -> None:
@@ -247,6 +253,7 @@ _HOSTS = ('coordinator', 'hosts', 'host')
 _SOURCES = ('reference', 'references', 'gallery')
 _OUTPUT_OPTIONS = (
   'overwrite',
+  'keep-work',
   'codec',
   'bits',
   'quality',

@@ -38,6 +38,7 @@ def colorize(
   gallery: Path | None = None,
   config: ml_collections.ConfigDict | None = None,
   frame_rate: Fraction | None = None,
+  keep_work: bool | None = False,
 ) -> None:
   """Colorizes a video file, a folder of frames, or an image.
 
@@ -56,6 +57,7 @@ def colorize(
     config: its `retrieval` sets how pictures are compared, which `references` and
       `gallery` need.
     frame_rate: of a folder of frames; None: 25, or the rate of the plan.
+    keep_work: see `film.Film`.
 
   Raises:
     UserError: an input cannot be used, or the output cannot be written.
@@ -81,7 +83,10 @@ def colorize(
       _logger.info(plan.table(film_plan, surveyed.seconds))
   devices = jax.local_devices()[: len(film_plan.shots)]
   colorizers = [colorizer.on(device) for device in devices]
-  job = film.Film(colorizers, video_path, film_plan, output, overwrite, options)
+  job = film.Film(
+    *(colorizers, video_path, film_plan, output, overwrite, options),
+    keep_work=keep_work,
+  )
   preview = _Preview(part_folder(output) / 'preview.jpg')
   _logger.info(f'Preview, updated while it runs: {preview.path}')
   with tqdm.tqdm(total=schedule.count_steps(film_plan), unit='frame') as bar:

@@ -18,6 +18,7 @@ from vitexco_jax.inference.survey import THUMBNAIL
 from vitexco_jax.media import image_grid, video
 
 _ROWS = 60  # Shots on a contact sheet.
+_SKIPPED = 'stays as it is'
 
 
 def table(plan: Plan, seconds: Sequence[float] = ()) -> str:
@@ -38,6 +39,8 @@ def table(plan: Plan, seconds: Sequence[float] = ()) -> str:
       score = '' if choice.score is None else f'{choice.score:.2f}'
       rows.append((*first, score, _label(choice)))
       first = ('', '', '')
+    if shot.skipped:
+      rows.append((*first, '', _SKIPPED))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join(
     '  '.join(
@@ -96,7 +99,7 @@ def contact_sheets(
     )
     start = clock(_start(plan, shot, seconds))
     rows.append(row)
-    labels.append(f'{number}, {start}: {names}')
+    labels.append(f'{number}, {start}: {names or _SKIPPED}')
     if len(rows) == _ROWS or number == len(plan.shots):
       yield image_grid.draw(rows, labels)
       rows, labels = [], []

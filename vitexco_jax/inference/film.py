@@ -11,7 +11,8 @@ the output OUTPUT exists until the film is complete:
                      written last; see `journal`
 
 The same command colorizes the blocks that are missing, damaged, or computed from
-other inputs. The output is the same, byte for byte: a block does not depend on
+other inputs. A finished film may keep its segments in OUTPUT.work, with which the
+next run starts: then only blocks are colorized whose inputs have changed. The output is the same, byte for byte: a block does not depend on
 whether the run was stopped before it, and each block is encoded separately. When
 all outputs are complete, next to their final places, the file .OUTPUT.whole is
 written; after that they only have to be moved.
@@ -31,10 +32,9 @@ from pathlib import Path
 
 import numpy as np
 
-import vitexco_jax
 from vitexco_jax.config import flatten
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import assembly, journal, schedule
+from vitexco_jax.inference import assembly, journal, kept_work, schedule
 from vitexco_jax.inference.film_settings import (
   SOURCE,
   check_same,
@@ -42,6 +42,8 @@ from vitexco_jax.inference.film_settings import (
   hash_pictures,
   hash_source,
   name_settings,
+  program_version,
+  without_shots,
 )
 from vitexco_jax.inference.job import Job, Progress, Step
 from vitexco_jax.inference.outputs import (
@@ -54,6 +56,7 @@ from vitexco_jax.inference.outputs import (
   list_tracks,
   part_folder,
   whole_file,
+  work_folder,
 )
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Plan, clock
 from vitexco_jax.inference.stretches import (
@@ -65,6 +68,7 @@ from vitexco_jax.inference.worker import Worker
 from vitexco_jax.media import sandbox, video
 
 _DEFAULT_OPTIONS = Options()
+_ADOPTED = 'from a finished film'  # Name of a setting.
 _logger = logging.getLogger(__name__)
 
 
@@ -102,6 +106,7 @@ class Film:
     overwrite: bool = False,
     options: Options = _DEFAULT_OPTIONS,
     opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
+    keep_work: bool | None = False,
   ):
     """Checks inputs and outputs; writes nothing.
 
@@ -115,6 +120,8 @@ class Film:
       overwrite: whether to replace an output that exists.
       options: of the output.
       opener: opens the video, perhaps in another process.
+      keep_work: whether a finished film keeps its segments, so that later
+        changes recolor only what they touch; None: if there is room for them.
 
     Raises:
       UserError: an input cannot be used, or the output exists.
@@ -123,6 +130,7 @@ class Film:
     read = [Path(x) for x in pictures if x not in (FIRST_FRAME, NONE)]
     check(video_path, output, overwrite, options, read)
     self._plan, self._overwrite = plan, overwrite
+    self._keep_work, self._work = keep_work, work_folder(output)
     self._use = colorizers[0].config.use
     tracks = list_tracks(output, options)
     if any(shot.by_prior for shot in plan.shots):
@@ -153,7 +161,7 @@ class Film:
     self._pictures_sha256 = hash_pictures(self._plan)
     used = {name: colorizer.config[name] for name in ('model', 'use')}
     self._settings = {
-      'vitexco': vitexco_jax.__version__,
+      'vitexco': program_version(),
       SOURCE: hash_source(self._job.path),
       'weights': colorizer.fingerprint,
       **name_settings('config.', flatten(used).items()),
@@ -185,10 +193,12 @@ class Film:
     for track in self._job.tracks:
       with video.explained('write', track.target):
         track.target.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with self._journal.opened():
+    with self._journal.opened(self._work) as adopted:
       if not self._is_whole():
-        self._check_settings()
+        self._check_settings(adopted)
         self._examine()
+        if adopted:
+          kept_work.report(self.confidences)
         yield from self._color()
         self._finish()
       self._move()
@@ -264,8 +274,12 @@ class Film:
       if stop - start >= self._use.unsure_frames:
         yield start, stop
 
-  def _check_settings(self) -> None:
-    """Compares the settings with those of an earlier run."""
+  def _check_settings(self, adopted: bool) -> None:
+    """Compares the settings with those of an unfinished run.
+
+    Shots may change, and in a run that started from a finished film everything:
+    blocks with other keys are colorized again.
+    """
     place = self._journal.folder
     path = place / 'settings.json'
     try:
@@ -275,8 +289,13 @@ class Film:
         '%s: only blocks with the present settings are used', error
       )
       earlier = None
+    adopted = adopted or bool(earlier and earlier.get(_ADOPTED))
+    if adopted:
+      journal.write_record(path, self._identity | {_ADOPTED: True})
+      return
     if earlier is not None and earlier[SOURCE] == self._identity[SOURCE]:
-      check_same(place, earlier, self._identity)
+      check_same(place, *map(without_shots, (earlier, self._identity)))
+      journal.write_record(path, self._identity)
       return
     if earlier is not None:
       if earlier.get('video') != self._identity['video']:
@@ -359,7 +378,22 @@ class Film:
     for track in self._job.tracks:
       with video.explained('write', track.target):
         video.move(video.partial_path(track.target), track.target)
-    self._journal.remove()
+    if self._job.kind == 'image':
+      self._keep_work = bool(self._keep_work)  # It is colorized in a second.
+    blocks = [block for task in self._all_tasks() for block in task.blocks]
+    kept_work.keep(
+      self._journal,
+      self._work,
+      self._keep_work,
+      [
+        name
+        for block in blocks
+        for name in (
+          f'{block.name}.json',
+          *(track.segment(block) for track in self._job.tracks),
+        )
+      ],
+    )
     self._whole.unlink()
 
   def _all_tasks(self) -> Iterator[Task]:

@@ -1,15 +1,65 @@
 """Settings on which the output of a film depends."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import vitexco_jax
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Choice, Plan
+from vitexco_jax.inference.stretches import Stretch
 from vitexco_jax.media import video
 
 SOURCE = 'SHA-256 of the video'  # Name of this setting.
+_SHOT = 'shot '  # How the names of the settings of shots begin.
+# Of the package, what decides the pixels and the bytes of an output.
+_CODE = '*.py', 'models/*.py', 'media/*.py', 'inference/*.py'
+# Settings of other files, and of warnings.
+_NO_PIXELS = frozenset(
+  (
+    'compare',
+    'confidence',
+    'config.use.still_agreement',
+    'config.use.unsure_confidence',
+    'config.use.unsure_frames',
+  )
+)
+_OF_BOUND_STILLS = frozenset(
+  ('config.use.fit_stills', 'config.use.mix_tolerance', 'config.use.anchor')
+)
+_OF_COLORS = 'config.', 'weights', 'saturation', 'smoothing'
+
+
+@functools.cache
+def program_version() -> str:
+  """Returns the version of the program, with a hash of its code.
+
+  The hash separates two states of a checkout.
+  """
+  package = Path(vitexco_jax.__file__).parent
+  paths = sorted(path for part in _CODE for path in package.glob(part))
+  return f'{vitexco_jax.__version__} {files.sha256_of_all(paths)[:8]}'
+
+
+def settings_of(
+  settings: Mapping[str, str], stretch: Stretch
+) -> dict[str, str]:
+  """Returns the settings that change the segments of a stretch."""
+  bound = stretch.before is not None or stretch.after is not None
+
+  def matters(name: str) -> bool:
+    if stretch.skipped and name.startswith(_OF_COLORS):
+      return False
+    return name not in _NO_PIXELS and (bound or name not in _OF_BOUND_STILLS)
+
+  return {name: x for name, x in settings.items() if matters(name)}
+
+
+def without_shots(settings: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns the settings that are not about one shot."""
+  return {k: x for k, x in settings.items() if not k.startswith(_SHOT)}
 
 
 def hash_pictures(plan: Plan) -> dict[str, str]:
@@ -73,7 +123,7 @@ def describe_shots(plan: Plan, hashes: Mapping[str, str]) -> dict[str, str]:
     return f'{Path(choice.picture).name} {digest[:8]}{frame}'
 
   return {
-    f'shot {number}': f'{shot.start}-{shot.stop - 1}: '
+    f'{_SHOT}{number}': f'{shot.start}-{shot.stop - 1}: '
     + ', '.join(map(describe, shot.references))
     + (f' within {[*shot.borders]}' if any(shot.borders) else '')
     for number, shot in enumerate(plan.shots, 1)

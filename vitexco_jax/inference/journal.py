@@ -112,21 +112,32 @@ class Journal:
     self._subfolders = frozenset(subfolders)
 
   @contextlib.contextmanager
-  def opened(self) -> Iterator[None]:
+  def opened(self, earlier: Path | None = None) -> Iterator[bool]:
     """Creates the folder if necessary and locks it against other processes.
 
     If the body fails before the first entry, a new folder is removed.
+
+    Args:
+      earlier: a folder that `keep` has written; it becomes this folder, unless
+        this folder exists.
+
+    Yields:
+      Whether the folder was `earlier`.
 
     Raises:
       UserError: another process uses the folder, or it cannot be written.
     """
     with video.explained('write', self.folder):
       fresh = not self.folder.exists()
+      adopted = fresh and earlier is not None and earlier.is_dir()
+      if adopted and earlier is not None:
+        fresh = False
+        os.replace(earlier, self.folder)
       self.folder.mkdir(parents=True, exist_ok=True)
       with self._locked():
         try:
           self._tidy()
-          yield
+          yield adopted
         except BaseException:
           entries = self.folder.glob('[0-9]*.json')
           if fresh and not any(entries):
@@ -187,6 +198,25 @@ class Journal:
     """Removes an entry and its files."""
     for one in (f'{name}.json', *names):
       video.remove(self.folder / one)
+
+  def retain(self, names: Iterable[str]) -> int:
+    """Removes all files except some.
+
+    Args:
+      names: of files, or of folders of files.
+
+    Returns:
+      Bytes of the disk that the remaining files take. Files that are also
+      elsewhere, by a hard link, take none.
+    """
+    kept = {self.folder / name for name in names}
+    for path in self.folder.iterdir():
+      members = path.iterdir() if path.name in self._subfolders else [path]
+      for member in [*members]:
+        if member not in kept:
+          video.remove(member)
+    files_left = (x.stat() for x in self.folder.rglob('*') if x.is_file())
+    return sum(x.st_size for x in files_left if x.st_nlink == 1)
 
   def remove(self) -> None:
     """Removes the folder with everything in it."""

@@ -104,6 +104,11 @@ def part_folder(output: Path) -> Path:
   return files.sibling(output, '', '.part')
 
 
+def work_folder(output: Path) -> Path:
+  """Returns the folder of the segments of a finished film."""
+  return files.sibling(output, '', '.work')
+
+
 def whole_file(output: Path) -> Path:
   """Returns the record that is written when all outputs are complete."""
   return files.sibling(output, '.', '.whole')
@@ -163,7 +168,8 @@ def check(
       )
   partial = map(video.partial_path, targets)
   files.check_apart(
-    [*targets, *partial, part_folder(output)], [source, *inputs]
+    [*targets, *partial, part_folder(output), work_folder(output)],
+    [source, *inputs],
   )
   check_free(output, overwrite, options)
 

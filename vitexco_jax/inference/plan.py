@@ -15,7 +15,8 @@ of the plan. With several references, each pixel uses the best match. A referenc
 with a `frame` is *bound*: it shows that frame of the shot in color, and its colors
 are propagated from there in both directions. The picture `first-frame` is the first
 frame of the video. `none` as the only picture of a shot means that the prior
-colorizes it. Scores are information for the reader.
+colorizes it. A shot with `"references": "skip"`, or `[]`, stays as it is, for example a
+title card or a part in color. Scores are information for the reader.
 
 A shot with black or white borders has `"borders": [top, bottom, left, right]`, in
 pixels. Borders are not changed; only the picture inside is matched and colorized.

@@ -15,6 +15,7 @@ from vitexco_jax.inference.shot_plan import (
   FIRST_FRAME,
   NO_PATHS,
   NONE,
+  SKIP,
   Choice,
   Plan,
   Shot,
@@ -54,7 +55,7 @@ def write(path: Path, plan: Plan) -> None:
     entry: dict[str, Any] = {
       'start': shot.start,
       'stop': shot.stop,
-      'references': [describe(choice) for choice in shot.references],
+      'references': [describe(x) for x in shot.references] or SKIP,
     }
     if shot.borders != borders.NONE:
       entry['borders'] = list(shot.borders)
@@ -134,7 +135,9 @@ def _check_names(where: str, entry: Any, names: Collection[str]) -> None:
 
 def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
   choices = []
-  for reference in _field(where, entry, 'references', list):
+  skipped = isinstance(entry, dict) and entry.get('references') == SKIP
+  listed = [] if skipped else _field(where, entry, 'references', list)
+  for reference in listed:
     picture = _field(where, reference, 'picture', str)
     if picture not in NO_PATHS:
       picture = os.fspath(folder / picture)
@@ -203,8 +206,6 @@ def _check_borders(name: str, shot: Shot, plan: Plan) -> None:
 
 
 def _check_references(name: str, shot: Shot) -> None:
-  if not shot.references:
-    raise UserError(f'{name} has no references: name at least one picture')
   pictures = [choice.picture for choice in shot.references]
   is_bound = any(x.frame is not None for x in shot.references)
   if NONE in pictures and (len(pictures) > 1 or is_bound):

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping
 
 from vitexco_jax import sizes
-from vitexco_jax.inference import journal
+from vitexco_jax.inference import film_settings, journal
 from vitexco_jax.inference.shot_plan import Plan
 from vitexco_jax.inference.stretches import Block, Stretch, Task, stretches
 
@@ -55,7 +55,9 @@ def _make_task(
   bound = (x and hashes[x.picture] for x in (stretch.before, stretch.after))
   others = [hashes[x.picture] for x in stretch.others]
   frames = stretch.start, stretch.stop
-  key = journal.digest([settings, frames, stretch.borders, *bound, others])
+  own = film_settings.settings_of(settings, stretch)
+  facts = [own, frames, stretch.borders, stretch.skipped, *bound, others]
+  key = journal.digest(facts)
   edges = [*range(stretch.start, stretch.stop, BLOCK), stretch.stop]
   blocks = [
     Block(start, stop, journal.digest([key, start, stop]))

@@ -10,6 +10,7 @@ from vitexco_jax.media.borders import Borders
 FIRST_FRAME = 'first-frame'
 AUTO = 'auto'
 NONE = 'none'
+SKIP = 'skip'  # Instead of references: the shot stays as it is.
 # Values of a reference that are not paths.
 NO_PATHS = FIRST_FRAME, NONE
 
@@ -27,13 +28,18 @@ class Shot(NamedTuple):
 
   start: int
   stop: int
-  references: tuple[Choice, ...]
+  references: tuple[Choice, ...]  # None: the shot stays as it is.
   borders: Borders = borders.NONE  # Not colorized.
 
   @property
   def by_prior(self) -> bool:
     """Whether the shot is colorized without a reference."""
     return [x.picture for x in self.references] == [NONE]
+
+  @property
+  def skipped(self) -> bool:
+    """Whether the shot stays as it is."""
+    return not self.references
 
 
 class Plan(NamedTuple):

@@ -22,11 +22,12 @@ class Stretch(NamedTuple):
   # Not bound. Without any reference, the prior is used.
   others: tuple[Choice, ...]
   borders: Borders  # Not colorized.
+  skipped: bool = False  # Whether the frames stay as they are.
 
   @property
   def propagates_forwards(self) -> bool:
     """Whether colors are propagated forwards."""
-    return self.before is not None or self.after is None
+    return not self.skipped and (self.before is not None or self.after is None)
 
   @property
   def backwards(self) -> str:
@@ -75,7 +76,8 @@ def stretches(shot: Shot) -> Iterator[Stretch]:
   edges = sorted({shot.start, *bound, shot.stop})
   for start, stop in itertools.pairwise(edges):
     yield Stretch(
-      start, stop, bound.get(start), bound.get(stop), others, shot.borders
+      *(start, stop, bound.get(start), bound.get(stop), others),
+      *(shot.borders, shot.skipped),
     )
 
 

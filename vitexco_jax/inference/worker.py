@@ -45,6 +45,7 @@ _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 _PICTURES = 16  # References in memory, at the size of the networks.
 # Relative difference of aspect between a bound reference and the video.
 _ASPECT = 0.02
+_CERTAIN = np.ones((1, 1, 1), np.float32)  # Confidence of unchanged frames.
 
 _logger = logging.getLogger(__name__)
 
@@ -210,13 +211,17 @@ class Worker:
         waiting.append(frame)
         yield stretch.borders.crop(frame.rgb)
 
-    predictions = self._predict(read(), block, stretch, backwards_colors)
+    colored: Iterator[tuple[np.ndarray, np.ndarray]]
+    colored = ((rgb, _CERTAIN) for rgb in read())
+    if not stretch.skipped:
+      predictions = self._predict(read(), block, stretch, backwards_colors)
+      colored = self._join(predictions)
     with contextlib.ExitStack() as stack:
       writers = [
         stack.enter_context(self._writer(track, block))
         for track in self._job.tracks
       ]
-      for inner, confidence in self._join(predictions):
+      for inner, confidence in colored:
         frame = waiting.popleft()
         number = block.start + len(stamps)
         rgb = frame.rgb.copy()

@@ -1,0 +1,63 @@
+"""Segments of a finished film, which later changes use again."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from vitexco_jax.inference import journal
+from vitexco_jax.media import video
+
+_logger = logging.getLogger(__name__)
+
+
+def report(confidences: np.ndarray) -> None:
+  """Logs how much of a film is colorized again.
+
+  Args:
+    confidences: [frames], NaN where a frame is not colorized yet.
+  """
+  todo = int(np.isnan(confidences).sum())
+  _logger.info(
+    f'{todo} of {len(confidences)} frames are colorized again; the others are '
+    'those of the last run'
+  )
+
+
+def keep(
+  log: journal.Journal, place: Path, wanted: bool | None, names: Iterable[str]
+) -> None:
+  """Moves the segments of a finished film to their place, or removes them.
+
+  Args:
+    log: with the segments.
+    place: of kept segments.
+    wanted: whether to keep them; None: if as much of the disk stays free as they
+      take.
+    names: of files in the journal that are needed.
+  """
+  if wanted is False:
+    log.remove()
+    return
+  size = log.retain(names)
+  free = shutil.disk_usage(log.folder).free
+  if wanted is None and free < size:
+    log.remove()
+    _logger.info(
+      f'The segments were not kept: they take {_megabytes(size)}, and only '
+      f'{_megabytes(free)} of the disk are free'
+    )
+    return
+  video.remove(place)
+  os.replace(log.folder, place)
+  _logger.info(
+    f'{place} keeps the segments, {_megabytes(size)}: the next run with this '
+    'output recolors only what has changed. You may delete it'
+  )
+
+
+def _megabytes(size: int) -> str:
+  return f'{size / 1e6:,.1f} MB'
