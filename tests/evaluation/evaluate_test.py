@@ -78,7 +78,8 @@ def test_values_table_and_files(folder, capsys):
     '96x64' in printed and (out / 'report.md').read_text() in printed + '\n'
   )
   assert (
-    f'| zoo | 64x48 | 12 | frame 0 | 28.13 | {np.mean(psnr):.2f} |' in printed
+    f'| zoo | 64x48 | 12 | frame 0 | **28.13** | {np.mean(psnr):.2f} |'
+    in printed
   )
   with (out / 'frames.csv').open() as file:
     frames = list(csv.DictReader(file))
@@ -104,7 +105,10 @@ def test_contact_sheet_has_five_frames_and_video_all(folder, monkeypatch):
   run_evaluate(folder, Brighter(), compared=['gray'])
   rows = drawn[5]  # Frames 0, 3, 6, 8, 11.
   (last,) = read_frames(folder, 'walk', 11)
-  assert list(rows) == ['truth', 'vitexco', 'gray']
+  assert list(rows) == [
+    *('truth', 'vitexco', 'gray', 'error of vitexco', 'error of gray')
+  ]
+  assert rows['error of vitexco'][-1].mean() < rows['error of gray'][-1].mean()
   np.testing.assert_array_equal(rows['truth'][-1], last)
   np.testing.assert_array_equal(rows['vitexco'][-1], last + 10)
 
@@ -121,7 +125,8 @@ def test_contact_sheet_has_five_frames_and_video_all(folder, monkeypatch):
     assert abs(difference.mean() - shift) < 3
   page = (folder / 'out/report.html').read_text()
   assert page.count('<video') == page.count('data:video/mp4;base64') == 2
-  assert page.count('data:image/png;base64') == 2
+  assert page.count('data:image/png;base64') == 4
+  assert page.count('poster="data:image/jpeg;base64') == 2
   assert 'src="http' not in page and '28.88' in page
 
 

@@ -11,6 +11,7 @@ from small_clips import (
   run_evaluate,
 )
 
+from configs.vitexco import get_config
 from vitexco_jax.evaluation import protocols
 
 
@@ -43,6 +44,22 @@ def test_references_and_counted_frames(folder, protocol, given, counted):
     ('psnr_last', list(counted)[-10:]),
   ):
     np.testing.assert_allclose(row[column], np.mean([psnr[i] for i in frames]))
+
+
+@pytest.mark.parametrize('protocol', ['aged', 'edited-still', 'entering'])
+def test_changed_clips_and_stills_are_evaluated(folder, protocol):
+  colorizer = Brighter()
+  colorizer.config = get_config('tiny')
+  colorizer.config.use.fit_stills = False
+  summary = run_evaluate(folder, colorizer, protocols=[protocol])
+  clip = summary['protocols'][protocol]['clips']['walk']
+  assert clip['size'] == ([32, 43] if protocol == 'entering' else [48, 64])
+  ((reference,), first) = colorizer.references[-1]
+  assert first is True
+  (true,) = read_frames(folder, 'walk', 0)
+  assert reference.shape != true.shape or (reference != true).any()
+  # The truth is changed as well.
+  assert clip['methods']['vitexco']['psnr'] > 20
 
 
 def test_without_a_reference_all_frames_count(folder):

@@ -42,6 +42,56 @@ def test_predictions_are_scored_like_the_network(folder):
   assert expected['mean']['truth'] == actual['mean']['truth']
 
 
+def test_several_predictions_are_compared_by_label(folder):
+  write_predictions(folder, 'walk', shift=4)
+  write_predictions(folder, 'boat', shift=4)
+  (folder / 'predictions').rename(folder / 'close')
+  write_predictions(folder, 'walk', shift=9)
+  write_predictions(folder, 'boat', shift=9)
+  first, *others = subjects.read_predictions(
+    [f'A, new={folder / "close"}', str(folder / 'predictions')]
+  )
+  arguments = (
+    *(get_config('tiny'), first, str(folder / 'data'), folder / 'out'),
+    *(['first-frame'], ['gray'], None, others),
+  )
+  summary = evaluate.evaluate(*arguments)
+  methods = summary['protocols']['first-frame']['mean']
+  assert list(methods) == ['truth', 'A, new', 'predictions', 'gray']
+  assert methods['A, new']['psnr'] > methods['predictions']['psnr']
+  report = (folder / 'out/report.md').read_text()
+  best = f'{methods["A, new"]["psnr"]:.2f}'
+  assert f'| A, new | **{best}** |' in report
+
+
+@pytest.mark.parametrize(
+  'labels, sentence',
+  [
+    (['a', 'a'], 'the label a is used twice'),
+    (['gray'], 'the label gray is taken'),
+  ],
+)
+def test_labels_are_unique(folder, labels, sentence):
+  write_predictions(folder, 'walk')
+  values = [f'{label}={folder / "predictions"}' for label in labels]
+  with pytest.raises(UserError, match=sentence):
+    first, *others = subjects.read_predictions(values)
+    evaluate.evaluate(
+      *(get_config('tiny'), first, str(folder / 'data'), folder / 'out'),
+      others=others,
+    )
+
+
+def test_predictions_of_changed_clips_are_refused(folder):
+  write_predictions(folder, 'walk')
+  with pytest.raises(UserError, match='`protocols=aged` changes the clips'):
+    evaluate.evaluate(
+      get_config('tiny'),
+      subjects.predictions(str(folder / 'predictions')),
+      *(str(folder / 'data'), folder / 'out', ['aged']),
+    )
+
+
 def test_a_video_predicts_a_single_clip(folder):
   clip = write_clip(folder / 'data' / 'only' / 'walk', 4)
   form = video.Format(*SIZE)

@@ -161,15 +161,17 @@ DATA = flags.DEFINE_string(
   'a folder of videos or of folders of frames, a single one, records, '
   'or the name of a TFDS data set.',
 )
-PREDICTIONS = flags.DEFINE_string(
+PREDICTIONS = flags.DEFINE_multi_string(
   'predictions',
   None,
-  "another method's results for the same clips, instead of the network.",
+  "another method's results for the same clips, instead of the network: PATH, or "
+  'LABEL=PATH; repeat the flag to compare several.',
 )
 PROTOCOLS = flags.DEFINE_list(
   'protocols',
   ['first-frame'],
-  'any of first-frame, far-frame, retrieved, multi, none, separated by commas.',
+  'any of first-frame, far-frame, retrieved, multi, none, aged, edited-still, '
+  'entering, separated by commas.',
 )
 BASELINES = flags.DEFINE_list(
   'baselines',

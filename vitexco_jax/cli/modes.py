@@ -178,12 +178,13 @@ def _evaluate(call: Call) -> None:
 
   config = call.config
   if flags.PREDICTIONS.value:
-    subject = subjects.predictions(flags.PREDICTIONS.value)
+    subject, *others = subjects.read_predictions(flags.PREDICTIONS.value)
   else:
     network = _colorizer(call)
     use = configs.flatten({'use': network.config.use})
     config = configs.override(config, use)
     subject = subjects.network(network, flags.CHECKPOINT.value)
+    others = []
   evaluate.evaluate(
     config,
     subject,
@@ -192,6 +193,7 @@ def _evaluate(call: Call) -> None:
     flags.PROTOCOLS.value,
     flags.BASELINES.value,
     _path(flags.GALLERY.value),
+    others,
   )
 
 

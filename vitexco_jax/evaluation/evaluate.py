@@ -24,7 +24,7 @@ from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import baselines, clips, report
 from vitexco_jax.evaluation.measure import measure_clip
-from vitexco_jax.evaluation.protocols import PROTOCOLS, Chooser
+from vitexco_jax.evaluation.protocols import CHANGES, PROTOCOLS, Chooser
 from vitexco_jax.evaluation.subjects import Method, Subject
 from vitexco_jax.evaluation.summary import summarize
 from vitexco_jax.structs import Given
@@ -47,6 +47,7 @@ def evaluate(
   protocols: Sequence[str] = PROTOCOLS[:1],
   compared: Sequence[str] = (),
   gallery: Path | None = None,
+  others: Sequence[Subject] = (),
 ) -> dict[str, Any]:
   """Evaluates on every clip; prints tables and writes a report.
 
@@ -59,6 +60,7 @@ def evaluate(
     protocols: some of `PROTOCOLS`.
     compared: names of `BASELINES` to compare with.
     gallery: for the protocol `retrieved`.
+    others: more subjects, with other names.
 
   Returns:
     The content of `summary.json`.
@@ -72,13 +74,22 @@ def evaluate(
   _check_known('compared', compared, BASELINES)
   if 'retrieved' in protocols and gallery is None:
     raise UserError('`protocols=retrieved` needs `gallery`')
+  subjects = [subject, *others]
+  for label in {x.name for x in subjects} & {report.TRUTH, *BASELINES}:
+    raise UserError(f'`predictions`: the label {label} is taken: give another')
+  for protocol in CHANGES.keys() & set(protocols):
+    if any(x.finished for x in subjects):
+      raise UserError(
+        f'`protocols={protocol}` changes the clips, so there are no '
+        '`predictions` of them: leave one of the two out'
+      )
   all_clips = clips.find_clips('data', data)
   choosers = {x: Chooser(config, x, gallery) for x in protocols}
   files.make_folder('output', output)
   writing = functools.partial(files.explained, 'output', output)
   size = tuple(config.use.size)
   settings = {
-    **subject.stated,
+    **_state(subjects),
     'input': 'CIE L of the true frame',
     'working_size': list(size),
     'output_size': 'source',
@@ -87,10 +98,11 @@ def evaluate(
   }
   results: dict[str, dict[str, Any]] = {}
   for protocol, choose in choosers.items():
-    methods = _methods(subject, compared, protocol, size)
-    identity = settings, subject.identity, list(methods), choose.identity
+    methods = _methods(subjects, compared, protocol, size)
+    identities = [x.identity for x in subjects]
+    identity = settings, identities, list(methods), choose.identity
     results[protocol] = {}
-    for clip in all_clips:
+    for clip in map(choose.change, all_clips):
       pictures = report.Pictures(output, protocol, clip.name, list(methods))
       stored = output / 'clips' / protocol / f'{clip.name}.json'
       key = _key(*identity, clip.fingerprint)
@@ -113,6 +125,15 @@ def evaluate(
   return summary
 
 
+def _state(subjects: Sequence[Subject]) -> dict[str, Any]:
+  """Returns what the subjects state; the same entry of several is joined."""
+  stated: dict[str, Any] = {}
+  for subject in subjects:
+    for name, value in subject.stated.items():
+      stated[name] = f'{stated[name]}, {value}' if name in stated else value
+  return stated
+
+
 def _check_known(
   argument: str, names: Sequence[str], known: Collection[str]
 ) -> None:
@@ -122,13 +143,13 @@ def _check_known(
 
 
 def _methods(
-  subject: Subject,
+  subjects: Sequence[Subject],
   compared: Sequence[str],
   protocol: str,
   size: tuple[int, int],
 ) -> dict[str, Method]:
-  """Returns the subject and those baselines that the protocol permits."""
-  methods = {subject.name: subject.method}
+  """Returns the subjects and those baselines that the protocol permits."""
+  methods = {subject.name: subject.method for subject in subjects}
   for name in compared:
     # Flow cannot reach a picture outside the clip.
     of_clip = protocol not in ('retrieved', 'none')

@@ -6,17 +6,27 @@ retrieved    the picture of a gallery that is most similar to the middle frame i
              gray; all frames count
 multi        the first and the last frame; all frames count
 none         no reference; all frames count
+aged         as first-frame, of a clip with the faults of old film
+edited-still as first-frame, with a brighter and sharper picture of that frame
+entering     as first-frame, of a window of the clip into which content enters
+
+See `clip_changes` for the last three.
 """
 
 from pathlib import Path
 
 import ml_collections
 
-from vitexco_jax.evaluation import clips
+from vitexco_jax.evaluation import clip_changes, clips
 from vitexco_jax.retrieval.gallery import open_with_embedder
 from vitexco_jax.structs import Given
 
-PROTOCOLS = ('first-frame', 'far-frame', 'retrieved', 'multi', 'none')
+PROTOCOLS = (
+  *('first-frame', 'far-frame', 'retrieved', 'multi', 'none'),
+  *('aged', 'edited-still', 'entering'),
+)
+# Those that change the frames of a clip.
+CHANGES = {'aged': clip_changes.age, 'entering': clip_changes.enter}
 
 
 class Chooser:
@@ -39,6 +49,10 @@ class Chooser:
       self._embed, self._gallery = open_with_embedder(config, gallery)
       self.identity.append(self._gallery.fingerprint)
 
+  def change(self, clip: clips.Clip) -> clips.Clip:
+    """Returns the clip to colorize."""
+    return CHANGES.get(self._protocol, lambda clip: clip)(clip)
+
   def __call__(self, clip: clips.Clip) -> tuple[list[Given], list[str]]:
     """Returns the references and their names."""
     last, middle = clip.count - 1, clip.count // 2
@@ -49,7 +63,10 @@ class Chooser:
       number, _ = best
       given = Given(self._gallery.read(number), None)
       return [given], [self._gallery.name(number)]
-    indices = {'first-frame': [0], 'far-frame': [middle], 'multi': [0, last]}
-    chosen = indices[self._protocol]
+    indices = {'far-frame': [middle], 'multi': [0, last]}
+    chosen = indices.get(self._protocol, [0])
     references = list(map(Given, clip.frames(*chosen), chosen))
+    if self._protocol == 'edited-still':
+      edited = clip_changes.edit_still(references[0].rgb)
+      return [Given(edited, 0)], ['frame 0, edited']
     return references, [f'frame {index}' for index in chosen]

@@ -5,8 +5,9 @@ report.md       the tables
 summary.json    the means of each clip and the means over the clips
 clips.csv       the means of each clip, one line per method
 frames.csv      the values of every frame
-PROTOCOL/       NAME.png, a contact sheet of five frames; NAME.mp4, the truth and
-                all methods side by side; NAME_psnr.png, PSNR over time
+PROTOCOL/       NAME.png, a contact sheet of five frames with error maps; NAME.mp4,
+                the truth and all methods side by side; NAME.jpg, its poster;
+                NAME_psnr.png, PSNR over time
 """
 
 import base64
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from vitexco_jax import files
+from vitexco_jax import color, files
 from vitexco_jax.evaluation import metrics
 from vitexco_jax.media import image_grid, video
 
@@ -31,6 +33,7 @@ TRUTH = 'truth'
 _CELL = 384  # Width of a picture in the videos, in pixels.
 _CELLS = 3  # Pictures per row.
 _LABEL = 22  # Height of a label, in pixels.
+_WORST = 40.0  # Distance in ab that is white in an error map.
 _CRF = 24  # Of the videos, which are all embedded in the page.
 
 
@@ -39,33 +42,35 @@ class _Column(NamedTuple):
 
   title: str
   decimals: int
+  better: int = 0  # 1: larger values are better, -1: smaller ones, 0: neither.
 
 
 _COLUMNS = {
-  'psnr': _Column('PSNR', 2),
-  'psnr_not_given': _Column('not given', 2),
-  'psnr_last': _Column('last ten', 2),
-  'ssim': _Column('SSIM', 4),
-  'ssim_not_given': _Column('not given', 4),
-  'lpips_alex': _Column('LPIPS alex', 4),
-  'lpips_vgg': _Column('LPIPS vgg', 4),
-  'ciede2000': _Column('CIEDE2000', 2),
-  'ciede2000_p90': _Column('90th perc.', 2),
+  'psnr': _Column('PSNR, dB', 2, 1),
+  'psnr_not_given': _Column('PSNR without given frames', 2, 1),
+  'psnr_last': _Column('PSNR of the last ten frames', 2, 1),
+  'ssim': _Column('SSIM', 4, 1),
+  'ssim_not_given': _Column('SSIM without given frames', 4, 1),
+  'lpips_alex': _Column('LPIPS (AlexNet)', 4, -1),
+  'lpips_vgg': _Column('LPIPS (VGG16)', 4, -1),
+  'ciede2000': _Column('color error (CIEDE2000)', 2, -1),
+  'ciede2000_p90': _Column('color error, 90th percentile', 2, -1),
   'colorfulness': _Column('colorfulness', 1),
-  'colorfulness_gap': _Column('gap', 1),
-  'cdc': _Column('CDC', 6),
-  'warp_error': _Column('warp error', 6),
-  'drift': _Column('drift', 2),
-  'psnr_wrapped': _Column('PSNR wrapped', 2),
+  'colorfulness_gap': _Column('colorfulness minus that of the truth', 1),
+  'cdc': _Column('change of color over time (CDC)', 6),
+  'warp_error': _Column('flicker along motion (warp error)', 6, -1),
+  'drift': _Column('loss of chroma per 100 frames (drift)', 2),
+  'psnr_wrapped': _Column('PSNR with wrapped bytes', 2),
 }
 _EXPLAINED = (
-  'PSNR in dB, of RGB with a peak of 255; an equal frame counts as 100. *Not '
-  'given*: without the frames that were given to the method. *Gap*: colorfulness '
-  'minus that of the truth. CDC below that of the truth means washed-out colors. '
-  '*Drift*: change of chroma relative to the truth in 100 frames. *PSNR wrapped* '
-  'is the value of scripts that subtract bytes, only for comparison with these. '
-  'LPIPS vgg is of every tenth frame. For its numbers the paper does not state '
-  'clips, size, reference, or LPIPS network.'
+  'Bold: the best method. PSNR is of RGB with a peak of 255; an equal frame counts '
+  'as 100. *Given* frames are those that the method got as references. A change of '
+  'color below that of the truth means washed-out colors. *Drift*: change of '
+  'chroma relative to the truth. *PSNR with wrapped bytes* is the value of '
+  'scripts that subtract bytes, only for comparison with these. LPIPS (VGG16) is of '
+  'every tenth frame. Error maps show the distance to the true color: black 0, '
+  f'white {_WORST} or more in ab. For its numbers the paper does not state clips, '
+  'size, reference, or LPIPS network.'
 )
 
 # Table I of the paper: PSNR, SSIM, LPIPS.
@@ -85,7 +90,7 @@ _PUBLISHED = {
 class Pictures:
   """Draws a clip's contact sheet and video frame by frame; a context manager.
 
-  Both are written at the end of the `with` block, unless it ends with an exception.
+  They are written at the end of the `with` block, unless it ends with an exception.
   A `UserError` is raised if they cannot be written.
   """
 
@@ -96,13 +101,16 @@ class Pictures:
     self.protocol = protocol
     folder = output / protocol
     self._strip, self._video = folder / f'{clip}.png', folder / f'{clip}.mp4'
+    self._poster = folder / f'{clip}.jpg'
     self._labels = [TRUTH, *methods]
     self._columns: list[list[np.ndarray]] = []
+    self._posters: list[np.ndarray] = []
     self._writer: video.VideoWriter | None = None
 
   def are_written(self) -> bool:
-    """Whether both exist from an earlier evaluation."""
-    return self._strip.exists() and self._video.exists()
+    """Whether all exist from an earlier evaluation."""
+    paths = self._strip, self._video, self._poster
+    return all(path.exists() for path in paths)
 
   def __enter__(self) -> 'Pictures':
     return self
@@ -112,9 +120,11 @@ class Pictures:
   ) -> None:
     """Adds a frame, [h, w, 3] uint8 each, to the video and maybe the sheet."""
     pictures = [true_rgb, *colored]
-    if in_strip:
-      self._columns.append(pictures)
     frame = _side_by_side(pictures, self._labels)
+    if in_strip:
+      errors = (_error_map(rgb, true_rgb) for rgb in colored)
+      self._columns.append([*pictures, *errors])
+      self._posters.append(frame)
     if self._writer is None:
       form = video.Format(*frame.shape[:2])
       self._writer = video.VideoWriter(
@@ -130,7 +140,16 @@ class Pictures:
       return
     self._writer.close()
     rows = list(zip(*self._columns, strict=True))
-    video.write_image(self._strip, image_grid.draw(rows, self._labels))
+    labels = [*self._labels, *(f'error of {x}' for x in self._labels[1:])]
+    video.write_image(self._strip, image_grid.draw(rows, labels))
+    video.write_image(self._poster, self._posters[len(self._posters) // 2])
+
+
+def _error_map(rgb: np.ndarray, true_rgb: np.ndarray) -> np.ndarray:
+  """Draws the distance of ab to the truth, [h, w, 1] uint8."""
+  lab, true_lab = (color.uint8_to_lab(jnp.asarray(x)) for x in (rgb, true_rgb))
+  distance = np.linalg.norm(np.asarray(lab - true_lab)[..., 1:], axis=-1)
+  return (255 * (distance / _WORST).clip(0, 1)).astype(np.uint8)[..., None]
 
 
 def _side_by_side(
@@ -221,13 +240,16 @@ def _tables(tables: Mapping[str, Any]) -> list[list[list[str]]]:
     if any(row.get(column) is not None for row in means.values())
   ]
   table = [['method', *(_COLUMNS[column].title for column in used)]]
-  for method, row in means.items():
-    table.append([method, *(_number(row.get(x), x) for x in used)])
+  numbers = [
+    _numbers({x: row.get(column) for x, row in means.items()}, column)
+    for column in used
+  ]
+  table += map(list, zip(means, *numbers, strict=True))
   methods = [method for method in means if 'psnr' in means[method]]
   by_clip = [['PSNR', 'size', 'frames', 'references', *methods]]
   for name, row in tables['clips'].items():
     height, width = row['size']
-    cells = (_number(row['methods'][x]['psnr'], 'psnr') for x in methods)
+    cells = _numbers({x: row['methods'][x]['psnr'] for x in methods}, 'psnr')
     references = ', '.join(row['references'])
     by_clip.append(
       [name, f'{width}x{height}', str(row['frames']), references, *cells]
@@ -241,8 +263,22 @@ def _published() -> list[list[str]]:
   return [['as printed in the paper', 'PSNR', 'SSIM', 'LPIPS'], *rows]
 
 
-def _number(value: float | None, column: str) -> str:
-  return '' if value is None else f'{value:.{_COLUMNS[column].decimals}f}'
+def _numbers(values: Mapping[str, float | None], column: str) -> list[str]:
+  """Formats the values by method; the best of several is **bold**."""
+  _, decimals, better = _COLUMNS[column]
+  known = [
+    better * x
+    for method, x in values.items()
+    if x is not None and method != TRUTH
+  ]
+  best = max(known) if better and len(known) > 1 else None
+
+  def format_value(method: str, value: float | None) -> str:
+    text = '' if value is None else f'{value:.{decimals}f}'
+    is_best = value is not None and better * value == best and method != TRUTH
+    return f'**{text}**' if is_best else text
+
+  return [format_value(*item) for item in values.items()]
 
 
 def _as_markdown(table: list[list[str]]) -> str:
@@ -255,7 +291,12 @@ def _as_html(table: list[list[str]]) -> str:
   cells = ''.join(f'<th>{html.escape(cell)}' for cell in head)
   lines = [f'<tr>{cells}']
   for row in rows:
-    cells = ''.join(f'<td>{html.escape(cell)}' for cell in row)
+    cells = ''.join(
+      f'<td><b>{html.escape(cell[2:-2])}</b>'
+      if cell.startswith('**')
+      else f'<td>{html.escape(cell)}'
+      for cell in row
+    )
     lines.append(f'<tr>{cells}')
   return f'<table>{"".join(lines)}</table>'
 
@@ -323,8 +364,10 @@ def _page(output: Path, summary: Mapping[str, Any]) -> str:
       references = html.escape(', '.join(row['references']))
       parts.append(
         f'<h3>{html.escape(name)}</h3><p>References: {references}</p>'
-        '<video controls loop muted preload="metadata" src="'
+        '<video controls loop muted preload="none" poster="'
+        f'{_embedded(folder / f"{name}.jpg", "image/jpeg")}" src="'
         f'{_embedded(folder / f"{name}.mp4", "video/mp4")}"></video>'
+        f'<img src="{_embedded(folder / f"{name}.png", "image/png")}">'
         f'<img src="{_embedded(folder / f"{name}_psnr.png", "image/png")}">'
       )
   parts += ['<h2>Published, on DAVIS</h2>', _as_html(_published())]
@@ -348,7 +391,7 @@ table {{ border-collapse: collapse; margin: 1em 0; font-size: .85em }}
 th, td {{ padding: .15em .6em; text-align: right; border-bottom: 1px solid #eee }}
 th {{ font-weight: normal; color: #666; vertical-align: bottom }}
 th:first-child, td:first-child {{ text-align: left }}
-video {{ max-width: 100%; display: block }}
+video, img {{ max-width: 100%; display: block }}
 </style></head><body>
 <h1>Evaluation</h1><p>{stated}</p>
 {parts}

@@ -19,12 +19,13 @@ Method = Callable[[clips.Clip, Sequence[Given]], Iterator[np.ndarray]]
 
 
 class Subject(NamedTuple):
-  """The main method of an evaluation."""
+  """A method that is evaluated."""
 
-  name: str  # `vitexco` or `predictions`.
+  name: str  # `vitexco`, or the label of predictions.
   method: Method
   stated: dict[str, Any]  # Shown with the results.
   identity: Any  # Everything else on which its frames depend, as JSON.
+  finished: bool = False  # Whether its frames are files.
 
 
 def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
@@ -65,23 +66,48 @@ def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
   return Subject('vitexco', color, stated, identity)
 
 
-def predictions(path: str) -> Subject:
+def predictions(path: str, label: str = 'predictions') -> Subject:
   """Returns another method's results as the subject of an evaluation.
 
   Args:
     path: clips with the same names as in `--data`, except for the suffix of
       videos; a single one may have any name.
+    label: its name in the report.
 
   Raises:
     UserError: there are no clips.
   """
   predicted = clips.find_clips('predictions', path)
   return Subject(
-    'predictions',
+    label,
     functools.partial(_predicted, predicted),
-    {'predictions': path},
-    [clip.fingerprint for clip in predicted],
+    {'predictions': path if label == 'predictions' else f'{label}={path}'},
+    [label, *(clip.fingerprint for clip in predicted)],
+    finished=True,
   )
+
+
+def read_predictions(values: Sequence[str]) -> list[Subject]:
+  """Returns the subjects of `predictions`: PATH, or several LABEL=PATH.
+
+  Of several, one without a label is named like its file or folder.
+
+  Raises:
+    UserError: two have the same label, or there are no clips.
+  """
+  found: dict[str, Subject] = {}
+  for value in values:
+    label, separator, path = value.partition('=')
+    if not separator or '/' in label or Path(value).exists():
+      path = value
+      label = Path(value).stem if len(values) > 1 else 'predictions'
+    if label in found:
+      raise UserError(
+        f'`predictions={value}`: the label {label} is used twice: give another '
+        'one, as in LABEL=PATH'
+      )
+    found[label] = predictions(path, label)
+  return list(found.values())
 
 
 def _predicted(

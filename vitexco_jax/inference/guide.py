@@ -22,7 +22,7 @@ _CLEARER = 1.5  # How many more pixels must agree on the ratio than on 1.
 _MOST = 0.4  # Limit of the logarithm of a correction.
 _RADIUS, _SIGMA = 3, 2.0  # Of the filter of grain, in pixels.
 # Its response to white noise has 6 times the noise's standard deviation.
-_LAPLACIAN = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]])
+_LAPLACIAN = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _MEDIAN = 0.6745  # Median magnitude of a normal variable.
 
 

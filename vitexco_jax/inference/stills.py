@@ -10,6 +10,7 @@ pictures are not aligned, colors would belong to the wrong places.
 from typing import NamedTuple
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 from skimage import color as skcolor
 from skimage.exposure import match_histograms
@@ -59,9 +60,9 @@ def fit(still: np.ndarray, frame: np.ndarray) -> Fitted:
     moved_correlation, moved_agreement = _compare(_lightness(moved), target)
     if moved_correlation > correlation + _GAIN:
       still, agreement = moved, moved_agreement
-  lab = np.array(color.uint8_to_lab(still))
+  lab = np.array(color.uint8_to_lab(jnp.asarray(still)))
   lab[..., 0] = match_histograms(lab[..., 0], target)
-  rgb = np.asarray(color.fade_to_rgb(lab))
+  rgb = np.asarray(color.fade_to_rgb(jnp.asarray(lab)))
   return Fitted(np.round(255 * rgb).astype(np.uint8), agreement)
 
 
@@ -108,12 +109,12 @@ def _align(lightness: np.ndarray, target: np.ndarray) -> np.ndarray | None:
   small, small_target = _small(lightness), _small(target)
   stop = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _STEPS, 1e-4
   try:
-    _, transform = cv2.findTransformECC(
-      *(small_target, small, np.eye(2, 3, dtype=np.float32)),
-      *(cv2.MOTION_AFFINE, stop, None, 5),
+    _, found = cv2.findTransformECC(
+      small_target, small, np.eye(2, 3, dtype='f'), cv2.MOTION_AFFINE, stop
     )
   except cv2.error:  # It does not converge.
     return None
+  transform = np.array(found)
   transform[:, 2] *= lightness.shape[1] / small.shape[1]
   return transform
 
