@@ -32,6 +32,24 @@ def test_tasks_are_divided_into_blocks():
   ]
 
 
+def test_a_range_has_hidden_blocks_before_it():
+  tasks = schedule.make_tasks(PLAN, {}, {'a': '1', 'b': '2'}, range(4, 14))
+  blocks = [
+    [[(x.start, x.stop, x.shown) for x in task.blocks] for task in shot]
+    for shot in tasks
+  ]
+  # Nothing is propagated into frames 7 and 8 from frames before the range.
+  assert blocks == [
+    [[(2, 4, False), (4, 6, True), (6, 7, True)], [(7, 9, True)]],
+    [[(9, 13, True), (13, 14, True)]],
+  ]
+  assert [task.steps for shot in tasks for task in shot] == [5 + 6, 2, 5]
+  (((task,),)) = schedule.make_tasks(
+    PLAN, {}, {'a': '1', 'b': '2'}, range(1, 2)
+  )
+  assert [x[:2] for x in task.blocks] == [(1, 2)]  # It depends on frame 2 only.
+
+
 def test_keys_depend_on_settings_and_on_the_references_in_use():
   keys = _keys({'a': '1', 'b': '2'}, {'codec': 'ffv1'})
   assert _keys({'a': '1', 'b': '2'}, {'codec': 'ffv1'}) == keys

@@ -173,6 +173,11 @@ def check_flags(name: str, overrides: Collection[str]) -> None:
     raise UserError(
       '--working-size and --config.use.size are mutually exclusive: give one'
     )
+  if flags.FLAGS.frames and flags.FLAGS['keep-work'].value:
+    raise UserError(
+      '--frames and --keep-work are mutually exclusive: only a whole film keeps '
+      'its segments'
+    )
   for flag in ('hosts', 'host'):
     if flags.FLAGS[flag].present and not flags.FLAGS.coordinator:
       raise UserError(f'--{flag} needs --coordinator')

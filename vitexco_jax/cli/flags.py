@@ -84,6 +84,12 @@ PLAN = flags.DEFINE_string(
 )
 OUTPUT = flags.DEFINE_string('output', None, 'output file or folder.')
 OVERWRITE = flags.DEFINE_bool('overwrite', False, 'replace an existing output.')
+FRAMES = flags.DEFINE_string(
+  'frames',
+  None,
+  'colorize only a part: START:STOP in frames from 0, such as 100:240, or '
+  'START-STOP in times, such as 0:04:00-0:05:10; STOP is not included.',
+)
 KEEP_WORK = flags.DEFINE_bool(
   'keep-work',
   None,

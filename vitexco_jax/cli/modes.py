@@ -123,7 +123,7 @@ def _plan(call: Call) -> None:
 
 
 def _colorize(call: Call) -> None:
-  from vitexco_jax.inference import preflight
+  from vitexco_jax.inference import preflight, ranges
   from vitexco_jax.inference.outputs import Options
   from vitexco_jax.media.video import Coding
 
@@ -147,6 +147,7 @@ def _colorize(call: Call) -> None:
     'references': _path(flags.REFERENCES.value),
     'gallery': _path(flags.GALLERY.value),
     'frame_rate': preflight.read_frame_rate(flags.FRAME_RATE.value),
+    'frames': ranges.parse(flags.FRAMES.value),
   }
   preflight.check(*task, **sources)  # Before JAX is imported.
   from vitexco_jax.inference.colorize import colorize
@@ -255,6 +256,7 @@ _HOSTS = ('coordinator', 'hosts', 'host')
 _SOURCES = ('reference', 'references', 'gallery')
 _OUTPUT_OPTIONS = (
   'overwrite',
+  'frames',
   'keep-work',
   'codec',
   'bits',

@@ -16,13 +16,14 @@ from vitexco_jax.media import mux, video
 
 @contextlib.contextmanager
 def assemble(
-  job: Job, blocks: Sequence[Block]
+  job: Job, blocks: Sequence[Block], is_part: bool = False
 ) -> Iterator[dict[str, list[int | str]]]:
   """Assembles each output next to its final place.
 
   Args:
     job: with complete blocks.
     blocks: all blocks of the film, in order.
+    is_part: whether they are only a part of the source.
 
   Yields:
     `journal.measure` of each output, by the path of its final place. If the body
@@ -39,7 +40,7 @@ def assemble(
       with video.explained('write', track.target):
         video.remove(partial)  # From a killed run.
         if track.kind == 'video':
-          _join(job, index, blocks, partial)
+          _join(job, index, blocks, partial, is_part)
         else:
           gather(job, track, blocks, partial)
         files.sync(partial)
@@ -48,7 +49,9 @@ def assemble(
     undo.pop_all()
 
 
-def _join(job: Job, index: int, blocks: Sequence[Block], path: Path) -> None:
+def _join(
+  job: Job, index: int, blocks: Sequence[Block], path: Path, is_part: bool
+) -> None:
   """Joins the video segments of all blocks, with the other streams."""
   track = job.tracks[index]
   facts = [job.progress.facts[block] for block in blocks]
@@ -69,6 +72,7 @@ def _join(job: Job, index: int, blocks: Sequence[Block], path: Path) -> None:
     job.path if job.kind == 'video' else None,
     path,
     job.options.sound,
+    *([True] if is_part else []),
     about=job.path,
     # The output is about as large as its parts.
     file_bytes=2**24 + sum(part.stat().st_size for part in parts),

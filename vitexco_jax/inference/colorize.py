@@ -1,9 +1,10 @@
 """--mode=colorize: colorizes a video file, a folder of frames, or an image."""
 
 import collections
+import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax.inference import film, plan, preflight, schedule, worker
+from vitexco_jax.inference import film, plan, preflight, ranges, worker
 from vitexco_jax.inference.job import Step
 from vitexco_jax.inference.outputs import Options, part_folder
 from vitexco_jax.inference.video_colorizer import VideoColorizer
@@ -39,6 +40,7 @@ def colorize(
   config: ml_collections.ConfigDict | None = None,
   frame_rate: Fraction | None = None,
   keep_work: bool | None = False,
+  frames: ranges.Span | None = None,
 ) -> None:
   """Colorizes a video file, a folder of frames, or an image.
 
@@ -58,6 +60,7 @@ def colorize(
       `gallery` need.
     frame_rate: of a folder of frames; None: 25, or the rate of the plan.
     keep_work: see `film.Film`.
+    frames: the part to colorize; None: everything.
 
   Raises:
     UserError: an input cannot be used, or the output cannot be written.
@@ -70,26 +73,33 @@ def colorize(
     references=references,
     gallery=gallery,
     frame_rate=frame_rate,
+    frames=frames,
   )
   for warning in warnings:
     _logger.warning('%s', warning)
+  part = None
   if plan_path is not None:
     film_plan = _read_plan(plan_path, video_path, frame_rate)
+    if frames is not None:
+      part = ranges.resolve(frames, _times(video_path, film_plan))
   else:
     film_plan, surveyed = plan.make_plan(
       config, video_path, pictures, references, gallery, frame_rate
     )
     if references is not None or gallery is not None:
       _logger.info(plan.table(film_plan, surveyed.seconds))
+    if frames is not None:
+      part = ranges.resolve(frames, surveyed.seconds)
   devices = jax.local_devices()[: len(film_plan.shots)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(
     *(colorizers, video_path, film_plan, output, overwrite, options),
     keep_work=keep_work,
+    frames=part,
   )
   preview = _Preview(part_folder(output) / 'preview.jpg')
   _logger.info(f'Preview, updated while it runs: {preview.path}')
-  with tqdm.tqdm(total=schedule.count_steps(film_plan), unit='frame') as bar:
+  with tqdm.tqdm(total=job.steps, unit='frame') as bar:
     for step in job.run():
       if not bar.n:  # Frames of an earlier run do not count as speed.
         bar.initial = bar.n = step.done - 1
@@ -97,6 +107,19 @@ def colorize(
       preview.show(step)
   for doubt in job.doubts():
     _logger.warning('%s', doubt)
+
+
+def _times(video_path: Path, film_plan: plan.Plan) -> Iterator[float]:
+  """Yields the time of each frame of a plan, in seconds from the first."""
+  with video.VideoReader(video_path) as reader:
+    form = reader.format
+    if reader.kind == 'folder':
+      form = form.at(film_plan.frame_rate)
+    stamps = (frame.pts or 0 for frame in reader)  # Readers set them.
+    first = None
+    for stamp in itertools.islice(stamps, film_plan.frames):
+      first = stamp if first is None else first
+      yield float((stamp - first) * form.tick)
 
 
 def _read_plan(

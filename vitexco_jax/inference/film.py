@@ -21,12 +21,8 @@ The state is reset at each shot. See `stretches` for the parts of a shot and `wo
 for how they are colorized.
 """
 
-import concurrent.futures
-import contextlib
 import itertools
 import logging
-import queue
-import threading
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
@@ -34,7 +30,13 @@ import numpy as np
 
 from vitexco_jax.config import flatten
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import assembly, journal, kept_work, schedule
+from vitexco_jax.inference import (
+  assembly,
+  journal,
+  kept_work,
+  parallel,
+  schedule,
+)
 from vitexco_jax.inference.film_settings import (
   SOURCE,
   check_same,
@@ -60,6 +62,7 @@ from vitexco_jax.inference.outputs import (
 )
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Plan, clock
 from vitexco_jax.inference.stretches import (
+  Block,
   Task,
   runs,
 )
@@ -73,7 +76,11 @@ _logger = logging.getLogger(__name__)
 
 
 def _check_plan(
-  plan: Plan, video_path: Path, form: video.Format, tracks: Sequence[Track]
+  plan: Plan,
+  video_path: Path,
+  form: video.Format,
+  tracks: Sequence[Track],
+  count: int,
 ) -> None:
   """Raises UserError if a plan does not fit the video or an output."""
   if (plan.height, plan.width) != (form.height, form.width):
@@ -82,9 +89,9 @@ def _check_plan(
       f'{video_path} has {form.width}x{form.height}: make another plan'
     )
   for track in tracks:
-    if track.kind == 'image' and plan.frames > 1:
+    if track.kind == 'image' and count > 1:
       raise UserError(
-        f'{track.target} is one image but {video_path} has {plan.frames} '
+        f'{track.target} is one image but {video_path} has {count} '
         'frames: name a video or a folder'
       )
 
@@ -107,6 +114,7 @@ class Film:
     options: Options = _DEFAULT_OPTIONS,
     opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
     keep_work: bool | None = False,
+    frames: range | None = None,
   ):
     """Checks inputs and outputs; writes nothing.
 
@@ -122,6 +130,7 @@ class Film:
       opener: opens the video, perhaps in another process.
       keep_work: whether a finished film keeps its segments, so that later
         changes recolor only what they touch; None: if there is room for them.
+      frames: those of the output; None: all. Then no segments are kept or used.
 
     Raises:
       UserError: an input cannot be used, or the output exists.
@@ -130,7 +139,9 @@ class Film:
     read = [Path(x) for x in pictures if x not in (FIRST_FRAME, NONE)]
     check(video_path, output, overwrite, options, read)
     self._plan, self._overwrite = plan, overwrite
-    self._keep_work, self._work = keep_work, work_folder(output)
+    self._frames = range(plan.frames) if frames is None else frames
+    self._keep_work = keep_work if frames is None else False
+    self._work = None if frames is not None else work_folder(output)
     self._use = colorizers[0].config.use
     tracks = list_tracks(output, options)
     if any(shot.by_prior for shot in plan.shots):
@@ -139,7 +150,7 @@ class Film:
       form = reader.format
     if reader.kind == 'folder':
       form = form.at(plan.frame_rate)
-    _check_plan(plan, video_path, form, tracks)
+    _check_plan(plan, video_path, form, tracks, len(self._frames))
     self.left_out = left_out(reader, video_path, output, options, opener)
     self._journal = journal.Journal(
       part_folder(output), [track.name for track in tracks]
@@ -152,7 +163,7 @@ class Film:
     self._workers = [Worker(self._job, colorizer) for colorizer in colorizers]
     self._identify(colorizers[0])
     self._tasks = schedule.make_tasks(
-      plan, self._settings, self._pictures_sha256
+      plan, self._settings, self._pictures_sha256, self._frames
     )
 
   def _identify(self, colorizer: VideoColorizer) -> None:
@@ -171,9 +182,15 @@ class Film:
     self._sound = {'audio': options.audio}
     self._identity = {
       'video': self._job.path.name,
+      'frames': f'{self._frames.start}:{self._frames.stop}',
       **self._settings,
       **describe_shots(self._plan, self._pictures_sha256),
     }
+
+  @property
+  def steps(self) -> int:
+    """Number of steps of the whole run."""
+    return sum(task.steps for task in self._all_tasks())
 
   @property
   def confidences(self) -> np.ndarray:
@@ -209,51 +226,22 @@ class Film:
         for task in self._all_tasks():
           yield from worker.color(task)
     else:
-      yield from self._spread()
-
-  def _spread(self) -> Iterator[Step]:
-    """Yields the steps of parallel workers; if one fails, all stop."""
-    waiting = iter(self._tasks)  # An idle worker takes the next one.
-    # Workers wait for the consumer.
-    steps: queue.Queue[Step] = queue.Queue(len(self._workers))
-    stopped = threading.Event()
-
-    def work(worker: Worker) -> None:
-      with worker:
-        for task in itertools.chain.from_iterable(waiting):
-          with contextlib.closing(worker.color(task)) as worker_steps:
-            for step in worker_steps:
-              if stopped.is_set():
-                return
-              steps.put(step)
-
-    with concurrent.futures.ThreadPoolExecutor(len(self._workers)) as pool:
-      futures = [pool.submit(work, worker) for worker in self._workers]
-      try:
-        while True:
-          with contextlib.suppress(queue.Empty):
-            yield steps.get(timeout=0.1)
-            continue
-          for future in futures:
-            if future.done():
-              future.result()  # Raises the exception of the worker.
-          if all(future.done() for future in futures) and steps.empty():
-            return
-      finally:
-        stopped.set()
-        while not all(future.done() for future in futures):
-          with contextlib.suppress(queue.Empty):
-            steps.get(timeout=0.1)
+      yield from parallel.color(self._workers, self._tasks)
 
   def doubts(self) -> Iterator[str]:
     """Yields warnings of time ranges that need another reference."""
     facts, form = self._job.progress.facts, self._job.format
-    stamps = [x for block in sorted(facts) for x in facts[block]['pts']]
+    stamps = {
+      number: stamp
+      for block, fact in facts.items()
+      for number, stamp in enumerate(fact['pts'], block.start)
+    }
     tick = form.time_base or 1 / form.frame_rate
+    first_known = min(stamps, default=0)
+    origin = stamps.get(first_known, 0) * tick - first_known / form.frame_rate
     for start, stop in self.unsure():
       first, last = (
-        clock((stamps[number] - stamps[0]) * tick)
-        for number in (start, stop - 1)
+        clock(stamps[number] * tick - origin) for number in (start, stop - 1)
       )
       yield (
         f'from {first} to {last} (frames {start} to {stop - 1}) the references '
@@ -341,7 +329,11 @@ class Film:
     for task in self._all_tasks():
       needs_state = False  # Whether the next block needs the state.
       for block in reversed(task.blocks):
-        names = [track.segment(block) for track in self._job.tracks]
+        names = (
+          [track.segment(block) for track in self._job.tracks]
+          if block.shown
+          else []
+        )
         if needs_state and task.stretch.propagates_forwards:
           names.append(block.state)
         facts = None
@@ -363,9 +355,10 @@ class Film:
 
   def _finish(self) -> None:
     """Assembles the outputs and records that they are complete."""
-    blocks = [block for task in self._all_tasks() for block in task.blocks]
     with (
-      assembly.assemble(self._job, blocks) as checksums,
+      assembly.assemble(
+        self._job, self._blocks(), self._work is None
+      ) as checksums,
       video.explained('write', self._whole),
     ):
       journal.write_record(
@@ -380,21 +373,21 @@ class Film:
         video.move(video.partial_path(track.target), track.target)
     if self._job.kind == 'image':
       self._keep_work = bool(self._keep_work)  # It is colorized in a second.
-    blocks = [block for task in self._all_tasks() for block in task.blocks]
-    kept_work.keep(
-      self._journal,
-      self._work,
-      self._keep_work,
-      [
-        name
-        for block in blocks
-        for name in (
-          f'{block.name}.json',
-          *(track.segment(block) for track in self._job.tracks),
-        )
-      ],
-    )
+    names = [
+      name
+      for block in self._blocks()
+      for name in (
+        f'{block.name}.json',
+        *(track.segment(block) for track in self._job.tracks),
+      )
+    ]
+    kept_work.keep(self._journal, self._work, self._keep_work, names)
     self._whole.unlink()
+
+  def _blocks(self) -> list[Block]:
+    """Returns the blocks of the output."""
+    blocks = (block for task in self._all_tasks() for block in task.blocks)
+    return [block for block in blocks if block.shown]
 
   def _all_tasks(self) -> Iterator[Task]:
     return itertools.chain.from_iterable(self._tasks)

@@ -28,18 +28,21 @@ def report(confidences: np.ndarray) -> None:
 
 
 def keep(
-  log: journal.Journal, place: Path, wanted: bool | None, names: Iterable[str]
+  log: journal.Journal,
+  place: Path | None,
+  wanted: bool | None,
+  names: Iterable[str],
 ) -> None:
   """Moves the segments of a finished film to their place, or removes them.
 
   Args:
     log: with the segments.
-    place: of kept segments.
+    place: of kept segments; None: they are not kept.
     wanted: whether to keep them; None: if as much of the disk stays free as they
       take.
     names: of files in the journal that are needed.
   """
-  if wanted is False:
+  if wanted is False or place is None:
     log.remove()
     return
   size = log.retain(names)

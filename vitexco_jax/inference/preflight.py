@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import outputs, plan, reference_lists
+from vitexco_jax.inference import outputs, plan, ranges, reference_lists
 from vitexco_jax.media import quality, video
 
 _NO_FILES = plan.AUTO, plan.FIRST_FRAME, plan.NONE
@@ -74,6 +74,7 @@ def check(
   references: Path | None = None,
   gallery: Path | None = None,
   frame_rate: Fraction | None = None,
+  frames: ranges.Span | None = None,
 ) -> list[str]:
   """Checks everything that is known before a film is colorized.
 
@@ -87,6 +88,7 @@ def check(
     references: see `check_inputs`.
     gallery: where `auto` searches.
     frame_rate: see `check_inputs`.
+    frames: the part to colorize; None: everything.
 
   Returns:
     Warnings.
@@ -106,7 +108,12 @@ def check(
   outputs.check(video_path, output, overwrite, options, inputs)
   warnings = check_inputs(video_path, pictures, references, frame_rate)
   with video.VideoReader(video_path) as reader:
-    several = len([*itertools.islice(reader, 2)]) > 1
+    several = frames is None and len([*itertools.islice(reader, 2)]) > 1
+    if frames is not None and reader.num_frames:
+      form = (
+        reader.format if frame_rate is None else reader.format.at(frame_rate)
+      )
+      ranges.check(frames, reader.num_frames, float(form.frame_rate))
   for target in options.outputs(output):
     if several and video.output_kind(target) == 'image':
       raise UserError(

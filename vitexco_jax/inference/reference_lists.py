@@ -93,16 +93,21 @@ def _bound(
       return int(frame), None
     if not time:
       return None, None
-    if not _TIME.fullmatch(time.strip()):
-      raise ValueError
-    seconds = 0.0
-    for part in time.split(':'):
-      seconds = 60 * seconds + float(part)
-    if not math.isfinite(seconds):
-      raise ValueError
-    return None, seconds
+    return None, parse_seconds(time)
   except ValueError as error:
     raise UserError(
       f'{where}: {frame or time!r} is neither a frame (123) nor a time (83.4 or '
       '0:01:23.4)'
     ) from error
+
+
+def parse_seconds(time: str) -> float:
+  """Parses a time such as 83.4 or 0:01:23.4; raises ValueError if it is none."""
+  if not _TIME.fullmatch(time.strip()):
+    raise ValueError
+  seconds = 0.0
+  for part in time.split(':'):
+    seconds = 60 * seconds + float(part)
+  if not math.isfinite(seconds):
+    raise ValueError
+  return seconds

@@ -34,7 +34,10 @@ def scratch_bytes(
 
 
 def make_tasks(
-  plan: Plan, settings: Mapping[str, str], hashes: Mapping[str, str]
+  plan: Plan,
+  settings: Mapping[str, str],
+  hashes: Mapping[str, str],
+  frames: range | None = None,
 ) -> list[list[Task]]:
   """Divides a film into tasks, a list of them per shot.
 
@@ -42,15 +45,26 @@ def make_tasks(
     plan: of the film.
     settings: on which all frames depend.
     hashes: of the pictures, see `film_settings.hash_pictures`.
+    frames: those of the output; None: all. Previous frames of their stretches are
+      only colorized, so that their colors are those of the whole film.
   """
+  frames = range(plan.frames) if frames is None else frames
   return [
-    [_make_task(stretch, settings, hashes) for stretch in stretches(shot)]
+    [
+      _make_task(stretch, settings, hashes, frames)
+      for stretch in stretches(shot)
+      if stretch.start < frames.stop and stretch.stop > frames.start
+    ]
     for shot in plan.shots
+    if shot.start < frames.stop and shot.stop > frames.start
   ]
 
 
 def _make_task(
-  stretch: Stretch, settings: Mapping[str, str], hashes: Mapping[str, str]
+  stretch: Stretch,
+  settings: Mapping[str, str],
+  hashes: Mapping[str, str],
+  shown: range,
 ) -> Task:
   bound = (x and hashes[x.picture] for x in (stretch.before, stretch.after))
   others = [hashes[x.picture] for x in stretch.others]
@@ -58,9 +72,11 @@ def _make_task(
   own = film_settings.settings_of(settings, stretch)
   facts = [own, frames, stretch.borders, stretch.skipped, *bound, others]
   key = journal.digest(facts)
-  edges = [*range(stretch.start, stretch.stop, BLOCK), stretch.stop]
+  first, stop = stretch.start, min(stretch.stop, shown.stop)
+  edges = {*range(first, stop, BLOCK), max(first, shown.start), stop}
   blocks = [
-    Block(start, stop, journal.digest([key, start, stop]))
-    for start, stop in itertools.pairwise(edges)
+    Block(*edge, journal.digest([key, *edge]), edge[0] in shown)
+    for edge in itertools.pairwise(sorted(edges))
+    if edge[0] in shown or stretch.propagates_forwards
   ]
   return Task(stretch, blocks, key)

@@ -47,6 +47,8 @@ class Block(NamedTuple):
   start: int
   stop: int
   key: str  # Hash of everything from which they are computed.
+  # Whether they are part of the output; otherwise only their state is.
+  shown: bool = True
 
   @property
   def name(self) -> str:
@@ -65,6 +67,15 @@ class Task(NamedTuple):
   stretch: Stretch
   blocks: list[Block]
   key: str  # Hash of everything from which the stretch is computed.
+
+  @property
+  def steps(self) -> int:
+    """Number of steps: frames of blocks, and those propagated backwards."""
+    forwards = sum(block.stop - block.start for block in self.blocks)
+    stretch = self.stretch
+    return forwards + (
+      0 if stretch.after is None else stretch.stop - stretch.start + 1
+    )
 
 
 def stretches(shot: Shot) -> Iterator[Stretch]:

@@ -58,9 +58,8 @@ class Worker:
     self._colorizer = colorizer
     # Consecutive stretches often share references.
     self._picture = functools.lru_cache(_PICTURES)(self._read_picture)
-    self._warned: set[Choice] = (
-      set()
-    )  # Of stills that differ from their frames.
+    # Stills that differ from their frames.
+    self._warned: set[Choice] = set()
 
   def __enter__(self) -> Self:
     options = self._job.options
@@ -80,7 +79,7 @@ class Worker:
     progress = self._job.progress
     todo = [block for block in blocks if block not in progress.facts]
     if not todo:
-      progress.count(stretch.steps)
+      progress.count(task.steps)
       return
     backwards_colors, backwards = None, f'{stretch.backwards}.npy'
     if stretch.after is not None:
@@ -220,6 +219,7 @@ class Worker:
       writers = [
         stack.enter_context(self._writer(track, block))
         for track in self._job.tracks
+        if block.shown
       ]
       for inner, confidence in colored:
         frame = waiting.popleft()
@@ -229,7 +229,7 @@ class Worker:
         # The files of a folder have the same names in the output.
         written = video.Frame(rgb, None, frame.name or f'{number:06d}')
         pictures = self._pictures(frame.rgb, rgb, confidence, stretch.borders)
-        for writer, picture in zip(writers, pictures, strict=True):
+        for writer, picture in zip(writers, pictures, strict=False):
           writer.write(written._replace(rgb=picture))
         mean = float(confidence.mean())
         assert frame.pts is not None  # Readers set it.
@@ -271,10 +271,11 @@ class Worker:
   ) -> None:
     """Writes the state after a block and its journal entry."""
     log = self._job.journal
-    names = [track.segment(block) for track in self._job.tracks]
+    tracks = self._job.tracks if block.shown else []
+    names = [track.segment(block) for track in tracks]
     facts['delay'] = [
       mux.delay(log.folder / name) if track.kind == 'video' else 0
-      for track, name in zip(self._job.tracks, names, strict=True)
+      for track, name in zip(tracks, names, strict=True)
     ]
     if stretch.propagates_forwards and block.stop < stretch.stop:
       state = self._colorizer.state

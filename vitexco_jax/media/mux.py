@@ -112,10 +112,12 @@ def join(
   source: Path | None,
   target: Path,
   sound: bool = True,
+  is_part: bool = False,
 ) -> None:
   """Writes a video file; replaces an existing file.
 
-  The output starts at time zero with its first picture or audio.
+  The output starts at time zero with its first picture or audio, and a part of a
+  source with its first picture.
 
   Args:
     segments: in order, encoded with the same settings, each starting with a key
@@ -124,6 +126,8 @@ def join(
     source: file whose other streams are copied; None: no other streams.
     target: the output; its suffix determines the container.
     sound: whether to copy audio.
+    is_part: whether the segments are only a part of the source: then audio and
+      subtitles of other times are left out.
 
   Raises:
     UserError: the output cannot be written, the source cannot be read, or the
@@ -141,22 +145,27 @@ def join(
     if template.name == 'hevc' and suffix != '.mkv':
       stream.codec_context.codec_tag = 'hvc1'  # Apple players require it.
     origin = segments[0].pts[0] * form.tick
+    last = segments[-1]
+    end = last.pts[-1] + form.ticks if last.end is None else last.end
     copies = None
     if source is not None:
       other = stack.enter_context(containers.open_input(source, thorough=True))
       findings = remux.examine(source, suffix, sound)
-      if findings.start is not None:
+      if findings.start is not None and not is_part:
         origin = min(origin, findings.start)
       copies = remux.Copies(other, out, findings)
       out.metadata.update(copied_tags(other.metadata))
-      out.set_chapters(list(_moved(other.chapters(), origin)))
+      length = end * form.tick - origin if is_part else None
+      out.set_chapters(list(_moved(other.chapters(), origin, length)))
       if first := containers.main_stream(other):
         stream.metadata.update(copied_tags(first.metadata))
         stream.disposition = first.disposition
     out.start_encoding()
     packets = [_pictures(segments, form, tick, template, stream, origin)]
     if copies is not None:
-      packets.append(copies.packets(origin))
+      packets.append(
+        copies.packets(origin, end * form.tick if is_part else None)
+      )
     for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
       remux.mux_one(out, packet)
 
@@ -174,12 +183,22 @@ def _open(target: Path, tick: Fraction) -> av.container.OutputContainer:
   )
 
 
-def _moved(chapters: 'list[Chapter]', origin: Fraction) -> 'Iterator[Chapter]':
-  """Yields chapters shifted so that second `origin` becomes zero."""
+def _moved(
+  chapters: 'list[Chapter]', origin: Fraction, length: Fraction | None
+) -> 'Iterator[Chapter]':
+  """Yields chapters shifted so that second `origin` becomes zero.
+
+  Args:
+    chapters: of the source.
+    origin: in seconds.
+    length: of the output in seconds, if it is a part of the source.
+  """
   for chapter in chapters:
     shift = round(origin / (chapter['time_base'] or 1))
     start = max(0, chapter['start'] - shift)
     end = chapter['end'] - shift
+    if length is not None:
+      end = min(end, round(length / (chapter['time_base'] or 1)))
     if end > start:
       yield {**chapter, 'start': start, 'end': end}
 

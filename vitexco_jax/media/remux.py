@@ -132,20 +132,39 @@ class Copies:
       self._copies[track.stream] = StreamCopy(out, stream, track.encoder)
     self._refused = {track.stream: track.refused for track in findings.tracks}
 
-  def packets(self, origin: Fraction) -> Iterator[tuple[Fraction, av.Packet]]:
+  def packets(
+    self, origin: Fraction, end: Fraction | None = None
+  ) -> Iterator[tuple[Fraction, av.Packet]]:
     """Yields pairs of decoding time, in seconds, and packet of the output.
 
     Args:
       origin: second of the source that becomes zero.
+      end: second of the source; audio and subtitles that are not between
+        `origin` and `end` are left out. None: nothing is.
     """
     numbers = dict.fromkeys(self._copies, 0)
     for packet in _packets(self._source, self._copies):
       index = packet.stream_index
       number = numbers[index]
       numbers[index] += 1
-      if number not in self._refused[index]:
+      if number not in self._refused[index] and (
+        end is None or _is_between(packet, origin, end)
+      ):
         for part in self._copies[index].convert(packet, origin):
           yield (part.dts or 0) * part.time_base, part
+
+
+def _is_between(packet: av.Packet, start: Fraction, end: Fraction) -> bool:
+  """Whether audio starts, or a subtitle is shown, between two times."""
+  stamp = packet.dts if packet.pts is None else packet.pts
+  if packet.stream.type not in ('audio', 'subtitle') or stamp is None:
+    return True
+  time = stamp * packet.time_base
+  if packet.stream.type == 'subtitle':
+    return (
+      start < time + (packet.duration or 0) * packet.time_base and time < end
+    )
+  return start <= time < end
 
 
 def _others(
