@@ -3,11 +3,13 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import settings
+from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.motion import Motion
 from vitexco_jax.models.vitexco import Generator
 
@@ -37,6 +39,16 @@ def make_generator(
   except UserError as error:
     raise UserError(f'config.model.{error}') from error
   return generator
+
+
+def make_discriminator(
+  config: ml_collections.ConfigDict,
+) -> Discriminator | None:
+  """Builds the discriminator, or returns None if its loss has no weight."""
+  if not config.loss.weights.adversarial:
+    return None
+  dtype = jnp.dtype(config.model.dtype)
+  return Discriminator(**config.model.discriminator, dtype=dtype)
 
 
 def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:

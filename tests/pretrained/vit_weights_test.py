@@ -287,10 +287,10 @@ def test_a_vit_that_never_learns_is_refused():
     config = get_config('paper')
     config.update_from_flattened_dict(changed)
     if not refused:
-      vit_weights.check_trained(config)
+      vit_weights.check_trained(config.train, config.model.vit.variant)
       continue
     with pytest.raises(UserError) as error:
-      vit_weights.check_trained(config)
+      vit_weights.check_trained(config.train, config.model.vit.variant)
     for way in (
       '`config.train.vit_weights=FILE`',
       '.npz',

@@ -1,6 +1,7 @@
-"""A tiny config, random crops, and small teachers for tests of pretraining."""
+"""A tiny config, random crops, small teachers, and the parts of pretraining."""
 
 import contextlib
+import functools
 from unittest import mock
 
 import jax
@@ -8,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs.vitexco import get_config
-from vitexco_jax.models import vit
+from vitexco_jax.generator import make_generator
 from vitexco_jax.pretrained import vgg16
-from vitexco_jax.training import crops, pretrain_objective
+from vitexco_jax.training import crops, loop, pretrain, pretrain_objective
 
 NUM_PICTURES = 70
 
@@ -31,6 +32,51 @@ def random_crops(n, seed=0):
   return crops.Crops(np.uint8(rgb), np.arange(n) % 2 == 0)
 
 
+def make_select(config):
+  """Returns the function that selects the parameters that learn."""
+  trains_vit = not config.train.vit_weights
+  return functools.partial(pretrain.learned_params, config.pretrain, trains_vit)
+
+
+def make_init(config, optimizer):
+  """Returns the function that creates the initial state."""
+  return functools.partial(
+    pretrain.init_state,
+    make_generator(config),
+    optimizer,
+    make_select(config),
+    bool(config.pretrain.weights.maps),
+    config.data.size,
+    config.seed,
+  )
+
+
+def make_compare(config):
+  trains_vit = not config.train.vit_weights
+  return pretrain_objective.make_compare(
+    make_generator(config), config.pretrain, trains_vit
+  )
+
+
+def make_step(config, optimizer):
+  weights = config.pretrain.weights
+  loss = pretrain.make_loss(make_compare(config), weights, loop.AXIS)
+  return pretrain.make_step(
+    loss, make_select(config), config.pretrain, optimizer, loop.AXIS
+  )
+
+
+def make_feed(config, collection, batch_size):
+  return crops.make_feed(
+    collection,
+    config.pretrain,
+    config.augment.flip,
+    config.data,
+    config.seed,
+    batch_size,
+  )
+
+
 @contextlib.contextmanager
 def small_teachers():
   """Replaces VGG16 and EfficientNet, which are slow, by small networks."""
@@ -40,8 +86,7 @@ def small_teachers():
     kernel = rng.normal(0, (2 / 9 / c_in) ** 0.5, (3, 3, c_in, c_out))
     return {'kernel': np.float32(kernel), 'bias': np.zeros(c_out, np.float32)}
 
-  def make_teacher(config):
-    width = vit.VARIANTS[config.model.vit.variant].width
+  def make_teacher(width):
     directions = jax.random.normal(jax.random.key(1), (6, width))
 
     def embed(rgb):  # The mean colors of two halves.

@@ -1,9 +1,13 @@
-"""Tiny configs and random clips for tests of training."""
+"""Tiny configs, random clips, and the parts of training for its tests."""
+
+import functools
 
 import numpy as np
 
 from configs.vitexco import get_config
+from vitexco_jax.generator import make_discriminator, make_generator
 from vitexco_jax.structs import Clips
+from vitexco_jax.training import loop, objective, train
 
 # The groups of the generator's parameters in `make_config`.
 GROUPS = ('vit', 'feature_transform', 'correspondence', 'colorizer')
@@ -20,6 +24,36 @@ def make_config(*losses):
     if name not in losses:
       config.loss.weights[name] = 0.0
   return config
+
+
+def make_init(config, optimizer):
+  """Returns the function that creates the initial state."""
+  return functools.partial(
+    train.init_state,
+    make_generator(config),
+    make_discriminator(config),
+    optimizer,
+    config.train.learning_rate,
+    config.data.size,
+    config.seed,
+  )
+
+
+def make_terms(config, axis=None):
+  return objective.make_terms(
+    make_generator(config),
+    make_discriminator(config),
+    config.loss,
+    config.augment,
+    config.train.unroll,
+    axis,
+  )
+
+
+def make_step(config, optimizer):
+  terms = make_terms(config, loop.AXIS)
+  weights = config.loss.weights
+  return train.make_step(terms, weights, config.train, optimizer, loop.AXIS)
 
 
 def random_clips(n, seed=0):

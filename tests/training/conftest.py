@@ -9,7 +9,7 @@ import tiny_pretraining
 import tiny_training
 
 from vitexco_jax.media import video
-from vitexco_jax.training import pretrain, train
+from vitexco_jax.training import pretrain
 
 
 @pytest.fixture(scope='session')
@@ -17,7 +17,7 @@ def initial_state():
   """A training state with all groups of parameters."""
   config = tiny_training.make_config('adversarial')
   optimizer = optax.MultiSteps(optax.sgd(1.0), 1)
-  return jax.jit(lambda: train.init_state(config, optimizer))()
+  return jax.jit(tiny_training.make_init(config, optimizer))()
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +32,7 @@ def pretrain_state():
   config = tiny_pretraining.make_config()
   optimizer = pretrain.make_optimizer(config.pretrain)
   with tiny_pretraining.small_teachers():
-    return jax.jit(lambda: pretrain.init_state(config, optimizer))()
+    return jax.jit(tiny_pretraining.make_init(config, optimizer))()
 
 
 @pytest.fixture(scope='session')

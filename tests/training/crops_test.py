@@ -1,18 +1,19 @@
 """The crops of pretraining: held-out pictures, epochs, windows, broken files."""
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import written_records
-from tiny_pretraining import NUM_PICTURES, make_config
+from tiny_pretraining import NUM_PICTURES, make_config, make_feed
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.training import crops
 
 
-def _collect(images, **values):
-  return crops.collect(make_config(**values), str(images))
+def _collect(images):
+  return crops.collect(str(images), Path('nowhere'))
 
 
 def test_each_picture_is_held_out_or_used_once_per_epoch(images):
@@ -31,7 +32,7 @@ def test_each_picture_is_held_out_or_used_once_per_epoch(images):
     key: whole(crops.read(collection.source, key)).astype(int) for key in every
   }
   config = make_config(crop=1.0)
-  feed = crops.make_feed(config, collection, 2)
+  feed = make_feed(config, collection, 2)
   for _ in range(len(collection) // 2):
     batch = next(feed)
     assert batch.rgb.shape == (2, height, width, 3)
@@ -65,8 +66,6 @@ def test_frames_of_records_are_used_except_of_held_out_videos(
   images, tmp_path, monkeypatch
 ):
   written_records.write(tmp_path, written_records.moving_runs())
-  config = make_config()
-  config.data.records = str(tmp_path)
   digest = crops._digest
   for video_held_out, expected in (('b', range(10)), ('a', range(10, 19))):
     monkeypatch.setattr(
@@ -74,7 +73,7 @@ def test_frames_of_records_are_used_except_of_held_out_videos(
       '_digest',
       lambda name, out=video_held_out: b'' if name == out else digest(name),
     )
-    collection = crops.collect(config, str(images))
+    collection = crops.collect(str(images), tmp_path)
     np.testing.assert_array_equal(collection.frames, expected)
     assert len(collection) == NUM_PICTURES - 32 + len(expected)
     last = collection.read(len(collection) - 1)
@@ -84,9 +83,9 @@ def test_frames_of_records_are_used_except_of_held_out_videos(
 
 def test_the_feed_resumes_and_half_of_it_is_gray(images):
   collection = _collect(images)
-  feed = crops.make_feed(make_config(), collection, 4)
+  feed = make_feed(make_config(), collection, 4)
   batches = [next(feed) for _ in range(16)]
-  again = crops.make_feed(make_config(), collection, 4)
+  again = make_feed(make_config(), collection, 4)
   again.set_state({'samples': 60})
   for first, second in zip(next(again), batches[15], strict=True):
     np.testing.assert_array_equal(first, second)
@@ -98,7 +97,7 @@ def test_a_broken_picture_is_replaced_and_named(images, tmp_path, capsys):
     (tmp_path / path.name).write_bytes(path.read_bytes())
   broken = _collect(tmp_path).keys[0]
   (tmp_path / broken).write_bytes(b'no picture')
-  feed = crops.make_feed(make_config(), _collect(tmp_path), 2)
+  feed = make_feed(make_config(), _collect(tmp_path), 2)
   for _ in range((NUM_PICTURES - 32) // 2):
     assert next(feed).rgb.shape == (2, 32, 48, 3)
   assert feed.skipped == 1

@@ -3,10 +3,9 @@
 import jax
 import optax
 import pytest
-from tiny_training import make_config, random_clips
+from tiny_training import make_config, make_terms, random_clips
 
 from vitexco_jax.data import augment
-from vitexco_jax.training import objective
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
@@ -17,7 +16,7 @@ def test_generator_and_discriminator_learn_only_from_their_losses(
   initial_state,
 ):
   config = make_config(*LOSSES, 'adversarial')
-  terms = objective.make_terms(config, None)
+  terms = make_terms(config)
   clips, key = random_clips(1), jax.random.key(0)
 
   def losses(params):
@@ -50,7 +49,7 @@ def test_l1_can_exclude_references_from_other_videos(initial_state):
   def l1(clips, same_video_only):
     config = make_config('l1')
     config.loss.l1_same_video_only = same_video_only
-    terms = jax.jit(objective.make_terms(config, None))
+    terms = jax.jit(make_terms(config))
     values, _ = terms(
       initial_state.params, initial_state.spectral, clips, jax.random.key(0)
     )
@@ -80,7 +79,7 @@ def test_degradation_is_that_of_the_config(initial_state, monkeypatch):
     return luminance
 
   monkeypatch.setattr(augment, 'degrade', degrade)
-  terms = objective.make_terms(config, None)
+  terms = make_terms(config)
   key = jax.random.key(0)
   jax.eval_shape(terms, initial_state.params, {}, random_clips(1), key)
   assert calls == [expected]

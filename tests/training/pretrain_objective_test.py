@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_pretraining import make_config, random_crops
+from tiny_pretraining import make_compare, make_config, random_crops
 
-from configs.vitexco import get_config
 from vitexco_jax import color
 from vitexco_jax.models import efficientnet, prior
 from vitexco_jax.pretrained import efficientnet_weights
@@ -44,7 +43,7 @@ def test_explained_variance_agrees_with_a_slow_computation():
 def test_targets_are_maps_of_the_input_and_tokens_of_the_color_picture(
   pretrain_state,
 ):
-  compare = jax.jit(pretrain_objective.make_compare(make_config()))
+  compare = jax.jit(make_compare(make_config()))
   compare = functools.partial(
     compare, pretrain_state.params, pretrain_state.heads
   )
@@ -71,9 +70,9 @@ def test_all_positions_of_a_target_have_equal_length():
 
 
 def test_teacher_preserves_cosines():
-  config = get_config('small')  # Of 192 directions.
+  width = 192  # As of `:small`.
   rgb = np.float32(random_crops(3).rgb / 255)
-  actual = np.asarray(jax.jit(_make_teacher(config))(rgb))
+  actual = np.asarray(jax.jit(_make_teacher(width))(rgb))
   np.testing.assert_allclose((actual**2).sum(-1), 1, rtol=1e-5)
   large = jax.image.resize(rgb, (3, 224, 224, 3), 'bilinear')
   params = efficientnet_weights.load_efficientnet_lite0()

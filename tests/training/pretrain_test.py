@@ -9,7 +9,15 @@ import jax
 import numpy as np
 import optax
 import pytest
-from tiny_pretraining import NUM_PICTURES, make_config, random_crops
+import tiny_training
+from tiny_pretraining import (
+  NUM_PICTURES,
+  make_config,
+  make_init,
+  make_select,
+  make_step,
+  random_crops,
+)
 
 from vitexco_jax import checkpoint
 from vitexco_jax.errors import UserError
@@ -29,7 +37,7 @@ def _equal(first, second):
 def _steps(config, state, batches, optimizer, devices):
   used = jax.local_devices()[:devices]
   step = jax.pmap(
-    pretrain.make_step(config, optimizer, loop.AXIS),
+    make_step(config, optimizer),
     axis_name=loop.AXIS,
     devices=used,
   )
@@ -45,9 +53,7 @@ def test_two_devices_equal_one(pretrain_state):
   config = make_config()
   config.model.feature_transform.dropout = 0.0
   optimizer = optax.MultiSteps(optax.sgd(1.0), 1)
-  learned = pretrain.learned_params(
-    config, pretrain_state.params, pretrain_state.heads
-  )
+  learned = make_select(config)(pretrain_state.params, pretrain_state.heads)
   state = pretrain_state._replace(
     learned=learned, optimizer=optimizer.init(learned)
   )
@@ -127,7 +133,7 @@ def test_without_maps_vgg16_is_not_loaded(monkeypatch):
   monkeypatch.setattr(vgg16, 'load_vgg16', None)
   config = make_config(weights={'maps': 0.0})
   optimizer = pretrain.make_optimizer(config.pretrain)
-  state = jax.jit(lambda: pretrain.init_state(config, optimizer))()
+  state = jax.jit(make_init(config, optimizer))()
   assert state.heads == {}
   _, (metrics,) = _steps(config, state, [random_crops(2)], optimizer, 1)
   assert metrics['raw/color'] > 0 and 'raw/maps' not in metrics
@@ -147,8 +153,8 @@ def _run(config, images, workdir, monkeypatch, stop_at=None):
   """Pretrains; Ctrl-C is pressed while this batch is made."""
   make_feed = crops.make_feed
 
-  def make(*args):
-    feed = make_feed(*args)
+  def make(*args, **kwargs):
+    feed = make_feed(*args, **kwargs)
     given = iter(feed)
 
     class Watched:
@@ -211,11 +217,11 @@ def test_a_run_is_resumed_reported_and_exported_and_starts_training(
   assert f'| gray | {report["gray"]["level1"]:.3f} |' in table
 
   export_run(whole, tmp_path / 'export')
-  optimizer = train.make_optimizer(config)
-  fresh = jax.jit(lambda: train.init_state(config, optimizer))()
+  optimizer = train.make_optimizer(config.train)
+  fresh = jax.jit(tiny_training.make_init(config, optimizer))()
   for source in (whole, tmp_path / 'export'):
     config.train.init = str(source)
-    begun = train.load_initial_weights(config, fresh)
+    begun = train.load_initial_weights(config.train, config.model, fresh)
     for group in ('vit', 'feature_transform'):
       for x, y in zip(
         jax.tree.leaves(begun.params[group]),

@@ -1,5 +1,6 @@
 """Training: gradients, accumulation, devices, and resumed runs."""
 
+import functools
 import json
 import os
 import shutil
@@ -12,7 +13,13 @@ import optax
 import pytest
 import tiny_weights
 from flax import traverse_util
-from tiny_training import GROUPS, make_config, random_clips
+from tiny_training import (
+  GROUPS,
+  make_config,
+  make_init,
+  make_step,
+  random_clips,
+)
 
 from configs.vitexco import get_config
 from vitexco_jax import checkpoint
@@ -30,11 +37,13 @@ LOSSES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
 def _gradient(config, initial_state, micro_batches, devices):
   """What SGD subtracts in one update, and the metrics of its micro-steps."""
   optimizer = optax.MultiSteps(optax.sgd(1.0), len(micro_batches))
-  learning, _ = train.split_params(config, initial_state.params)
+  learning, _ = train.split_params(
+    config.train.learning_rate, initial_state.params
+  )
   state = initial_state._replace(optimizer=optimizer.init(learning))
   used = jax.local_devices()[:devices]
   step = jax.pmap(
-    train.make_step(config, optimizer, train.AXIS),
+    make_step(config, optimizer),
     axis_name=train.AXIS,
     devices=used,
   )
@@ -99,8 +108,8 @@ def test_frozen_groups_do_not_change_the_gradients_of_others(
 def test_the_optimizer_has_no_state_for_frozen_groups():
   config = make_config('l1')
   config.train.learning_rate.vit = 0.0
-  optimizer = train.make_optimizer(config)
-  state = jax.eval_shape(lambda: train.init_state(config, optimizer))
+  optimizer = train.make_optimizer(config.train)
+  state = jax.eval_shape(make_init(config, optimizer))
   assert set(state.optimizer.acc_grads) == set(GROUPS) - {'vit'}
   moments = state.optimizer.inner_opt_state.inner_states
   assert 'vit' not in moments
@@ -171,12 +180,16 @@ def _run_config():
   return config
 
 
-def _train(monkeypatch, workdir, *hook, init=''):
+def _replace_feed(monkeypatch, *hook):
+  feed = train.input_pipeline
+  monkeypatch.setattr(feed, 'open_records', lambda *_: None)
   monkeypatch.setattr(
-    train.input_pipeline,
-    'make_iterator',
-    lambda config, size, *_: _Feed(size, *hook),
+    feed, 'make_iterator', lambda *_, batch_size, **__: _Feed(batch_size, *hook)
   )
+
+
+def _train(monkeypatch, workdir, *hook, init=''):
+  _replace_feed(monkeypatch, *hook)
   config = _run_config()
   if init:
     config.train.init, config.train.vit_weights = str(init), ''
@@ -395,10 +408,10 @@ def test_starts_from_the_weights_of_an_export(tmp_path, monkeypatch):
 def test_a_stem_starts_from_its_pretrained_weights():
   config = make_config()
   config.model.stem = 'efficientnet_lite0'
-  state = jax.eval_shape(
-    lambda: train.init_state(config, train.make_optimizer(config))
-  )
-  actual = train.load_initial_weights(config, state).params['stem']
+  optimizer = train.make_optimizer(config.train)
+  state = jax.eval_shape(make_init(config, optimizer))
+  load = functools.partial(train.load_initial_weights, config.train)
+  actual = load(config.model, state).params['stem']
   pretrained = efficientnet_weights.load_efficientnet_lite0()
   assert actual.keys() == pretrained.keys() - {'blocks_15', 'conv_head'}
   for name, tree in actual.items():
@@ -410,7 +423,7 @@ def test_a_stem_starts_from_its_pretrained_weights():
   with pytest.raises(
     UserError, match='augreg.npz are of a ViT that sees pixel'
   ):
-    train.load_initial_weights(config, state)
+    load(config.model, state)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
@@ -434,7 +447,7 @@ def test_schedule_is_constant_or_polynomial():
   config.train.updates = 10
   for power, expected in ((0.0, [0.5, 0.5, 0.5]), (2.0, [0.5, 0.125, 0.0])):
     config.train.schedule_power = power
-    rate = train.schedule(config, 'colorizer')
+    rate = train.schedule(config.train, 'colorizer')
     np.testing.assert_allclose([rate(0), rate(5), rate(10)], expected)
 
 
@@ -458,9 +471,7 @@ def test_a_run_cannot_resume_with_another_accumulation(tmp_path, monkeypatch):
   config = _run_config()
   checkpoint.write_config(tmp_path, config)
   (tmp_path / 'checkpoints/4/state').mkdir(parents=True)
-  monkeypatch.setattr(
-    train.input_pipeline, 'make_iterator', lambda config, size, *_: _Feed(size)
-  )
+  _replace_feed(monkeypatch)
   config.train.accumulation = 1
   with pytest.raises(UserError, match=r'accumulation=1.* was started with 2'):
     train.train(config, tmp_path)
@@ -509,4 +520,6 @@ def test_all_weights_or_rates_of_zero_are_refused(name):
     values = values[part]
   values.update(dict.fromkeys(values, 0.0))
   with pytest.raises(UserError, match=rf'config\.{name} are all 0: nothing'):
-    train.micro_batch_size(config, 1)
+    train.check_learns(
+      config.model, config.loss.weights, config.train.learning_rate
+    )

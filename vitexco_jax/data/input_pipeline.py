@@ -22,10 +22,8 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import flow, structs
-from vitexco_jax.config import check
 from vitexco_jax.data import augment, records, synthetic_motion
 from vitexco_jax.errors import UserError, program
-from vitexco_jax.generator import make_generator
 
 _logger = logging.getLogger(__name__)
 
@@ -122,54 +120,53 @@ class Feed:
 
 
 def make_iterator(
-  config: ml_collections.ConfigDict,
+  source: records.Records,
+  clip_length: int,
+  data: ml_collections.ConfigDict,
+  augmentation: ml_collections.ConfigDict,
+  flow_alpha: float | None,
+  seed: int,
   batch_size: int,
   host: int = 0,
   hosts: int = 1,
 ) -> Feed:
-  """Opens the records of `config.data` for training on `structs.Clips`.
+  """Returns the feed of `structs.Clips` for training.
 
   Args:
-    config: uses `data`, `augment`, `model`, `train.clip_length`, and `seed`.
+    source: the records, of `open_records`.
+    clip_length: frames in a clip.
+    data: `config.data`.
+    augmentation: `config.augment`.
+    flow_alpha: smoothness of the flow to the previous frame; None: no flow.
+    seed: of the order and of all random choices.
     batch_size: clips in a batch, of all hosts together.
     host: index of this host, which gets every `hosts`-th clip of a batch.
     hosts: number of hosts; must divide `batch_size`.
-
-  Raises:
-    UserError: there are no records at `config.data.records`, or they do not match
-      the config; or the config is invalid.
   """
-  check(config)
-  generator = make_generator(config)
-  opened = open_records(config)
-  starts = [
-    max(0, run.frames - config.train.clip_length + 1) for run in opened.runs
-  ]
+  starts = [max(0, run.frames - clip_length + 1) for run in source.runs]
   draw = functools.partial(
     _draw,
-    source=opened,
+    source=source,
     ends=np.cumsum(starts),
-    length=config.train.clip_length,
-    retrieved_share=config.data.retrieved_share,
+    length=clip_length,
+    retrieved_share=data.retrieved_share,
     same_video_shares=(
-      config.data.first_frame_share,
-      config.data.warped_share,
-      config.data.nearby_share,
+      data.first_frame_share,
+      data.warped_share,
+      data.nearby_share,
     ),
-    flip=config.augment.flip,
-    crop=config.augment.crop,
-    flow_alpha=generator.motion.flow_alpha
-    if generator.follows_motion
-    else None,
+    flip=augmentation.flip,
+    crop=augmentation.crop,
+    flow_alpha=flow_alpha,
   )
   samples = (
     grain.MapDataset.range(sum(starts))
-    .seed(config.seed)
+    .seed(seed)
     .shuffle()
     .random_map(draw)
     .repeat()
   )
-  return Feed(samples, batch_size, config.data, host, hosts)
+  return Feed(samples, batch_size, data, host, hosts)
 
 
 def _draw(
@@ -269,16 +266,22 @@ def _estimate_motion(clip: structs.Clips, alpha: float) -> structs.Clips:
   )
 
 
-def open_records(config: ml_collections.ConfigDict) -> records.Records:
+def open_records(
+  data: ml_collections.ConfigDict, clip_length: int, variant: str
+) -> records.Records:
   """Opens `config.data.records` and checks them against the config.
+
+  Args:
+    data: `config.data`.
+    clip_length: `config.train.clip_length`.
+    variant: of the config, for the message.
 
   Raises:
     UserError: the records are missing or broken or have another size, or all of
-      their runs are shorter than `config.train.clip_length`.
+      their runs are shorter than a clip.
   """
-  folder = Path(config.data.records)
-  length = config.train.clip_length
-  named = '' if config.variant == 'paper' else f'--config=:{config.variant} '
+  folder = Path(data.records)
+  named = '' if variant == 'paper' else f'--config=:{variant} '
   prepare = (
     f'`{program()} --mode=prepare {named}--videos=DIR '
     f'--config.data.records={folder}`'
@@ -290,17 +293,17 @@ def open_records(config: ml_collections.ConfigDict) -> records.Records:
       f'no prepared videos at {folder} (config.data.records): prepare a folder '
       f'of videos with {prepare}'
     ) from error
-  if opened.size != tuple(config.data.size):
+  if opened.size != tuple(data.size):
     raise UserError(
       f'the records at {folder} are {opened.size[0]}x{opened.size[1]}, not '
-      f'config.data.size={tuple(config.data.size)}: set this to the size of the '
+      f'config.data.size={tuple(data.size)}: set this to the size of the '
       'records, or prepare the videos again in another folder, '
       'config.data.records'
     )
   longest = max(run.frames for run in opened.runs)
-  if not 2 <= length <= longest:
+  if not 2 <= clip_length <= longest:
     raise UserError(
-      f'config.train.clip_length={length} must be at least 2 and at most '
+      f'config.train.clip_length={clip_length} must be at least 2 and at most '
       f'{longest}, the longest run of the records at {folder}'
     )
   return opened

@@ -66,7 +66,9 @@ def inspect(config: ml_collections.ConfigDict, output: Path) -> Path:
   Raises:
     UserError: there are no records, or `output` cannot be written.
   """
-  opened = input_pipeline.open_records(config)
+  opened = input_pipeline.open_records(
+    config.data, config.train.clip_length, config.variant
+  )
   files.make_folder('output', output)
   broken: list[str] = []
   pairs = list(_measure(opened, np.random.default_rng(config.seed), broken))

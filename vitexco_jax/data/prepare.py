@@ -68,7 +68,7 @@ def prepare(
   check(config)
   embedding.check_trained(config)
   folder = Path(config.data.records)
-  settings = _settings(config, gallery)
+  settings = _settings(config.data, config.seed, config.retrieval, gallery)
   jobs = list(find_jobs(config, videos, images, gallery))
   try:
     _begin(folder, settings)
@@ -105,20 +105,21 @@ def prepare(
 
 
 def _settings(
-  config: ml_collections.ConfigDict, gallery: Path | None
+  data: ml_collections.ConfigDict,
+  seed: int,
+  retrieval: ml_collections.ConfigDict,
+  gallery: Path | None,
 ) -> dict[str, Any]:
   """Returns the settings that the records depend on, as JSON values."""
-  data = config.data
   names = 'size frame_step run_length min_frames flow quality'
   settings = {name: data[name] for name in names.split()}
-  settings['seed'] = config.seed
+  settings['seed'] = seed
   if gallery is not None:
-    opened = Gallery.open(gallery, config.retrieval.index)
-    retrieval = config.retrieval.to_dict()
+    opened = Gallery.open(gallery, retrieval.index)
+    settings['retrieval'] = retrieval.to_dict()
     # The name in records of earlier versions.
-    retrieval['grey'] = retrieval.pop('gray')
-    del retrieval['weights']  # The gallery identifies them.
-    settings['retrieval'] = retrieval
+    settings['retrieval']['grey'] = settings['retrieval'].pop('gray')
+    del settings['retrieval']['weights']  # The gallery identifies them.
     settings['gallery'] = opened.fingerprint
   return json.loads(ml_collections.ConfigDict(settings).to_json())
 

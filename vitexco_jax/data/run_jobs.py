@@ -119,7 +119,7 @@ def prepare_job(job: Job) -> None:
   }
   try:
     with records_writer.PartWriter(job.part) as writer:
-      for run in _make_runs(job, config, note['left_out']):
+      for run in _make_runs(job, config.data, config.seed, note['left_out']):
         of_frames = _find_references(job, run.rgb)
         note['references'] += itertools.chain(*of_frames)
         note['runs'].append([run.video, run.indices[0], len(run.rgb)])
@@ -141,12 +141,15 @@ def prepare_job(job: Job) -> None:
 
 
 def _make_runs(
-  job: Job, config: ml_collections.ConfigDict, left_out: dict[str, str]
+  job: Job,
+  data: ml_collections.ConfigDict,
+  seed: int,
+  left_out: dict[str, str],
 ) -> Iterator[runs.DecodedRun]:
   if job.stills:
-    return runs.from_pictures(job.paths, config, left_out)
+    return runs.from_pictures(job.paths, data, seed, left_out)
   ((name, path),) = job.paths.items()
-  return runs.from_video(name, path, config, left_out)
+  return runs.from_video(name, path, data, left_out)
 
 
 def _find_references(job: Job, rgb: list[np.ndarray]) -> list[list[int]]:

@@ -45,7 +45,7 @@ class DecodedRun(NamedTuple):
 def from_video(
   name: str,
   path: Path,
-  config: ml_collections.ConfigDict,
+  data: ml_collections.ConfigDict,
   left_out: dict[str, str],
 ) -> Iterator[DecodedRun]:
   """Yields the usable runs of a video.
@@ -53,7 +53,7 @@ def from_video(
   Args:
     name: of the video in the records.
     path: a video or a folder of frames.
-    config: uses `data`.
+    data: `config.data`.
     left_out: gets the reason under `name` if runs are not usable.
 
   Raises:
@@ -61,21 +61,20 @@ def from_video(
   """
   refused: collections.Counter[str] = collections.Counter()
   total = 0
-  for frames in _read_runs(path, config.data):
+  for frames in _read_runs(path, data):
     total += len(frames)
-    if len(frames) < config.data.min_frames:
-      reason = f'shots of fewer than {config.data.min_frames} frames'
+    if len(frames) < data.min_frames:
+      reason = f'shots of fewer than {data.min_frames} frames'
     else:
       measures = [frame.measures for frame in frames]
       sampled = [frame.rgb for frame in frames[::_MOTION_STEP]]
-      reason = quality.why_refused(measures, sampled, config.data.quality)
+      reason = quality.why_refused(measures, sampled, data.quality)
     if reason:
       refused[reason] += len(frames)
       continue
     rgb = [frame.rgb for frame in frames]
     motion = [
-      _estimate_motion(*pair, config.data.flow)
-      for pair in itertools.pairwise(rgb)
+      _estimate_motion(*pair, data.flow) for pair in itertools.pairwise(rgb)
     ]
     yield DecodedRun(
       name, [frame.number for frame in frames], rgb, [*motion, None]
@@ -89,30 +88,32 @@ def from_video(
 
 def from_pictures(
   paths: Mapping[str, Path],
-  config: ml_collections.ConfigDict,
+  data: ml_collections.ConfigDict,
+  seed: int,
   left_out: dict[str, str],
 ) -> Iterator[DecodedRun]:
   """Yields a pair of frames, with known motion, for each usable picture.
 
   Args:
     paths: the pictures by name.
-    config: uses `data` and `seed`.
+    data: `config.data`.
+    seed: together with the name of a picture, it determines the motion.
     left_out: gets the reason under the name of each picture that is not usable.
   """
   for name, path in paths.items():
-    digest = hashlib.sha1(f'{config.seed} {name}'.encode()).digest()
+    digest = hashlib.sha1(f'{seed} {name}'.encode()).digest()
     rng = np.random.default_rng(list(digest))
     try:
       decoded = read_image(path)
-      scaled = scale_and_crop(decoded, config.data.size)
+      scaled = scale_and_crop(decoded, data.size)
       measures = [quality.measure(decoded, scaled)]
-      reason = quality.why_refused(measures, [scaled], config.data.quality)
+      reason = quality.why_refused(measures, [scaled], data.quality)
     except UserError as error:
       reason = _without_path(error, path)
     if reason:
       left_out[name] = reason
       continue
-    pair = synthetic_motion.make_pair(decoded, config.data.size, rng)
+    pair = synthetic_motion.make_pair(decoded, data.size, rng)
     yield DecodedRun(
       name, [0, 0], list(pair.rgb), [(pair.flow, pair.visible), None]
     )

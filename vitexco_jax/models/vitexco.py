@@ -124,6 +124,11 @@ class Generator(nn.Module):
     return self.colorizer['kind'] == 'mixture'
 
   @property
+  def flow_alpha(self) -> float | None:
+    """Smoothness of this optical flow; None without it."""
+    return self.motion.flow_alpha if self.follows_motion else None
+
+  @property
   def carried(self) -> int:
     """Number of channels that each frame passes to the next one in addition to Lab."""
     return CARRIED if self.follows_motion else 0

@@ -85,21 +85,23 @@ def position_grid(path: str | Path) -> int:
   return 0
 
 
-def check_trained(config: ml_collections.ConfigDict, more: str = '') -> None:
+def check_trained(
+  train: ml_collections.ConfigDict, variant: str, more: str = ''
+) -> None:
   """Checks that the ViT has pretrained weights or a learning rate.
 
   Args:
-    config: of the run.
+    train: `config.train`.
+    variant: of the ViT, for the message.
     more: another solution, for the message.
 
   Raises:
     UserError: the ViT has neither.
   """
-  train = config.train
   if train.vit_weights or train.init or train.learning_rate.vit:
     return
   raise UserError(
-    f'the ViT {config.model.vit.variant} has never been trained, and is frozen: '
+    f'the ViT {variant} has never been trained, and is frozen: '
     "give it weights by `config.train.vit_weights=FILE` (AugReg's .npz, or timm's "
     '.safetensors or .pth with `config.model.vit.gelu=erf`), start from a run of '
     '`mode=pretrain` by `config.train.init=WORKDIR`, or let it learn by '

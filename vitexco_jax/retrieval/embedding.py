@@ -117,7 +117,8 @@ def check_trained(config: ml_collections.ConfigDict) -> None:
   """Raises UserError if an untrained ViT would choose the references."""
   if config.retrieval.network == 'vit' and not config.retrieval.weights:
     vit_weights.check_trained(
-      config,
+      config.train,
+      config.model.vit.variant,
       'or find references by `config.retrieval.network=efficientnet_lite0`',
     )
 

@@ -37,7 +37,7 @@ import ml_collections
 from vitexco_jax import files
 from vitexco_jax.tools import benchmark_data, benchmark_network
 from vitexco_jax.tools.timing import Row
-from vitexco_jax.training import train
+from vitexco_jax.training import loop
 
 _logger = logging.getLogger(__name__)
 
@@ -78,7 +78,8 @@ def benchmark(
     else:
       _logger.info(f'no records at {config.data.records}: skipping the feed')
   if any(part.func is benchmark_network.training for part in parts):
-    train.micro_batch_size(config, machine['devices'])  # Check it early.
+    # Check it early.
+    loop.micro_batch_size(config.train, 'train', machine['devices'])
   rows = []
   for part in parts:
     # Grain passes the flags to its processes; only this process has them.

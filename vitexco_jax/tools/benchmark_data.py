@@ -16,6 +16,7 @@ from vitexco_jax import color
 from vitexco_jax.data import input_pipeline
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import measure
+from vitexco_jax.generator import make_generator
 from vitexco_jax.media import pictures
 from vitexco_jax.retrieval import build, embedding, ivf
 from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
@@ -174,6 +175,7 @@ def feed(config: ml_collections.ConfigDict, batches: int = 40) -> list[Row]:
     each without and with the records in the system's cache.
   """
   config = config.copy_and_resolve_references()
+  generator = make_generator(config)
   rows = []
   for workers in (0, 1, 2):
     config.data.workers = workers
@@ -183,7 +185,17 @@ def feed(config: ml_collections.ConfigDict, batches: int = 40) -> list[Row]:
     for state in ('cold', 'warm'):
       if state == 'cold':
         _drop_from_cache(Path(config.data.records))
-      clips = input_pipeline.make_iterator(config, config.train.batch_size)
+      clips = input_pipeline.make_iterator(
+        input_pipeline.open_records(
+          config.data, config.train.clip_length, config.variant
+        ),
+        config.train.clip_length,
+        config.data,
+        config.augment,
+        generator.flow_alpha,
+        config.seed,
+        batch_size=config.train.batch_size,
+      )
       next(clips)
       start = time.perf_counter()
       for _ in range(batches):

@@ -20,7 +20,11 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax.generator import abstract_params, make_generator
+from vitexco_jax.generator import (
+  abstract_params,
+  make_discriminator,
+  make_generator,
+)
 from vitexco_jax.inference.colorize import colorize
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
@@ -29,7 +33,7 @@ from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.structs import Clips, Guidance, Reference
 from vitexco_jax.tools import timing
 from vitexco_jax.tools.timing import Row
-from vitexco_jax.training import train
+from vitexco_jax.training import loop, objective, train
 
 _DEVC_LEVELS = (2, 3, 4, 5)
 
@@ -280,17 +284,38 @@ def training(
   config.model.dtype = dtype
   devices = jax.local_device_count()
   batch, accumulation = config.train.batch_size, config.train.accumulation
-  optimizer = train.make_optimizer(config)
-  state = jax.jit(functools.partial(train.init_state, config, optimizer))()
-  state = flax.jax_utils.replicate(state, axis_name=train.AXIS)
-  share = train.micro_batch_size(config, devices) // devices
-  clips = _random_clips(config, share)
-  clips = flax.jax_utils.replicate(clips, axis_name=train.AXIS)
-  step = train.make_step(config, optimizer, train.AXIS)
-  flops = (
-    timing.count_flops(jax.pmap(step, train.AXIS), state, clips) * accumulation
+  generator = make_generator(config)
+  discriminator = make_discriminator(config)
+  optimizer = train.make_optimizer(config.train)
+  init = functools.partial(
+    train.init_state,
+    generator,
+    discriminator,
+    optimizer,
+    config.train.learning_rate,
+    config.data.size,
+    config.seed,
   )
-  step = jax.pmap(step, train.AXIS, donate_argnums=0)
+  state = jax.jit(init)()
+  state = flax.jax_utils.replicate(state, axis_name=loop.AXIS)
+  share = loop.micro_batch_size(config.train, 'train', devices) // devices
+  clips = _random_clips(config, share)
+  clips = flax.jax_utils.replicate(clips, axis_name=loop.AXIS)
+  terms = objective.make_terms(
+    generator,
+    discriminator,
+    config.loss,
+    config.augment,
+    config.train.unroll,
+    loop.AXIS,
+  )
+  step = train.make_step(
+    terms, config.loss.weights, config.train, optimizer, loop.AXIS
+  )
+  flops = (
+    timing.count_flops(jax.pmap(step, loop.AXIS), state, clips) * accumulation
+  )
+  step = jax.pmap(step, loop.AXIS, donate_argnums=0)
 
   def update() -> Mapping[str, jax.Array]:
     nonlocal state

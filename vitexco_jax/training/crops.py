@@ -63,8 +63,12 @@ class Collection(NamedTuple):
     return self.records.read(int(self.frames[number - len(self.keys)])).rgb()
 
 
-def collect(config: ml_collections.ConfigDict, images: str) -> Collection:
-  """Opens pictures and, if they exist, the records of `config.data`.
+def collect(images: str, folder: Path) -> Collection:
+  """Opens pictures and, if they exist, records.
+
+  Args:
+    images: a folder of pictures or a TFDS data set.
+    folder: of the records.
 
   Raises:
     UserError: there are too few pictures, or the records cannot be read.
@@ -81,7 +85,7 @@ def collect(config: ml_collections.ConfigDict, images: str) -> Collection:
   bar = _digest(held_out[-1])
   keys = [key for key in keys if _digest(key) > bar]
   try:
-    opened = records.Records(Path(config.data.records))
+    opened = records.Records(folder)
   except FileNotFoundError:
     return Collection(source, keys, held_out, None, np.arange(0))
   frames = [np.arange(0)] + [
@@ -97,8 +101,11 @@ def _digest(name: str) -> bytes:
 
 
 def make_feed(
-  config: ml_collections.ConfigDict,
   collection: Collection,
+  settings: ml_collections.ConfigDict,
+  flip: float,
+  data: ml_collections.ConfigDict,
+  seed: int,
   batch_size: int,
   host: int = 0,
   hosts: int = 1,
@@ -106,8 +113,11 @@ def make_feed(
   """Returns the feed of `Crops`: each epoch has one of each picture and frame.
 
   Args:
-    config: uses `pretrain`, `augment.flip`, `data`, and `seed`.
     collection: its training pictures and frames are used.
+    settings: `config.pretrain`.
+    flip: probability that a crop is mirrored.
+    data: `config.data`, for the number of threads and processes.
+    seed: of the order and of all random choices.
     batch_size: crops in a batch, of all hosts together.
     host: index of this host, which gets its share of each batch.
     hosts: number of hosts.
@@ -115,19 +125,19 @@ def make_feed(
   draw = functools.partial(
     _draw,
     collection=collection,
-    size=tuple(config.pretrain.size),
-    crop=config.pretrain.crop,
-    gray=config.pretrain.gray,
-    flip=config.augment.flip,
+    size=tuple(settings.size),
+    crop=settings.crop,
+    gray=settings.gray,
+    flip=flip,
   )
   samples = (
     grain.MapDataset.range(len(collection))
-    .seed(config.seed)
+    .seed(seed)
     .shuffle()
     .random_map(draw)
     .repeat()
   )
-  return input_pipeline.Feed(samples, batch_size, config.data, host, hosts)
+  return input_pipeline.Feed(samples, batch_size, data, host, hosts)
 
 
 def _draw(

@@ -64,7 +64,7 @@ def run(
   """Runs all updates; resumes from the newest checkpoint in `workdir`.
 
   Args:
-    config: of the run; the same on all hosts.
+    config: of the run; the same on all hosts. It is saved in `workdir`.
     section: the section of the config with `updates` etc., such as `train`.
     workdir: folder of checkpoints, config, and log.
     feed: this host's share of the batches.
@@ -165,7 +165,7 @@ def _begin(
       if newest is None:
         state = load(init())
       else:
-        _check_accumulation(config, section, workdir)
+        _check_accumulation(config[section].accumulation, section, workdir)
         state, feed_state = checkpoints.restore(newest, jax.eval_shape(init))
       with writing():
         write_config(workdir, config)
@@ -296,14 +296,18 @@ def check_same_config(config: ml_collections.ConfigDict) -> None:
 
 
 def micro_batch_size(
-  config: ml_collections.ConfigDict, section: str, devices: int
+  settings: ml_collections.ConfigDict, section: str, devices: int
 ) -> int:
   """Samples in a micro-step on all devices of all hosts together.
+
+  Args:
+    settings: the section with `batch_size` and `accumulation`.
+    section: its name, for the message.
+    devices: number of devices.
 
   Raises:
     UserError: the batch cannot be divided evenly among micro-steps and devices.
   """
-  settings = config[section]
   batch, accumulation = settings.batch_size, settings.accumulation
   if batch % (accumulation * devices):
     count = jax.process_count()
@@ -316,11 +320,8 @@ def micro_batch_size(
   return batch // accumulation
 
 
-def _check_accumulation(
-  config: ml_collections.ConfigDict, section: str, workdir: Path
-) -> None:
+def _check_accumulation(now: int, section: str, workdir: Path) -> None:
   """Checks that accumulation is unchanged, since checkpoints count micro-steps."""
-  now = config[section].accumulation
   before = load_config(workdir)[section].accumulation
   if now != before:
     raise UserError(

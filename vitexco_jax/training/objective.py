@@ -16,7 +16,6 @@ import ml_collections
 
 from vitexco_jax import color
 from vitexco_jax.data import augment
-from vitexco_jax.generator import make_generator
 from vitexco_jax.models.discriminator import Discriminator
 from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import vgg16
@@ -35,7 +34,14 @@ Terms = Callable[
 ]
 
 
-def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Terms:
+def make_terms(
+  generator: Generator,
+  discriminator: Discriminator | None,
+  settings: ml_collections.ConfigDict,
+  augmentation: ml_collections.ConfigDict,
+  unroll: int,
+  axis: str | None,
+) -> Terms:
   """Makes `terms(params, spectral, clips, key)`, the losses of a batch.
 
   `terms` returns the losses by name, without their weights, and the new spectral
@@ -43,26 +49,24 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Terms:
   others are the generator's. Losses of weight 0 are left out.
 
   Args:
-    config: of the run.
+    generator: colorizes the clips.
+    discriminator: None if the adversarial loss has no weight.
+    settings: `config.loss`.
+    augmentation: `config.augment`.
+    unroll: number of frames that a scan unrolls; 0: all on CPU, 1 on GPU.
     axis: the name of the mapped axis of devices that share the batch, or None.
   """
-  generator = make_generator(config)
-  discriminator = Discriminator(
-    **config.model.discriminator, dtype=jnp.dtype(config.model.dtype)
-  )
-  features = _make_features(config.loss.features, generator)
-  weights = config.loss.weights
+  features = _make_features(settings.features, generator)
+  weights = settings.weights
   degrade = functools.partial(
     augment.degrade,
-    blur=config.augment.blur,
-    flicker=config.augment.flicker,
-    grain=config.augment.grain,
-    luminance_noise=config.augment.luminance_noise,
+    blur=augmentation.blur,
+    flicker=augmentation.flicker,
+    grain=augmentation.grain,
+    luminance_noise=augmentation.luminance_noise,
   )
-  unroll = config.train.unroll
-  if not unroll:  # The gradient of a scan is slow on XLA's CPU backend.
-    cpu = jax.default_backend() == 'cpu'
-    unroll = config.train.clip_length if cpu else 1
+  # The gradient of a scan is slow on XLA's CPU backend.
+  unrolls_all = not unroll and jax.default_backend() == 'cpu'
 
   def terms(
     params: Mapping[str, Any],
@@ -70,10 +74,11 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Terms:
     clips: Clips,
     key: jax.Array,
   ) -> tuple[dict[str, jax.Array], Mapping[str, Any]]:
-    generated = forward.generate(generator, params, clips, degrade, unroll, key)
+    frames = clips.rgb.shape[1] if unrolls_all else max(unroll, 1)
+    generated = forward.generate(generator, params, clips, degrade, frames, key)
     values = {}
     if weights.l1:
-      same_only = config.loss.l1_same_video_only
+      same_only = settings.l1_same_video_only
       values['l1'] = _l1(generated, clips.same_video if same_only else None)
     if weights.warped:
       values['warped'] = _warped(generated, clips.same_video)
@@ -90,7 +95,7 @@ def make_terms(config: ml_collections.ConfigDict, axis: str | None) -> Terms:
       values['smoothness'] = losses.smoothness(
         _current(generated.ab), _current(generated.lab)
       )
-    if weights.adversarial:
+    if discriminator is not None:
       adversarial, spectral = _adversarial(
         discriminator, params['discriminator'], spectral, generated, axis
       )

@@ -11,7 +11,7 @@ The parameters in checkpoints and exports can be running averages of those that 
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from vitexco_jax.config import check
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import make_generator
 from vitexco_jax.models import vit
+from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.training import (
   crops,
   loop,
@@ -34,6 +35,9 @@ from vitexco_jax.training import (
   pretrain_report,
 )
 from vitexco_jax.training.train import load_initial_weights
+
+# (generator's parameters, heads' parameters) to those that learn, by group.
+Select = Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 
 class PretrainState(NamedTuple):
@@ -68,21 +72,46 @@ def pretrain(
   host, num_hosts = jax.process_index(), jax.process_count()
   with multihost.failing_together():
     check(config)
-    _check_fit(config)
+    settings = config.pretrain
+    _check_fit(settings, config.model)
     config = with_position_grid(config)
+    generator = make_generator(config)
     devices = jax.local_device_count() * num_hosts
-    size = loop.micro_batch_size(config, 'pretrain', devices)
-    collection = crops.collect(config, images)
-    feed = crops.make_feed(config, collection, size, host, num_hosts)
-    optimizer = make_optimizer(config.pretrain)
-    step = make_step(config, optimizer, loop.AXIS)
+    size = loop.micro_batch_size(settings, 'pretrain', devices)
+    collection = crops.collect(images, Path(config.data.records))
+    feed = crops.make_feed(
+      collection,
+      settings,
+      config.augment.flip,
+      config.data,
+      config.seed,
+      batch_size=size,
+      host=host,
+      hosts=num_hosts,
+    )
+    trains_vit = not config.train.vit_weights
+    compare = pretrain_objective.make_compare(generator, settings, trains_vit)
+    select = functools.partial(learned_params, settings, trains_vit)
+    optimizer = make_optimizer(settings)
+    loss = make_loss(compare, settings.weights, loop.AXIS)
+    step = make_step(loss, select, settings, optimizer, loop.AXIS)
     validate = None
-    if host == 0 and config.pretrain.weights.color:
-      validate = pretrain_report.make_validate(config, collection)
+    if host == 0 and settings.weights.color:
+      validate = pretrain_report.make_validate(generator, settings, collection)
+
+  def load(state: PretrainState) -> PretrainState:
+    state = load_initial_weights(config.train, config.model, state)
+    return state._replace(learned=select(state.params, state.heads))
 
   def finish(state: PretrainState) -> None:
     pretrain_report.write(
-      config, collection, Path(workdir), state.params, state.heads
+      compare,
+      settings,
+      config.model.feature_transform.kind,
+      collection,
+      Path(workdir),
+      state.params,
+      state.heads,
     )
 
   loop.run(
@@ -90,25 +119,33 @@ def pretrain(
     'pretrain',
     workdir,
     feed,
-    init=functools.partial(init_state, config, optimizer),
-    load=functools.partial(_load, config),
+    init=functools.partial(
+      init_state,
+      generator,
+      optimizer,
+      select,
+      bool(settings.weights.maps),
+      config.data.size,
+      config.seed,
+    ),
+    load=load,
     step=step,
     validate=validate,
     finish=finish,
   )
 
 
-def _check_fit(config: ml_collections.ConfigDict) -> None:
-  """Raises UserError if values of the config do not fit each other."""
-  settings = config.pretrain
-  if bool(settings.weights.color) != bool(config.model.prior.width):
+def _check_fit(
+  settings: ml_collections.ConfigDict, model: ml_collections.ConfigDict
+) -> None:
+  """Raises UserError if `config.pretrain` and `config.model` do not fit."""
+  if bool(settings.weights.color) != bool(model.prior.width):
     raise UserError(
       f'config.pretrain.weights.color={settings.weights.color} and '
-      f'config.model.prior.width={config.model.prior.width} must both be above 0, '
+      f'config.model.prior.width={model.prior.width} must both be above 0, '
       'or none'
     )
-  make_generator(config)  # Checks `config.model`.
-  sizes = vit.VARIANTS[config.model.vit.variant]
+  sizes = vit.VARIANTS[model.vit.variant]
   stride = max(sizes.patch, 16)  # Of the coarsest level.
   if any(side % stride for side in settings.size):
     raise UserError(
@@ -155,21 +192,34 @@ def schedule(
 
 
 def init_state(
-  config: ml_collections.ConfigDict, optimizer: optax.MultiSteps
+  generator: Generator,
+  optimizer: optax.MultiSteps,
+  select: Select,
+  with_heads: bool,
+  size: Sequence[int],
+  seed: int,
 ) -> PretrainState:
-  """Creates the initial state; the generator is initialized as in training."""
-  key = jax.random.key(config.seed)
-  generator = make_generator(config)
-  image = jnp.zeros((1, *config.data.size, 3))
+  """Creates the initial state; the generator is initialized as in training.
+
+  Args:
+    generator: the networks.
+    optimizer: of `make_optimizer`.
+    select: selects the parameters that learn.
+    with_heads: whether maps are learned.
+    size: (height, width) of a picture with which the networks are initialized.
+    seed: of the initial parameters and of the run.
+  """
+  key = jax.random.key(seed)
+  image = jnp.zeros((1, *size, 3))
   params = generator.init(jax.random.fold_in(key, 0), image)['params']
   heads = {}
-  if config.pretrain.weights.maps:
+  if with_heads:
     features = generator.apply({'params': params}, image, method='features')
     variables = pretrain_objective.Heads().init(
       jax.random.fold_in(key, 1), features
     )
     heads = variables['params']
-  learned = learned_params(config, params, heads)
+  learned = select(params, heads)
   return PretrainState(
     micro_step=jnp.zeros((), jnp.int32),
     params=params,
@@ -180,32 +230,24 @@ def init_state(
   )
 
 
-def _load(
-  config: ml_collections.ConfigDict, state: PretrainState
-) -> PretrainState:
-  """Loads the weights that the config names."""
-  state = load_initial_weights(config, state)
-  return state._replace(
-    learned=learned_params(config, state.params, state.heads)
-  )
-
-
 def learned_params(
-  config: ml_collections.ConfigDict,
+  settings: ml_collections.ConfigDict,
+  trains_vit: bool,
   params: Mapping[str, Any],
   heads: Mapping[str, Any],
 ) -> dict[str, Any]:
   """Selects the parameters that learn, by group.
 
   Args:
-    config: of the run.
+    settings: `config.pretrain`.
+    trains_vit: whether the ViT learns.
     params: of the generator.
     heads: parameters of the heads.
   """
   groups = {'feature_transform': params['feature_transform']}
-  if not config.train.vit_weights:
-    groups['vit'] = _blocks_from(params['vit'], config.pretrain.first_block)
-  if config.pretrain.weights.color:
+  if trains_vit:
+    groups['vit'] = _blocks_from(params['vit'], settings.first_block)
+  if settings.weights.color:
     groups['prior'] = params['prior']
   return groups | {'heads': heads}
 
@@ -230,7 +272,11 @@ def _merge_learned(
 
 
 def make_step(
-  config: ml_collections.ConfigDict, optimizer: optax.MultiSteps, axis: str
+  loss: Callable[..., tuple[jax.Array, tuple[Any, ...]]],
+  select: Select,
+  settings: ml_collections.ConfigDict,
+  optimizer: optax.MultiSteps,
+  axis: str,
 ) -> Callable[
   [PretrainState, crops.Crops], tuple[PretrainState, dict[str, jax.Array]]
 ]:
@@ -239,9 +285,14 @@ def make_step(
   It returns the new state and the metrics: the explained share of each level's
   variance as `explained/LEVEL`, squared errors of ab as `square/NAME`, each loss as
   `raw/NAME` and `weighted/NAME`, their sum `loss`, gradient norms and learning rates.
+
+  Args:
+    loss: of `make_loss`.
+    select: selects the parameters that learn.
+    settings: `config.pretrain`.
+    optimizer: of `make_optimizer`.
+    axis: the name of the mapped axis of devices.
   """
-  loss = _make_loss(config, axis)
-  settings = config.pretrain
 
   def step(
     state: PretrainState, batch: crops.Crops
@@ -272,7 +323,7 @@ def make_step(
     decay = jnp.minimum(settings.average, (1 + steps) / (10 + steps))
     average = jax.tree.map(
       lambda old, new: new + decay * (old - new),
-      learned_params(config, state.params, state.heads),
+      select(state.params, state.heads),
       learned,
     )
     return PretrainState(
@@ -287,13 +338,21 @@ def make_step(
   return step
 
 
-def _make_loss(config: ml_collections.ConfigDict, axis: str) -> Callable:
+def make_loss(
+  compare: Callable[..., pretrain_objective.Comparison],
+  weights: Mapping[str, float],
+  axis: str,
+) -> Callable[..., tuple[jax.Array, tuple[Any, ...]]]:
   """Makes `loss(learned, params, batch, key)`.
 
   It returns the sum of the weighted losses and, for the log, the losses, the weighted
   losses, the fits of maps, and the errors of colors.
+
+  Args:
+    compare: of `pretrain_objective.make_compare`.
+    weights: `config.pretrain.weights`.
+    axis: the name of the mapped axis of devices.
   """
-  compare = pretrain_objective.make_compare(config)
 
   def loss(
     learned: Mapping[str, Any],
@@ -314,13 +373,11 @@ def _make_loss(config: ml_collections.ConfigDict, axis: str) -> Callable:
       x.error / fits[name].variance() for name, x in comparison.fits.items()
     ]
     raw = {'maps': sum(shares) / len(shares)} if shares else {}
-    if 'vit' in learned:
+    if comparison.class_token is not None:
       raw['class_token'] = comparison.class_token
     if comparison.color:
       raw |= {name: comparison.color[name] for name in ('color', 'spread')}
-    weighted = {
-      name: config.pretrain.weights[name] * value for name, value in raw.items()
-    }
+    weighted = {name: weights[name] * value for name, value in raw.items()}
     return sum(weighted.values()), (raw, weighted, fits, comparison.color)
 
   return loss

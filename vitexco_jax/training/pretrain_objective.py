@@ -37,9 +37,8 @@ import jax.numpy as jnp
 import ml_collections
 
 from vitexco_jax import color
-from vitexco_jax.generator import make_generator
 from vitexco_jax.models import efficientnet, layers, prior, vit
-from vitexco_jax.models.vitexco import ALL_LEVELS
+from vitexco_jax.models.vitexco import ALL_LEVELS, Generator
 from vitexco_jax.pretrained import efficientnet_weights, vgg16
 from vitexco_jax.structs import Array
 from vitexco_jax.training import forward
@@ -81,28 +80,38 @@ class Comparison(NamedTuple):
   """The networks' outputs for a batch, compared with their targets."""
 
   fits: dict[str, Fit]  # By level: `level1`. Empty if maps have no weight.
-  class_token: jax.Array  # Mean of 1 - cosine; 0 if the ViT is not trained.
+  class_token: (
+    jax.Array | None
+  )  # Mean of 1 - cosine; None if the ViT is frozen.
   color: dict[str, jax.Array]  # For gray pictures; empty without a prior.
 
 
 def make_compare(
-  config: ml_collections.ConfigDict,
+  generator: Generator, settings: ml_collections.ConfigDict, trains_vit: bool
 ) -> Callable[..., Comparison]:
   """Makes `compare(params, heads, rgb, in_gray, key=None)`, a pure function.
 
   Its arguments are the parameters of the generator and of the heads, pictures
   [b, h, w, 3] uint8, [b] bool, whether the networks get a picture in gray, and a
   key for dropout; None: no dropout.
+
+  Args:
+    generator: the networks.
+    settings: `config.pretrain`.
+    trains_vit: whether class tokens are compared.
   """
-  generator = make_generator(config)
-  weights = config.pretrain.weights
+  weights = settings.weights
   vgg = vgg16.load_vgg16() if weights.maps else None
-  embed = None if config.train.vit_weights else make_teacher(config)
+  width = vit.VARIANTS[generator.vit['variant']].width
+  embed = make_teacher(width) if trains_vit else None
   levels = ALL_LEVELS if weights.maps else prior.LEVELS
 
-  def class_token_distance(embedding: jax.Array, rgb: jax.Array) -> jax.Array:
-    assert embed is not None
-    count = -int(-config.pretrain.taught * len(rgb) // 1)
+  def class_token_distance(
+    embedding: jax.Array, rgb: jax.Array
+  ) -> jax.Array | None:
+    if embed is None:
+      return None
+    count = -int(-settings.taught * len(rgb) // 1)
     cosine = layers.l2_normalize(embedding[:count]) * embed(rgb[:count])
     return 1 - cosine.sum(-1).mean()
 
@@ -137,9 +146,7 @@ def make_compare(
       targets = map(make_target, vgg16.vgg16_features(vgg, inputs))
       names = (f'level{level}' for level in ALL_LEVELS)
       fits = dict(zip(names, map(fit, maps, targets), strict=True))
-    distance = jnp.zeros(())
-    if embed is not None:
-      distance = class_token_distance(seen.embedding, rgb)
+    distance = class_token_distance(seen.embedding, rgb)
     return Comparison(fits, distance, colors)
 
   return compare
@@ -187,15 +194,12 @@ def fit(maps: jax.Array, targets: jax.Array) -> Fit:
   )
 
 
-def make_teacher(
-  config: ml_collections.ConfigDict,
-) -> Callable[[jax.Array], jax.Array]:
+def make_teacher(width: int) -> Callable[[jax.Array], jax.Array]:
   """Makes the function that computes the targets of class tokens.
 
-  It maps RGB in [0, 1], [b, h, w, 3], to unit vectors [b, d].
+  It maps RGB in [0, 1], [b, h, w, 3], to unit vectors [b, width].
   """
   params = efficientnet_weights.load_efficientnet_lite0()
-  width = vit.VARIANTS[config.model.vit.variant].width
   # For 1,150 gray pictures, the nearest neighbor has the same ImageNet synset in 33 %
   # with 192 directions, and in 37 % with all features.
   directions = nn.initializers.orthogonal()(

@@ -12,8 +12,8 @@ import ml_collections
 import numpy as np
 
 from vitexco_jax import color, files
-from vitexco_jax.generator import make_generator
 from vitexco_jax.media import pictures
+from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.structs import Array
 from vitexco_jax.training import crops, forward, pretrain_objective
 
@@ -23,25 +23,32 @@ REPORT = 'pretrain.json'
 
 
 def make_validate(
-  config: ml_collections.ConfigDict, collection: crops.Collection
+  generator: Generator,
+  settings: ml_collections.ConfigDict,
+  collection: crops.Collection,
 ) -> Callable[[Mapping[str, Any]], dict[str, float]]:
   """Makes `validate(params)`, which measures colors of held-out pictures.
 
   The pictures are those held out of the collection, and those of the folder
   `config.pretrain.validation`, if any, for example frames of other videos.
 
+  Args:
+    generator: the networks.
+    settings: `config.pretrain`.
+    collection: has the held-out pictures.
+
   Returns:
     A function of the generator's parameters. For each set of pictures, it returns
     the PSNR with the prior's colors and without color, in dB, and squared errors of
     ab.
   """
-  size = tuple(config.pretrain.size)
+  size = tuple(settings.size)
   sets = {'held_out': list(crops.held_out(collection, size))}
-  if config.pretrain.validation:
-    source = pictures.open_pictures(config.pretrain.validation)
+  if settings.validation:
+    source = pictures.open_pictures(settings.validation)
     keys = source.keys()
     sets['validation'] = [crops.cut(crops.read(source, x), size) for x in keys]
-  apply: Callable[..., Any] = make_generator(config).apply
+  apply: Callable[..., Any] = generator.apply
 
   @jax.jit
   def measure(params: Mapping[str, Any], rgb: Array) -> dict[str, jax.Array]:
@@ -78,7 +85,9 @@ def make_validate(
 
 
 def write(
-  config: ml_collections.ConfigDict,
+  compare: Callable[..., pretrain_objective.Comparison],
+  settings: ml_collections.ConfigDict,
+  kind: str,
   collection: crops.Collection,
   workdir: Path,
   params: Mapping[str, Any],
@@ -87,16 +96,18 @@ def write(
   """Compares held-out pictures with their targets; prints and writes a report.
 
   Args:
-    config: of the run.
+    compare: of `pretrain_objective.make_compare`.
+    settings: `config.pretrain`.
+    kind: `config.model.feature_transform.kind`.
     collection: has the held-out pictures.
     workdir: folder of the report, `REPORT`.
     params: of the generator.
     heads: parameters of the heads.
   """
-  compare = jax.jit(pretrain_objective.make_compare(config))
+  compare = jax.jit(compare)
   results: dict[str, list[pretrain_objective.Comparison]]
   results = {'color': [], 'gray': []}
-  for rgb in crops.held_out(collection, tuple(config.pretrain.size)):
+  for rgb in crops.held_out(collection, tuple(settings.size)):
     for mode, comparisons in results.items():
       in_gray = np.array([mode == 'gray'])
       comparison = compare(params, heads, rgb[None], in_gray)
@@ -106,8 +117,8 @@ def write(
     _logger.info('There is no report: no held-out picture can be read.')
     return
   report = {
-    'updates': config.pretrain.updates,
-    'kind': config.model.feature_transform.kind,
+    'updates': settings.updates,
+    'kind': kind,
     'trained_on': {
       'pictures': len(collection.keys),
       'frames': len(collection.frames),
@@ -119,7 +130,7 @@ def write(
     if mode == 'gray' and mean.color:
       report['prior'] = {x: float(mean.color[x]) for x in ('error', 'gray')}
     report[mode] = {name: float(x.explained()) for name, x in mean.fits.items()}
-    if not config.train.vit_weights:
+    if mean.class_token is not None:
       report[mode]['class_token'] = 1 - float(mean.class_token)
   _logger.info(describe(report))
   files.write(workdir / REPORT, json.dumps(report, indent=2) + '\n')

@@ -10,7 +10,7 @@ interruptions are the task of `loop.py`.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,9 +29,10 @@ from vitexco_jax.checkpoint import (
 from vitexco_jax.config import check
 from vitexco_jax.data import input_pipeline
 from vitexco_jax.errors import UserError
-from vitexco_jax.generator import make_generator
+from vitexco_jax.generator import make_discriminator, make_generator
 from vitexco_jax.media import image_grid
 from vitexco_jax.models.discriminator import Discriminator
+from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import efficientnet_weights, vit_weights
 from vitexco_jax.structs import Clips
 from vitexco_jax.training import following, forward, loop, multihost, objective
@@ -59,72 +60,114 @@ def train(config: ml_collections.ConfigDict, workdir: Path) -> None:
   host, num_hosts = jax.process_index(), jax.process_count()
   with multihost.failing_together():
     check(config)
-    size = micro_batch_size(config, jax.local_device_count() * num_hosts)
-    vit_weights.check_trained(config)
+    settings = config.train
+    devices = jax.local_device_count() * num_hosts
+    size = loop.micro_batch_size(settings, 'train', devices)
+    check_learns(config.model, config.loss.weights, settings.learning_rate)
+    vit_weights.check_trained(settings, config.model.vit.variant)
     config = with_position_grid(config)
-    feed = input_pipeline.make_iterator(config, size, host, num_hosts)
-    optimizer = make_optimizer(config)
-    step = make_step(config, optimizer, AXIS)
-  preview = jax.jit(functools.partial(forward.generate, make_generator(config)))
+    generator = make_generator(config)
+    discriminator = make_discriminator(config)
+    feed = input_pipeline.make_iterator(
+      input_pipeline.open_records(
+        config.data, settings.clip_length, config.variant
+      ),
+      settings.clip_length,
+      config.data,
+      config.augment,
+      generator.flow_alpha,
+      config.seed,
+      batch_size=size,
+      host=host,
+      hosts=num_hosts,
+    )
+    optimizer = make_optimizer(settings)
+    terms = objective.make_terms(
+      generator,
+      discriminator,
+      config.loss,
+      config.augment,
+      settings.unroll,
+      AXIS,
+    )
+    step = make_step(terms, config.loss.weights, settings, optimizer, AXIS)
+  preview = jax.jit(functools.partial(forward.generate, generator))
   loop.run(
     config,
     'train',
     workdir,
     feed,
-    init=functools.partial(init_state, config, optimizer),
-    load=functools.partial(load_initial_weights, config),
+    init=functools.partial(
+      init_state,
+      generator,
+      discriminator,
+      optimizer,
+      settings.learning_rate,
+      config.data.size,
+      config.seed,
+    ),
+    load=functools.partial(load_initial_weights, settings, config.model),
     step=step,
     draw=functools.partial(draw_strip, preview),
     measure=functools.partial(following.measure, preview),
   )
 
 
-def micro_batch_size(config: ml_collections.ConfigDict, devices: int) -> int:
-  """Clips in a micro-step on all devices of all hosts together.
+def check_learns(
+  model: ml_collections.ConfigDict,
+  weights: Mapping[str, float],
+  rates: Mapping[str, float],
+) -> None:
+  """Checks that the networks can learn.
+
+  Args:
+    model: `config.model`.
+    weights: `config.loss.weights`.
+    rates: `config.train.learning_rate`.
 
   Raises:
-    UserError: the batch cannot be divided evenly among micro-steps and devices,
-      another number is out of its range, or nothing would learn.
+    UserError: there is no gradient, or nothing would learn.
   """
-  size = loop.micro_batch_size(config, 'train', devices)
-  temperature = config.model.correspondence.temperature
+  temperature = model.correspondence.temperature
   if not temperature:  # A softmax of temperature 0 has no gradient.
     raise UserError(
       f'config.model.correspondence.temperature={temperature} must be above 0'
     )
   for name, values in (
-    ('loss.weights', config.loss.weights),
-    ('train.learning_rate', config.train.learning_rate),
+    ('loss.weights', weights),
+    ('train.learning_rate', rates),
   ):
     if not any(values.values()):
       raise UserError(f'config.{name} are all 0: nothing would be learned')
-  return size
 
 
 def split_params(
-  config: ml_collections.ConfigDict, params: Mapping[str, Any]
+  rates: Mapping[str, float], params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """Splits parameters by group into those that learn and frozen ones.
 
   A group learns if its learning rate is above 0. Frozen groups get no gradient and
   take no part in the state of the optimizer.
+
+  Args:
+    rates: `config.train.learning_rate`.
+    params: by group.
   """
-  rates = config.train.learning_rate
   learning = {group: x for group, x in params.items() if rates[group] > 0}
   frozen = {group: x for group, x in params.items() if not rates[group] > 0}
   return learning, frozen
 
 
-def make_optimizer(config: ml_collections.ConfigDict) -> optax.MultiSteps:
+def make_optimizer(settings: ml_collections.ConfigDict) -> optax.MultiSteps:
   """AdamW for each group that learns, with accumulated gradients (Sec. IV)."""
   transforms = {
     group: optax.adamw(
-      schedule(config, group),
-      b1=config.train.b1,
-      b2=config.train.b2,
-      weight_decay=config.train.weight_decay,
+      schedule(settings, group),
+      b1=settings.b1,
+      b2=settings.b2,
+      weight_decay=settings.weight_decay,
     )
-    for group, rate in config.train.learning_rate.items()
+    for group, rate in settings.learning_rate.items()
     if rate > 0
   }
 
@@ -132,36 +175,49 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.MultiSteps:
     return {group: group for group in learning}
 
   return optax.MultiSteps(
-    optax.partition(transforms, labels), config.train.accumulation
+    optax.partition(transforms, labels), settings.accumulation
   )
 
 
 def schedule(
-  config: ml_collections.ConfigDict, group: str
+  settings: ml_collections.ConfigDict, group: str
 ) -> Callable[[int], float]:
   """The learning rate of a group by update: constant, or polynomial to 0."""
-  rate = config.train.learning_rate[group]
+  rate = settings.learning_rate[group]
   return optax.polynomial_schedule(
-    rate, 0.0, config.train.schedule_power, config.train.updates
+    rate, 0.0, settings.schedule_power, settings.updates
   )
 
 
 def init_state(
-  config: ml_collections.ConfigDict, optimizer: optax.MultiSteps
+  generator: Generator,
+  discriminator: Discriminator | None,
+  optimizer: optax.MultiSteps,
+  rates: Mapping[str, float],
+  size: Sequence[int],
+  seed: int,
 ) -> TrainState:
-  """Creates the initial state."""
-  key = jax.random.key(config.seed)
-  image = jnp.zeros((1, *config.data.size, 3))
-  params = make_generator(config).init(jax.random.fold_in(key, 0), image)
-  params = params['params']
+  """Creates the initial state.
+
+  Args:
+    generator: the network.
+    discriminator: the other one; None: it is not trained.
+    optimizer: of `make_optimizer`.
+    rates: `config.train.learning_rate`.
+    size: (height, width) of the frames.
+    seed: of the initial parameters and of the run.
+  """
+  key = jax.random.key(seed)
+  image = jnp.zeros((1, *size, 3))
+  params = generator.init(jax.random.fold_in(key, 0), image)['params']
   spectral = {}
-  if config.loss.weights.adversarial:
-    variables = Discriminator(**config.model.discriminator).init(
+  if discriminator is not None:
+    variables = discriminator.init(
       jax.random.fold_in(key, 1), jnp.concatenate([image, image], -1)
     )
     params['discriminator'] = variables['params']
     spectral = variables['batch_stats']
-  learning, _ = split_params(config, params)
+  learning, _ = split_params(rates, params)
   return TrainState(
     micro_step=jnp.zeros((), jnp.int32),
     params=params,
@@ -172,42 +228,51 @@ def init_state(
 
 
 def load_initial_weights(
-  config: ml_collections.ConfigDict, state: loop.S
+  settings: ml_collections.ConfigDict,
+  model: ml_collections.ConfigDict,
+  state: loop.S,
 ) -> loop.S:
   """Loads the weights of `config.train.init` and `config.train.vit_weights`.
 
   Without `init`, a stem gets its pretrained weights. Groups without weights keep
   their initial values.
 
+  Args:
+    settings: `config.train`.
+    model: `config.model`.
+    state: the initial state.
+
   Raises:
     UserError: weights cannot be read, or do not fit the architecture.
   """
   params = dict(state.params)
-  if config.train.init:
-    loaded = load_params(config.train.init)
+  if settings.init:
+    loaded = load_params(settings.init)
     expected = forward.generator_params(params)
     for name in ('prior', 'colorizer'):  # Some exports have none.
       if name not in loaded:
         expected.pop(name, None)
-    check_params(loaded, expected, f'config.train.init={config.train.init}')
+    check_params(loaded, expected, f'config.train.init={settings.init}')
     params |= loaded
-  elif config.model.stem:
+  elif model.stem:
     pretrained = efficientnet_weights.load_efficientnet_lite0()
     params['stem'] = {name: pretrained[name] for name in params['stem']}
-  if config.train.vit_weights:
-    if config.model.stem:
+  if settings.vit_weights:
+    if model.stem:
       raise UserError(
-        f'config.train.vit_weights={config.train.vit_weights} are of a ViT that '
+        f'config.train.vit_weights={settings.vit_weights} are of a ViT that '
         'sees pixels: set `config.model.stem=` as well'
       )
     params['vit'] = vit_weights.load_vit_weights(
-      config.train.vit_weights, params['vit'], config.model.vit.gelu
+      settings.vit_weights, params['vit'], model.vit.gelu
     )
   return state._replace(params=params)
 
 
 def make_step(
-  config: ml_collections.ConfigDict,
+  terms: objective.Terms,
+  weights: Mapping[str, float],
+  settings: ml_collections.ConfigDict,
   optimizer: optax.MultiSteps,
   axis: str,
 ) -> Callable[[TrainState, Clips], tuple[TrainState, dict[str, jax.Array]]]:
@@ -217,9 +282,14 @@ def make_step(
   `weighted/NAME`, their sum `loss`, the share of each in the sum of the generator's
   losses as `share/NAME`, and of each group that learns `gradient_norm/GROUP` and
   `learning_rate/GROUP`.
+
+  Args:
+    terms: the losses of a batch.
+    weights: `config.loss.weights`.
+    settings: `config.train`.
+    optimizer: of `make_optimizer`.
+    axis: the name of the mapped axis of devices.
   """
-  terms = objective.make_terms(config, axis)
-  weights = config.loss.weights
 
   def loss(
     learning: dict[str, Any],
@@ -232,7 +302,7 @@ def make_step(
     weighted = {
       name: value * weights.get(name, 1.0) for name, value in raw.items()
     }
-    return sum(weighted.values()), (raw, weighted, spectral)
+    return jnp.asarray(sum(weighted.values())), (raw, weighted, spectral)
 
   def step(
     state: TrainState, clips: Clips
@@ -240,7 +310,7 @@ def make_step(
     key = jax.random.wrap_key_data(state.key)
     key = jax.random.fold_in(key, state.micro_step)
     key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-    learning, frozen = split_params(config, state.params)
+    learning, frozen = split_params(settings.learning_rate, state.params)
     (total, (raw, weighted, spectral)), gradients = jax.value_and_grad(
       loss, has_aux=True
     )(learning, frozen, state.spectral, clips, key)
@@ -250,7 +320,7 @@ def make_step(
     metrics = {'loss': total, **_loss_metrics(raw, weighted)}
     for group, gradient in gradients.items():
       metrics[f'gradient_norm/{group}'] = optax.tree.norm(gradient)
-      metrics[f'learning_rate/{group}'] = schedule(config, group)(
+      metrics[f'learning_rate/{group}'] = schedule(settings, group)(
         state.optimizer.gradient_step
       )
     updates, optimizer_state = optimizer.update(
