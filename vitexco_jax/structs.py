@@ -48,6 +48,15 @@ class Reference(NamedTuple):
   basis: jax.Array | None = None
 
 
+class Seen(NamedTuple):
+  """Outputs of the ViT and the Feature Transform."""
+
+  features: tuple[jax.Array, ...]  # [b, h/stride, w/stride, c] per level.
+  embedding: jax.Array  # [b, d], the class token of the ViT.
+  # Maps of the stem, of strides 4, 8, 16, 32; without a stem there are none.
+  maps: tuple[jax.Array, ...]
+
+
 class Guidance(NamedTuple):
   """Candidates for the color of a frame, computed before the recurrence.
 

@@ -4,7 +4,8 @@ An addition to the paper, whose colorizer sees the previous frame as it is.
 """
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 from vitexco_jax import flow
 from vitexco_jax.models import layers, mixing, prior, references, vit
 from vitexco_jax.models.correspondence import STRIDE
-from vitexco_jax.structs import Guidance, Reference
+from vitexco_jax.structs import Guidance, Reference, Seen
 
 
 class Motion(NamedTuple):
@@ -30,8 +31,28 @@ class Anchor(NamedTuple):
   flow: jax.Array  # [b, t, h, w, 2], (dx, dy) in pixels, from each frame to it.
 
 
+class Matcher(prior.Predictor, Protocol):
+  """What guidance along optical flow needs of a bound `Generator`."""
+
+  motion: Motion
+  levels: tuple[int, ...]
+
+  @property
+  def has_prior(self) -> bool:
+    """Whether there are colors without a reference."""
+
+  def encode_frames(self, luminance: jax.Array, train: bool) -> jax.Array:
+    """Computes the queries of frames."""
+
+  def make_queries(self, seen: Seen, shape: Sequence[int]) -> jax.Array:
+    """Computes the queries of frames from the output of `see`."""
+
+  def match(self, queries: jax.Array, reference: Reference) -> Guidance:
+    """Matches the queries with a reference."""
+
+
 def guide_along(
-  generator: Any,
+  generator: Matcher,
   luminance: jax.Array,
   reference: Reference | None,
   backward_flow: jax.Array | None = None,
@@ -63,7 +84,7 @@ def guide_along(
     settings = generator.prior_net
     confidence = mixing.trust(colors.spread, settings.unsure_spread)
     guidance = Guidance(colors.ab, confidence)
-    best = settings.same_cosine
+    best: jax.Array | float = settings.same_cosine
   else:
     cells = generator.match(queries[:, 1:], reference)
     best = cells.confidence
@@ -97,7 +118,7 @@ def guide_along(
 
 
 def _extract(
-  generator: Any, luminance: jax.Array, train: bool
+  generator: Matcher, luminance: jax.Array, train: bool
 ) -> tuple[jax.Array, prior.PriorColor | None]:
   """Returns queries of frames and the prior's colors, [b, t, h/4, w/4, c], if any."""
   if not generator.has_prior:

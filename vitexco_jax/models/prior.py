@@ -12,13 +12,14 @@ at stride 4. The last block, at stride 4, locates the edges of colored objects.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from vitexco_jax.models import layers, vit
+from vitexco_jax.structs import Seen
 
 LEVELS = (3, 4, 5)  # Levels of the Feature Transform that the prior uses.
 STRIDE = 4  # Pixels per predicted color.
@@ -92,13 +93,24 @@ class Prior(nn.Module):
     return PriorColor(_SCALE * x[..., :2], spread)
 
 
+class Predictor(Protocol):
+  """What the prior needs of a bound `Generator`."""
+
+  prior_net: Prior
+
+  def see(
+    self, rgb: jax.Array, levels: Sequence[int], train: bool = False
+  ) -> Seen:
+    """Runs the ViT and the Feature Transform."""
+
+
 def see_and_predict(
-  generator: Any,
+  generator: Predictor,
   rgb: jax.Array,
   luminance: jax.Array,
   levels: Sequence[int] = LEVELS,
   train: bool = False,
-) -> tuple[Any, PriorColor]:
+) -> tuple[Seen, PriorColor]:
   """Runs `Generator.see` and predicts the colors of the same pictures.
 
   Args:
@@ -116,7 +128,7 @@ def see_and_predict(
   return seen, generator.prior_net(features, seen.embedding, luminance)
 
 
-def predict_color(generator: Any, luminance: jax.Array) -> PriorColor:
+def predict_color(generator: Predictor, luminance: jax.Array) -> PriorColor:
   """Predicts colors at stride 4 of gray pictures.
 
   Args:

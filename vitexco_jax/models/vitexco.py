@@ -16,7 +16,7 @@ subnet that chooses between all of these).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax
 import jax
@@ -38,18 +38,9 @@ from vitexco_jax.models import stem as stems
 from vitexco_jax.models.colorizer import Colorizer
 from vitexco_jax.models.mixture import CARRIED, Mixture
 from vitexco_jax.models.motion import Motion, guide_along
-from vitexco_jax.structs import Guidance, Reference
+from vitexco_jax.structs import Guidance, Reference, Seen
 
 ALL_LEVELS = settings.LEVELS
-
-
-class Seen(NamedTuple):
-  """Outputs of the ViT and the Feature Transform."""
-
-  features: tuple[jax.Array, ...]  # [b, h/stride, w/stride, c] per level.
-  embedding: jax.Array  # [b, d], the class token of the ViT.
-  # Maps of the stem, of strides 4, 8, 16, 32; without a stem there are none.
-  maps: tuple[jax.Array, ...]
 
 
 class Generator(nn.Module):

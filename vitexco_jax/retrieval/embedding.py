@@ -22,12 +22,13 @@ from vitexco_jax import checkpoint, color
 from vitexco_jax.config import check, override
 from vitexco_jax.generator import make_generator
 from vitexco_jax.models import efficientnet, vit
-from vitexco_jax.models.vitexco import Generator, Seen
+from vitexco_jax.models.vitexco import Generator
 from vitexco_jax.pretrained import (
   efficientnet_weights,
   vit_weights,
   weight_files,
 )
+from vitexco_jax.structs import Seen
 
 _logger = logging.getLogger(__name__)
 
