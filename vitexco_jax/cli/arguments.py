@@ -15,6 +15,9 @@ from vitexco_jax.cli.modes import MODES, Call, Mode
 from vitexco_jax.errors import UserError, nearest, program
 
 _EVERYWHERE = ('mode', 'config')
+_NOT_IN_PREVIEWS = (
+  *('keep-work', 'codec', 'bits', 'quality', 'compare', 'confidence', 'audio'),
+)
 _HELP = '-h$|--?help'
 _EPILOGUE = (
   'The mode can also come first: `{program} colorize --video=IN ...`. --version '
@@ -178,6 +181,9 @@ def check_flags(name: str, overrides: Collection[str]) -> None:
       '--frames and --keep-work are mutually exclusive: only a whole film keeps '
       'its segments'
     )
+  for flag in _NOT_IN_PREVIEWS if flags.FLAGS.preview else ():
+    if flags.FLAGS[flag].present:
+      raise UserError(f'--preview writes no film: leave out --{flag}')
   for flag in ('hosts', 'host'):
     if flags.FLAGS[flag].present and not flags.FLAGS.coordinator:
       raise UserError(f'--{flag} needs --coordinator')

@@ -90,6 +90,12 @@ FRAMES = flags.DEFINE_string(
   'colorize only a part: START:STOP in frames from 0, such as 100:240, or '
   'START-STOP in times, such as 0:04:00-0:05:10; STOP is not included.',
 )
+PREVIEW = flags.DEFINE_bool(
+  'preview',
+  False,
+  'colorize only one frame of each shot, into a contact sheet: --output is an '
+  'image.',
+)
 KEEP_WORK = flags.DEFINE_bool(
   'keep-work',
   None,

@@ -4,7 +4,7 @@ Functions import what they run, so that wrong arguments are reported at once.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +15,7 @@ from vitexco_jax import config as configs
 from vitexco_jax.cli import flags
 
 if TYPE_CHECKING:
+  from vitexco_jax.inference.outputs import Options
   from vitexco_jax.inference.video_colorizer import VideoColorizer
 
 _logger = logging.getLogger(__name__)
@@ -149,6 +150,9 @@ def _colorize(call: Call) -> None:
     'frame_rate': preflight.read_frame_rate(flags.FRAME_RATE.value),
     'frames': ranges.parse(flags.FRAMES.value),
   }
+  if flags.PREVIEW.value:
+    _preview(call, *task, **sources)
+    return
   preflight.check(*task, **sources)  # Before JAX is imported.
   from vitexco_jax.inference.colorize import colorize
 
@@ -159,6 +163,32 @@ def _colorize(call: Call) -> None:
     **sources,
     config=config,
     keep_work=flags.KEEP_WORK.value,
+  )
+
+
+def _preview(
+  call: Call,
+  video_path: Path,
+  pictures: Sequence[str],
+  output: Path,
+  overwrite: bool,
+  options: 'Options',
+  **sources: Any,
+) -> None:
+  """Colorizes one frame of each shot; the arguments are those of `colorize`."""
+  from vitexco_jax.inference import preflight, preview
+
+  given = [sources[name] for name in ('plan_path', 'references', 'gallery')]
+  preview.check_output(output, overwrite, [video_path, *filter(None, given)])
+  for warning in preflight.check_sources(video_path, pictures, **sources):
+    _logger.warning('%s', warning)
+  from vitexco_jax.inference.colorize import get_plan
+
+  plan, part = get_plan(
+    _comparing_config(call), video_path, pictures, **sources
+  )
+  preview.preview(
+    _colorizer(call), video_path, plan, output, overwrite, options, part
   )
 
 
@@ -257,6 +287,7 @@ _SOURCES = ('reference', 'references', 'gallery')
 _OUTPUT_OPTIONS = (
   'overwrite',
   'frames',
+  'preview',
   'keep-work',
   'codec',
   'bits',

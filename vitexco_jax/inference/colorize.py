@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax.inference import film, plan, preflight, ranges, worker
+from vitexco_jax.inference import film, plan, preflight, ranges, summary, worker
 from vitexco_jax.inference.job import Step
 from vitexco_jax.inference.outputs import Options, part_folder
 from vitexco_jax.inference.video_colorizer import VideoColorizer
@@ -77,19 +77,10 @@ def colorize(
   )
   for warning in warnings:
     _logger.warning('%s', warning)
-  part = None
-  if plan_path is not None:
-    film_plan = _read_plan(plan_path, video_path, frame_rate)
-    if frames is not None:
-      part = ranges.resolve(frames, _times(video_path, film_plan))
-  else:
-    film_plan, surveyed = plan.make_plan(
-      config, video_path, pictures, references, gallery, frame_rate
-    )
-    if references is not None or gallery is not None:
-      _logger.info(plan.table(film_plan, surveyed.seconds))
-    if frames is not None:
-      part = ranges.resolve(frames, surveyed.seconds)
+  film_plan, part = get_plan(
+    *(config, video_path, pictures, plan_path, references, gallery),
+    *(frame_rate, frames),
+  )
   devices = jax.local_devices()[: len(film_plan.shots)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(
@@ -99,14 +90,59 @@ def colorize(
   )
   preview = _Preview(part_folder(output) / 'preview.jpg')
   _logger.info(f'Preview, updated while it runs: {preview.path}')
-  with tqdm.tqdm(total=job.steps, unit='frame') as bar:
-    for step in job.run():
-      if not bar.n:  # Frames of an earlier run do not count as speed.
-        bar.initial = bar.n = step.done - 1
-      bar.update(step.done - bar.n)
-      preview.show(step)
+  _logger.info('The networks are compiled first, which takes up to a minute')
+  steps = job.run()
+  first, colored, seconds = next(steps, None), 0, 0.0
+  if first is not None:
+    # Neither the compilation nor frames of an earlier run count as speed.
+    with tqdm.tqdm(
+      *(None, None, job.steps), unit='frame', initial=first.done, smoothing=0
+    ) as bar:
+      preview.show(first)
+      colored = first.rgb is not None
+      for step in steps:
+        bar.update(step.done - bar.n)
+        preview.show(step)
+        colored += step.rgb is not None
+      seconds = bar.format_dict['elapsed']
   for doubt in job.doubts():
     _logger.warning('%s', doubt)
+  _logger.info(
+    summary.summarize(
+      *(options.outputs(output), film_plan, job.confidences, job.unsure()),
+      *(colored, seconds),
+    )
+  )
+
+
+def get_plan(
+  config: ml_collections.ConfigDict | None,
+  video_path: Path,
+  pictures: Sequence[str],
+  plan_path: Path | None = None,
+  references: Path | None = None,
+  gallery: Path | None = None,
+  frame_rate: Fraction | None = None,
+  frames: ranges.Span | None = None,
+) -> tuple[plan.Plan, range | None]:
+  """Reads or makes a plan; see `colorize` for the arguments.
+
+  Returns:
+    The plan, and the numbers of the frames of the part, if there is one.
+  """
+  if plan_path is not None:
+    film_plan = _read_plan(plan_path, video_path, frame_rate)
+    if frames is None:
+      return film_plan, None
+    return film_plan, ranges.resolve(frames, _times(video_path, film_plan))
+  film_plan, surveyed = plan.make_plan(
+    config, video_path, pictures, references, gallery, frame_rate
+  )
+  if references is not None or gallery is not None:
+    _logger.info(plan.table(film_plan, surveyed.seconds))
+  if frames is None:
+    return film_plan, None
+  return film_plan, ranges.resolve(frames, surveyed.seconds)
 
 
 def _times(video_path: Path, film_plan: plan.Plan) -> Iterator[float]:

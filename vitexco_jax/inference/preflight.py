@@ -63,6 +63,39 @@ def check_inputs(
   return _check_color(video_path, paths)
 
 
+def check_sources(
+  video_path: Path,
+  pictures: Sequence[str],
+  plan_path: Path | None = None,
+  references: Path | None = None,
+  gallery: Path | None = None,
+  frame_rate: Fraction | None = None,
+  frames: ranges.Span | None = None,
+) -> list[str]:
+  """Checks the inputs of a film; see `check` for the arguments.
+
+  Returns:
+    Warnings.
+
+  Raises:
+    UserError: an input cannot be used.
+  """
+  del gallery  # It is opened by its own module.
+  if plan_path is not None:
+    film_plan = plan.read(plan_path)
+    plan_pictures = [x.picture for y in film_plan.shots for x in y.references]
+    pictures = [*pictures, *plan_pictures]
+  warnings = check_inputs(video_path, pictures, references, frame_rate)
+  if frames is not None:
+    with video.VideoReader(video_path) as reader:
+      form, count = reader.format, reader.num_frames
+    if frame_rate is not None:
+      form = form.at(frame_rate)
+    if count:
+      ranges.check(frames, count, float(form.frame_rate))
+  return warnings
+
+
 def check(
   video_path: Path,
   pictures: Sequence[str],
@@ -102,18 +135,15 @@ def check(
     film_plan = plan.read(plan_path)
     plan_pictures = [x.picture for y in film_plan.shots for x in y.references]
     inputs += [Path(x) for x in plan_pictures if x not in _NO_FILES]
-    pictures = [*pictures, *plan_pictures]
   elif references is not None:
     inputs += [x.path for x in reference_lists.read(references)]
   outputs.check(video_path, output, overwrite, options, inputs)
-  warnings = check_inputs(video_path, pictures, references, frame_rate)
+  warnings = check_sources(
+    *(video_path, pictures, plan_path, references, gallery),
+    *(frame_rate, frames),
+  )
   with video.VideoReader(video_path) as reader:
     several = frames is None and len([*itertools.islice(reader, 2)]) > 1
-    if frames is not None and reader.num_frames:
-      form = (
-        reader.format if frame_rate is None else reader.format.at(frame_rate)
-      )
-      ranges.check(frames, reader.num_frames, float(form.frame_rate))
   for target in options.outputs(output):
     if several and video.output_kind(target) == 'image':
       raise UserError(

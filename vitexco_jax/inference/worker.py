@@ -8,11 +8,10 @@ forwards, and `bidirectional` combines the two.
 
 import collections
 import contextlib
-import functools
 import itertools
 import logging
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,8 +27,9 @@ from vitexco_jax.inference.bidirectional import (
   uncolored,
 )
 from vitexco_jax.inference.job import Job, Step
-from vitexco_jax.inference.outputs import Track
-from vitexco_jax.inference.shot_plan import FIRST_FRAME, Choice
+from vitexco_jax.inference.outputs import Options, Track
+from vitexco_jax.inference.reference_pictures import ReferencePictures
+from vitexco_jax.inference.shot_plan import Choice
 from vitexco_jax.inference.source import Source
 from vitexco_jax.inference.stretches import Block, Stretch, Task, runs
 from vitexco_jax.inference.video_colorizer import (
@@ -37,14 +37,11 @@ from vitexco_jax.inference.video_colorizer import (
   Prediction,
   VideoColorizer,
 )
-from vitexco_jax.media import borders, mux, video
+from vitexco_jax.media import mux, video
 from vitexco_jax.media.borders import Borders
 from vitexco_jax.structs import Array
 
 _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
-_PICTURES = 16  # References in memory, at the size of the networks.
-# Relative difference of aspect between a bound reference and the video.
-_ASPECT = 0.02
 _CERTAIN = np.ones((1, 1, 1), np.float32)  # Confidence of unchanged frames.
 
 _logger = logging.getLogger(__name__)
@@ -56,8 +53,10 @@ class Worker:
   def __init__(self, job: Job, colorizer: VideoColorizer):
     self._job = job
     self._colorizer = colorizer
-    # Consecutive stretches often share references.
-    self._picture = functools.lru_cache(_PICTURES)(self._read_picture)
+    self._picture = ReferencePictures(
+      *(job.opener, job.path, job.options.deinterlace, job.size),
+      colorizer.bound,
+    ).read
     # Stills that differ from their frames.
     self._warned: set[Choice] = set()
 
@@ -322,57 +321,10 @@ class Worker:
     """Yields colorized frames and confidences; the device is a block ahead."""
     ready: tuple[Array, Array] = np.empty(0), np.empty(0)
     for rgb, ab, confidence in predictions:
-      ab = ab * np.float32(self._job.options.saturation)
-      if self._job.options.smoothing:
-        ab = np.stack(
-          [
-            _smooth(*frame, self._job.options.smoothing)
-            for frame in zip(rgb, np.asarray(ab), strict=True)
-          ]
-        )
-      colored = sizes.join_frames(rgb, ab)
+      colored = join(rgb, ab, self._job.options)
       yield from zip(*map(np.asarray, ready), strict=True)
       ready = colored, confidence
     yield from zip(*map(np.asarray, ready), strict=True)
-
-  def _read_picture(self, choice: Choice, inner: Borders) -> np.ndarray:
-    """Reads a reference, at most at the size of the networks.
-
-    A bound reference has the borders of its shot.
-    """
-    if choice.picture == FIRST_FRAME:
-      job = self._job
-      deinterlace = job.options.deinterlace
-      with job.opener.open(job.path, deinterlace=deinterlace) as reader:
-        rgb = next(reader).rgb
-    else:
-      rgb = video.read_image(choice.picture)
-    if choice.frame is None:
-      rgb = borders.without(rgb)
-    else:
-      rgb = self._fit(rgb, choice, inner)
-    height, width = sizes.within(rgb.shape[:2], self._colorizer.bound)
-    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
-
-  def _fit(self, rgb: np.ndarray, choice: Choice, inner: Borders) -> np.ndarray:
-    """Resizes a bound picture, with or without borders, to the frame's size."""
-    size = self._job.size
-    inner_size = inner.size(*size)
-    if _same_shape(rgb.shape, size):
-      rgb = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
-      return inner.crop(rgb)
-    if _same_shape(rgb.shape, inner_size):
-      return cv2.resize(rgb, inner_size[::-1], interpolation=cv2.INTER_AREA)
-    raise UserError(
-      f'{choice.picture} is bound to frame {choice.frame} but has '
-      f'{rgb.shape[1]}x{rgb.shape[0]} pixels, not the aspect ratio of the '
-      f'video, {size[1]}x{size[0]}: crop it, or do not bind it to a frame'
-    )
-
-
-def _same_shape(size: Sequence[int], other: Sequence[int]) -> bool:
-  """Whether two (height, width, ...) have about the same aspect ratio."""
-  return abs(size[1] / size[0] * other[0] / other[1] - 1) <= _ASPECT
 
 
 def _on_disk(
@@ -383,6 +335,24 @@ def _on_disk(
   with open(path, 'r+b') as file:
     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
   return array
+
+
+def join(rgb: np.ndarray, ab: Array, options: Options) -> Array:
+  """Joins frames and predicted colors.
+
+  Args:
+    rgb: [t, H, W, 3] uint8 or uint16.
+    ab: [t, h, w, 2].
+    options: have the saturation and the smoothing.
+
+  Returns:
+    [t, H, W, 3], with the dtype of `rgb`.
+  """
+  ab = ab * np.float32(options.saturation)
+  if options.smoothing:
+    frames = zip(rgb, np.asarray(ab), strict=True)
+    ab = np.stack([_smooth(*frame, options.smoothing) for frame in frames])
+  return sizes.join_frames(rgb, ab)
 
 
 def _smooth(rgb: np.ndarray, ab: np.ndarray, strength: float) -> np.ndarray:
