@@ -96,6 +96,9 @@ PREVIEW = flags.DEFINE_bool(
   'colorize only one frame of each shot, into a contact sheet: --output is an '
   'image.',
 )
+COUNT = flags.DEFINE_integer(
+  'count', 2, 'most stills of each shot.', lower_bound=1, upper_bound=16
+)
 KEEP_WORK = flags.DEFINE_bool(
   'keep-work',
   None,

@@ -123,6 +123,19 @@ def _plan(call: Call) -> None:
   )
 
 
+def _stills(call: Call) -> None:
+  from vitexco_jax.inference import best_frames, preflight
+
+  video_path, output = Path(_given(flags.VIDEO)), Path(_given(flags.OUTPUT))
+  plan_path = _path(flags.PLAN.value)
+  best_frames.check_output(output)
+  preflight.check_sources(video_path, (), plan_path)
+  best_frames.write_stills(
+    *(_comparing_config(call), video_path, output, flags.COUNT.value),
+    plan_path,
+  )
+
+
 def _colorize(call: Call) -> None:
   from vitexco_jax.inference import preflight, ranges
   from vitexco_jax.inference.outputs import Options
@@ -353,6 +366,13 @@ MODES = {
     ('--video=IN --references=DIR --output=PLAN',),
     ('video', 'output'),
     (*_SOURCES, 'checkpoint', 'frame-rate'),
+  ),
+  'stills': Mode(
+    _stills,
+    'Writes the frames of each shot that are most worth coloring by hand.',
+    ('--video=IN --output=DIR [--count=2]',),
+    ('video', 'output'),
+    ('count', 'plan', 'checkpoint'),
   ),
   'colorize': Mode(
     _colorize,

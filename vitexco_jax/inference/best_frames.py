@@ -1,0 +1,209 @@
+"""--mode=stills: writes the frames of a film that are worth coloring by hand.
+
+From each shot it takes the frames that together are most similar to all others of
+the shot. Blurred frames, frames next to a cut, and near-duplicates are left out.
+"""
+
+import contextlib
+import csv
+import io
+import logging
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import ml_collections
+import numpy as np
+import tqdm
+
+from vitexco_jax import files
+from vitexco_jax.errors import UserError
+from vitexco_jax.inference import plan
+from vitexco_jax.inference.shot_plan import Plan, Shot, clock
+from vitexco_jax.inference.source import Source
+from vitexco_jax.inference.survey import Embed
+from vitexco_jax.media import image_grid, sandbox, video
+
+_CANDIDATES = 16  # Frames of a shot that are compared.
+_MARGIN = 3  # Frames at either end of a shot that are not used.
+_SHARP = 0.5  # Least sharpness, as a share of the median of the shot.
+_DUPLICATE = 0.98  # Cosine from which on two frames are near-duplicates.
+_WIDTH = 480  # At which sharpness is measured.
+_ROWS = 60  # Shots of a contact sheet.
+_logger = logging.getLogger(__name__)
+
+
+class Still(NamedTuple):
+  """A frame that is worth coloring."""
+
+  shot: int  # Its number, from 1.
+  frame: int
+  seconds: float
+  covered: float  # Mean cosine of the shot to its stills so far.
+  rgb: np.ndarray  # [h, w, 3] uint8
+
+
+def check_output(output: Path) -> None:
+  """Raises UserError unless stills can be written into a new or empty folder."""
+  files.check_writable(output / 'ref_000000.png')
+  if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    raise UserError(f'`output={output}` is not empty: name a new folder')
+
+
+def write_stills(
+  config: ml_collections.ConfigDict,
+  video_path: Path,
+  output: Path,
+  count: int,
+  plan_path: Path | None = None,
+) -> list[Still]:
+  """Writes stills, contact sheets, and a list of them, `stills.csv`.
+
+  Args:
+    config: its `retrieval` sets how frames are compared.
+    video_path: the film.
+    output: a new or empty folder.
+    count: most stills of a shot.
+    plan_path: a plan with the shots; None: they are detected.
+
+  Raises:
+    UserError: the film cannot be read, or the folder cannot be written.
+  """
+  check_output(output)
+  # It imports JAX, which checks of the input do not need.
+  from vitexco_jax.retrieval import embedding
+
+  embed = embedding.make_embedder(config)
+  if plan_path is None:
+    film_plan, _ = plan.make_plan(config, video_path, [plan.NONE])
+  else:
+    film_plan = plan.read(plan_path)
+  files.make_folder('output', output)
+  stills = []
+  with contextlib.closing(find(film_plan, video_path, embed, count)) as steps:
+    for still in steps:
+      path = output / f'ref_{still.frame:06d}.png'
+      video.write_image(path, still.rgb)
+      # Only the small picture for the contact sheet stays in memory.
+      stills.append(still._replace(rgb=_small(still.rgb)))
+  _write_list(output / 'stills.csv', stills)
+  for page, sheet in enumerate(_draw(stills), 1):
+    suffix = '' if page == 1 else f'_{page}'
+    # Not a picture of the folder of references.
+    video.write_image(output.with_name(f'{output.name}{suffix}.jpg'), sheet)
+  shots = len({still.shot for still in stills})
+  _logger.info(
+    f'Wrote {len(stills)} stills of {shots} shots: {output}, list '
+    f'{output / "stills.csv"}, contact sheet {output}.jpg'
+  )
+  return stills
+
+
+def find(
+  film_plan: Plan, video_path: Path, embed: Embed, count: int
+) -> Generator[Still, None, None]:
+  """Yields the stills of each shot that is not left as it is.
+
+  Args:
+    film_plan: the shots.
+    video_path: the film.
+    embed: an `embedding.Embedder`.
+    count: most stills of a shot.
+  """
+  with contextlib.closing(Source(sandbox.DIRECT, video_path)) as source:
+    shots = tqdm.tqdm(film_plan.shots, 'stills', unit='shot')
+    for number, shot in enumerate(shots, 1):
+      frames = {}
+      for i in candidates(shot):
+        frame = next(source.frames(i, i + 1), None)
+        if frame is None:
+          raise UserError(f'{video_path} has no frame {i}: make another plan')
+        frames[i] = frame.rgb
+      inner = [shot.borders.crop(rgb) for rgb in frames.values()]
+      embeddings = embed(inner)
+      sharp = np.array([_sharpness(rgb) for rgb in inner])
+      usable = np.flatnonzero(sharp >= _SHARP * np.median(sharp))
+      for place, covered in choose(embeddings, usable, count):
+        i = [*frames][place]
+        time = float(i / film_plan.frame_rate)
+        yield Still(number, i, time, covered, frames[i])
+
+
+def candidates(shot: Shot) -> list[int]:
+  """Returns evenly spaced frames of a shot, away from its cuts."""
+  margin = min(_MARGIN, (shot.stop - shot.start - 1) // 2)
+  first, last = shot.start + margin, shot.stop - 1 - margin
+  return (
+    np.unique(np.linspace(first, last, _CANDIDATES).round())
+    .astype(int)
+    .tolist()
+  )
+
+
+def choose(
+  embeddings: np.ndarray, usable: Iterable[int], count: int
+) -> Iterator[tuple[int, float]]:
+  """Yields the rows that cover all rows best, one after the other.
+
+  Args:
+    embeddings: [n, d], of unit length.
+    usable: rows to choose from.
+    count: most rows.
+
+  Yields:
+    A row, and the mean cosine of all rows to the nearest chosen one.
+  """
+  cosines = embeddings @ embeddings.T
+  best = np.full(len(cosines), -1.0)
+  left = [*usable]
+  for _ in range(count):
+    if not left:
+      return
+    gains = [np.maximum(best, cosines[row]).mean() for row in left]
+    row = left[int(np.argmax(gains))]
+    best = np.maximum(best, cosines[row])
+    yield row, float(best.mean())
+    left = [x for x in left if cosines[row, x] < _DUPLICATE]
+
+
+def _sharpness(rgb: np.ndarray) -> float:
+  """Returns the variance of the Laplacian, relative to that of the picture."""
+  gray = cv2.cvtColor(_small(rgb), cv2.COLOR_RGB2GRAY)
+  contrast = max(1.0, float(gray.var()))
+  return float(cv2.Laplacian(gray, cv2.CV_32F).var()) / contrast
+
+
+def _small(rgb: np.ndarray) -> np.ndarray:
+  height, width = rgb.shape[:2]
+  if width <= _WIDTH:
+    return rgb
+  size = _WIDTH, max(1, round(height * _WIDTH / width))
+  return cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+
+
+def _write_list(path: Path, stills: Iterable[Still]) -> None:
+  """Writes a list that `references` reads, with the frames."""
+  text = io.StringIO()
+  rows = csv.writer(text, lineterminator='\n')
+  rows.writerow(('file', 'frame'))
+  for still in stills:
+    rows.writerow((f'ref_{still.frame:06d}.png', still.frame))
+  with files.explained('output', path):
+    files.write(path, text.getvalue())
+
+
+def _draw(stills: list[Still]) -> Iterator[np.ndarray]:
+  """Draws contact sheets, a row for each shot."""
+  numbers = sorted({still.shot for still in stills})
+  for start in range(0, len(numbers), _ROWS):
+    rows, labels = [], []
+    for number in numbers[start : start + _ROWS]:
+      own = [still for still in stills if still.shot == number]
+      rows.append([still.rgb for still in own])
+      frames = ', '.join(str(still.frame) for still in own)
+      labels.append(
+        f'{number}, {clock(own[0].seconds)}: frames {frames}, covered '
+        f'{own[-1].covered:.2f}'
+      )
+    yield image_grid.draw(rows, labels)
