@@ -5,6 +5,7 @@ import math
 import re
 import textwrap
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import ml_collections
@@ -211,6 +212,11 @@ def _check_references(mode: str) -> None:
   ways = ['reference', 'references', 'plan'][: 3 if mode == 'colorize' else 2]
   given = [name for name in ways if flags.FLAGS[name].value]
   named = [f'--{name}' for name in given or ways]
+  if not given and mode == 'colorize':
+    from vitexco_jax.inference import photos
+
+    if photos.has_references(Path(flags.FLAGS.video)):
+      return
   if not given:
     raise UserError(
       f'--mode={mode} needs {", ".join(named[:-1])} or {named[-1]}'

@@ -137,7 +137,7 @@ def _stills(call: Call) -> None:
 
 
 def _colorize(call: Call) -> None:
-  from vitexco_jax.inference import preflight, ranges
+  from vitexco_jax.inference import photos, preflight, ranges
   from vitexco_jax.inference.outputs import Options
   from vitexco_jax.media.video import Coding
 
@@ -165,6 +165,10 @@ def _colorize(call: Call) -> None:
   }
   if flags.PREVIEW.value:
     _preview(call, *task, **sources)
+    return
+  if not any(sources.values()) and photos.has_references(task[0]):
+    found = photos.check(*task)
+    photos.colorize(_colorizer(call), found, task[-1])
     return
   preflight.check(*task, **sources)  # Before JAX is imported.
   from vitexco_jax.inference.colorize import colorize
