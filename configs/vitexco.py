@@ -229,6 +229,10 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # of the picture, 0.65 to 0.82; another frame of a moving shot has 0.02 to 0.6.
   config.use.fit_stills = True
   config.use.still_agreement = 0.82
+  # Of a folder or a gallery, so many of the most similar references are tried on each
+  # shot. A position is covered if the confidence of its match is above this.
+  config.use.tried = 3
+  config.use.covered_confidence = 0.5
   # Between two references that are frames of the film, colors come from both. Each
   # counts e times as much if it is more confident by this.
   config.use.mix_tolerance = 0.1

@@ -259,6 +259,8 @@ SCHEMA = {
   'use.grain_least': _real(0),
   'use.fit_stills': _SWITCH,
   'use.still_agreement': _SHARE,
+  'use.tried': _whole(1),
+  'use.covered_confidence': _real(-1, 1),
   'use.mix_tolerance': _real(above=0),
   'use.unsure_confidence': _real(-1, 1),
   'use.unsure_frames': _whole(1),

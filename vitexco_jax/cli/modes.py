@@ -120,6 +120,7 @@ def _plan(call: Call) -> None:
     references,
     _path(flags.GALLERY.value),
     rate,
+    _colorizer(call) if references or plan.AUTO in pictures else None,
   )
 
 

@@ -10,11 +10,18 @@ import numpy as np
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import reference_lists
-from vitexco_jax.inference.shot_plan import FIRST_FRAME, Choice, Plan
+from vitexco_jax.inference.shot_plan import (
+  FIRST_FRAME,
+  UNLIKE,
+  Choice,
+  Plan,
+  clock,
+)
 from vitexco_jax.inference.survey import Embed, Survey
 from vitexco_jax.media import borders, video
 
 if TYPE_CHECKING:
+  from vitexco_jax.inference.video_colorizer import VideoColorizer
   from vitexco_jax.retrieval.gallery import Gallery
 
 _BOUND = re.compile(r'ref_(\d+)')  # A file name with the number of a frame.
@@ -112,24 +119,43 @@ def same_for_all(surveyed: Survey, pictures: Sequence[str]) -> Plan:
   return surveyed.plan._replace(shots=(first, *others))
 
 
-def match(surveyed: Survey, choices: Sequence[Choice], embed: Embed) -> Plan:
-  """Gives each shot the pictures bound to it, or the most similar one.
+def match(
+  surveyed: Survey,
+  choices: Sequence[Choice],
+  embed: Embed,
+  colorizer: 'VideoColorizer | None' = None,
+) -> Plan:
+  """Gives each shot the pictures bound to it, or the best one.
 
   Args:
     surveyed: of the video, with `embed`.
     choices: pictures to choose from.
     embed: an `embedding.Embedder`.
+    colorizer: tries the most similar pictures; None: the most similar is best.
 
   Raises:
     UserError: a picture cannot be read.
   """
-  new_shots = tuple(
-    shot._replace(references=select(candidates))
-    for shot, candidates in zip(
-      surveyed.plan.shots, scores(surveyed, choices, embed), strict=True
-    )
-  )
-  return surveyed.plan._replace(shots=new_shots)
+  return _select_all(surveyed, scores(surveyed, choices, embed), colorizer)
+
+
+def _select_all(
+  surveyed: Survey,
+  candidates: Sequence[Sequence[Choice]],
+  colorizer: 'VideoColorizer | None',
+) -> Plan:
+  """Selects the references of each shot from its candidates."""
+  shots = []
+  for number, shot in enumerate(surveyed.plan.shots):
+    of_shot = candidates[number]
+    if colorizer is not None and all(x.frame is None for x in of_shot):
+      # It imports JAX, which checks of the input do not need.
+      from vitexco_jax.inference import trial
+
+      moments = surveyed.moments[number]
+      of_shot = trial.try_on_shot(moments, of_shot, colorizer)
+    shots.append(shot._replace(references=select(of_shot)))
+  return surveyed.plan._replace(shots=tuple(shots))
 
 
 def scores(
@@ -172,30 +198,68 @@ def scores(
 
 
 def select(candidates: Sequence[Choice]) -> tuple[Choice, ...]:
-  """Selects from the `scores` of a shot: bound choices, or the best one."""
+  """Selects from candidates of a shot: bound choices, or the best one.
+
+  The best one has the highest rank in a trial. Without trials, it has the highest
+  score.
+  """
   bound = [choice for choice in candidates if choice.frame is not None]
   if bound:
     return tuple(sorted(bound, key=lambda choice: choice.frame or 0))
-  return (max(candidates, key=lambda choice: choice.score or 0.0),)
+
+  def quality(choice: Choice) -> tuple[float, float]:
+    # The rank of a choice that was tried may be negative.
+    return (
+      -2.0 if choice.rank is None else choice.rank,
+      choice.score or 0.0,
+    )
+
+  return (max(candidates, key=quality),)
 
 
-def retrieve(surveyed: Survey, gallery: 'Gallery') -> Plan:
-  """Gives each shot the most similar picture of a gallery.
+def doubts(plan: Plan, seconds: Sequence[float]) -> list[str]:
+  """Returns a warning for each shot whose references do not cover it.
+
+  Args:
+    plan: with references that were tried.
+    seconds: time of each frame.
+  """
+  return [
+    f'shot {number}, from {clock(seconds[shot.start])} (frames {shot.start} to '
+    f'{shot.stop - 1}): {Path(best.picture).name} matches only '
+    f'{best.coverage:.0%} of it: find another reference, or bind a still to a '
+    'frame of the shot'
+    for number, shot in enumerate(plan.shots, 1)
+    for best in shot.references
+    if best.verdict == UNLIKE
+  ]
+
+
+def retrieve(
+  surveyed: Survey,
+  gallery: 'Gallery',
+  colorizer: 'VideoColorizer | None' = None,
+) -> Plan:
+  """Gives each shot the best picture of a gallery.
 
   Args:
     surveyed: of the video, with the embedder of the gallery.
     gallery: the pictures.
+    colorizer: see `match`.
 
   Raises:
     UserError: that picture is not a file.
   """
-  new_shots = []
-  for shot, shot_embeddings in zip(
-    surveyed.plan.shots, surveyed.embeddings, strict=True
-  ):
+  count = 1 if colorizer is None else colorizer.config.use.tried
+  candidates = []
+  for shot_embeddings in surveyed.embeddings:
     query = shot_embeddings.mean(0, keepdims=True)
-    scores, numbers = gallery.search(query, 1)
-    picture = os.fspath(gallery.path(int(numbers[0, 0])))
-    choice = Choice(picture, round(float(scores[0, 0]), 4))
-    new_shots.append(shot._replace(references=(choice,)))
-  return surveyed.plan._replace(shots=tuple(new_shots))
+    found = zip(*gallery.search(query, count), strict=True)
+    candidates.append(
+      [
+        Choice(os.fspath(gallery.path(int(number))), round(float(score), 4))
+        for scores, numbers in found
+        for score, number in zip(scores, numbers, strict=True)
+      ]
+    )
+  return _select_all(surveyed, candidates, colorizer)

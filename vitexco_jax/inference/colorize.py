@@ -79,7 +79,7 @@ def colorize(
     _logger.warning('%s', warning)
   film_plan, part = get_plan(
     *(config, video_path, pictures, plan_path, references, gallery),
-    *(frame_rate, frames),
+    *(frame_rate, frames, colorizer),
   )
   devices = jax.local_devices()[: len(film_plan.shots)]
   colorizers = [colorizer.on(device) for device in devices]
@@ -124,6 +124,7 @@ def get_plan(
   gallery: Path | None = None,
   frame_rate: Fraction | None = None,
   frames: ranges.Span | None = None,
+  colorizer: VideoColorizer | None = None,
 ) -> tuple[plan.Plan, range | None]:
   """Reads or makes a plan; see `colorize` for the arguments.
 
@@ -136,7 +137,7 @@ def get_plan(
       return film_plan, None
     return film_plan, ranges.resolve(frames, _times(video_path, film_plan))
   film_plan, surveyed = plan.make_plan(
-    config, video_path, pictures, references, gallery, frame_rate
+    config, video_path, pictures, references, gallery, frame_rate, colorizer
   )
   if references is not None or gallery is not None:
     _logger.info(plan.table(film_plan, surveyed.seconds))

@@ -18,6 +18,7 @@ from vitexco_jax.inference.survey import THUMBNAIL
 from vitexco_jax.media import image_grid, video
 
 _ROWS = 60  # Shots on a contact sheet.
+_HEADS = ('score', 'confidence', 'coverage')
 _SKIPPED = 'stays as it is'
 
 
@@ -28,19 +29,22 @@ def table(plan: Plan, seconds: Sequence[float] = ()) -> str:
     plan: the plan.
     seconds: time of each frame, for a variable frame rate.
   """
-  rows = [('shot', 'frames', 'from', 'score', 'reference')]
+  was_tried = any(x.verdict for shot in plan.shots for x in shot.references)
+  heads = _HEADS if was_tried else _HEADS[:1]
+  rows: list[tuple[str, ...]] = [
+    ('shot', 'frames', 'from', *heads, 'reference')
+  ]
   for number, shot in enumerate(plan.shots, 1):
-    first = (
+    first: tuple[str, ...] = (
       str(number),
       f'{shot.start}-{shot.stop - 1}',
       clock(_start(plan, shot, seconds)),
     )
     for choice in shot.references:
-      score = '' if choice.score is None else f'{choice.score:.2f}'
-      rows.append((*first, score, _label(choice)))
+      rows.append((*first, *_numbers(choice)[: len(heads)], _label(choice)))
       first = ('', '', '')
     if shot.skipped:
-      rows.append((*first, '', _SKIPPED))
+      rows.append((*first, *([''] * len(heads)), _SKIPPED))
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   return '\n'.join(
     '  '.join(
@@ -57,9 +61,15 @@ def _start(
   return seconds[shot.start] if seconds else shot.start / plan.frame_rate
 
 
+def _numbers(choice: Choice) -> list[str]:
+  values = choice.score, choice.confidence, choice.coverage
+  return ['' if x is None else f'{x:.2f}' for x in values]
+
+
 def _label(choice: Choice) -> str:
   bound = '' if choice.frame is None else f' (frame {choice.frame})'
-  return Path(choice.picture).name + bound
+  verdict = f', {choice.verdict}' if choice.verdict else ''
+  return Path(choice.picture).name + bound + verdict
 
 
 def contact_sheets(
@@ -93,8 +103,8 @@ def contact_sheets(
           rgb, (THUMBNAIL, height), interpolation=cv2.INTER_AREA
         )
       row.append(pictures[choice.picture])
-    names = ', '.join(
-      _label(choice) + ('' if choice.score is None else f' {choice.score:.2f}')
+    names = '; '.join(
+      ' '.join([_label(choice), *filter(None, _numbers(choice))])
       for choice in shot.references
     )
     start = clock(_start(plan, shot, seconds))

@@ -16,7 +16,8 @@ with a `frame` is *bound*: it shows that frame of the shot in color, and its col
 are propagated from there in both directions. The picture `first-frame` is the first
 frame of the video. `none` as the only picture of a shot means that the prior
 colorizes it. A shot with `"references": "skip"`, or `[]`, stays as it is, for example a
-title card or a part in color. Scores are information for the reader.
+title card or a part in color. Scores, confidences, and coverages
+are information for the reader; see `trial`.
 
 A shot with black or white borders has `"borders": [top, bottom, left, right]`, in
 pixels. Borders are not changed; only the picture inside is matched and colorized.
@@ -33,6 +34,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ml_collections
 import tqdm
@@ -40,6 +42,7 @@ import tqdm
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference.choice import (
+  doubts,
   list_references,
   match,
   named_frame,
@@ -68,6 +71,9 @@ from vitexco_jax.inference.survey import (
 )
 from vitexco_jax.media import sandbox, video
 
+if TYPE_CHECKING:
+  from vitexco_jax.inference.video_colorizer import VideoColorizer
+
 __all__ = [
   'AUTO',
   'FIRST_FRAME',
@@ -83,6 +89,7 @@ __all__ = [
   'clock',
   'contact_sheets',
   'damage',
+  'doubts',
   'list_references',
   'make_plan',
   'match',
@@ -107,6 +114,7 @@ def make_plan(
   references: Path | None = None,
   gallery: Path | None = None,
   frame_rate: Fraction | None = None,
+  colorizer: 'VideoColorizer | None' = None,
 ) -> tuple[Plan, Survey]:
   """Surveys a video with a progress bar and chooses its references.
 
@@ -118,6 +126,8 @@ def make_plan(
     references: pictures to choose from; see `list_references`.
     gallery: where `auto` searches.
     frame_rate: of a folder of frames; None: 25.
+    colorizer: tries the most similar pictures on each shot; None: the most similar
+      one is used.
 
   Raises:
     UserError: a reference or the video cannot be read.
@@ -130,17 +140,21 @@ def make_plan(
   if references is not None:
     embed = embedding.make_embedder(config)
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
-    plan = match(surveyed, list_references(references, surveyed), embed)
+    plan = match(
+      *(surveyed, list_references(references, surveyed), embed, colorizer)
+    )
   elif AUTO in pictures:
     if gallery is None:
       raise UserError('`pictures=auto` needs `gallery`')
     embed, opened = open_with_embedder(config, gallery)
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
-    plan = retrieve(surveyed, opened)
+    plan = retrieve(surveyed, opened, colorizer)
   else:
     surveyed = _survey_with_bar(video_path, None, frame_rate)
     plan = same_for_all(surveyed, pictures)
   check(os.fspath(video_path), plan)
+  for doubt in doubts(plan, surveyed.seconds):
+    _logger.warning('%s', doubt)
   return plan, surveyed
 
 
@@ -196,6 +210,7 @@ def plan_film(
   references: Path | None = None,
   gallery: Path | None = None,
   frame_rate: Fraction | None = None,
+  colorizer: 'VideoColorizer | None' = None,
 ) -> Plan:
   """Writes a plan with contact sheets and prints it.
 
@@ -207,6 +222,7 @@ def plan_film(
     references: see `make_plan`.
     gallery: see `make_plan`.
     frame_rate: see `make_plan`.
+    colorizer: see `make_plan`.
 
   Raises:
     UserError: an input cannot be used, or an output exists or cannot be
@@ -214,7 +230,7 @@ def plan_film(
   """
   check_output(output)
   plan, surveyed = make_plan(
-    config, video_path, pictures, references, gallery, frame_rate
+    config, video_path, pictures, references, gallery, frame_rate, colorizer
   )
   sheets = []
   with contextlib.ExitStack() as undo:

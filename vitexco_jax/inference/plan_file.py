@@ -23,6 +23,8 @@ from vitexco_jax.inference.shot_plan import (
 from vitexco_jax.media import borders
 from vitexco_jax.media.borders import Borders
 
+_NUMBERS = ('score', 'confidence', 'coverage')  # Of a reference.
+
 
 def write(path: Path, plan: Plan) -> None:
   """Writes a plan; replaces an existing file.
@@ -39,8 +41,9 @@ def write(path: Path, plan: Plan) -> None:
     entry: dict[str, Any] = {'picture': relative(choice.picture)}
     if choice.frame is not None:
       entry['frame'] = choice.frame
-    if choice.score is not None:
-      entry['score'] = choice.score
+    for name in _NUMBERS:
+      if getattr(choice, name) is not None:
+        entry[name] = getattr(choice, name)
     return entry
 
   facts = {
@@ -142,12 +145,15 @@ def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
     if picture not in NO_PATHS:
       picture = os.fspath(folder / picture)
     _check_names(where, reference, Choice._fields)
-    frame, score = reference.get('frame'), reference.get('score')
+    frame = reference.get('frame')
     if frame is not None:
       frame = _field(where, reference, 'frame', int)
-    if score is not None:
-      score = _field(where, reference, 'score', int | float)
-    choices.append(Choice(picture, score, frame))
+    numbers = {
+      name: _field(where, reference, name, int | float)
+      for name in _NUMBERS
+      if reference.get(name) is not None
+    }
+    choices.append(Choice(picture, frame=frame, **numbers))
   _check_names(where, entry, Shot._fields)
   start, stop = (_field(where, entry, name, int) for name in ('start', 'stop'))
   return Shot(start, stop, tuple(choices), _read_borders(where, entry))

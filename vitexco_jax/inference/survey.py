@@ -36,6 +36,8 @@ class Survey(NamedTuple):
   lost: int  # Number of frames that could not be decoded.
   damaged: list[int]  # Frame numbers at which the video is broken.
   interlaced: int = 0  # Number of frames that are marked as interlaced.
+  # Of each shot a few frames without borders, as image files, with `embed`.
+  moments: tuple[list[bytes], ...] = ()
 
 
 def survey(
@@ -65,6 +67,7 @@ def survey(
     size = reader.format.height, reader.format.width
     starts, moments = [0], _Moments()
     embeddings, thumbnails, evidence = [], [], []
+    kept_moments: list[list[bytes]] = []
 
     def end_shot() -> None:
       evidence.append(moments.borders.evidence())
@@ -72,6 +75,7 @@ def survey(
       if embed:
         (box,) = borders.agreed(evidence[-1:], size)
         embeddings.append(embed(moments.crops(box)))
+        kept_moments.append(moments.encoded(box))
       thumbnails.append(video.encode_image('.jpg', moments.thumbnail()))
 
     for count, (rgb, begins) in enumerate(shots.mark_cuts(frames)):
@@ -98,7 +102,7 @@ def survey(
   seconds = [(pts - times[0]) * tick for pts in times]
   return Survey(
     *(plan, seconds, embeddings, thumbnails),
-    *(lost, damaged, reader.interlaced),
+    *(lost, damaged, reader.interlaced, tuple(kept_moments)),
   )
 
 
@@ -157,6 +161,11 @@ class _Moments:
     from vitexco_jax.retrieval import embedding
 
     return [embedding.crop(box.crop(rgb)) for rgb in self._select()]
+
+  def encoded(self, box: Borders) -> list[bytes]:
+    """Returns the frames without borders (in pixels), as image files."""
+    box = box.scaled(self._scale)
+    return [video.encode_image('.jpg', box.crop(rgb)) for rgb in self._select()]
 
   def thumbnail(self) -> np.ndarray:
     frames = self._select()
