@@ -202,12 +202,13 @@ def _preview(
     _logger.warning('%s', warning)
   from vitexco_jax.inference.colorize import get_plan
 
+  colorizer = _colorizer(call)
   plan, part = get_plan(
-    _comparing_config(call), video_path, pictures, **sources
+    *(_comparing_config(call), video_path, pictures),
+    **sources,
+    colorizer=colorizer,
   )
-  preview.preview(
-    _colorizer(call), video_path, plan, output, overwrite, options, part
-  )
+  preview.preview(colorizer, video_path, plan, output, overwrite, options, part)
 
 
 def _serve(call: Call) -> None:
