@@ -242,6 +242,9 @@ def test_time_ranges_that_need_a_reference_are_reported(
   (doubt,) = job.doubts()
   times = [f'0:00:0{STAMPS[i] / 1000:.1f}' for i in (10, 22)]
   assert f'from {times[0]} to {times[1]} (frames 10 to 22)' in doubt
+  job.confidences[17] = 0.1
+  (doubt,) = job.doubts()
+  assert doubt.endswith('best to frame 17')
 
 
 def test_shots_are_distributed_over_devices(tmp_path, source, still):

@@ -124,6 +124,7 @@ def arguments_for(victim, folder):
     name = 'plan' if victim == 'plan.json' else 'references'
     paths[name] = folder / victim
   flags = [f'--{name}={path}' for name, path in paths.items()]
+  flags += ['--nokeep-work']
   return ['--mode=colorize', *flags, '--config.retrieval.network=vit']
 
 
@@ -325,7 +326,7 @@ def kill(clips, work, numbers, seed):
 
   def arguments(out):
     return [
-      '--mode=colorize',
+      *('--mode=colorize', '--nokeep-work'),
       *(f'--video={film}', f'--references={stills}'),
       *(f'--checkpoint={work / "weights"}', '--config.retrieval.network=vit'),
       *(f'--output={out / "color.mp4"}', f'--compare={out / "both"}'),

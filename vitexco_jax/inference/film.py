@@ -245,7 +245,8 @@ class Film:
       )
       yield (
         f'from {first} to {last} (frames {start} to {stop - 1}) the references '
-        'do not match well: give one more, bound to a frame there'
+        'do not match well: give one more, bound to a frame there, best to '
+        f'frame {start + int(self.confidences[start:stop].argmin())}'
       )
 
   def unsure(self) -> Iterator[tuple[int, int]]:
