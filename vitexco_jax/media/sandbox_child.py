@@ -20,7 +20,7 @@ from typing import Any
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import containers
 from vitexco_jax.media.frames import Frame
-from vitexco_jax.media.reader import VideoReader
+from vitexco_jax.media.reader import Source, VideoReader
 
 FRAME_PIXELS = 4096 * 2304  # Of the largest video frame.
 MEMORY = 3 * 2**29  # Bytes of private data, without code and mapped files.
@@ -42,15 +42,6 @@ _CODECS = (
   ' pcm_mulaw pcm_dvd pcm_bluray s302m adpcm_ms adpcm_ima_wav adpcm_ima_qt'
   ' adpcm_swf qdm2 mace3 mace6'
 ).replace(' ', ',')
-_PROPERTIES = (  # Of a reader.
-  'kind',
-  'format',
-  'num_frames',
-  'lost',
-  'damaged',
-  'other_tracks',
-  'interlaced',
-)
 _BOUNDS = containers.Bounds(
   pixels=FRAME_PIXELS, threads=_THREADS, formats=_CONTAINERS, codecs=_CODECS
 )
@@ -96,7 +87,7 @@ def main() -> None:
 
 
 def _properties(reader: VideoReader | None) -> dict[str, Any]:
-  return {name: getattr(reader, name) for name in _PROPERTIES}
+  return {name: getattr(reader, name) for name in Source.__annotations__}
 
 
 def _call(
