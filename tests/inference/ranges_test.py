@@ -89,6 +89,7 @@ def test_a_part_has_the_colors_and_the_sound_of_the_film(
       if packet.size and packet.stream.type == 'audio':
         assert 0 <= packet.pts * packet.time_base * 1000 < stop - first
   assert not [*job.unsure()]
+  assert np.flatnonzero(~np.isnan(job.confidences)).tolist() == [*numbers]
 
 
 @pytest.mark.usefixtures('small_blocks')

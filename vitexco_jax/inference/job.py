@@ -45,7 +45,8 @@ class Progress:
   def note(self, block: Block, facts: dict[str, Any]) -> None:
     """Adds a complete block."""
     self.facts[block] = facts
-    self.confidences[block.start : block.stop] = facts['confidence']
+    if block.shown:
+      self.confidences[block.start : block.stop] = facts['confidence']
 
 
 class Job(NamedTuple):
