@@ -13,10 +13,12 @@ from films import (
   tint,
 )
 from painter import SIZE
+from pictures import make_frames, make_picture
 from three_shots import LENGTHS, embed, shot_picture
 
-from vitexco_jax.inference import plan, schedule
+from vitexco_jax.inference import plan, schedule, video_colorizer
 from vitexco_jax.inference.plan import Choice
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 
 
@@ -95,6 +97,26 @@ def source(tmp_path_factory):
 @pytest.fixture
 def red(source, still):
   return one_shot(source, still('red'))
+
+
+@pytest.fixture
+def blocks_of_three(monkeypatch):
+  """Blocks of the engine of three frames."""
+  monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
+
+
+@pytest.fixture(scope='module')
+def colorizer(tiny_weights):
+  return VideoColorizer.from_checkpoint(tiny_weights)
+
+
+@pytest.fixture(scope='module')
+def colored(colorizer):
+  """Seven frames, colored in one go."""
+  with pytest.MonkeyPatch.context() as monkeypatch:
+    monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
+    colorizer.set_reference(make_picture())
+    return list(colorizer.colorize(make_frames(7)))
 
 
 @pytest.fixture

@@ -5,21 +5,10 @@ import numpy as np
 import pytest
 from pictures import SIZE, make_picture
 
-from vitexco_jax.inference import video_colorizer
 from vitexco_jax.inference.device_pool import Clip, colorize_clips
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
-
-@pytest.fixture(scope='module')
-def colorizer(tiny_weights):
-  return VideoColorizer.from_checkpoint(tiny_weights)
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-  monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
+pytestmark = pytest.mark.usefixtures('quick_compiler', 'blocks_of_three')
 
 
 def test_clips_on_two_devices_equal_those_on_one(tiny_weights):

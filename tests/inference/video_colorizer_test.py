@@ -13,30 +13,11 @@ from configs.vitexco import get_config
 from vitexco_jax import checkpoint
 from vitexco_jax.config import override
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import colorize, video_colorizer
+from vitexco_jax.inference import colorize
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
-
-@pytest.fixture(scope='module')
-def colorizer(tiny_weights):
-  return VideoColorizer.from_checkpoint(tiny_weights)
-
-
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch):
-  monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
-
-
-@pytest.fixture(scope='module')
-def colored(colorizer):
-  """Seven frames, colored in one go."""
-  with pytest.MonkeyPatch.context() as monkeypatch:
-    monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
-    colorizer.set_reference(make_picture())
-    return list(colorizer.colorize(make_frames(7)))
+pytestmark = pytest.mark.usefixtures('quick_compiler', 'blocks_of_three')
 
 
 def _chroma(rgb):
