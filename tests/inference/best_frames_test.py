@@ -46,6 +46,9 @@ def test_stills_are_references(tmp_path, three_shots, surveyed, monkeypatch):
     rgb = video.read_image(choice.picture)
     assert np.abs(np.int16(rgb) - shot_picture(seed)).mean() < 12
   assert (tmp_path / 'stills.jpg').exists()
+  film_plan, _ = plan.make_plan(None, three_shots, (), output / 'manifest.csv')
+  given = [shot.references[0] for shot in film_plan.shots]
+  assert [x.frame for x in given] == [x.frame for x in stills]
   with pytest.raises(UserError, match='is not empty: name a new folder'):
     best_frames.check_output(output)
 

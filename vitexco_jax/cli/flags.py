@@ -77,7 +77,8 @@ REFERENCES = flags.DEFINE_string(
   'references',
   None,
   'a folder of color images, or a list of them (text, or CSV '
-  'with file,frame or file,time); each shot uses the most similar ones.',
+  'with file,frame or file,time); each shot uses the most similar ones. A CSV with '
+  'enabled,end,reference gives each stretch its reference.',
 )
 PLAN = flags.DEFINE_string(
   'plan', None, 'a plan from --mode=plan, possibly edited.'

@@ -19,7 +19,7 @@ import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import plan
+from vitexco_jax.inference import manifest, plan
 from vitexco_jax.inference.shot_plan import Plan, Shot, clock
 from vitexco_jax.inference.source import Source
 from vitexco_jax.inference.survey import Embed
@@ -58,7 +58,7 @@ def write_stills(
   count: int,
   plan_path: Path | None = None,
 ) -> list[Still]:
-  """Writes stills, contact sheets, and a list of them, `stills.csv`.
+  """Writes stills, contact sheets, and lists, `stills.csv` and `manifest.csv`.
 
   Args:
     config: its `retrieval` sets how frames are compared.
@@ -88,6 +88,13 @@ def write_stills(
       # Only the small picture for the contact sheet stays in memory.
       stills.append(still._replace(rgb=_small(still.rgb)))
   _write_list(output / 'stills.csv', stills)
+  numbers = [
+    [x.frame for x in stills if x.shot == shot]
+    for shot in range(1, 1 + len(film_plan.shots))
+  ]
+  with files.explained('output', output):
+    text = manifest.to_text(film_plan, numbers, output)
+    files.write(output / 'manifest.csv', text)
   for page, sheet in enumerate(_draw(stills), 1):
     suffix = '' if page == 1 else f'_{page}'
     # Not a picture of the folder of references.

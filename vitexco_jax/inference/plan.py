@@ -41,6 +41,7 @@ import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
+from vitexco_jax.inference import manifest, reference_lists
 from vitexco_jax.inference.choice import (
   doubts,
   list_references,
@@ -137,7 +138,14 @@ def make_plan(
   from vitexco_jax.retrieval.gallery import open_with_embedder
 
   video.VideoReader(video_path).close()  # Fail before the progress bar.
-  if references is not None:
+  rows = reference_lists.read_manifest(references) if references else None
+  if rows is not None:
+    surveyed = _survey_with_bar(video_path, None, frame_rate)
+    assert references is not None
+    listed = list_references(references, surveyed)
+    bound = {Path(x.picture): x.frame for x in listed}
+    plan = manifest.follow(surveyed.plan, surveyed.seconds, rows, bound)
+  elif references is not None:
     embed = embedding.make_embedder(config)
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = match(

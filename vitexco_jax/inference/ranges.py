@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import reference_lists
+from vitexco_jax.inference import times as film_times
 from vitexco_jax.inference.shot_plan import clock
 
 _FRAMES = re.compile(r'(\d{0,9}):(\d{0,9})', re.ASCII)
@@ -41,7 +41,7 @@ def parse(text: str | None) -> Span | None:
   try:
     if found is None or not any(found.groups()):
       raise ValueError
-    read = int if frames else reference_lists.parse_seconds
+    read = int if frames else film_times.parse_seconds
     start, stop = (
       read(part) if part else default
       for part, default in zip(found.groups(), (0, math.inf), strict=True)

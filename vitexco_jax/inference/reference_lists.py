@@ -1,7 +1,6 @@
 """Lists of reference pictures: a folder, a text file or a CSV."""
 
 import csv
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -10,9 +9,8 @@ from typing import NamedTuple
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
+from vitexco_jax.inference import manifest, times
 from vitexco_jax.media import video
-
-_TIME = re.compile(r'(\d+:){0,2}(\d+\.?\d*|\.\d+)', re.ASCII)
 
 
 class Entry(NamedTuple):
@@ -29,7 +27,7 @@ def read(source: Path) -> list[Entry]:
   Args:
     source: a folder of pictures; a text file with one path per line; or a CSV with
       the column `file` and, for bound pictures, `frame` or `time` (seconds or
-      h:mm:ss). Paths are relative to the folder of the file.
+      h:mm:ss), or a manifest. Paths are relative to the folder of the file.
 
   Raises:
     UserError: the list cannot be read, is empty, names a file that does not
@@ -53,12 +51,24 @@ def read(source: Path) -> list[Entry]:
   return entries
 
 
+def read_manifest(source: Path) -> list[manifest.Row] | None:
+  """Reads a manifest; None: the list is none. See `read` for errors."""
+  if source.suffix.lower() != '.csv' or not source.is_file():
+    return None
+  lines = files.read_text(source).splitlines()
+  return manifest.parse(lines, source) if manifest.is_manifest(lines) else None
+
+
 def _read_file(name: str, source: Path) -> Iterator[Entry]:
   lines = files.read_text(source).splitlines()
   if source.suffix.lower() != '.csv':
     for line in map(str.strip, lines):
       if line:
         yield Entry(source.parent / line)
+    return
+  if manifest.is_manifest(lines):
+    pictures = [row.picture for row in manifest.parse(lines, source)]
+    yield from (Entry(x) for x in dict.fromkeys(pictures) if x is not None)
     return
   rows = csv.DictReader(lines, skipinitialspace=True, restval='')
   names = rows.fieldnames or ()
@@ -93,21 +103,9 @@ def _bound(
       return int(frame), None
     if not time:
       return None, None
-    return None, parse_seconds(time)
+    return None, times.parse_seconds(time)
   except ValueError as error:
     raise UserError(
       f'{where}: {frame or time!r} is neither a frame (123) nor a time (83.4 or '
       '0:01:23.4)'
     ) from error
-
-
-def parse_seconds(time: str) -> float:
-  """Parses a time such as 83.4 or 0:01:23.4; raises ValueError if it is none."""
-  if not _TIME.fullmatch(time.strip()):
-    raise ValueError
-  seconds = 0.0
-  for part in time.split(':'):
-    seconds = 60 * seconds + float(part)
-  if not math.isfinite(seconds):
-    raise ValueError
-  return seconds
