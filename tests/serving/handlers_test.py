@@ -26,6 +26,10 @@ def test_from_upload_to_result(tmp_path, film):
     async with Client(server) as client:
       state = await client.plan(film)
       assert state['planned'] and state['video'] == 'film.mp4'
+      assert state['facts'] == {
+        **{'width': 96, 'height': 64},
+        **{'frames': 2 * COUNT, 'rate': 25.0},
+      }
       one, two = (x['number'] for x in state['references'])
       shots = await client.do('GET', '/shots')
       assert [(x['start'], x['stop'], x['references']) for x in shots] == [

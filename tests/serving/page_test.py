@@ -120,6 +120,9 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   find('#video').send_keys(str(tmp_path / 'film.mp4'))
   wait(lambda: find('#video-text').text == 'film.mp4')
   assert not find('#error').is_displayed()
+  assert find('#facts').text == (
+    f'96x64 pixels · 25 frames per second · {2 * COUNT} frames · 0:05'
+  )
   for number, name in enumerate(('one', '<b>two'), 1):
     find('#references').send_keys(str(tmp_path / f'{name}.png'))
     wait(lambda number=number: len(find_all('#pictures li')) == number)
@@ -127,6 +130,8 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
 
   click('#find')
   wait(lambda: len(find_all('#shots li')) == 2)
+  assert find('#poster').is_displayed()
+  _check_a_phone(browser)
   chosen = '#shots li:nth-child(2) button[aria-pressed=true]'
   assert [x.get_attribute('title') for x in find_all(chosen)] == ['<b>two.png']
   click('#shots li:nth-child(2) button[title="one.png"]')
@@ -139,6 +144,7 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   wait(lambda: len(find_all(chosen)) == 2)
   click('#color')
   wait(lambda: find('#status').text == 'Done.')
+  assert browser.title == 'Done · Vitexco'
 
   wait(lambda: _loaded(browser, 'before') and _loaded(browser, 'after'))
   browser.execute_script(
@@ -162,6 +168,32 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   serious = [x for x in browser.get_log('browser') if x['level'] == 'SEVERE']
   # Only the refused video.
   assert len(serious) == 1 and '/video?name=one.png' in serious[0]['message']
+
+
+def _check_a_phone(browser):
+  """Nothing is cut off, and the colors follow the settings of the system."""
+  metrics = {'width': 390, 'height': 844, 'deviceScaleFactor': 1}
+  browser.execute_cdp_cmd(
+    'Emulation.setDeviceMetricsOverride', metrics | {'mobile': True}
+  )
+  measure = """
+    const list = document.getElementById('shots');
+    list.scrollIntoView();
+    return [document.documentElement.scrollWidth, list.scrollHeight,
+      list.clientHeight, list.clientHeight / list.children.length];"""
+  width, content, box, height = browser.execute_script(measure)
+  assert width == 390 and content == box and height < 844 / 4
+  backs = set()
+  for scheme in ('light', 'dark'):
+    media = [{'name': 'prefers-color-scheme', 'value': scheme}]
+    browser.execute_cdp_cmd('Emulation.setEmulatedMedia', {'features': media})
+    backs.add(
+      browser.execute_script(
+        'return getComputedStyle(document.body).backgroundColor'
+      )
+    )
+  assert len(backs) == 2
+  browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
 
 
 def _loaded(browser, name):

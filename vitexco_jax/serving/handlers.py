@@ -206,6 +206,7 @@ class Site:
           'references': sessions.MAX_REFERENCES,
         },
         'video': session.video_name,
+        'facts': session.facts and session.facts._asdict(),
         'references': [
           {'number': number, 'name': x.name, 'frame': x.choice.frame}
           for number, x in session.references.items()
@@ -232,8 +233,8 @@ class Site:
 
   async def _put_video(self, request: web.Request) -> web.StreamResponse:
     async with self._received(request, self._upload_limit) as (session, path):
-      await self._checked(request, uploads.check_video, path)
-      session.set_video(path, request.query.get('name', ''))
+      facts = await self._checked(request, uploads.check_video, path)
+      session.set_video(path, request.query.get('name', ''), facts)
     return web.json_response({})
 
   async def _put_reference(self, request: web.Request) -> web.StreamResponse:

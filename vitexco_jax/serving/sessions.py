@@ -52,6 +52,7 @@ class Session:
     client: address of the user, see `connections.client`.
     seen: time of the last request of its page, by `time.monotonic`.
     video_name: to show; empty: there is no video.
+    facts: of the video, if known.
     upload: locked while a file is uploaded.
     references: by their numbers.
     survey: of the video; None: not computed yet.
@@ -81,6 +82,7 @@ class Session:
     self._quota = quota or disk_quota.DiskQuota(folder)
     self.seen = time.monotonic()
     self.video_name = ''
+    self.facts: uploads.Facts | None = None
     self.upload = asyncio.Lock()
     self.references: dict[int, Reference] = {}
     self.survey: plan.Survey | None = None
@@ -110,19 +112,23 @@ class Session:
     """Returns a new path for an upload."""
     return self.folder / f'incoming-{next(self._numbers)}'
 
-  def set_video(self, path: Path, name: str) -> None:
+  def set_video(
+    self, path: Path, name: str, facts: uploads.Facts | None = None
+  ) -> None:
     """Sets the video; drops an earlier video and its results.
 
     Args:
       path: of `new_path`, after `uploads.check_video`; the file is moved.
       name: the user's name of the file.
+      facts: of `uploads.check_video`, to show.
 
     Raises:
       UserError: a job is not over.
     """
     self._check_idle()
     path.replace(self.video)
-    self.video_name, self.survey = uploads.shown(name), None
+    self.video_name, self.facts = uploads.shown(name), facts
+    self.survey = None
     self._forget_plan()
 
   def add_reference(self, drawing: drawings.Drawing, name: str) -> None:
@@ -156,10 +162,7 @@ class Session:
     self._forget_plan()
 
   def find_shots(
-    self,
-    queue: JobQueue,
-    embed: plan.Embed,
-    prior: bool = False,
+    self, queue: JobQueue, embed: plan.Embed, prior: bool = False
   ) -> None:
     """Queues a job that finds the shots and chooses their references.
 
@@ -280,9 +283,12 @@ class Session:
         )
         self.warnings = [
           *self._damage(surveyed),
-          *self._fields(surveyed),
           *(f'left out of {missing}' for missing in work.left_out),
         ]
+        if surveyed.interlaced:
+          self.warnings.append(
+            f'{self.video_name} is interlaced; the result is progressive'
+          )
         size = tuple(colorizer.config.use.size)
         self._quota.check(schedule.scratch_bytes(planned, size, len(devices)))
         with contextlib.closing(work.run()) as steps:
@@ -294,8 +300,7 @@ class Session:
             if step.rgb is not None and (last or time.monotonic() >= due):
               due = time.monotonic() + _PREVIEW_SECONDS
               job.preview = Preview(
-                step.number,
-                *map(_preview, (step.gray, step.rgb)),
+                step.number, *map(_preview, (step.gray, step.rgb))
               )
     finally:
       shutil.rmtree(film.part_folder(output), ignore_errors=True)
@@ -303,11 +308,6 @@ class Session:
       jax.clear_caches()
     self.warnings += work.doubts()
     self.result = output
-
-  def _fields(self, surveyed: plan.Survey) -> list[str]:
-    if not surveyed.interlaced:
-      return []
-    return [f'{self.video_name} is interlaced; the result is progressive']
 
   def _damage(self, surveyed: plan.Survey) -> list[str]:
     if not surveyed.damaged:

@@ -11,6 +11,7 @@
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import quality, video
@@ -24,14 +25,27 @@ _MAX_ASPECT = 4
 _NAME = 100  # Maximum length of a displayed name, in characters.
 
 
+class Facts(NamedTuple):
+  """What the container of a video says about it."""
+
+  width: int
+  height: int
+  frames: int | None  # None: not known without decoding.
+  rate: float  # Frames per second.
+
+
 def shown(name: str) -> str:
   """A file name as one line of printable text."""
   name = ''.join(x for x in name if x.isprintable()).strip()
   return name[-_NAME:] or 'unnamed'
 
 
-def check_video(path: Path) -> None:
-  """Raises UserError unless a file is a video that may be decoded."""
+def check_video(path: Path) -> Facts:
+  """Checks that a file is a video that may be decoded.
+
+  Raises:
+    UserError: it is not.
+  """
   with Sandbox() as sandbox, sandbox.open(path) as reader:
     form, frames, kind = reader.format, reader.num_frames, reader.kind
   if kind != 'video':
@@ -46,6 +60,7 @@ def check_video(path: Path) -> None:
       f'{path} has {frames} frames, but at most {MAX_FRAMES} are allowed: cut '
       'it into parts'
     )
+  return Facts(form.width, form.height, frames, float(form.frame_rate))
 
 
 def redraw(path: Path) -> Drawing:

@@ -110,6 +110,9 @@ function redraw(id, facts, children) {
 function draw() {
   $('video-text').textContent = state.video ||
     `Drop a video here, or choose a file (up to ${state.limits.video} MB)`;
+  $('facts').textContent = describe(state.facts);
+  document.title = title(state.job);
+  drawPoster();
   for (const input of document.querySelectorAll('.drop input'))
     input.disabled = state.busy;
   redraw('pictures', [state.references, state.busy], drawPictures);
@@ -134,6 +137,13 @@ function draw() {
   $('result').hidden = !result || !result.endsWith('.mp4');
   if ($('result').hidden) $('result').removeAttribute('src');
   else $('result').src = `/result?${Date.now()}`;
+}
+
+// The picture of the first shot, once the video has been read.
+function drawPoster() {
+  const poster = $('poster');
+  if (state.planned && poster.hidden) poster.src = `/thumbnail/0?${Date.now()}`;
+  poster.hidden = !state.planned;
 }
 
 function drawPictures() {
@@ -237,6 +247,24 @@ function sentence(job) {
     if (job.total) text += `, ${clock((job.total - job.done) / job.rate)} left`;
   }
   return text;
+}
+
+// The progress, which is also visible while another tab is open.
+function title(job) {
+  if (!job) return 'Vitexco';
+  if (state.busy && job.total)
+    return `${Math.floor(100 * job.done / job.total)} % · Vitexco`;
+  const words = {waiting: 'Waiting', running: 'Working', failed: 'Failed',
+    stopped: 'Stopped', done: 'Done'};
+  return `${words[job.state]} · Vitexco`;
+}
+
+function describe(facts) {
+  if (!facts) return '';
+  const {width, height, frames, rate} = facts;
+  const parts = [`${width}x${height} pixels`, `${+rate.toFixed(3)} frames per second`];
+  if (frames) parts.push(`${frames} frames`, clock(frames / rate));
+  return parts.join(' · ');
 }
 
 function clock(seconds) {
