@@ -12,7 +12,8 @@ import ml_collections
 from absl import flags
 
 from vitexco_jax import config as configs
-from vitexco_jax.cli.modes import MODES, Call, Mode
+from vitexco_jax.cli.commands import Call
+from vitexco_jax.cli.modes import MODES, Mode
 from vitexco_jax.errors import UserError, nearest, program
 
 _EVERYWHERE = ('mode', 'config')
