@@ -7,7 +7,8 @@ FRAMES, of which only lightness is used, and COLORED are [t, h, w, 3]; REFERENCE
 [h, w, 3]; all are uint8 RGB. programs.json lists the arguments of the programs. With
 `backward_flow`, colors are propagated by the optical flow from each frame to the
 previous one: FLOW has (dx, dy), [t, h, w, 2], in pixels at the networks' size.
-Without FLOW each frame is colorized independently.
+Without FLOW each frame is colorized independently. Unlike Vitexco, this does not
+remove flicker and grain from the frames that the networks get.
 """
 
 import json
