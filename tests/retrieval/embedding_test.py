@@ -2,12 +2,12 @@
 
 import functools
 
-import cv2
 import flax
 import jax
 import numpy as np
 import plain_vit
 import pytest
+from tiny_embedder import make_config, make_pictures
 from written_weights import write_safetensors
 
 from configs.vitexco import get_config
@@ -19,27 +19,6 @@ from vitexco_jax.pretrained import efficientnet_weights
 from vitexco_jax.retrieval import embedding
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
-
-
-def _config(**values):
-  """An embedder with the tiny ViT, which compiles quickly."""
-  config = get_config('tiny')
-  config.retrieval.network = 'vit'
-  config.update_from_flattened_dict(
-    {name.replace('__', '.'): value for name, value in values.items()}
-  )
-  return config
-
-
-def _pictures(count, size=(60, 80)):
-  rng = np.random.default_rng(0)
-  small = rng.integers(0, 256, (count, 4, 5, 3), np.uint8)
-  return np.stack([cv2.resize(rgb, size[::-1]) for rgb in small])
-
-
-@pytest.fixture(scope='module')
-def embed(quick_compiler):
-  return embedding.make_embedder(_config())
 
 
 # Embeddings
@@ -69,7 +48,7 @@ def test_only_rgb_is_accepted(embed):
 
 def test_the_class_token_of_the_vit_in_gray(tmp_path):
   """Compares weights from a file with a numpy network."""
-  config = _config(train__vit_weights=str(tmp_path / 'vit.npz'))
+  config = make_config(train__vit_weights=str(tmp_path / 'vit.npz'))
   rng = np.random.default_rng(0)
   model = embedding.vit.VisionTransformer('test/16', taps=())
   image = jax.ShapeDtypeStruct((1, 224, 224, 3), np.float32)
@@ -79,7 +58,7 @@ def test_the_class_token_of_the_vit_in_gray(tmp_path):
     for name, leaf in flax.traverse_util.flatten_dict(shapes, sep='/').items()
   }
   np.savez(config.train.vit_weights, **weights)
-  rgb = _pictures(2)
+  rgb = make_pictures(2)
   crops = np.stack([embedding.crop(picture) for picture in rgb])
   gray = np.asarray(color.gray(crops), np.float64) / 255
   _, expected = plain_vit.forward_scenic(weights, 2 * gray - 1, 'tanh', 2)
@@ -90,14 +69,14 @@ def test_the_class_token_of_the_vit_in_gray(tmp_path):
 
 
 def test_a_hybrid_includes_its_stem(tmp_path):
-  config = _config(model__stem='efficientnet_lite0', retrieval__gray=False)
+  config = make_config(model__stem='efficientnet_lite0', retrieval__gray=False)
   config.use.size = (32, 48)
   generator = make_generator(config)
   params = jax.jit(generator.init)(jax.random.key(3), np.zeros((1, 32, 48, 3)))
   checkpoint.export(tmp_path / 'hybrid', params['params'], config)
   config.retrieval.weights = str(tmp_path / 'hybrid')
   config.train.init = 'nowhere'  # Not needed.
-  rgb = _pictures(2)
+  rgb = make_pictures(2)
   crops = np.stack([embedding.crop(picture) for picture in rgb]) / 255
   halved = jax.tree.map(np.asarray, checkpoint.load_params(tmp_path / 'hybrid'))
   seen = jax.jit(functools.partial(generator.apply, method='see'))
@@ -109,10 +88,10 @@ def test_a_hybrid_includes_its_stem(tmp_path):
 
 
 def test_the_pooled_features_of_efficientnet_in_color():
-  config = _config(
+  config = make_config(
     retrieval__network='efficientnet_lite0', retrieval__gray=False
   )
-  rgb = _pictures(1)
+  rgb = make_pictures(1)
   crop = embedding.crop(rgb[0])
   expected = jax.jit(efficientnet.EfficientNetLite0().apply)(
     {'params': efficientnet_weights.load_efficientnet_lite0()}, crop[None] / 255
@@ -123,18 +102,18 @@ def test_the_pooled_features_of_efficientnet_in_color():
 
 
 def test_gray_embeddings_ignore_colors(embed):
-  rgb = _pictures(
+  rgb = make_pictures(
     2, (256, 300)
   )  # No resizing, which would precede the conversion to gray.
   gray = np.asarray(color.gray(rgb))
   np.testing.assert_allclose(embed(rgb), embed(gray), atol=0.01)
-  in_color = embedding.make_embedder(_config(retrieval__gray=False))
+  in_color = embedding.make_embedder(make_config(retrieval__gray=False))
   assert np.abs(in_color(rgb) - in_color(gray)).max() > 0.1
   np.testing.assert_allclose(in_color(gray), embed(gray), atol=0.01)
 
 
 def test_embeddings_do_not_depend_on_the_batch(embed):
-  rgb = list(_pictures(70)) + list(_pictures(1, (90, 64)))
+  rgb = list(make_pictures(70)) + list(make_pictures(1, (90, 64)))
   whole = embed(rgb)
   assert whole.shape == (71, 32)
   np.testing.assert_allclose(np.linalg.norm(whole, axis=1), 1, atol=1e-5)
@@ -143,14 +122,14 @@ def test_embeddings_do_not_depend_on_the_batch(embed):
 
 
 def test_only_untrained_weights_cause_a_warning(tmp_path, capsys):
-  untrained = embedding.make_embedder(_config())
+  untrained = embedding.make_embedder(make_config())
   assert 'Retrieval will be poor' in capsys.readouterr().out
   config = get_config('tiny')
   expected = abstract_params(config)
   params = jax.tree.map(lambda leaf: np.ones(leaf.shape), expected)
   checkpoint.export(tmp_path / 'export', params, config)
   trained = embedding.make_embedder(
-    _config(train__init=str(tmp_path / 'export'))
+    make_config(train__init=str(tmp_path / 'export'))
   )
   assert not capsys.readouterr().out
   assert trained.settings['weights'] != untrained.settings['weights']
@@ -174,8 +153,8 @@ def test_an_unknown_network_and_weights_that_do_not_fit(tmp_path):
   with pytest.raises(
     UserError, match='retrieval.network=resnet must be one of vit, effi'
   ):
-    embedding.make_embedder(_config(retrieval__network='resnet'))
+    embedding.make_embedder(make_config(retrieval__network='resnet'))
   path = tmp_path / 'vit.safetensors'
   write_safetensors(path, {'cls_token': np.zeros((1, 1, 32), np.float32)})
   with pytest.raises(UserError, match='does not fit the ViT'):
-    embedding.make_embedder(_config(train__vit_weights=str(path)))
+    embedding.make_embedder(make_config(train__vit_weights=str(path)))

@@ -3,38 +3,16 @@
 import json
 import os
 
-import cv2
 import numpy as np
 import pytest
+from tiny_embedder import make_config
 from written_galleries import SETTINGS, Source, unit, write
 
-from configs.vitexco import get_config
 from vitexco_jax.errors import UserError
-from vitexco_jax.retrieval import build, embedding, ivf
+from vitexco_jax.retrieval import build, ivf
 from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 
 pytestmark = pytest.mark.usefixtures('quick_compiler')
-
-
-def _config(**values):
-  """An embedder with the tiny ViT, which compiles quickly."""
-  config = get_config('tiny')
-  config.retrieval.network = 'vit'
-  config.update_from_flattened_dict(
-    {name.replace('__', '.'): value for name, value in values.items()}
-  )
-  return config
-
-
-def _pictures(count, size=(60, 80)):
-  rng = np.random.default_rng(0)
-  small = rng.integers(0, 256, (count, 4, 5, 3), np.uint8)
-  return np.stack([cv2.resize(rgb, size[::-1]) for rgb in small])
-
-
-@pytest.fixture(scope='module')
-def embed(quick_compiler):
-  return embedding.make_embedder(_config())
 
 
 def test_a_search_sorts_all_cosines(tmp_path):
@@ -137,7 +115,9 @@ def test_unreadable_galleries_are_refused(tmp_path):
   with pytest.raises(UserError, match='broken is damaged'):
     Gallery.open(tmp_path / 'broken')
   with pytest.raises(UserError, match='retrieval.index=hnsw must be one of ex'):
-    open_with_embedder(_config(retrieval__index='hnsw'), tmp_path / 'broken')
+    open_with_embedder(
+      make_config(retrieval__index='hnsw'), tmp_path / 'broken'
+    )
 
 
 def test_an_outdated_index_is_refused(tmp_path):
@@ -251,12 +231,12 @@ def test_queries_of_another_network_are_refused(tmp_path, changed, sentence):
 
 def test_gallery_and_embedder_are_opened_together(tmp_path, embed):
   build.Writer(tmp_path, embed.settings, Source).add(['a'], unit(1, 32))
-  _, opened = open_with_embedder(_config(), tmp_path)
+  _, opened = open_with_embedder(make_config(), tmp_path)
   assert len(opened) == 1
   with pytest.raises(UserError, match='has no index ivf'):
-    open_with_embedder(_config(retrieval__index='ivf'), tmp_path)
+    open_with_embedder(make_config(retrieval__index='ivf'), tmp_path)
   with pytest.raises(UserError, match='config.retrieval.gray=True, not False'):
-    open_with_embedder(_config(retrieval__gray=False), tmp_path)
+    open_with_embedder(make_config(retrieval__gray=False), tmp_path)
 
 
 def test_a_gallery_without_its_pictures_names_their_folder(tmp_path):
