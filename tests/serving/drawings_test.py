@@ -83,3 +83,8 @@ def test_odd_exif_does_no_harm(tmp_path):
   (tmp_path / 'given').write_bytes(_odd_exif())
   kept = video.decode_image(uploads.redraw(tmp_path / 'given').png, 'kept')
   assert kept.shape == (96, 64, 3)  # Rotated.
+
+
+def test_previews_are_shrunk():
+  data = drawings.preview(picture(1, (80, 1920)))
+  assert video.decode_image(data, 'preview').shape == (40, 960, 3)

@@ -38,6 +38,10 @@ def test_from_upload_to_result(tmp_path, film):
       ]
       assert shots[1]['from'] == '0:00:00.5'
       assert shots[0]['scores'][0] > shots[0]['scores'][1]
+      assert [x['verdicts'] for x in shots] == 2 * [2 * ['same scene']]
+      assert [x['coverages'] for x in shots] == 2 * [[1.0, 1.0]]
+      await client.do('PUT', '/shots/0', json={'references': 'skip'})
+      assert (await client.do('GET', '/shots'))[0]['skipped']
       await client.do('PUT', '/shots/0', json={'references': [two]})
       await client.do('POST', '/color')
       state = await client.over()

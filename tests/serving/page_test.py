@@ -137,6 +137,13 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   click('#shots li:nth-child(2) button[title="one.png"]')
   wait(lambda: len(find_all(chosen)) == 2)
 
+  click('#shots li:nth-child(1) .skip')
+  skipped = '#shots li:nth-child(1) button[aria-pressed=true]'
+  wait(lambda: [x.text for x in find_all(skipped)] == ['leave as it is'])
+  click('#shots li:nth-child(1) button[title="one.png"]')
+  wait(
+    lambda: [x.get_attribute('title') for x in find_all(skipped)] == ['one.png']
+  )
   click('#color')
   click('#stop')
   wait(lambda: find('#status').text == 'Stopped; the result was discarded.')

@@ -59,7 +59,7 @@ def _planned(session, film, queue, names=('one.png', 'two.png')):
   _give_video(session, film)
   for seed, name in enumerate(names, 1):
     _give_picture(session, picture(seed), name)
-  session.find_shots(queue, embed)
+  session.find_shots(queue, embed, Stub())
   _finish(session)
 
 
@@ -121,9 +121,11 @@ def test_shots_without_a_picture_are_colorized_by_the_prior(
   session, film, queue
 ):
   _give_video(session, film)
+  plain = Stub()
+  plain.has_prior = False
   with pytest.raises(UserError, match='add a video and a reference first'):
-    session.find_shots(queue, embed)
-  session.find_shots(queue, embed, prior=True)
+    session.find_shots(queue, embed, plain)
+  session.find_shots(queue, embed, Stub())
   _finish(session)
   assert all(shot.by_prior for shot in session.plan.shots)
   colorizer = Stub()
@@ -185,13 +187,24 @@ def test_new_references_need_a_new_plan(session, film, queue):
     session.color(queue, Stub())
 
 
+def test_a_skipped_shot_stays_as_it_is(session, film, queue):
+  _planned(session, film, queue)
+  session.choose(1, None)
+  assert [shot.skipped for shot in session.plan.shots] == [False, True]
+  session.color(queue, Stub())
+  _finish(session)
+  with video.VideoReader(session.result) as reader:
+    spread = [np.ptp(np.int16(frame.rgb), -1).mean() for frame in reader]
+  assert min(spread[:COUNT]) > 2 > max(spread[COUNT:])
+
+
 def test_a_stop_keeps_the_plan(session, film, queue):
   _planned(session, film, queue)
   given = _files(session)
   may_go = threading.Semaphore(5)
   session.color(queue, Stub(may_go))
   with pytest.raises(UserError, match='stop the running job first'):
-    session.find_shots(queue, embed)
+    session.find_shots(queue, embed, Stub())
   _await_steps(session)
   session.stop()
   may_go.release(100)
@@ -263,7 +276,7 @@ def test_errors_use_the_names_of_the_user(session, film, queue):
   assert str(caught.value).startswith('film.mp4, shot 1 has two references')
   (session.folder / 'reference-3.png').write_bytes(b'')
   session.survey = None
-  session.find_shots(queue, embed)
+  session.find_shots(queue, embed, Stub())
   session.job.future.result(60)
   assert session.job.message == 'ref_00003.png is empty: 0 bytes'
 
@@ -272,7 +285,7 @@ def test_the_number_of_frames_is_limited(session, film, queue, monkeypatch):
   _give_video(session, film)
   _give_picture(session, picture(1), 'one.png')
   monkeypatch.setattr(uploads, 'MAX_FRAMES', 2 * COUNT - 1)
-  session.find_shots(queue, embed)
+  session.find_shots(queue, embed, Stub())
   session.job.future.result(60)
   assert 'film.mp4 has more than 23 frames' in session.job.message
 
@@ -281,7 +294,7 @@ def test_the_number_of_shots_is_limited(session, film, queue, monkeypatch):
   _give_video(session, film)
   _give_picture(session, picture(1), 'one.png')
   monkeypatch.setattr(sessions, 'MAX_SHOTS', 1)
-  session.find_shots(queue, embed)
+  session.find_shots(queue, embed, Stub())
   session.job.future.result(60)
   assert 'film.mp4 has more than 1 shots' in session.job.message
 
@@ -289,7 +302,7 @@ def test_the_number_of_shots_is_limited(session, film, queue, monkeypatch):
 def test_damage_is_reported_with_the_result(session, film, queue):
   _planned(session, film, queue)
   session.survey = session.survey._replace(damaged=[3])
-  session.find_shots(queue, embed)
+  session.find_shots(queue, embed, Stub())
   _finish(session)
   warnings = session.warnings
   assert len(warnings) == 1 and warnings[0].startswith(

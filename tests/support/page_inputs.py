@@ -19,10 +19,13 @@ class Stub(Painter):
 
   def __init__(self, may_go=None):
     super().__init__()
-    self._may_go = may_go
+    self._may_go = None  # Trials of references do not wait.
+    self._signal = may_go
 
   def on(self, _):
-    return copy.copy(self)
+    worker = copy.copy(self)
+    worker._may_go = self._signal
+    return worker
 
   def predict(self, frames):
     for prediction in super().predict(frames):

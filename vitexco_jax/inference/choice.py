@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,25 +136,49 @@ def match(
   Raises:
     UserError: a picture cannot be read.
   """
-  return _select_all(surveyed, scores(surveyed, choices, embed), colorizer)
+  candidates = scores(surveyed, choices, embed)
+  if colorizer is not None:
+    candidates = try_all(surveyed, candidates, colorizer)
+  return _select_all(surveyed, candidates)
+
+
+def try_all(
+  surveyed: Survey,
+  candidates: Sequence[list[Choice]],
+  colorizer: 'VideoColorizer',
+  before_shot: Callable[[], None] = lambda: None,
+) -> list[list[Choice]]:
+  """Tries the references of each shot that has no bound one; see `trial`.
+
+  Args:
+    surveyed: of the video, with an embedder.
+    candidates: of each shot, with scores.
+    colorizer: matches them; its references are replaced.
+    before_shot: is called before each shot, and may raise an exception.
+
+  Raises:
+    UserError: a picture cannot be read.
+  """
+  # It imports JAX, which checks of the input do not need.
+  from vitexco_jax.inference import trial
+
+  result = []
+  for moments, of_shot in zip(surveyed.moments, candidates, strict=True):
+    before_shot()
+    if all(x.frame is None for x in of_shot):
+      of_shot = trial.try_on_shot(moments, of_shot, colorizer)
+    result.append(of_shot)
+  return result
 
 
 def _select_all(
-  surveyed: Survey,
-  candidates: Sequence[Sequence[Choice]],
-  colorizer: 'VideoColorizer | None',
+  surveyed: Survey, candidates: Sequence[Sequence[Choice]]
 ) -> Plan:
   """Selects the references of each shot from its candidates."""
-  shots = []
-  for number, shot in enumerate(surveyed.plan.shots):
-    of_shot = candidates[number]
-    if colorizer is not None and all(x.frame is None for x in of_shot):
-      # It imports JAX, which checks of the input do not need.
-      from vitexco_jax.inference import trial
-
-      moments = surveyed.moments[number]
-      of_shot = trial.try_on_shot(moments, of_shot, colorizer)
-    shots.append(shot._replace(references=select(of_shot)))
+  shots = (
+    shot._replace(references=select(of_shot))
+    for shot, of_shot in zip(surveyed.plan.shots, candidates, strict=True)
+  )
   return surveyed.plan._replace(shots=tuple(shots))
 
 
@@ -262,4 +286,6 @@ def retrieve(
         for score, number in zip(scores, numbers, strict=True)
       ]
     )
-  return _select_all(surveyed, candidates, colorizer)
+  if colorizer is not None:
+    candidates = try_all(surveyed, candidates, colorizer)
+  return _select_all(surveyed, candidates)

@@ -51,6 +51,7 @@ from vitexco_jax.inference.choice import (
   same_for_all,
   scores,
   select,
+  try_all,
 )
 from vitexco_jax.inference.contact_sheet import contact_sheets, table
 from vitexco_jax.inference.plan_file import check, read, write
@@ -102,6 +103,7 @@ __all__ = [
   'scores',
   'survey',
   'table',
+  'try_all',
   'write',
 ]
 

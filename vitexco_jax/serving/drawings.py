@@ -18,6 +18,7 @@ _MAX_ASPECT = 4
 _MAX_PICTURE = 2**26  # Pixels of an uploaded reference.
 _MAX_SIDE = 2048  # Of the stored copy, in pixels; the networks use less.
 _THUMBNAIL = 240  # Width, in pixels.
+_PREVIEW = 960  # Width, in pixels.
 _PICTURES = ('PNG', 'JPEG', 'WEBP', 'BMP')
 
 
@@ -71,3 +72,8 @@ def shrunk(rgb: np.ndarray, width: int) -> np.ndarray:
     return rgb
   height = max(1, round(rgb.shape[0] * width / rgb.shape[1]))
   return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def preview(rgb: np.ndarray) -> bytes:
+  """Encodes a frame to show, as JPEG."""
+  return video.encode_image('.jpg', shrunk(rgb, _PREVIEW))

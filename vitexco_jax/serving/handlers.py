@@ -8,7 +8,8 @@ The browser loads `page/`, which requests JSON and pictures:
   DELETE /reference/NUMBER
   POST   /shots                    finds shots, proposes references
   GET    /shots
-  PUT    /shots/NUMBER             {"references": [NUMBER, ...]}, [] for no picture
+  PUT    /shots/NUMBER             {"references": [NUMBER, ...]}, [] for no picture,
+                                   "skip" to leave the shot as it is
   POST   /color, /stop, /leave
   GET    /thumbnail/NUMBER, /reference/NUMBER, /before, /after, /result
 
@@ -32,6 +33,7 @@ from aiohttp.typedefs import Handler
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import plan
+from vitexco_jax.inference.shot_plan import SKIP
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 from vitexco_jax.serving import bodies, connections, sessions, uploads
@@ -293,9 +295,7 @@ class Site:
     return web.json_response({})
 
   async def _find_shots(self, request: web.Request) -> web.StreamResponse:
-    self._session(request).find_shots(
-      self._queue, self._embed, self._colorizer.has_prior
-    )
+    self._session(request).find_shots(self._queue, self._embed, self._colorizer)
     return web.json_response({})
 
   async def _get_shots(self, request: web.Request) -> web.StreamResponse:
@@ -310,6 +310,9 @@ class Site:
           'stop': shot.stop,
           'from': plan.clock(shot.start / rate),
           'scores': [choice.score for choice in scored],
+          'verdicts': [choice.verdict for choice in scored],
+          'coverages': [choice.coverage for choice in scored],
+          'skipped': shot.skipped,
           'references': []
           if shot.by_prior
           else [session.number_of(x) for x in shot.references],
@@ -321,10 +324,14 @@ class Site:
   async def _choose(self, request: web.Request) -> web.StreamResponse:
     body = await bodies.read_json(request)
     numbers = body.get('references') if isinstance(body, dict) else None
-    if not isinstance(numbers, list) or any(
+    if numbers == SKIP:
+      numbers = None
+    elif not isinstance(numbers, list) or any(
       type(x) is not int for x in numbers
     ):
-      raise UserError('the body must be {"references": [NUMBER, ...]}')
+      raise UserError(
+        'the body must be {"references": [NUMBER, ...]}, or "skip" for the list'
+      )
     self._session(request).choose(
       int(request.match_info['number']), numbers, self._colorizer.has_prior
     )

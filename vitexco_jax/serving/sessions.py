@@ -15,23 +15,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import film, plan, schedule
 from vitexco_jax.inference.video_colorizer import VideoColorizer
-from vitexco_jax.media import mux, video
-from vitexco_jax.media.sandbox import Sandbox
+from vitexco_jax.media import video
 from vitexco_jax.serving import disk_quota, drawings, uploads
 from vitexco_jax.serving.jobs import Job, JobQueue, Preview
 
 MAX_REFERENCES = 24
 MAX_SHOTS = 5000  # All are shown; a long film has 3,000.
 
-_PREVIEW = 960  # Width, in pixels.
 _PREVIEW_SECONDS = 1.0
 _BY_PRIOR = (plan.Choice(plan.NONE),)
-_OUTPUTS = ('.mp4', '.mkv', '.mov')
 
 
 class Reference(NamedTuple):
@@ -162,27 +158,32 @@ class Session:
     self._forget_plan()
 
   def find_shots(
-    self, queue: JobQueue, embed: plan.Embed, prior: bool = False
+    self, queue: JobQueue, embed: plan.Embed, colorizer: VideoColorizer
   ) -> None:
     """Queues a job that finds the shots and chooses their references.
 
     Args:
       queue: runs the job.
       embed: a `retrieval.Embedder`.
-      prior: whether shots can be colorized without a reference.
+      colorizer: tries the most similar references on each shot.
 
     Raises:
-      UserError: there is no video or no reference yet.
+      UserError: there is no video, or no reference and no color prior.
     """
     self._check_idle()
+    prior = colorizer.has_prior
     if not self.video_name or not (self.references or prior):
       raise UserError(
         'add a video first' if prior else 'add a video and a reference first'
       )
     self._forget_plan()
-    self._start(queue, Job('shots', lambda job: self._find_shots(job, embed)))
+    self._start(
+      queue, Job('shots', lambda job: self._find_shots(job, embed, colorizer))
+    )
 
-  def _find_shots(self, job: Job, embed: plan.Embed) -> None:
+  def _find_shots(
+    self, job: Job, embed: plan.Embed, colorizer: VideoColorizer
+  ) -> None:
     def progress(count: int, total: int | None, shots: int) -> None:
       for number, limit, unit in (
         (count, uploads.MAX_FRAMES, 'frames'),
@@ -201,6 +202,11 @@ class Session:
       scored: list[list[plan.Choice]] = [[] for _ in self.survey.plan.shots]
       if choices:
         scored = plan.scores(self.survey, choices, embed)
+        scored = plan.try_all(
+          *(self.survey, scored, colorizer),
+          lambda: job.advance(job.done, job.total),
+        )
+        jax.clear_caches()
     self.warnings = self._damage(self.survey)
     planned = self.survey.plan
     self.scored = scored
@@ -212,13 +218,14 @@ class Session:
     )
 
   def choose(
-    self, shot: int, numbers: Sequence[int], prior: bool = False
+    self, shot: int, numbers: Sequence[int] | None, prior: bool = False
   ) -> None:
     """Sets the references of a shot.
 
     Args:
       shot: index from 0.
-      numbers: of references, at least one unless `prior`.
+      numbers: of references, at least one unless `prior`; None: the shot stays
+        as it is.
       prior: whether the shot can be colorized without a reference.
 
     Raises:
@@ -227,12 +234,15 @@ class Session:
     self._check_idle()
     if self.plan is None or not 0 <= shot < len(self.plan.shots):
       raise UserError(f'there is no shot {shot + 1}')
-    if not (numbers or prior) or not set(numbers) <= set(self.references):
+    valid = set(numbers or ()) <= set(self.references)
+    if not valid or not (numbers or numbers is None or prior):
       raise UserError(f'shot {shot + 1} needs one of the references')
     compared = dict(zip(self.references, self.scored[shot], strict=True))
     shots = list(self.plan.shots)
-    references = tuple(compared[number] for number in sorted(set(numbers)))
-    references = references or _BY_PRIOR
+    references: tuple[plan.Choice, ...] = ()
+    if numbers is not None:
+      references = tuple(compared[x] for x in sorted(set(numbers)))
+      references = references or _BY_PRIOR
     shots[shot] = shots[shot]._replace(references=references)
     self.plan = self.plan._replace(shots=tuple(shots))
 
@@ -267,7 +277,8 @@ class Session:
   ) -> None:
     devices = jax.local_devices()[: len(planned.shots)]
     colorizers = [colorizer.on(device) for device in devices]
-    output = self._output(job.sandbox)
+    with self.named():
+      output = uploads.result_path(self.video, job.sandbox)
     total = schedule.count_steps(planned)
     due = 0.0
     try:
@@ -300,7 +311,7 @@ class Session:
             if step.rgb is not None and (last or time.monotonic() >= due):
               due = time.monotonic() + _PREVIEW_SECONDS
               job.preview = Preview(
-                step.number, *map(_preview, (step.gray, step.rgb))
+                step.number, *map(drawings.preview, (step.gray, step.rgb))
               )
     finally:
       shutil.rmtree(film.part_folder(output), ignore_errors=True)
@@ -313,18 +324,6 @@ class Session:
     if not surveyed.damaged:
       return []
     return [plan.damage(self.video_name, surveyed)]
-
-  def _output(self, sandbox: Sandbox) -> Path:
-    """MP4, which browsers play, or the next container that takes the audio."""
-    for suffix in _OUTPUTS:
-      output = self.folder / f'colored{suffix}'
-      with contextlib.suppress(UserError):
-        sandbox.call(mux.left_out, self.video, output, about=self.video)
-        return output
-    raise UserError(
-      f'none of {" ".join(_OUTPUTS)} supports the audio of {self.video_name}: '
-      'convert the audio to AAC'
-    )
 
   @property
   def result_name(self) -> str | None:
@@ -394,7 +393,3 @@ class Session:
       for path, name in texts.items():
         text = text.replace(path, name)
       raise UserError(text.replace(str(self.folder), '')) from error
-
-
-def _preview(rgb: np.ndarray) -> bytes:
-  return video.encode_image('.jpg', drawings.shrunk(rgb, _PREVIEW))

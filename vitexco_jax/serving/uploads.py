@@ -10,11 +10,12 @@
 * A picture is decoded once; only a newly encoded copy is stored.
 """
 
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import quality, video
+from vitexco_jax.media import mux, quality, video
 from vitexco_jax.media.sandbox import Sandbox
 from vitexco_jax.serving import drawings
 from vitexco_jax.serving.drawings import Drawing
@@ -22,6 +23,7 @@ from vitexco_jax.serving.drawings import Drawing
 MAX_FRAMES = 200_000  # Per video: more than two hours.
 
 _MAX_ASPECT = 4
+_OUTPUTS = ('.mp4', '.mkv', '.mov')
 _NAME = 100  # Maximum length of a displayed name, in characters.
 
 
@@ -61,6 +63,25 @@ def check_video(path: Path) -> Facts:
       'it into parts'
     )
   return Facts(form.width, form.height, frames, float(form.frame_rate))
+
+
+def result_path(path: Path, sandbox: Sandbox) -> Path:
+  """Returns the path of a video's result, in the same folder.
+
+  It is an MP4, which browsers play, or the next container that takes the audio.
+
+  Raises:
+    UserError: no container supports the audio.
+  """
+  for suffix in _OUTPUTS:
+    output = path.with_name(f'colored{suffix}')
+    with contextlib.suppress(UserError):
+      sandbox.call(mux.left_out, path, output, about=path)
+      return output
+  raise UserError(
+    f'none of {" ".join(_OUTPUTS)} supports the audio of {path}: convert the '
+    'audio to AAC'
+  )
 
 
 def redraw(path: Path) -> Drawing:

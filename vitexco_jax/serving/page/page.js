@@ -170,13 +170,14 @@ function drawShots() {
         className: 'name',
         textContent:
           `${index + 1} · ${shot.from} · ${shot.stop - shot.start} frames`,
-      })),
+      }),
+      drawSkip(shot, index)),
     element('div', {className: 'choices'},
       ...state.references.map((reference, place) =>
-        drawChoice(shot, index, reference, shot.scores[place])))));
+        drawChoice(shot, index, reference, place)))));
 }
 
-function drawChoice(shot, index, {number, name, frame}, score) {
+function drawChoice(shot, index, {number, name, frame}, place) {
   const bound = frame !== null && shot.start <= frame && frame < shot.stop;
   const chosen = shot.references.includes(number);
   const button = element('button', {
@@ -185,9 +186,37 @@ function drawChoice(shot, index, {number, name, frame}, score) {
     onclick: () => choose(shot, index, number),
   },
     element('img', {src: `/reference/${number}`, alt: name, loading: 'lazy'}),
-    score.toFixed(2) + (bound ? ` · frame ${frame}` : ''));
+    bound ? `frame ${frame}` : judge(shot, place));
   button.setAttribute('aria-pressed', chosen);
   return button;
+}
+
+// The most similar references were tried on the shot.
+function judge(shot, place) {
+  const verdict = shot.verdicts[place];
+  if (!verdict) return 'not tried: less similar';
+  return `${verdict} (${Math.round(100 * shot.coverages[place])} %)`;
+}
+
+function drawSkip(shot, index) {
+  const button = element('button', {
+    className: 'skip',
+    textContent: 'leave as it is',
+    disabled: state.busy,
+    onclick: () => setReferences(shot, index, shot.skipped
+      ? state.references.slice(0, 1).map((x) => x.number) : 'skip'),
+  });
+  button.setAttribute('aria-pressed', shot.skipped);
+  return button;
+}
+
+async function setReferences(shot, index, references) {
+  const body = JSON.stringify({references});
+  if (await act('PUT', `/shots/${index}`, body)) {
+    shot.skipped = references === 'skip';
+    shot.references = shot.skipped ? [] : references;
+    draw();
+  }
 }
 
 // A click adds or removes a reference; a shot keeps its last reference unless
@@ -200,11 +229,7 @@ async function choose(shot, index, number) {
     showError('A shot needs at least one reference: choose another one first.');
     return;
   }
-  const body = JSON.stringify({references});
-  if (await act('PUT', `/shots/${index}`, body)) {
-    shot.references = references;
-    draw();
-  }
+  await setReferences(shot, index, references);
 }
 
 function drawJob(job) {
@@ -239,6 +264,8 @@ function sentence(job) {
   }
   const what = job.kind === 'shots' ? 'Finding shots' : 'Colorizing';
   if (!job.done) return `${what}: preparing …`;
+  if (job.kind === 'shots' && job.done === job.total)
+    return 'Trying the pictures on the shots …';
   let text = `${what}: ${job.done}`;
   if (job.total) text += ` of ${job.total}`;
   text += ' frames';
