@@ -204,6 +204,12 @@ def test_has_its_own_test_file(path):
   assert test.exists() != (module.as_posix() in WITHOUT_TESTS)
 
 
+def test_names_of_test_files_are_unique():
+  """Otherwise pytest collects only the first one of a name."""
+  names = [path.name for path in ROOT.glob('tests/**/*_test.py')]
+  assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize(
   'path', [*SOURCES, *sorted(ROOT.glob('tests/**/*.py'))], ids=_name
 )

@@ -34,7 +34,7 @@ def test_an_update_is_all_its_micro_steps(monkeypatch):
   config.train.batch_size, config.train.accumulation = 6, 3
   calls = []
 
-  def make_step(config, optimizer, axis):
+  def make_step(terms, weights, settings, optimizer, axis):
     def step(state, clips):
       assert clips.rgb.shape == (1, 2, 32, 48, 3)  # The share of one device.
       jax.debug.callback(lambda: calls.append(1))

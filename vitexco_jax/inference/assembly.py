@@ -8,7 +8,7 @@ from pathlib import Path
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
-from vitexco_jax.inference.job import Job
+from vitexco_jax.inference.film_job import Job
 from vitexco_jax.inference.outputs import Track
 from vitexco_jax.inference.stretches import Block
 from vitexco_jax.media import mux, video

@@ -13,8 +13,15 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from vitexco_jax.inference import film, plan, preflight, ranges, summary, worker
-from vitexco_jax.inference.job import Step
+from vitexco_jax.inference import (
+  film,
+  plan,
+  preflight,
+  ranges,
+  run_summary,
+  worker,
+)
+from vitexco_jax.inference.film_job import Step
 from vitexco_jax.inference.outputs import Options, part_folder
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import image_grid, video
@@ -108,7 +115,7 @@ def colorize(
   for doubt in job.doubts():
     _logger.warning('%s', doubt)
   _logger.info(
-    summary.summarize(
+    run_summary.summarize(
       *(options.outputs(output), film_plan, job.confidences, job.unsure()),
       *(colored, seconds),
     )

@@ -37,6 +37,7 @@ from vitexco_jax.inference import (
   parallel,
   schedule,
 )
+from vitexco_jax.inference.film_job import Job, Progress, Step
 from vitexco_jax.inference.film_settings import (
   SOURCE,
   check_same,
@@ -47,7 +48,6 @@ from vitexco_jax.inference.film_settings import (
   program_version,
   without_shots,
 )
-from vitexco_jax.inference.job import Job, Progress, Step
 from vitexco_jax.inference.outputs import (
   Options,
   Track,

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
-from vitexco_jax.inference.job import Step
+from vitexco_jax.inference.film_job import Step
 from vitexco_jax.inference.stretches import Task
 from vitexco_jax.inference.worker import Worker
 

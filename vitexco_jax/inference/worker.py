@@ -26,7 +26,7 @@ from vitexco_jax.inference.bidirectional import (
   mix_directions,
   uncolored,
 )
-from vitexco_jax.inference.job import Job, Step
+from vitexco_jax.inference.film_job import Job, Step
 from vitexco_jax.inference.outputs import Options, Track
 from vitexco_jax.inference.reference_pictures import ReferencePictures
 from vitexco_jax.inference.shot_plan import Choice

@@ -4,7 +4,7 @@ from concurrent import futures
 
 import numpy as np
 
-from vitexco_jax.inference.job import Progress
+from vitexco_jax.inference.film_job import Progress
 from vitexco_jax.inference.stretches import Block
 
 

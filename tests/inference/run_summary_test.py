@@ -6,7 +6,7 @@ import numpy as np
 from films import make_plan
 
 from vitexco_jax.inference.plan import Choice, Shot
-from vitexco_jax.inference.summary import summarize
+from vitexco_jax.inference.run_summary import summarize
 
 
 def test_the_last_line_says_what_was_written():
