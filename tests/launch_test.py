@@ -63,8 +63,11 @@ def test_names_that_the_system_refuses_are_reported():
 def test_failure_without_stderr_keeps_its_status():
   done = subprocess.run(
     [
-      *('bash', '-c', '"$0" "$1" --mode=foo 2>&-'),
-      *(sys.executable, ROOT / 'launch.py'),
+      'bash',
+      '-c',
+      '"$0" "$1" --mode=foo 2>&-',
+      sys.executable,
+      ROOT / 'launch.py',
     ]
   )
   assert done.returncode == 1

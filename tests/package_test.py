@@ -48,8 +48,16 @@ def command(wheel, tmp_path_factory):
   (packages / 'lent.pth').write_text(f'{lent}\n')
   subprocess.run(
     [
-      *(sys.executable, '-m', 'pip', '--python', folder / 'bin/python'),
-      *('install', '--quiet', '--no-index', '--no-deps', wheel),
+      sys.executable,
+      '-m',
+      'pip',
+      '--python',
+      folder / 'bin/python',
+      'install',
+      '--quiet',
+      '--no-index',
+      '--no-deps',
+      wheel,
     ],
     check=True,
     capture_output=True,

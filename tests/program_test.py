@@ -202,8 +202,11 @@ def test_preparing_without_usable_videos_fails(home):
   (home / 'texts/notes.txt').write_text('no video')
   message = _refused(
     home,
-    *('--mode=prepare', calls.PAPER_TINY, VIT),
-    *('--videos=texts', '--config.data.records=none'),
+    '--mode=prepare',
+    calls.PAPER_TINY,
+    VIT,
+    '--videos=texts',
+    '--config.data.records=none',
   )
   assert '--videos=texts' in message
 

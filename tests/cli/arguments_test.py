@@ -155,8 +155,11 @@ def test_overrides(arguments, name, value):
     ),
     (
       [
-        *('--mode=colorize', '--video=x', '--output=y'),
-        *('--reference=z', '--plan=p'),
+        '--mode=colorize',
+        '--video=x',
+        '--output=y',
+        '--reference=z',
+        '--plan=p',
       ],
       '--reference and --plan are mutually exclusive',
     ),
@@ -166,22 +169,33 @@ def test_overrides(arguments, name, value):
     ),
     (
       [
-        *('--mode=plan', '--video=x', '--output=y', '--gallery=g'),
-        *('--reference=auto', '--reference=z'),
+        '--mode=plan',
+        '--video=x',
+        '--output=y',
+        '--gallery=g',
+        '--reference=auto',
+        '--reference=z',
       ],
       '--reference=auto allows no other references',
     ),
     (
       [
-        *('--mode=plan', '--video=x', '--output=y'),
-        *('--reference=none', '--reference=z'),
+        '--mode=plan',
+        '--video=x',
+        '--output=y',
+        '--reference=none',
+        '--reference=z',
       ],
       '--reference=none allows no other references',
     ),
     (
       [
-        *('--mode=colorize', '--video=x', '--output=y', '--plan=p'),
-        *('--working-size=48x64', '--config.use.size=48,64'),
+        '--mode=colorize',
+        '--video=x',
+        '--output=y',
+        '--plan=p',
+        '--working-size=48x64',
+        '--config.use.size=48,64',
       ],
       '--working-size and --config.use.size are mutually exclusive',
     ),

@@ -32,7 +32,11 @@ def test_runs_and_reasons_for_excluded_videos_are_listed(prepared):
   ]
   reasons = result.left_out
   assert sorted(reasons) == [
-    *('cut.mkv', 'gray.mp4', 'head.mp4', 'notes.txt', 'short.mp4')
+    'cut.mkv',
+    'gray.mp4',
+    'head.mp4',
+    'notes.txt',
+    'short.mp4',
   ]
   assert reasons['gray.mp4'] == 'black-and-white'
   assert reasons['short.mp4'] == 'shots of fewer than 4 frames'
@@ -57,7 +61,9 @@ def test_resumes_after_an_interruption(videos, tmp_path, monkeypatch):
     run_prepare(config, listed)
   stopped = read_files(tmp_path / 'stopped')
   assert sorted(Path(name).suffix for name in stopped) == [
-    *('.array_record', '.json', '.json')  # The note and the settings.
+    '.array_record',
+    '.json',
+    '.json',  # The note and the settings.
   ]
   with pytest.raises(UserError, match='flow=dis, not deepflow'):
     run_prepare(make_config(tmp_path / 'stopped', flow='deepflow'), listed)

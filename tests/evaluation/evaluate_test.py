@@ -106,7 +106,11 @@ def test_contact_sheet_has_five_frames_and_video_all(folder, monkeypatch):
   rows = drawn[5]  # Frames 0, 3, 6, 8, 11.
   (last,) = read_frames(folder, 'walk', 11)
   assert list(rows) == [
-    *('truth', 'vitexco', 'gray', 'error of vitexco', 'error of gray')
+    'truth',
+    'vitexco',
+    'gray',
+    'error of vitexco',
+    'error of gray',
   ]
   assert rows['error of vitexco'][-1].mean() < rows['error of gray'][-1].mean()
   np.testing.assert_array_equal(rows['truth'][-1], last)

@@ -52,8 +52,14 @@ def test_several_predictions_are_compared_by_label(folder):
     [f'A, new={folder / "close"}', str(folder / 'predictions')]
   )
   arguments = (
-    *(get_config('tiny'), first, str(folder / 'data'), folder / 'out'),
-    *(['first-frame'], ['gray'], None, others),
+    get_config('tiny'),
+    first,
+    str(folder / 'data'),
+    folder / 'out',
+    ['first-frame'],
+    ['gray'],
+    None,
+    others,
   )
   summary = evaluate.evaluate(*arguments)
   methods = summary['protocols']['first-frame']['mean']
@@ -77,7 +83,10 @@ def test_labels_are_unique(folder, labels, sentence):
   with pytest.raises(UserError, match=sentence):
     first, *others = subjects.read_predictions(values)
     evaluate.evaluate(
-      *(get_config('tiny'), first, str(folder / 'data'), folder / 'out'),
+      get_config('tiny'),
+      first,
+      str(folder / 'data'),
+      folder / 'out',
       others=others,
     )
 
@@ -88,7 +97,9 @@ def test_predictions_of_changed_clips_are_refused(folder):
     evaluate.evaluate(
       get_config('tiny'),
       subjects.predictions(str(folder / 'predictions')),
-      *(str(folder / 'data'), folder / 'out', ['aged']),
+      str(folder / 'data'),
+      folder / 'out',
+      ['aged'],
     )
 
 

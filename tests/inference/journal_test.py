@@ -70,8 +70,18 @@ def test_missing_and_additional_files_are_detected(folder):
 @pytest.mark.parametrize(
   'text',
   [
-    *('', 'null', '[]', '7', '"text"', '{}', '{"sha256": 7}', 'NaN'),
-    *('[' * 100_000, '9' * 100_000, '\ufeff{}', '{"facts": NaN, "sha256": ""}'),
+    '',
+    'null',
+    '[]',
+    '7',
+    '"text"',
+    '{}',
+    '{"sha256": 7}',
+    'NaN',
+    '[' * 100_000,
+    '9' * 100_000,
+    '\ufeff{}',
+    '{"facts": NaN, "sha256": ""}',
   ],
 )
 def test_an_invalid_record_is_damaged(folder, text):

@@ -62,7 +62,9 @@ def _run(home, folder, stop=None, source='film.mkv', name='out.mp4', **kwargs):
   painter.config.use.still_agreement = 0.0  # The references are plain colors.
   job = film.Film(
     [painter],
-    *(home / source, _plan(home), folder / name),
+    home / source,
+    _plan(home),
+    folder / name,
     **{'options': options} | kwargs,
   )
   run = job.run()
@@ -272,5 +274,7 @@ def test_frames_are_counted_during_assembly(home, tmp_path, monkeypatch):
     with pytest.raises(UserError, match='short.mkv has 3 frames instead of'):
       mux.join(
         [mux.Segment(short, stamps, 0)],
-        *(video.Format(*SIZE), None, tmp_path / 'joined.mkv'),
+        video.Format(*SIZE),
+        None,
+        tmp_path / 'joined.mkv',
       )

@@ -347,9 +347,15 @@ def _deep_tiff(rgb, icc):
   start = 8 + len(data) + len(icc)
   short, long, undefined = 3, 4, 7
   tags = [
-    *((256, long, 1, width), (257, long, 1, height), (258, short, 3, start)),
-    *((259, short, 1, 1), (262, short, 1, 2), (273, long, 1, 8)),
-    *((277, short, 1, 3), (278, long, 1, height), (279, long, 1, len(data))),
+    (256, long, 1, width),
+    (257, long, 1, height),
+    (258, short, 3, start),
+    (259, short, 1, 1),
+    (262, short, 1, 2),
+    (273, long, 1, 8),
+    (277, short, 1, 3),
+    (278, long, 1, height),
+    (279, long, 1, len(data)),
     (34675, undefined, len(icc), 8 + len(data)),
   ]
   table = b''.join(struct.pack('<HHII', *tag) for tag in tags)

@@ -100,7 +100,7 @@ def test_rotation_metadata_is_applied(tmp_path, matrix, turned):
   a, b, c, d = (value << 16 for value in matrix)
   data = bytearray(plain.read_bytes())
   struct.pack_into(
-    '>9i', data, data.index(b'tkhd') + 44, *(a, b, 0, c, d, 0), *(0, 0, 1 << 30)
+    '>9i', data, data.index(b'tkhd') + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30
   )
   path = tmp_path / 'turned.mp4'
   path.write_bytes(data)
@@ -139,8 +139,10 @@ def test_written_video_is_tagged_limited_bt709(tmp_path):
     (picture,) = container.decode(video=0)
     assert picture.format.name == 'yuv420p'
     tags = (
-      *(picture.colorspace, picture.color_range),
-      *(picture.color_primaries, picture.color_trc),
+      picture.colorspace,
+      picture.color_range,
+      picture.color_primaries,
+      picture.color_trc,
     )
     plane = picture.planes[0]
     luma = np.frombuffer(plane, np.uint8).reshape(HEIGHT, -1)[:, :WIDTH]

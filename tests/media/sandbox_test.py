@@ -40,8 +40,13 @@ def _claiming(samples):
   """A small MP4 that claims many samples of one byte."""
   entry = _box(
     b'mp4v',
-    *(bytes(6), b'\0\1', bytes(16), struct.pack('>HH', 64, 64), bytes(14)),
-    *(bytes(32), struct.pack('>Hh', 24, -1)),
+    bytes(6),
+    b'\0\1',
+    bytes(16),
+    struct.pack('>HH', 64, 64),
+    bytes(14),
+    bytes(32),
+    struct.pack('>Hh', 24, -1),
   )
   table = _box(
     b'stbl',
@@ -156,7 +161,8 @@ def test_files_that_a_child_writes_have_a_limit(tmp_path, film, room):
       stack.enter_context(pytest.raises(UserError, match='fails'))
     box.call(
       Path.write_bytes,
-      *(tmp_path / 'out', bytes(100)),
+      tmp_path / 'out',
+      bytes(100),
       about=film,
       file_bytes=room,
     )
@@ -188,7 +194,8 @@ def test_closing_ends_waiting_callers(film):
 def test_a_child_ends_with_its_parent(film):
   parent = subprocess.Popen(
     [
-      *(sys.executable, '-c'),
+      sys.executable,
+      '-c',
       'import sys, time, pathlib\n'
       'from vitexco_jax.media.sandbox import Sandbox\n'
       f'reader = Sandbox().open(pathlib.Path({str(film)!r}))\n'

@@ -61,9 +61,7 @@ def test_the_anchor_is_the_first_of_the_references(variables):
   back = np.zeros_like(to_first)
   lab = np.float32(np.random.default_rng(1).normal(size=(1, 2 * H, 2 * W, 3)))
   anchor = Anchor(lab, to_first)
-  guidance = apply(
-    *(luminance, reference, back, anchor, 2), method='guide_along'
-  )
+  guidance = apply(luminance, reference, back, anchor, 2, method='guide_along')
   queries = apply(luminance, method='encode_frames')
   cells = apply(queries[:, 1:], reference, method='match')
   confidence = np.asarray(cells.confidence)[0, ..., 0]
@@ -83,7 +81,7 @@ def test_the_anchor_is_the_first_of_the_references(variables):
     np.repeat(lab[:, :, 8:], 2, 0),
     atol=1e-4,
   )
-  single = apply(*(luminance, reference, None, anchor, 2), method='guide_along')
+  single = apply(luminance, reference, None, anchor, 2, method='guide_along')
   assert single.steady is None
   np.testing.assert_allclose(single.anchored, guidance.anchored, atol=1e-5)
 

@@ -22,9 +22,15 @@ from vitexco_jax.media import video
 COUNT = 60  # Frames of each shot: enough to stop in the middle.
 SECONDS = 120  # To wait for anything.
 QUIET = (
-  *('headless', 'no-sandbox', 'disable-gpu', 'disable-quic', 'no-first-run'),
-  *('disable-background-networking', 'disable-component-update'),
-  *('disable-sync', 'disable-dev-shm-usage'),
+  'headless',
+  'no-sandbox',
+  'disable-gpu',
+  'disable-quic',
+  'no-first-run',
+  'disable-background-networking',
+  'disable-component-update',
+  'disable-sync',
+  'disable-dev-shm-usage',
 )
 
 
@@ -37,8 +43,11 @@ def address(tmp_path, tiny_weights, request):
   temporary.mkdir()
   server = subprocess.Popen(
     [
-      *(sys.executable, calls.ROOT / 'launch.py', '--mode=serve'),
-      *('--address=127.0.0.1:0', f'--checkpoint={tiny_weights}'),
+      sys.executable,
+      calls.ROOT / 'launch.py',
+      '--mode=serve',
+      '--address=127.0.0.1:0',
+      f'--checkpoint={tiny_weights}',
     ],
     stdout=subprocess.PIPE,
     text=True,

@@ -41,6 +41,12 @@ def remove(path):
 
 
 DAMAGES = [
-  *(truncate, flip, extend, empty, remove),
-  *(become_folder, become_pipe, become_broken_link),
+  truncate,
+  flip,
+  extend,
+  empty,
+  remove,
+  become_folder,
+  become_pipe,
+  become_broken_link,
 ]

@@ -62,7 +62,7 @@ def run(folder, scenario, colorizer=None, limit=1, quota=None):
   async def serve():
     with JobQueue() as queue:
       site = handlers.Site(
-        *(colorizer or Stub(), embed, folder, queue, limit, True), quota
+        colorizer or Stub(), embed, folder, queue, limit, True, quota
       )
       async with TestServer(site.app) as server:
         await scenario(server, site)

@@ -51,7 +51,11 @@ def test_parts_by_variant():
   ]
   assert names('small', gpu=False) == names('small', gpu=True) == small
   assert names('paper', gpu=False) == [
-    *('matching', 'network', 'network', 'metrics_speed', 'retrieval_speed')
+    'matching',
+    'network',
+    'network',
+    'metrics_speed',
+    'retrieval_speed',
   ]
   assert names('paper', gpu=True).count('network') == 6
 

@@ -241,7 +241,9 @@ def test_log_has_every_term_and_rate(uninterrupted):
   for row in rows:
     measured = ('follow/warped', 'follow/prediction')
     assert set(row) == {
-      *('update', 'loss', 'skipped_samples'),
+      'update',
+      'loss',
+      'skipped_samples',
       *(measured if row['update'] % 2 == 0 else ()),  # With each strip.
       *(
         f'{kind}/{x}'

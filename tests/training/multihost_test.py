@@ -45,8 +45,12 @@ def _start_two(home, *arguments):
     port = server.getsockname()[1]
   return [
     _start(
-      *(home, 1, *arguments, f'--coordinator=localhost:{port}'),
-      *('--hosts=2', f'--host={host}'),
+      home,
+      1,
+      *arguments,
+      f'--coordinator=localhost:{port}',
+      '--hosts=2',
+      f'--host={host}',
     )
     for host in range(2)
   ]

@@ -53,8 +53,15 @@ FRAMES = 30
 FILMS = [f'film{x}' for x in ('.mp4', '.mkv', '.mov', '.avi', '.webm')]
 STILLS = ['still.png', 'still.jpg', 'deep.tiff']
 VICTIMS = [
-  *(*FILMS, *FILMS, *STILLS, *STILLS),
-  *('frames', 'plan.json', 'list.txt', 'list.csv', 'weights'),
+  *FILMS,
+  *FILMS,
+  *STILLS,
+  *STILLS,
+  'frames',
+  'plan.json',
+  'list.txt',
+  'list.csv',
+  'weights',
 ]
 FAULTS = ['cut', 'flipped', 'swapped', 'cut', 'flipped', 'empty']
 
@@ -268,7 +275,12 @@ def broken(clips, work, numbers, seed, by_process):
 
 # Python's audit events for access to files.
 ACCESSES = {
-  *('open', 'os.link', 'os.mkdir', 'os.remove', 'os.rename', 'os.rmdir'),
+  'open',
+  'os.link',
+  'os.mkdir',
+  'os.remove',
+  'os.rename',
+  'os.rmdir',
   'shutil.rmtree',
 }
 
@@ -326,10 +338,14 @@ def kill(clips, work, numbers, seed):
 
   def arguments(out):
     return [
-      *('--mode=colorize', '--nokeep-work'),
-      *(f'--video={film}', f'--references={stills}'),
-      *(f'--checkpoint={work / "weights"}', '--config.retrieval.network=vit'),
-      *(f'--output={out / "color.mp4"}', f'--compare={out / "both"}'),
+      '--mode=colorize',
+      '--nokeep-work',
+      f'--video={film}',
+      f'--references={stills}',
+      f'--checkpoint={work / "weights"}',
+      '--config.retrieval.network=vit',
+      f'--output={out / "color.mp4"}',
+      f'--compare={out / "both"}',
       f'--confidence={out / "sure.mkv"}',
     ]
 

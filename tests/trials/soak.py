@@ -98,9 +98,14 @@ def colorize(film, stills, output, weights):
   """Starts the program; returns the process."""
   return subprocess.Popen(
     [
-      *(sys.executable, str(ROOT / 'launch.py'), '--mode=colorize'),
-      *(f'--video={film}', f'--references={stills}', f'--output={output}'),
-      *(f'--checkpoint={weights}', '--working-size=64x96'),
+      sys.executable,
+      str(ROOT / 'launch.py'),
+      '--mode=colorize',
+      f'--video={film}',
+      f'--references={stills}',
+      f'--output={output}',
+      f'--checkpoint={weights}',
+      '--working-size=64x96',
       '--config.retrieval.network=vit',
     ],
     env=os.environ | {'JAX_PLATFORMS': 'cpu'},

@@ -18,7 +18,13 @@ from vitexco_jax.errors import UserError, nearest, program
 
 _EVERYWHERE = ('mode', 'config')
 _NOT_IN_PREVIEWS = (
-  *('keep-work', 'codec', 'bits', 'quality', 'compare', 'confidence', 'audio'),
+  'keep-work',
+  'codec',
+  'bits',
+  'quality',
+  'compare',
+  'confidence',
+  'audio',
 )
 _HELP = '-h$|--?help'
 _EPILOGUE = (
@@ -119,8 +125,12 @@ def _parse_value(name: str, text: str, default: Any) -> Any:
       raise TypeError
     return tuple(value)
   except (
-    *(KeyError, SyntaxError, TypeError, ValueError),
-    *(RecursionError, MemoryError),  # From Python's parser.
+    KeyError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    RecursionError,
+    MemoryError,  # From Python's parser.
   ) as error:
     example = str(default).replace(' ', '')
     raise UserError(

@@ -131,7 +131,10 @@ def stills(call: Call) -> None:
   best_frames.check_output(output)
   preflight.check_sources(video_path, (), plan_path)
   best_frames.write_stills(
-    *(_comparing_config(call), video_path, output, flags.COUNT.value),
+    _comparing_config(call),
+    video_path,
+    output,
+    flags.COUNT.value,
     plan_path,
   )
 
@@ -204,7 +207,9 @@ def _preview(
 
   colorizer = _colorizer(call)
   plan, part = get_plan(
-    *(_comparing_config(call), video_path, pictures),
+    _comparing_config(call),
+    video_path,
+    pictures,
     **sources,
     colorizer=colorizer,
   )

@@ -22,8 +22,14 @@ from vitexco_jax.retrieval.gallery import open_with_embedder
 from vitexco_jax.structs import Given
 
 PROTOCOLS = (
-  *('first-frame', 'far-frame', 'retrieved', 'multi', 'none'),
-  *('aged', 'edited-still', 'entering'),
+  'first-frame',
+  'far-frame',
+  'retrieved',
+  'multi',
+  'none',
+  'aged',
+  'edited-still',
+  'entering',
 )
 # Those that change the frames of a clip.
 CHANGES = {'aged': clip_changes.age, 'entering': clip_changes.enter}

@@ -67,8 +67,10 @@ def mix_directions(
     ab, confidence = _mix(
       tolerance,
       near.astype(np.float32)[:, None, None, None],
-      *(prediction.ab, prediction.confidence),
-      *(back_ab, back_confidence),
+      prediction.ab,
+      prediction.confidence,
+      back_ab,
+      back_confidence,
     )
     yield Colors(rgb, ab, confidence)
 

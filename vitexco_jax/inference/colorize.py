@@ -75,7 +75,11 @@ def colorize(
   if plan.NONE in pictures:
     colorizer.check_prior()
   warnings = preflight.check(
-    *(video_path, pictures, output, overwrite, options),
+    video_path,
+    pictures,
+    output,
+    overwrite,
+    options,
     plan_path=plan_path,
     references=references,
     gallery=gallery,
@@ -85,13 +89,25 @@ def colorize(
   for warning in warnings:
     _logger.warning('%s', warning)
   film_plan, part = get_plan(
-    *(config, video_path, pictures, plan_path, references, gallery),
-    *(frame_rate, frames, colorizer),
+    config,
+    video_path,
+    pictures,
+    plan_path,
+    references,
+    gallery,
+    frame_rate,
+    frames,
+    colorizer,
   )
   devices = jax.local_devices()[: len(film_plan.shots)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(
-    *(colorizers, video_path, film_plan, output, overwrite, options),
+    colorizers,
+    video_path,
+    film_plan,
+    output,
+    overwrite,
+    options,
     keep_work=keep_work,
     frames=part,
   )
@@ -103,7 +119,7 @@ def colorize(
   if first is not None:
     # Neither the compilation nor frames of an earlier run count as speed.
     with tqdm.tqdm(
-      *(None, None, job.steps), unit='frame', initial=first.done, smoothing=0
+      None, None, job.steps, unit='frame', initial=first.done, smoothing=0
     ) as bar:
       preview.show(first)
       colored = first.rgb is not None
@@ -116,8 +132,12 @@ def colorize(
     _logger.warning('%s', doubt)
   _logger.info(
     run_summary.summarize(
-      *(options.outputs(output), film_plan, job.confidences, job.unsure()),
-      *(colored, seconds),
+      options.outputs(output),
+      film_plan,
+      job.confidences,
+      job.unsure(),
+      colored,
+      seconds,
     )
   )
 

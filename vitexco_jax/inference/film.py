@@ -11,11 +11,10 @@ the output OUTPUT exists until the film is complete:
                      written last; see `journal`
 
 The same command colorizes the blocks that are missing, damaged, or computed from
-other inputs. A finished film may keep its segments in OUTPUT.work, with which the
-next run starts: then only blocks are colorized whose inputs have changed. The output is the same, byte for byte: a block does not depend on
-whether the run was stopped before it, and each block is encoded separately. When
-all outputs are complete, next to their final places, the file .OUTPUT.whole is
-written; after that they only have to be moved.
+other inputs. A finished film may keep its segments in OUTPUT.work, from which the next
+run takes all blocks whose inputs have not changed. The output is the same, byte for
+byte: each block is encoded separately. When all outputs are complete, next to their
+final places, the file .OUTPUT.whole is written; then they only have to be moved.
 
 The state is reset at each shot. See `stretches` for the parts of a shot and `worker`
 for how they are colorized.
@@ -157,8 +156,15 @@ class Film:
     )
     self._whole = whole_file(output)
     self._job = Job(
-      *(video_path, opener, reader.kind, form, plan.frames, options, tracks),
-      *(self._journal, Progress(plan.frames)),
+      video_path,
+      opener,
+      reader.kind,
+      form,
+      plan.frames,
+      options,
+      tracks,
+      self._journal,
+      Progress(plan.frames),
     )
     self._workers = [Worker(self._job, colorizer) for colorizer in colorizers]
     self._identify(colorizers[0])

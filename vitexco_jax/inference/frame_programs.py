@@ -90,7 +90,7 @@ def colorize_block(
     frames = jnp.concatenate([previous[..., :1], luminance])
     small = layers.average_pool(frames, scale)[None]
     guidance = apply(
-      *(small, reference, backward_flow, anchor, scale), method='guide_along'
+      small, reference, backward_flow, anchor, scale, method='guide_along'
     )
   else:
     guidance = apply(luminance[None], reference, method='guide')

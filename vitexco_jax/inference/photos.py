@@ -118,12 +118,10 @@ def colorize(
       form = reader.format
     shot = Shot(0, 1, (Choice(photo.reference),))
     plan = Plan(
-      *(str(photo.path), form.width, form.height, 1, Fraction(25), (shot,))
+      str(photo.path), form.width, form.height, 1, Fraction(25), (shot,)
     )
     files.make_folder('output', photo.target.parent)
-    job = film.Film(
-      *([colorizer], photo.path, plan, photo.target, True, options)
-    )
+    job = film.Film([colorizer], photo.path, plan, photo.target, True, options)
     for _ in job.run():
       pass
     confidences.append(float(job.confidences[0]))

@@ -151,7 +151,7 @@ def make_plan(
     embed = embedding.make_embedder(config)
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = match(
-      *(surveyed, list_references(references, surveyed), embed, colorizer)
+      surveyed, list_references(references, surveyed), embed, colorizer
     )
   elif AUTO in pictures:
     if gallery is None:

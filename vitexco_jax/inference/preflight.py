@@ -139,8 +139,13 @@ def check(
     inputs += [x.path for x in reference_lists.read(references)]
   outputs.check(video_path, output, overwrite, options, inputs)
   warnings = check_sources(
-    *(video_path, pictures, plan_path, references, gallery),
-    *(frame_rate, frames),
+    video_path,
+    pictures,
+    plan_path,
+    references,
+    gallery,
+    frame_rate,
+    frames,
   )
   with video.VideoReader(video_path) as reader:
     several = frames is None and len([*itertools.islice(reader, 2)]) > 1

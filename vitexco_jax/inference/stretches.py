@@ -87,8 +87,13 @@ def stretches(shot: Shot) -> Iterator[Stretch]:
   edges = sorted({shot.start, *bound, shot.stop})
   for start, stop in itertools.pairwise(edges):
     yield Stretch(
-      *(start, stop, bound.get(start), bound.get(stop), others),
-      *(shot.borders, shot.skipped),
+      start,
+      stop,
+      bound.get(start),
+      bound.get(stop),
+      others,
+      shot.borders,
+      shot.skipped,
     )
 
 

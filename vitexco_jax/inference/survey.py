@@ -95,14 +95,24 @@ def survey(
     Shot(*edge, (), box) for edge, box in zip(edges, boxes, strict=True)
   )
   plan = Plan(
-    *(os.fspath(video_path), form.width, form.height, len(times)),
-    *(form.frame_rate, tuple(plan_shots)),
+    os.fspath(video_path),
+    form.width,
+    form.height,
+    len(times),
+    form.frame_rate,
+    tuple(plan_shots),
   )
   tick = float(form.time_base or 1 / form.frame_rate)
   seconds = [(pts - times[0]) * tick for pts in times]
   return Survey(
-    *(plan, seconds, embeddings, thumbnails),
-    *(lost, damaged, reader.interlaced, tuple(kept_moments)),
+    plan,
+    seconds,
+    embeddings,
+    thumbnails,
+    lost,
+    damaged,
+    reader.interlaced,
+    tuple(kept_moments),
   )
 
 

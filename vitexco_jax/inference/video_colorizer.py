@@ -273,7 +273,9 @@ class VideoColorizer:
     previous = self._previous(state)
     luminance, gain = guide.prepare(
       np.asarray(programs.fit_luminance(setup.size, setup.scale, rgb)),
-      *(previous, state.gain, self._guide),
+      previous,
+      state.gain,
+      self._guide,
     )
     backward_flow, anchor_flow = self._flows(setup, state, previous, luminance)
     self._previous_luminance = luminance[-1]

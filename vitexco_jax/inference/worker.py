@@ -54,7 +54,10 @@ class Worker:
     self._job = job
     self._colorizer = colorizer
     self._picture = ReferencePictures(
-      *(job.opener, job.path, job.options.deinterlace, job.size),
+      job.opener,
+      job.path,
+      job.options.deinterlace,
+      job.size,
       colorizer.bound,
     ).read
     # Stills that differ from their frames.
@@ -261,7 +264,9 @@ class Worker:
     forwards = stretch.propagates_forwards
     return mix_directions(
       self._colorizer.predict(rgb) if forwards else uncolored(rgb),
-      *(stretch, block.start, backwards_colors),
+      stretch,
+      block.start,
+      backwards_colors,
       self._colorizer.config.use.mix_tolerance,
     )
 

@@ -203,7 +203,9 @@ class Session:
       if choices:
         scored = plan.scores(self.survey, choices, embed)
         scored = plan.try_all(
-          *(self.survey, scored, colorizer),
+          self.survey,
+          scored,
+          colorizer,
           lambda: job.advance(job.done, job.total),
         )
         jax.clear_caches()
