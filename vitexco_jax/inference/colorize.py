@@ -114,20 +114,7 @@ def colorize(
   preview = _Preview(part_folder(output) / 'preview.jpg')
   _logger.info(f'Preview, updated while it runs: {preview.path}')
   _logger.info('The networks are compiled first, which takes up to a minute')
-  steps = job.run()
-  first, colored, seconds = next(steps, None), 0, 0.0
-  if first is not None:
-    # Neither the compilation nor frames of an earlier run count as speed.
-    with tqdm.tqdm(
-      None, None, job.steps, unit='frame', initial=first.done, smoothing=0
-    ) as bar:
-      preview.show(first)
-      colored = first.rgb is not None
-      for step in steps:
-        bar.update(step.done - bar.n)
-        preview.show(step)
-        colored += step.rgb is not None
-      seconds = bar.format_dict['elapsed']
+  colored, seconds = _color(job, preview)
   for doubt in job.doubts():
     _logger.warning('%s', doubt)
   _logger.info(
@@ -140,6 +127,29 @@ def colorize(
       seconds,
     )
   )
+
+
+def _color(job: film.Film, preview: '_Preview') -> tuple[int, float]:
+  """Runs a job with a progress bar.
+
+  Returns:
+    The number of colorized frames and, without the compilation, the seconds.
+  """
+  steps = job.run()
+  first = next(steps, None)
+  if first is None:
+    return 0, 0.0
+  # Neither the compilation nor frames of an earlier run count as speed.
+  with tqdm.tqdm(
+    None, None, job.steps, unit='frame', initial=first.done, smoothing=0
+  ) as bar:
+    preview.show(first)
+    colored = int(first.rgb is not None)
+    for step in steps:
+      bar.update(step.done - bar.n)
+      preview.show(step)
+      colored += step.rgb is not None
+    return colored, bar.format_dict['elapsed']
 
 
 def get_plan(
