@@ -14,6 +14,7 @@ from films import (
 )
 from painter import SIZE, Painter
 
+from vitexco_jax.errors import UserError
 from vitexco_jax.inference import kept_work
 from vitexco_jax.inference.outputs import Options, work_folder
 from vitexco_jax.inference.plan import Shot
@@ -125,6 +126,19 @@ def test_another_film_uses_nothing_of_the_last_one(tmp_path, source, two):
   steps, _ = run_film(other, two, output, overwrite=True)
   assert _colored(steps) == [*range(COUNT)]
   assert not work_folder(output).exists()
+
+
+@pytest.mark.parametrize('inside', ['notes.txt', None])
+def test_a_folder_of_the_user_is_not_replaced(tmp_path, source, two, inside):
+  output = tmp_path / 'out.mkv'
+  place = work_folder(output)
+  if inside:
+    place.mkdir()
+  (place / inside if inside else place).write_text('mine')
+  with pytest.raises(UserError, match=r'out\.mkv\.work has other content'):
+    run_film(source, two, output, keep_work=True)
+  assert (place / inside if inside else place).read_text() == 'mine'
+  assert not output.exists()
 
 
 def test_segments_are_kept_if_there_is_room(

@@ -1,6 +1,7 @@
 """Outputs of a film: options, files, and checks."""
 
 import itertools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,9 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
 from vitexco_jax.inference.stretches import Block
 from vitexco_jax.media import mux, sandbox, video
+
+# Entries of a folder of kept segments: of blocks, and folders of tracks.
+_OF_WORK = re.compile(r'\d+\.json|output|compare|confidence', re.ASCII)
 
 
 class Options(NamedTuple):
@@ -171,7 +175,20 @@ def check(
     [*targets, *partial, part_folder(output), work_folder(output)],
     [source, *inputs],
   )
+  _check_work(work_folder(output))
   check_free(output, overwrite, options)
+
+
+def _check_work(work: Path) -> None:
+  """Raises UserError if a path is in use for anything but kept segments."""
+  if not work.exists():
+    return
+  names = [path.name for path in work.iterdir()] if work.is_dir() else ['']
+  if not all(_OF_WORK.fullmatch(name) for name in names):
+    raise UserError(
+      f'{work} has other content than the segments that a run keeps there: '
+      'move it, or name another output'
+    )
 
 
 def left_out(
