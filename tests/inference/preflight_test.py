@@ -243,7 +243,8 @@ def test_interlaced_video_causes_a_message(
     ((48, 65), 'h264', True),
     ((49, 64), 'hevc', True),
     ((48, 64), 'h264', False),
-    ((49, 65), 'prores', False),
+    ((49, 63), 'prores', False),
+    ((49, 65), 'prores4444', False),
     ((49, 65), 'ffv1', False),
   ],
 )

@@ -11,11 +11,12 @@ from vitexco_jax.media.video import Format, VideoReader, VideoWriter
 
 
 @pytest.mark.parametrize('codec', codecs.CODECS)
-@pytest.mark.parametrize('height, width', [(48, 64), (47, 63)])
+@pytest.mark.parametrize('odd', [0, 1])
 @pytest.mark.parametrize('bits', [8, 10, 16])
-def test_codecs_and_depths(tmp_path, codec, bits, height, width):
+def test_codecs_and_depths(tmp_path, codec, bits, odd):
   coding = codecs.Coding(codec, bits)
-  path = tmp_path / ('a.mov' if codec == 'prores' else 'a.mkv')
+  path = tmp_path / ('a.mkv' if codec in ('h264', 'hevc', 'ffv1') else 'a.mov')
+  height, width = np.subtract((122, 258) if codec == 'dnxhr' else (48, 64), odd)
   if bits not in coding.settings.pixels:
     with pytest.raises(UserError, match=f'`bits={bits}` is not known'):
       VideoWriter(path, Format(height, width), coding=coding)
@@ -35,8 +36,11 @@ def test_codecs_and_depths(tmp_path, codec, bits, height, width):
     assert error < (160 if bits == 8 else 50)  # By rounding, twice.
   with av.open(str(path)) as container:
     (stream,) = container.streams.video
-    assert stream.codec_context.name == codec
-    assert stream.format.components[0].bits == bits
+    name = {'prores4444': 'prores', 'dnxhr': 'dnxhd'}.get(codec, codec)
+    assert stream.codec_context.name == name
+    # FFmpeg decodes ProRes 4444 to 12 bits.
+    stored = 12 if codec == 'prores4444' else bits
+    assert stream.format.components[0].bits == stored
     assert next(container.decode(stream)).color_primaries == 1
 
 
@@ -62,7 +66,12 @@ def test_quality_is_followed(tmp_path):
     ('a.mp4', ('h265',), '`codec=h265` is unknown; known are h264, hevc'),
     ('a.mp4', ('ffv1',), '`codec=ffv1` does not go into .*: name it .mkv'),
     ('a.mp4', ('prores',), 'name it .mov or .mkv'),
-    ('a.mkv', ('ffv1', 8, 3), '`codec=ffv1` is lossless'),
+    ('a.mkv', ('ffv1', 8, 3), '`codec=ffv1` has one quality'),
+    ('a.mkv', ('dnxhr',), '`codec=dnxhr` does not go into .*: name it .mov'),
+    ('a.mov', ('dnxhr',), '`codec=dnxhr` needs at least 256x120 pixels'),
+    ('a.mov', ('prores',), '`codec=prores` would spoil the last column'),
+    ('a.mov', ('dnxhr', 8), '`bits=8` is not known .*: choose from 10'),
+    ('a.mp4', ('prores4444',), 'name it .mov or .mkv'),
     ('a.mkv', ('h264', 8, 52), '`quality=52` must be from 0 to 51'),
     ('frames', ('ffv1',), 'frames is not a video: leave out `codec`'),
     ('frames', ('h264', 10), '`bits=10` is not known for .*frames'),
@@ -71,5 +80,34 @@ def test_quality_is_followed(tmp_path):
 )
 def test_unsupported_codings_are_refused(tmp_path, name, coding, sentence):
   with pytest.raises(UserError, match=sentence):
-    VideoWriter(tmp_path / name, Format(48, 64), coding=codecs.Coding(*coding))
+    VideoWriter(tmp_path / name, Format(48, 65), coding=codecs.Coding(*coding))
   assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  'codec, chroma, profile',
+  [
+    ('prores', 2, 'HQ'),
+    ('prores4444', 1, '4444'),
+    ('dnxhr', 2, 'DNXHR HQX'),
+  ],
+)
+def test_masters_keep_colors_tags_and_ten_bits(
+  tmp_path, codec, chroma, profile
+):
+  height, width = 128, 256
+  y, x = np.mgrid[:height, :width] / 255
+  rgb = np.stack([0.2 + 0.6 * x, 0.7 - 0.4 * y, 0.3 + 0.2 * (x + y)], -1)
+  deep = np.uint16(np.round(65535 * rgb))
+  path = write(tmp_path / 'a.mov', [deep] * 2, coding=codecs.Coding(codec, 10))
+  with VideoReader(path, deep=True) as reader:
+    for frame in reader:
+      # Well below a level of 8 bits, 257; a wrong range or matrix is far above.
+      assert np.abs(np.int64(frame.rgb) - deep).mean() < 64
+  with av.open(str(path)) as container:
+    (stream,) = container.streams.video
+    assert stream.codec_context.profile == profile
+    assert stream.format.chroma_width(width) == width // chroma
+    picture = next(container.decode(stream))
+    assert picture.colorspace == picture.color_trc == 1
+    assert picture.color_primaries == picture.color_range == 1  # Limited.

@@ -108,7 +108,9 @@ KEEP_WORK = flags.DEFINE_bool(
   'kept if as much of the disk stays free as they take; not for one image.',
 )
 CODEC = flags.DEFINE_string(
-  'codec', 'h264', 'h264, hevc, ffv1 (lossless), or prores.'
+  'codec',
+  'h264',
+  'h264, hevc, ffv1 (lossless), prores, prores4444, or dnxhr.',
 )
 BITS = flags.DEFINE_integer(
   'bits',

@@ -85,8 +85,10 @@ class Track(NamedTuple):
 
   def segment(self, block: Block) -> str:
     """Returns the path of a block's output, below the journal's folder."""
-    suffix = {'video': '.mkv', 'folder': '', 'image': self.target.suffix}
-    return f'{self.name}/{block.name}{suffix[self.kind]}'
+    suffix = '' if self.kind == 'folder' else self.target.suffix
+    if self.kind == 'video':
+      suffix = self.coding.settings.segment
+    return f'{self.name}/{block.name}{suffix}'
 
 
 def list_tracks(output: Path, options: Options) -> list[Track]:
@@ -233,12 +235,14 @@ def notes(
     options: of the output.
 
   Raises:
-    UserError: `deinterlace` is set, but the source is not a video.
+    UserError: `deinterlace` is set, but the source is not a video; or the codec
+      does not support the size of its frames.
   """
   if options.deinterlace and reader.kind != 'video':
     raise UserError(f'{source} is not a video file: leave out `deinterlace`')
   form, coding = reader.format, options.coding
   is_video = video.output_kind(output) == 'video'
+  coding.check_size(output, form)
   if options.deinterlace:
     form = form._replace(field_order='')
   sentences = []
@@ -257,6 +261,6 @@ def notes(
     sentences.append(
       f'{output.name} will be 4:4:4, which QuickTime and many devices do not '
       f'play, as 4:2:0 does not hold {form.width}x{form.height} pixels: '
-      '`codec=prores` plays in QuickTime'
+      '`codec=prores4444` plays in QuickTime'
     )
   return sentences

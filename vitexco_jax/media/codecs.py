@@ -18,10 +18,11 @@ class Codec(NamedTuple):
     pixels: pixel formats by bits per channel.
     odd_pixels: the same for odd sizes: 4:2:0 halves both sides.
     suffixes: of the containers that support it.
-    quality: default of the quality option; None: lossless.
+    quality: default of the quality option; None: there is one quality.
     worst: largest value of the quality option.
     options: other options of the encoder.
     scale: name of the quality option.
+    least: smallest (height, width).
   """
 
   encoder: str
@@ -32,6 +33,12 @@ class Codec(NamedTuple):
   worst: int
   options: dict[str, str]
   scale: str = 'crf'
+  least: tuple[int, int] = (1, 1)
+
+  @property
+  def segment(self) -> str:
+    """Suffix of the container of a part of a video."""
+    return '.mkv' if '.mkv' in self.suffixes else '.mov'
 
   def pixels_of(self, form: Format) -> dict[int, str]:
     """Returns the pixel formats for a video, by bits per channel."""
@@ -88,6 +95,25 @@ _CODECS = {
     {'vendor': 'apl0'},
     'profile',
   ),
+  'prores4444': Codec(
+    'prores_ks',
+    {10: 'yuv444p10le'},
+    {10: 'yuv444p10le'},
+    ('.mov', '.mkv'),
+    None,
+    0,
+    {'vendor': 'apl0', 'profile': '4444'},
+  ),
+  'dnxhr': Codec(
+    'dnxhd',
+    {10: 'yuv422p10le'},
+    {10: 'yuv422p10le'},
+    ('.mov',),
+    None,
+    0,
+    {'profile': 'dnxhr_hqx'},
+    least=(120, 256),
+  ),
 }
 CODECS = tuple(_CODECS)
 _IMAGE_BITS = {'.png': (8, 16), '.tif': (8, 16), '.tiff': (8, 16)}
@@ -121,12 +147,31 @@ class Coding(NamedTuple):
     if self.quality is None:
       return
     if self.settings.quality is None:
-      raise UserError(f'`codec={self.codec}` is lossless: leave out `quality`')
+      raise UserError(
+        f'`codec={self.codec}` has one quality: leave out `quality`'
+      )
     worst = self.settings.worst
     if not 0 <= self.quality <= worst:
       raise UserError(
         f'`quality={self.quality}` must be from 0 to {worst} for '
         f'`codec={self.codec}`'
+      )
+
+  def check_size(self, path: str | os.PathLike[str], form: Format) -> None:
+    """Raises UserError if the codec cannot store frames of a size."""
+    if output_kind(path) != 'video':
+      return
+    height, width = self.settings.least
+    if form.height < height or form.width < width:
+      raise UserError(
+        f'`codec={self.codec}` needs at least {width}x{height} pixels, but '
+        f'{path} would have {form.width}x{form.height}: choose another codec'
+      )
+    # A defect of FFmpeg 8: this column loses its chroma.
+    if self.codec == 'prores' and form.width % 16 == 1:
+      raise UserError(
+        f'`codec=prores` would spoil the last column of {path}, which has '
+        f'{form.width} pixels: use `codec=prores4444`'
       )
 
   def _known_bits(self, path: str | os.PathLike[str]) -> tuple[int, ...]:

@@ -64,6 +64,7 @@ class VideoWriter:
     self.path = Path(path)
     self.kind = output_paths.output_kind(path)
     coding.check(path)
+    coding.check_size(path, format)
     self._format = format
     self._partial = output_paths.partial_path(self.path)
     self._video: _VideoFile | None = None
