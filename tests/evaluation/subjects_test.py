@@ -91,16 +91,37 @@ def test_labels_are_unique(folder, labels, sentence):
     )
 
 
-def test_predictions_of_changed_clips_are_refused(folder):
-  write_predictions(folder, 'walk')
-  with pytest.raises(UserError, match='`protocols=aged` changes the clips'):
-    evaluate.evaluate(
+def test_each_protocol_has_its_own_predictions(folder):
+  for protocol, shift in (('first-frame', 4), ('aged', 9)):
+    for clip in ('walk', 'boat'):
+      write_predictions(folder, clip, shift)
+    (folder / 'predictions').rename(folder / protocol)
+    (folder / 'of_all').mkdir(exist_ok=True)
+    (folder / protocol).rename(folder / 'of_all' / protocol)
+  names = ['first-frame', 'aged']
+
+  def run(protocols):
+    return evaluate.evaluate(
       get_config('tiny'),
-      subjects.predictions(str(folder / 'predictions')),
+      subjects.predictions(str(folder / 'of_all'), protocols=protocols),
       str(folder / 'data'),
       folder / 'out',
-      ['aged'],
+      protocols,
     )
+
+  tables = run(names)['protocols']
+  means = [tables[x]['mean']['predictions']['psnr'] for x in names]
+  np.testing.assert_allclose(means[0], 20 * np.log10(255 / 4))
+  assert means[1] < means[0]  # Compared with the aged clip.
+  with pytest.raises(UserError, match='of_all` has no folder multi: add it'):
+    run(['first-frame', 'multi'])
+
+
+@pytest.mark.parametrize('protocols', [['aged'], ['first-frame', 'multi']])
+def test_predictions_of_unclear_protocols_are_refused(folder, protocols):
+  write_predictions(folder, 'walk')
+  with pytest.raises(UserError, match='needs a folder .*--mode=inputs writes'):
+    subjects.predictions(str(folder / 'predictions'), protocols=protocols)
 
 
 def test_a_video_predicts_a_single_clip(folder):

@@ -235,7 +235,9 @@ def evaluate(call: Call) -> None:
 
   config = call.config
   if flags.PREDICTIONS.value:
-    subject, *others = subjects.read_predictions(flags.PREDICTIONS.value)
+    subject, *others = subjects.read_predictions(
+      flags.PREDICTIONS.value, flags.PROTOCOLS.value
+    )
   else:
     network = _colorizer(call)
     use = configs.flatten({'use': network.config.use})
@@ -251,6 +253,20 @@ def evaluate(call: Call) -> None:
     flags.BASELINES.value,
     _path(flags.GALLERY.value),
     others,
+    _path(flags.LEADERBOARD.value),
+  )
+
+
+def inputs(call: Call) -> None:
+  """Runs --mode=inputs."""
+  from vitexco_jax.evaluation.inputs import write_inputs
+
+  write_inputs(
+    call.config,
+    _given(flags.DATA),
+    Path(_given(flags.OUTPUT)),
+    flags.PROTOCOLS.value,
+    _path(flags.GALLERY.value),
   )
 
 

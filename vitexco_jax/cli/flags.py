@@ -191,6 +191,11 @@ PROTOCOLS = flags.DEFINE_list(
   'any of first-frame, far-frame, retrieved, multi, none, aged, edited-still, '
   'entering, separated by commas.',
 )
+LEADERBOARD = flags.DEFINE_string(
+  'leaderboard',
+  None,
+  'a CSV file to which the means of all methods are added.',
+)
 BASELINES = flags.DEFINE_list(
   'baselines',
   ['gray', 'flow'],

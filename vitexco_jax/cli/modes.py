@@ -123,7 +123,21 @@ MODES = {
     'Measures how close results are to the true colors.',
     ('--data=DIR --output=OUT [--predictions=DIR]',),
     ('data', 'output'),
-    ('checkpoint', 'predictions', 'protocols', 'baselines', 'gallery'),
+    (
+      'checkpoint',
+      'predictions',
+      'protocols',
+      'baselines',
+      'gallery',
+      'leaderboard',
+    ),
+  ),
+  'inputs': Mode(
+    commands.inputs,
+    'Writes the gray clips and references of an evaluation, for other methods.',
+    ('--data=DIR --output=OUT',),
+    ('data', 'output'),
+    ('protocols', 'gallery'),
   ),
   'benchmark': Mode(
     commands.benchmark,

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ import numpy as np
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.evaluation import baselines, clips, report
+from vitexco_jax.evaluation import baselines, clips, leaderboard, report
 from vitexco_jax.evaluation.measure import measure_clip
-from vitexco_jax.evaluation.protocols import CHANGES, PROTOCOLS, Chooser
+from vitexco_jax.evaluation.protocols import PROTOCOLS, Chooser, check_protocols
 from vitexco_jax.evaluation.subjects import Method, Subject
 from vitexco_jax.evaluation.summary import summarize
 from vitexco_jax.structs import Given
@@ -48,6 +48,7 @@ def evaluate(
   compared: Sequence[str] = (),
   gallery: Path | None = None,
   others: Sequence[Subject] = (),
+  board: Path | None = None,
 ) -> dict[str, Any]:
   """Evaluates on every clip; prints tables and writes a report.
 
@@ -61,6 +62,7 @@ def evaluate(
     compared: names of `BASELINES` to compare with.
     gallery: for the protocol `retrieved`.
     others: more subjects, with other names.
+    board: a leaderboard to which the methods are added.
 
   Returns:
     The content of `summary.json`.
@@ -70,19 +72,16 @@ def evaluate(
       short; the gallery or the predictions do not match; the output cannot be
       written.
   """
-  _check_known('protocols', protocols, PROTOCOLS)
-  _check_known('compared', compared, BASELINES)
-  if 'retrieved' in protocols and gallery is None:
-    raise UserError('`protocols=retrieved` needs `gallery`')
+  check_protocols(protocols, gallery)
+  for name in compared:
+    if name not in BASELINES:
+      raise UserError(f'`compared={name}`: known are {", ".join(BASELINES)}')
+  if board is not None:
+    leaderboard.read(board)  # Before the slow part.
+    files.check_writable(board)
   subjects = [subject, *others]
   for label in {x.name for x in subjects} & {report.TRUTH, *BASELINES}:
     raise UserError(f'`predictions`: the label {label} is taken: give another')
-  for protocol in CHANGES.keys() & set(protocols):
-    if any(x.finished for x in subjects):
-      raise UserError(
-        f'`protocols={protocol}` changes the clips, so there are no '
-        '`predictions` of them: leave one of the two out'
-      )
   all_clips = clips.find_clips('data', data)
   choosers = {x: Chooser(config, x, gallery) for x in protocols}
   files.make_folder('output', output)
@@ -120,6 +119,9 @@ def evaluate(
   }
   with writing():
     report.write(output, summary, results)
+  if board is not None:
+    with files.explained('leaderboard', board):
+      leaderboard.update(board, Path(data).name, summary)
   _logger.info(report.markdown(summary))
   _logger.info(f'Report: {output / "report.html"}')
   return summary
@@ -134,14 +136,6 @@ def _state(subjects: Sequence[Subject]) -> dict[str, Any]:
   return stated
 
 
-def _check_known(
-  argument: str, names: Sequence[str], known: Collection[str]
-) -> None:
-  for name in names:
-    if name not in known:
-      raise UserError(f'`{argument}={name}`: known are {", ".join(known)}')
-
-
 def _methods(
   subjects: Sequence[Subject],
   compared: Sequence[str],
@@ -149,7 +143,7 @@ def _methods(
   size: tuple[int, int],
 ) -> dict[str, Method]:
   """Returns the subjects and those baselines that the protocol permits."""
-  methods = {subject.name: subject.method for subject in subjects}
+  methods = {subject.name: subject.method(protocol) for subject in subjects}
   for name in compared:
     # Flow cannot reach a picture outside the clip.
     of_clip = protocol not in ('retrieved', 'none')

@@ -13,10 +13,12 @@ entering     as first-frame, of a window of the clip into which content enters
 See `clip_changes` for the last three.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ml_collections
 
+from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import clip_changes, clips
 from vitexco_jax.retrieval.gallery import open_with_embedder
 from vitexco_jax.structs import Given
@@ -33,6 +35,15 @@ PROTOCOLS = (
 )
 # Those that change the frames of a clip.
 CHANGES = {'aged': clip_changes.age, 'entering': clip_changes.enter}
+
+
+def check_protocols(protocols: Sequence[str], gallery: Path | None) -> None:
+  """Raises UserError if a protocol is unknown, or needs a gallery."""
+  for name in protocols:
+    if name not in PROTOCOLS:
+      raise UserError(f'`protocols={name}`: known are {", ".join(PROTOCOLS)}')
+  if 'retrieved' in protocols and gallery is None:
+    raise UserError('`protocols=retrieved` needs `gallery`')
 
 
 class Chooser:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import clips
+from vitexco_jax.evaluation.protocols import CHANGES, PROTOCOLS
 from vitexco_jax.inference import stills
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.structs import Given
@@ -22,10 +23,9 @@ class Subject(NamedTuple):
   """A method that is evaluated."""
 
   name: str  # `vitexco`, or the label of predictions.
-  method: Method
+  method: Callable[[str], Method]  # Given the name of a protocol.
   stated: dict[str, Any]  # Shown with the results.
   identity: Any  # Everything else on which its frames depend, as JSON.
-  finished: bool = False  # Whether its frames are files.
 
 
 def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
@@ -63,37 +63,74 @@ def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
     **{name: x for name, x in config.use.items() if name != 'size'},
   }
   identity = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
-  return Subject('vitexco', color, stated, identity)
+  return Subject('vitexco', lambda _: color, stated, identity)
 
 
-def predictions(path: str, label: str = 'predictions') -> Subject:
+def predictions(
+  path: str,
+  label: str = 'predictions',
+  protocols: Sequence[str] = PROTOCOLS[:1],
+) -> Subject:
   """Returns another method's results as the subject of an evaluation.
 
   Args:
-    path: clips with the same names as in `--data`, except for the suffix of
-      videos; a single one may have any name.
+    path: a folder for each protocol, named like it, or what one of these has:
+      clips with the same names as in `--data`, except for the suffix of videos; a
+      single one may have any name.
     label: its name in the report.
+    protocols: that will be evaluated.
 
   Raises:
-    UserError: there are no clips.
+    UserError: there are no clips, or none of one of the protocols.
   """
-  predicted = clips.find_clips('predictions', path)
+  predicted = _find_predictions(path, protocols)
+  found = (clip for x in protocols for clip in predicted[x])
   return Subject(
     label,
-    functools.partial(_predicted, predicted),
+    lambda protocol: functools.partial(_predicted, predicted[protocol]),
     {'predictions': path if label == 'predictions' else f'{label}={path}'},
-    [label, *(clip.fingerprint for clip in predicted)],
-    finished=True,
+    [label, *(clip.fingerprint for clip in found)],
   )
 
 
-def read_predictions(values: Sequence[str]) -> list[Subject]:
+def _find_predictions(
+  path: str, protocols: Sequence[str]
+) -> Mapping[str, Sequence[clips.Clip]]:
+  """Returns the predicted clips of each protocol."""
+  folders = {protocol: Path(path) / protocol for protocol in protocols}
+  if any((Path(path) / protocol).is_dir() for protocol in PROTOCOLS):
+    for protocol, folder in folders.items():
+      if not folder.is_dir():
+        raise UserError(
+          f'`predictions={path}` has no folder {protocol}: add it, or leave '
+          f'{protocol} out of `protocols`'
+        )
+    return {
+      protocol: clips.find_clips('predictions', str(folder))
+      for protocol, folder in folders.items()
+    }
+  if len(protocols) > 1 or protocols[0] in CHANGES:
+    raise UserError(
+      f'`protocols={",".join(protocols)}` needs a folder of `predictions={path}` '
+      f'for each protocol, such as {folders[protocols[0]]}: --mode=inputs '
+      'writes what to colorize'
+    )
+  return {protocols[0]: clips.find_clips('predictions', path)}
+
+
+def read_predictions(
+  values: Sequence[str], protocols: Sequence[str] = PROTOCOLS[:1]
+) -> list[Subject]:
   """Returns the subjects of `predictions`: PATH, or several LABEL=PATH.
 
   Of several, one without a label is named like its file or folder.
 
+  Args:
+    values: of the flag.
+    protocols: that will be evaluated.
+
   Raises:
-    UserError: two have the same label, or there are no clips.
+    UserError: two have the same label, or `predictions` raises it.
   """
   found: dict[str, Subject] = {}
   for value in values:
@@ -106,7 +143,7 @@ def read_predictions(values: Sequence[str]) -> list[Subject]:
         f'`predictions={value}`: the label {label} is used twice: give another '
         'one, as in LABEL=PATH'
       )
-    found[label] = predictions(path, label)
+    found[label] = predictions(path, label, protocols)
   return list(found.values())
 
 

@@ -56,6 +56,7 @@ def _means(
     colorfulness = _mean([true['colorfulness'][i] for i in counted])
     assert row['colorfulness'] is not None and colorfulness is not None
     row['colorfulness_gap'] = row['colorfulness'] - colorfulness
+    row['cdc_gap'] = abs(values['cdc'] - true['cdc'])
     row['drift'] = metrics.drift(values['chroma'], true['chroma'])
   return row
 
