@@ -3,19 +3,23 @@
 import errno
 import os
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from films import (
   COUNT,
   contents,
+  gray_frame,
   read_frames,
   run_film,
 )
+from painter import SIZE
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference.outputs import Options
 from vitexco_jax.media import mux, video
+from vitexco_jax.media.scans import time_code as read_code
 
 pytestmark = pytest.mark.usefixtures('small_blocks')
 
@@ -134,3 +138,27 @@ def test_outputs_on_other_file_systems(tmp_path, source, red, monkeypatch):
   for path in options.outputs(tmp_path / 'out'):
     assert len(read_frames(path)) == COUNT
   assert sorted(x.name for x in tmp_path.iterdir()) == ['a', 'b', 'out']
+
+
+def test_scans_with_time_codes_become_scans_and_a_part_of_a_video(
+  tmp_path, red
+):
+  scans = tmp_path / 'scans'
+  form = video.Format(*SIZE, Fraction(24), time_code='00:59:59:20')
+  with video.VideoWriter(scans, form, coding=video.Coding('dpx')) as writer:
+    for i in range(COUNT):
+      writer.write(video.Frame(gray_frame(i), name=f'scan{i}'))
+  plan = red._replace(video=str(scans), frame_rate=Fraction(24))
+  options = Options(video.Coding('exr'))
+  run_film(scans, plan, tmp_path / 'out', options=options)
+  names = [f'scan{i}.exr' for i in range(COUNT)]
+  assert sorted(x.name for x in (tmp_path / 'out').iterdir()) == sorted(names)
+  codes = [read_code((tmp_path / 'out' / name).read_bytes()) for name in names]
+  assert codes[:5] == [f'00:59:59:{i}' for i in range(20, 24)] + ['01:00:00:00']
+  assert codes[-1] == '01:00:00:18'
+  part = tmp_path / 'part.mov'
+  options = Options(video.Coding('prores4444'))
+  run_film(scans, plan, part, options=options, frames=range(6, 12))
+  with video.VideoReader(part) as reader:
+    assert len(list(reader)) == 6
+    assert reader.format.time_code == '01:00:00:02'

@@ -103,3 +103,27 @@ def test_matroska_stores_the_duration_of_each_frame(tmp_path):
       packets = [x for x in container.demux(video=0) if x.size]
     packets.sort(key=lambda x: x.pts)
     assert [x.duration for x in packets] == lengths
+
+
+@pytest.mark.parametrize('first', ['.mov', '.mp4', '.mkv'])
+@pytest.mark.parametrize('target', ['.mov', '.mp4', '.mkv'])
+def test_the_time_code_is_kept(tmp_path, first, target):
+  source = tmp_path / f'in{first}'
+  with av.open(str(source), 'w') as out:
+    track = out.add_stream('libx264', rate=25, width=96, height=64)
+    track.metadata['timecode'] = '09:59:58:20'
+    for i in range(3):
+      picture = av.VideoFrame.from_ndarray(draw_picture(i), 'rgb24')
+      out.mux(track.encode(picture))
+    out.mux(track.encode(None))
+  assert not copied(source, tmp_path / f'out{target}')
+  # FFmpeg's names: those of the stream, and of MOV's track of time codes.
+  with av.open(str(tmp_path / f'out{target}')) as container:
+    for stream in container.streams:
+      tags = {name.lower(): text for name, text in stream.metadata.items()}
+      assert tags['timecode'] == '09:59:58:20'
+    kinds = [stream.type for stream in container.streams]
+    assert kinds == ['video'] + ['data'] * (target != '.mkv')
+    assert container.metadata.keys() & {'timecode', 'TIMECODE'} == set()
+  with video.VideoReader(tmp_path / f'out{target}') as reader:
+    assert reader.format.time_code == '09:59:58:20'

@@ -110,12 +110,13 @@ KEEP_WORK = flags.DEFINE_bool(
 CODEC = flags.DEFINE_string(
   'codec',
   'h264',
-  'h264, hevc, ffv1 (lossless), prores, prores4444, or dnxhr.',
+  'h264, hevc, ffv1 (lossless), prores, prores4444, or dnxhr; for a folder png, '
+  'tiff, dpx, or exr, by default png.',
 )
 BITS = flags.DEFINE_integer(
   'bits',
   None,
-  '8, 10, or 16 bits per channel, if supported by the codec or PNG.',
+  '8, 10, or 16 bits per channel, if supported by the codec.',
 )
 QUALITY = flags.DEFINE_integer(
   'quality',

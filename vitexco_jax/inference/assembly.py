@@ -68,7 +68,7 @@ def _join(
   job.opener.call(
     mux.join,
     segments,
-    track.format(job.format),
+    track.format(job.format, blocks[0].start),
     job.path if job.kind == 'video' else None,
     path,
     job.options.sound,

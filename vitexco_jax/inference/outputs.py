@@ -10,7 +10,7 @@ from vitexco_jax import files
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal
 from vitexco_jax.inference.stretches import Block
-from vitexco_jax.media import mux, sandbox, video
+from vitexco_jax.media import mux, sandbox, time_codes, video
 
 # Entries of a folder of kept segments: of blocks, and folders of tracks.
 _OF_WORK = re.compile(r'\d+\.json|output|compare|confidence', re.ASCII)
@@ -77,9 +77,15 @@ class Track(NamedTuple):
   coding: video.Coding
   columns: int = 1  # Frames next to each other.
 
-  def format(self, source: video.Format) -> video.Format:
-    """Returns the format of the output for a format of the source."""
-    form = source._replace(width=source.width * self.columns)
+  def format(self, source: video.Format, start: int) -> video.Format:
+    """Returns the format of an output, or of a part of it.
+
+    Args:
+      source: format of the source.
+      start: the frame of the source that is the first one of the output.
+    """
+    code = time_codes.after(source.time_code, start, source.frame_rate)
+    form = source._replace(width=source.width * self.columns, time_code=code)
     # Confidence is not interlaced.
     return form._replace(field_order='') if self.name == 'confidence' else form
 

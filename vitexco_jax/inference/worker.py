@@ -293,7 +293,7 @@ class Worker:
     # The time stamps are set when the segments are joined.
     return video.VideoWriter(
       self._job.journal.path(track.segment(block)),
-      track.format(self._job.format)._replace(time_base=None),
+      track.format(self._job.format, block.start)._replace(time_base=None),
       overwrite=True,
       coding=track.coding,
       reordered=track.target.suffix.lower() != '.avi',

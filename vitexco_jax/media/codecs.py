@@ -1,4 +1,4 @@
-"""Codecs of written videos: their pixel formats, containers, and options."""
+"""Codecs of videos and folders: their pixel formats, containers, and options."""
 
 import os
 from pathlib import Path
@@ -119,11 +119,28 @@ CODECS = tuple(_CODECS)
 _IMAGE_BITS = {'.png': (8, 16), '.tif': (8, 16), '.tiff': (8, 16)}
 
 
+class Images(NamedTuple):
+  """How to store the frames of a folder."""
+
+  suffix: str
+  bits: tuple[int, ...]  # Per channel; the first is the default.
+
+
+_IMAGES = {
+  'png': Images('.png', (8, 16)),
+  'tiff': Images('.tif', (8, 16)),
+  'dpx': Images('.dpx', (10, 16)),
+  'exr': Images('.exr', (16,)),
+}
+SEQUENCES = tuple(_IMAGES)  # Codecs of folders.
+
+
 class Coding(NamedTuple):
   """How frames are stored.
 
   Attributes:
-    codec: one of `CODECS`, for video.
+    codec: one of `CODECS` for video, one of `SEQUENCES` for a folder, which by
+      default is PNG.
     bits: per channel; None: the fewest that the codec supports, usually 8.
     quality: None: visually lossless; see docs/colorize.md.
   """
@@ -134,9 +151,10 @@ class Coding(NamedTuple):
 
   def check(self, path: str | os.PathLike[str]) -> None:
     """Raises UserError if an output cannot be stored like this."""
-    if self.codec not in _CODECS:
+    if self.codec not in _CODECS and self.codec not in _IMAGES:
       raise UserError(
-        f'`codec={self.codec}` is unknown; known are {", ".join(CODECS)}'
+        f'`codec={self.codec}` is unknown; known are '
+        f'{", ".join(CODECS + SEQUENCES)}'
       )
     known = self._known_bits(path)
     if self.bits is not None and self.bits not in known:
@@ -146,7 +164,7 @@ class Coding(NamedTuple):
       )
     if self.quality is None:
       return
-    if self.settings.quality is None:
+    if self.codec in _IMAGES or self.settings.quality is None:
       raise UserError(
         f'`codec={self.codec}` has one quality: leave out `quality`'
       )
@@ -176,11 +194,23 @@ class Coding(NamedTuple):
 
   def _known_bits(self, path: str | os.PathLike[str]) -> tuple[int, ...]:
     """Returns the bits per channel that an output supports; see `check`."""
-    suffix = Path(path).suffix.lower()
-    if output_kind(path) != 'video':
+    suffix, kind = Path(path).suffix.lower(), output_kind(path)
+    if self.codec in _IMAGES:
+      if kind != 'folder':
+        raise UserError(
+          f'`codec={self.codec}` writes a folder of images: end the name of '
+          f'{path} in {os.sep}, without a suffix'
+        )
+      return _IMAGES[self.codec].bits
+    if kind != 'video':
       if self.codec != 'h264' or self.quality is not None:
         raise UserError(
           f'{path} is not a video: leave out `codec` and `quality`'
+          + (
+            f', or use `codec={"|".join(SEQUENCES)}`'
+            if kind == 'folder'
+            else ''
+          )
         )
       return _IMAGE_BITS.get(suffix or '.png', (8,))
     if suffix not in self.settings.suffixes:
@@ -192,8 +222,13 @@ class Coding(NamedTuple):
 
   @property
   def settings(self) -> Codec:
-    """The codec."""
+    """The codec of a video."""
     return _CODECS[self.codec]
+
+  @property
+  def image_suffix(self) -> str:
+    """Suffix of the files of a folder."""
+    return _IMAGES[self.codec if self.codec in _IMAGES else 'png'].suffix
 
   @property
   def keeps_fields(self) -> bool:
@@ -207,7 +242,10 @@ class Coding(NamedTuple):
   @property
   def depth(self) -> int:
     """Bits per channel."""
-    return self.bits or min(self.settings.pixels)
+    if self.bits is None:
+      images = _IMAGES.get(self.codec)
+      return images.bits[0] if images else min(self.settings.pixels)
+    return self.bits
 
   @property
   def deep(self) -> bool:

@@ -52,6 +52,7 @@ class Format(NamedTuple):
     transfer: tag of the transfer function.
     matrix: tag of the YCbCr matrix.
     field_order: 'tt' or 'bb' if interlaced, else empty; see `interlacing`.
+    time_code: of the first frame, or empty; see `time_codes`.
   """
 
   height: int
@@ -63,6 +64,7 @@ class Format(NamedTuple):
   transfer: int = ColorTrc.BT709
   matrix: int = Colorspace.ITU709
   field_order: str = ''
+  time_code: str = ''
 
   @property
   def tick(self) -> Fraction:

@@ -1,6 +1,6 @@
 """Decoding of image files by kind, recognized by their content.
 
-OpenCV decodes most pictures, Pillow reads their metadata, and FFmpeg decodes the
+OpenCV decodes most pictures, Pillow reads their metadata, and `scans` decodes the
 frames of film scanners. Known kinds that none of them reads are named in errors.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from vitexco_jax.errors import UserError
+from vitexco_jax.media import scans
 
 _RAW = ('.arw', '.cr2', '.cr3', '.dng', '.nef', '.orf', '.raf', '.rw2')
 _UNREADABLE = ('.heic', '.heif', '.jxl', '.psd', *_RAW)  # Named in errors.
@@ -44,11 +45,6 @@ _PILLOW = [
   'TIFF',
   'WEBP',
 ]
-_DEMUXERS = {  # FFmpeg's, by the first bytes.
-  b'SDPX': 'dpx_pipe',
-  b'XPDS': 'dpx_pipe',
-  b'\x76\x2f\x31\x01': 'exr_pipe',
-}
 # Exceptions that the libraries raise if a file is damaged.
 BROKEN = (
   OSError,
@@ -161,8 +157,8 @@ def decode(
     [h, w, 3] RGB, upright, in the type and color space of the file. None, or one of
     the exceptions `BROKEN`, if the file is not an image or is damaged.
   """
-  if data[:4] in _DEMUXERS:
-    return _decode_scan(data, bounds)
+  if scans.is_scan(data):
+    return scans.decode(data, bounds)
   if image is not None and image.mode in ('CMYK', 'LAB'):
     image.load()  # Fails here if damaged; `color_profiles` converts it later.
   if image is not None and image.format == 'AVIF':  # OpenCV does not rotate it.
@@ -185,21 +181,6 @@ def decode(
     hidden = np.asarray(rgba)[..., 3] == 0
     rgb[hidden] = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[hidden, None]
   return rgb
-
-
-def _decode_scan(data: bytes, bounds: dict[str, str]) -> np.ndarray:
-  """Decodes DPX as stored, or OpenEXR converted from linear light to sRGB."""
-  demuxer = _DEMUXERS[data[:4]]
-  with av.open(
-    io.BytesIO(data), 'r', format=demuxer, options=bounds
-  ) as container:
-    codec = container.streams.video[0].codec_context
-    codec.options = dict(bounds)
-    if demuxer == 'exr_pipe':
-      codec.options |= {'apply_trc': 'iec61966_2_1'}
-    picture = next(container.decode(video=0))
-    shallow = picture.format.components[0].bits == 8
-    return picture.to_ndarray(format='rgb24' if shallow else 'rgb48le')
 
 
 def with_bits(

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import animations, images
+from vitexco_jax.media import animations, images, scans
 from vitexco_jax.media.frames import DEFAULT_FRAME_RATE, Format, Frame
 
 
@@ -54,7 +54,11 @@ class ImageSource:
       size = images.header_size(file)
       if size and sorted(size) != sorted((height, width)):
         raise _mixed_sizes(file, size, files[0], (height, width))
-    self.format = Format(height, width, time_base=1 / DEFAULT_FRAME_RATE)
+    with open(files[0], 'rb') as first:
+      code = scans.time_code(first.read(2**16))
+    self.format = Format(
+      height, width, time_base=1 / DEFAULT_FRAME_RATE, time_code=code
+    )
 
   def close(self) -> None:
     """Does nothing: no file is open."""

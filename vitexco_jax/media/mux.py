@@ -2,8 +2,8 @@
 
 `join` concatenates the packets of several encoded videos with given time stamps,
 and adds the audio, subtitles, attachments, cover, chapters, and metadata of another
-file. Nothing is re-encoded. The muxer regenerates its own tracks (time codes and
-chapters).
+file. Nothing is re-encoded. The muxer writes tracks of its own for the time code and
+the chapters.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import containers, remux
+from vitexco_jax.media import containers, remux, time_codes
 from vitexco_jax.media.ffmpeg_errors import explained
 from vitexco_jax.media.frames import Format
 from vitexco_jax.media.stream_copy import copied_tags
@@ -160,6 +160,8 @@ def join(
       if first := containers.main_stream(other):
         stream.metadata.update(copied_tags(first.metadata))
         stream.disposition = first.disposition
+    if code := time_codes.after(form.time_code, 0, form.frame_rate):
+      stream.metadata['timecode'] = code
     out.start_encoding()
     packets = [_pictures(segments, form, tick, template, stream, origin)]
     if copies is not None:

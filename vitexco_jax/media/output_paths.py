@@ -6,8 +6,10 @@ from pathlib import Path
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
+from vitexco_jax.media import scans
 from vitexco_jax.media.images import WRITTEN_SUFFIXES
 
+_SUFFIXES = WRITTEN_SUFFIXES + scans.SUFFIXES  # Of images of a folder.
 VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi')  # Of written files.
 
 
@@ -49,7 +51,7 @@ def check_free(path: Path, overwrite: bool) -> None:
       f'{path} is not empty: set `overwrite` or name another folder'
     )
   for other in contents:  # A mistyped name must not delete a home folder.
-    if other.is_dir() or other.suffix.lower() not in WRITTEN_SUFFIXES:
+    if other.is_dir() or other.suffix.lower() not in _SUFFIXES:
       raise UserError(
         f'{path} holds more than images ({other.name}) and is not replaced: '
         'name another folder'

@@ -19,7 +19,7 @@ OVERLAP = Fraction(1, 50)  # Allowed overlap of audio packets, in seconds.
 # Tags that describe the old container or its contents.
 _OWN_TAGS = re.compile(
   r'(major_brand|minor_version|compatible_brands|encoder|vendor_id|rotate|BPS.*'
-  r'|DURATION.*|NUMBER_OF_.*|_STATISTICS_.*|creation_time|handler_name|duration)',
+  r'|DURATION.*|NUMBER_OF_.*|_STATISTICS_.*|creation_time|handler_name|duration|timecode)',
   re.IGNORECASE,
 )
 

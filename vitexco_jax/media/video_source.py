@@ -17,6 +17,7 @@ from vitexco_jax.media import (
   images,
   interlacing,
   rgb_conversion,
+  time_codes,
 )
 from vitexco_jax.media.frames import DEFAULT_FRAME_RATE, Format, Frame
 from vitexco_jax.media.timeline import Timeline
@@ -89,6 +90,7 @@ class VideoSource:
       stream.time_base,
       1 / aspect if to_rgb.is_turned else aspect,
       **to_rgb.tags,
+      time_code=time_codes.of(container),
     )
     # AVI stores no time stamps; FFmpeg's guess is late by a frame or two.
     late = 0

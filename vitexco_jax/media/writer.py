@@ -10,9 +10,17 @@ from types import TracebackType
 from typing import Self
 
 import av
+import numpy as np
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import containers, interlacing, output_paths
+from vitexco_jax.media import (
+  containers,
+  image_kinds,
+  interlacing,
+  output_paths,
+  scans,
+  time_codes,
+)
 from vitexco_jax.media.codecs import Coding
 from vitexco_jax.media.ffmpeg_errors import explained
 from vitexco_jax.media.frames import Format, Frame, check_rgb
@@ -24,7 +32,7 @@ _DEFAULT_CODING = Coding()
 
 
 class VideoWriter:
-  """Writes frames to a video file, a folder of PNG files, or an image.
+  """Writes frames to a video file, a folder of images, or an image.
 
   The path determines the kind (`output_paths.output_kind`). A video has the time
   stamps of the frames, as precise as its container allows: .mkv counts milliseconds,
@@ -65,7 +73,7 @@ class VideoWriter:
     self.kind = output_paths.output_kind(path)
     coding.check(path)
     coding.check_size(path, format)
-    self._format = format
+    self._format, self._coding = format, coding
     self._partial = output_paths.partial_path(self.path)
     self._video: _VideoFile | None = None
     self._count = 0
@@ -161,8 +169,8 @@ class VideoWriter:
         self._video.write(frame)
       elif self.kind == 'folder':
         stem = Path(frame.name).stem if frame.name else f'{self._count:06d}'
-        path = self._partial / f'{stem}.png'
-        path.write_bytes(encode_image('.png', frame.rgb))
+        path = self._partial / f'{stem}{self._coding.image_suffix}'
+        path.write_bytes(self._image(frame.rgb))
       elif not self._count:
         data = encode_image(self.path.suffix, frame.rgb)
         self._partial.write_bytes(data)
@@ -172,6 +180,15 @@ class VideoWriter:
           'name a video or a folder'
         )
       self._count += 1
+
+  def _image(self, rgb: np.ndarray) -> bytes:
+    """Returns the content of the next image of a folder."""
+    form, suffix = self._format, self._coding.image_suffix
+    if suffix not in scans.SUFFIXES:
+      return encode_image(suffix, rgb)
+    code = time_codes.after(form.time_code, self._count, form.frame_rate)
+    deep = image_kinds.with_bits(rgb, True, self.path)
+    return scans.encode(suffix, deep, self._coding.depth, code, form.frame_rate)
 
 
 class _VideoFile:
