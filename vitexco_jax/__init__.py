@@ -15,6 +15,7 @@ if TYPE_CHECKING:
   from vitexco_jax.inference.colorize import colorize as colorize
   from vitexco_jax.inference.device_pool import Clip as Clip
   from vitexco_jax.inference.device_pool import colorize_clips as colorize_clips
+  from vitexco_jax.inference.frame_server import FrameServer as FrameServer
   from vitexco_jax.inference.outputs import Options as Options
   from vitexco_jax.inference.video_colorizer import Prediction as Prediction
   from vitexco_jax.inference.video_colorizer import (
@@ -35,6 +36,7 @@ _MODULES = {
   'Coding': 'media.codecs',
   'Format': 'media.frames',
   'Frame': 'media.frames',
+  'FrameServer': 'inference.frame_server',
   'Options': 'inference.outputs',
   'Prediction': 'inference.video_colorizer',
   'UserError': 'errors',

@@ -80,3 +80,15 @@ def test_only_a_few_frames_are_in_memory():
 def test_size_does_not_matter():
   frames = _scene(0, 6, size=(360, 640)) + _scene(1, 6, size=(360, 640))
   assert _cuts(frames) == [6]
+
+
+@pytest.mark.parametrize('size', [1, 2, 7, 40])
+def test_cuts_of_parts_are_those_of_the_whole(size):
+  lengths = (1, 9, 3, 12, 2)
+  scenes = [_scene(seed, frames) for seed, frames in enumerate(lengths)]
+  frames = list(itertools.chain(*scenes))
+  count, actual = len(frames), []
+  for start in range(0, count, size):
+    wanted = range(start, min(start + size, count))
+    actual += shots.find_cuts(frames.__getitem__, count, wanted)
+  assert actual == [cut for _, cut in shots.mark_cuts(frames)]

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from vitexco_jax.inference.stretches import Stretch
 from vitexco_jax.inference.video_colorizer import Prediction
 from vitexco_jax.models.mixing import mix, trust
 from vitexco_jax.structs import Array
@@ -39,7 +38,7 @@ def uncolored(rgb: Iterable[np.ndarray]) -> Iterator[Uncolored]:
 
 def mix_directions(
   predictions: Iterable[Prediction | Uncolored],
-  stretch: Stretch,
+  stretch: range,
   start: int,
   backwards: np.ndarray,
   tolerance: float,
@@ -48,7 +47,7 @@ def mix_directions(
 
   Args:
     predictions: forwards, from frame `start` on.
-    stretch: with these frames.
+    stretch: frames between the references, with the one of the first.
     start: number of the first frame.
     backwards: [frames of the stretch, h, w, 3]: ab and confidence.
     tolerance: difference of confidence that multiplies a share by e.

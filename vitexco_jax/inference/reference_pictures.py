@@ -68,10 +68,10 @@ class ReferencePictures:
     """Resizes a bound picture, with or without borders, to the frame's size."""
     size = self._size
     inner_size = inner.size(*size)
-    if _same_shape(rgb.shape, size):
+    if same_shape(rgb.shape, size):
       rgb = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA)
       return inner.crop(rgb)
-    if _same_shape(rgb.shape, inner_size):
+    if same_shape(rgb.shape, inner_size):
       return cv2.resize(rgb, inner_size[::-1], interpolation=cv2.INTER_AREA)
     raise UserError(
       f'{choice.picture} is bound to frame {choice.frame} but has '
@@ -80,6 +80,6 @@ class ReferencePictures:
     )
 
 
-def _same_shape(size: Sequence[int], other: Sequence[int]) -> bool:
-  """Whether two (height, width, ...) have about the same aspect ratio."""
+def same_shape(size: Sequence[int], other: Sequence[int]) -> bool:
+  """Returns whether two (height, width, ...) have about the same aspect."""
   return abs(size[1] / size[0] * other[0] / other[1] - 1) <= _ASPECT

@@ -264,7 +264,7 @@ class Worker:
     forwards = stretch.propagates_forwards
     return mix_directions(
       self._colorizer.predict(rgb) if forwards else uncolored(rgb),
-      stretch,
+      range(stretch.start, stretch.stop),
       block.start,
       backwards_colors,
       self._colorizer.config.use.mix_tolerance,

@@ -12,7 +12,7 @@ cuts, most of them at a fast hand or a jump of the camera.
 
 import collections
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -69,6 +69,22 @@ def mark_cuts(
     compare(small)
   for frame in waiting:
     yield frame, next(numbers) in cuts
+
+
+def find_cuts(
+  read: Callable[[int], np.ndarray], count: int, wanted: range
+) -> list[bool]:
+  """Marks cuts in a part of a video, with the results of `mark_cuts`.
+
+  Args:
+    read: returns a frame by its number: [h, w, 3] uint8 RGB.
+    count: frames of the video.
+    wanted: the frames in question; a few more on both sides are read.
+  """
+  start = max(0, wanted.start - _AHEAD - 1)
+  stop = min(count, wanted.stop + _AHEAD)
+  marked = [cut for _, cut in mark_cuts(map(read, range(start, stop)))]
+  return marked[wanted.start - start : wanted.stop - start]
 
 
 def _shrink(rgb: np.ndarray) -> np.ndarray:
