@@ -64,10 +64,20 @@ def test_quality_is_followed(tmp_path):
   'name, coding, sentence',
   [
     ('a.mp4', ('h265',), '`codec=h265` is unknown; known are h264, hevc'),
-    ('a.mp4', ('ffv1',), '`codec=ffv1` does not go into .*: name it .mkv'),
+    (
+      'a.mp4',
+      ('ffv1',),
+      '`codec=ffv1` does not go into .*: name it .mkv, or use '
+      r'`codec=h264\|hevc`',
+    ),
+    ('a.mxf', (), r'name it .mp4 or .*, or use `codec=dnxhr`'),
     ('a.mp4', ('prores',), 'name it .mov or .mkv'),
     ('a.mkv', ('ffv1', 8, 3), '`codec=ffv1` has one quality'),
-    ('a.mkv', ('dnxhr',), '`codec=dnxhr` does not go into .*: name it .mov'),
+    (
+      'a.mkv',
+      ('dnxhr',),
+      '`codec=dnxhr` does not go into .*: name it .mov or .mxf',
+    ),
     ('a.mov', ('dnxhr',), '`codec=dnxhr` needs at least 256x120 pixels'),
     ('a.mov', ('prores',), '`codec=prores` would spoil the last column'),
     ('a.mov', ('dnxhr', 8), '`bits=8` is not known .*: choose from 10'),

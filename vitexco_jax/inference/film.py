@@ -88,6 +88,7 @@ def _check_plan(
       f'{video_path} has {form.width}x{form.height}: make another plan'
     )
   for track in tracks:
+    track.coding.check_format(track.target, form)
     if track.kind == 'image' and count > 1:
       raise UserError(
         f'{track.target} is one image but {video_path} has {count} '

@@ -241,14 +241,12 @@ def notes(
     options: of the output.
 
   Raises:
-    UserError: `deinterlace` is set, but the source is not a video; or the codec
-      does not support the size of its frames.
+    UserError: `deinterlace` is set, but the source is not a video.
   """
   if options.deinterlace and reader.kind != 'video':
     raise UserError(f'{source} is not a video file: leave out `deinterlace`')
   form, coding = reader.format, options.coding
   is_video = video.output_kind(output) == 'video'
-  coding.check_size(output, form)
   if options.deinterlace:
     form = form._replace(field_order='')
   sentences = []

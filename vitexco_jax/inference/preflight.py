@@ -149,6 +149,8 @@ def check(
   )
   with video.VideoReader(video_path) as reader:
     several = frames is None and len([*itertools.islice(reader, 2)]) > 1
+  form = reader.format if frame_rate is None else reader.format.at(frame_rate)
+  options.coding.check_format(output, form)
   for target in options.outputs(output):
     if several and video.output_kind(target) == 'image':
       raise UserError(

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import interlacing
+from vitexco_jax.media import interlacing, mxf
 from vitexco_jax.media.frames import Format
-from vitexco_jax.media.output_paths import VIDEO_SUFFIXES, output_kind
+from vitexco_jax.media.output_paths import output_kind
 
 
 class Codec(NamedTuple):
@@ -60,7 +60,7 @@ _CODECS = {
     'libx264',
     {8: 'yuv420p', 10: 'yuv420p10le'},
     {8: 'yuv444p', 10: 'yuv444p10le'},
-    VIDEO_SUFFIXES,
+    ('.mp4', '.mov', '.m4v', '.mkv', '.avi'),
     12,
     51,
     # With mbtree the output of small pictures is not deterministic, which a resumed
@@ -108,7 +108,7 @@ _CODECS = {
     'dnxhd',
     {10: 'yuv422p10le'},
     {10: 'yuv422p10le'},
-    ('.mov',),
+    ('.mov', '.mxf'),
     None,
     0,
     {'profile': 'dnxhr_hqx'},
@@ -175,8 +175,8 @@ class Coding(NamedTuple):
         f'`codec={self.codec}`'
       )
 
-  def check_size(self, path: str | os.PathLike[str], form: Format) -> None:
-    """Raises UserError if the codec cannot store frames of a size."""
+  def check_format(self, path: str | os.PathLike[str], form: Format) -> None:
+    """Raises UserError if the size or the frame rate of a video is impossible."""
     if output_kind(path) != 'video':
       return
     height, width = self.settings.least
@@ -191,6 +191,14 @@ class Coding(NamedTuple):
         f'`codec=prores` would spoil the last column of {path}, which has '
         f'{form.width} pixels: use `codec=prores4444`'
       )
+    if Path(path).suffix.lower() == mxf.SUFFIX:
+      try:
+        mxf.frame_rate(form.frame_rate)
+      except mxf.UnfitError as error:
+        raise UserError(
+          f'{path} would have {float(form.frame_rate):.6g} frames per second, but '
+          f'{error}: name the output .mov'
+        ) from error
 
   def _known_bits(self, path: str | os.PathLike[str]) -> tuple[int, ...]:
     """Returns the bits per channel that an output supports; see `check`."""
@@ -216,7 +224,8 @@ class Coding(NamedTuple):
     if suffix not in self.settings.suffixes:
       raise UserError(
         f'`codec={self.codec}` does not go into {path}: name it '
-        f'{" or ".join(self.settings.suffixes)}'
+        f'{" or ".join(self.settings.suffixes)}, or use '
+        f'`codec={"|".join(x for x in CODECS if suffix in _CODECS[x].suffixes)}`'
       )
     return tuple(self.settings.pixels)
 

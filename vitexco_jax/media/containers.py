@@ -8,6 +8,7 @@ from typing import NamedTuple
 import av
 
 from vitexco_jax.errors import UserError
+from vitexco_jax.media import mxf
 from vitexco_jax.media.frames import Format
 
 # By default FFmpeg searches 5 MB and 5 s for streams. It searches that far only where
@@ -141,13 +142,15 @@ def container_tick(suffix: str, form: Format) -> Fraction:
     suffix: of the file, which determines the container.
     form: of the video.
   """
+  if suffix == mxf.SUFFIX:
+    return 1 / mxf.frame_rate(form.frame_rate)
   coarse = {'.mkv': Fraction(1, 1000), '.avi': 1 / form.frame_rate}
   return coarse.get(suffix, form.tick)
 
 
 def container_options(suffix: str, tick: Fraction) -> dict[str, str]:
   """Returns the options of FFmpeg's muxer for a container."""
-  if suffix in ('.mkv', '.avi'):
+  if suffix in ('.mkv', '.avi', mxf.SUFFIX):
     return {}
   # By default, the start is rounded to milliseconds.
   return {'movie_timescale': str(tick.denominator)}

@@ -17,7 +17,7 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import containers, remux, time_codes
+from vitexco_jax.media import containers, mxf, remux, time_codes
 from vitexco_jax.media.ffmpeg_errors import explained
 from vitexco_jax.media.frames import Format
 from vitexco_jax.media.stream_copy import copied_tags
@@ -101,7 +101,7 @@ def left_out(source: Path, target: Path, sound: bool = True) -> list[str]:
     missing.append(words)
   with containers.open_input(source, thorough=True) as container:
     missing += containers.other_tracks(container)
-    if target.suffix.lower() == '.avi' and container.chapters():
+    if target.suffix.lower() in ('.avi', mxf.SUFFIX) and container.chapters():
       missing.append('chapters')
   return missing
 
@@ -142,6 +142,8 @@ def join(
     stream = out.add_stream_from_template(template)
     stream.time_base = tick
     stream.codec_context.framerate = form.frame_rate
+    if suffix == mxf.SUFFIX:
+      stream.codec_context.framerate = 1 / tick
     if template.name == 'hevc' and suffix != '.mkv':
       stream.codec_context.codec_tag = 'hvc1'  # Apple players require it.
     origin = segments[0].pts[0] * form.tick
@@ -151,7 +153,8 @@ def join(
     if source is not None:
       other = stack.enter_context(containers.open_input(source, thorough=True))
       findings = remux.examine(source, suffix, sound)
-      if findings.start is not None and not is_part:
+      # MXF begins with a picture.
+      if findings.start is not None and not is_part and suffix != mxf.SUFFIX:
         origin = min(origin, findings.start)
       copies = remux.Copies(other, out, findings)
       out.metadata.update(copied_tags(other.metadata))
@@ -164,10 +167,12 @@ def join(
       stream.metadata['timecode'] = code
     out.start_encoding()
     packets = [_pictures(segments, form, tick, template, stream, origin)]
+    stop = end * form.tick
     if copies is not None:
-      packets.append(
-        copies.packets(origin, end * form.tick if is_part else None)
-      )
+      is_cut = is_part or suffix == mxf.SUFFIX
+      packets.append(copies.packets(origin, stop if is_cut else None))
+    if suffix == mxf.SUFFIX:
+      packets = mxf.fitted(packets, out.streams.audio, stop - origin)
     for _, packet in heapq.merge(*packets, key=lambda pair: pair[0]):
       remux.mux_one(out, packet)
 

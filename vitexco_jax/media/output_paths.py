@@ -10,7 +10,8 @@ from vitexco_jax.media import scans
 from vitexco_jax.media.images import WRITTEN_SUFFIXES
 
 _SUFFIXES = WRITTEN_SUFFIXES + scans.SUFFIXES  # Of images of a folder.
-VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi')  # Of written files.
+# Of written files.
+VIDEO_SUFFIXES = ('.mp4', '.mov', '.m4v', '.mkv', '.avi', '.mxf')
 
 
 def output_kind(path: str | os.PathLike[str]) -> str:

@@ -21,14 +21,14 @@ from typing import NamedTuple
 
 import av
 
-from vitexco_jax.media import containers
+from vitexco_jax.media import containers, mxf
 from vitexco_jax.media.ffmpeg_errors import logged, reason
 from vitexco_jax.media.stream_copy import OVERLAP, StreamCopy, pcm_encoder
 from vitexco_jax.media.timeline import Timeline
 
 # FFmpeg's names. It treats .m4v as "ipod", which supports fewer codecs.
 FORMATS = {'.mp4': 'mp4', '.m4v': 'mp4', '.mov': 'mov', '.mkv': 'matroska'}
-FORMATS |= {'.avi': 'avi'}
+FORMATS |= {'.avi': 'avi', mxf.SUFFIX: 'mxf'}
 
 
 class Track(NamedTuple):
@@ -199,8 +199,10 @@ def _name(stream: av.stream.Stream) -> str:
 
 
 def _because(error: Exception) -> str:
-  """Returns FFmpeg's reason for an error, if there is one, for a sentence."""
+  """Returns the reason for an error, if there is one, for a sentence."""
   text = reason(error).rstrip('.')
+  if isinstance(error, mxf.UnfitError):
+    text = str(error)
   return f': {text}' if text else ''
 
 
@@ -261,7 +263,11 @@ class _Trial:
 
   def _begin(self, encoder: str | None) -> None:
     self._encoder = encoder
-    self._out = av.open(f'file:{os.devnull}', 'w', format=FORMATS[self._suffix])
+    form = FORMATS[self._suffix]
+    if self._suffix == mxf.SUFFIX:
+      mxf.check_stream(self.stream, encoder)
+      form = 'mov'  # The muxer of MXF needs pictures.
+    self._out = av.open(f'file:{os.devnull}', 'w', format=form)
     self._copy = StreamCopy(self._out, self.stream, encoder)
     with logged():
       self._out.start_encoding()

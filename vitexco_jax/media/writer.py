@@ -36,7 +36,7 @@ class VideoWriter:
 
   The path determines the kind (`output_paths.output_kind`). A video has the time
   stamps of the frames, as precise as its container allows: .mkv counts milliseconds,
-  .avi frames.
+  .avi and .mxf frames.
 
   Frames are encoded in another thread; `write` raises the errors of earlier frames.
   The output is written to a hidden path next to the target and replaces it at the
@@ -72,7 +72,7 @@ class VideoWriter:
     self.path = Path(path)
     self.kind = output_paths.output_kind(path)
     coding.check(path)
-    coding.check_size(path, format)
+    coding.check_format(path, format)
     self._format, self._coding = format, coding
     self._partial = output_paths.partial_path(self.path)
     self._video: _VideoFile | None = None
