@@ -32,15 +32,18 @@ class ReflectConv(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps [b, h, w, c] to [b, h/stride, w/stride, features]."""
     x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), 'reflect')
+    # On a CPU, XLA takes four times as long for a `VALID` convolution as for a
+    # `SAME` one, whose border is cut off.
+    is_dense = self.stride == 1
     x = layers.Conv(
       self.features,
       (3, 3),
       strides=self.stride,
-      padding='VALID',
+      padding='SAME' if is_dense else 'VALID',
       dtype=self.dtype,
       name='conv',
     )(x)
-    return layers.instance_norm(x)
+    return layers.instance_norm(x[:, 1:-1, 1:-1] if is_dense else x)
 
 
 class Branch(nn.Module):
