@@ -25,6 +25,10 @@ def test_the_mode_writes_prints_and_draws(
   assert '   2    9-20  0:00:00.9   1.00  ref_00011.png (frame 11)' in printed
   sheets = sorted(output.parent.glob('*.jpg'))
   assert [path.name for path in sheets] == ['film.jpg', 'film_2.jpg']
+  edl = (output.parent / 'film_cuts.edl').read_text()
+  assert edl.count('* FROM CLIP NAME: ') == 3
+  rows = (output.parent / 'film_cuts.csv').read_text().splitlines()
+  assert rows[2].startswith('2,9,21,') and rows[2].endswith('ref_00011.png')
   assert video.read_image(sheets[0]).shape[0] == 2 * (22 + 180) + 4
   with pytest.raises(UserError, match='film.json` exists and may have been'):
     plan.plan_film(None, three_shots, (), output, references)
@@ -37,11 +41,10 @@ def test_the_mode_writes_prints_and_draws(
       None, three_shots, (), still.with_suffix('.json'), references
     )
   assert still.read_bytes() == b'original'
-  still.rename(tmp_path / 'still_2.jpg')
-  with pytest.raises(UserError, match='might replace .*still_2.jpg'):
-    plan.plan_film(
-      None, three_shots, (), still.with_suffix('.json'), references
-    )
+  for name in ('still_2.jpg', 'still_cuts.csv', 'still_cuts.edl'):
+    still = still.rename(tmp_path / name)
+    with pytest.raises(UserError, match=f'might replace .*{name}'):
+      plan.plan_film(None, three_shots, (), tmp_path / 'still.json', references)
 
 
 def test_a_plan_that_cannot_be_written_leaves_no_sheets(

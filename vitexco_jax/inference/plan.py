@@ -41,7 +41,7 @@ import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import manifest, reference_lists
+from vitexco_jax.inference import cut_list, manifest, reference_lists
 from vitexco_jax.inference.choice import (
   doubts,
   list_references,
@@ -194,17 +194,17 @@ def _survey_with_bar(
 
 
 def check_output(output: Path) -> None:
-  """Raises UserError unless a plan and its contact sheets can be written."""
+  """Raises UserError unless a plan and the files next to it can be written."""
   if output.suffix != '.json':
     raise UserError(f'`output={output}` must be a plan: end its name in .json')
-  # There may be up to a thousand contact sheets.
-  files.check_writable(output.with_name(f'{output.stem}_999.jpg'))
+  # The longest of the names; there may be up to a thousand contact sheets.
+  files.check_writable(output.with_name(f'{output.stem}_cuts.edl'))
   if output.exists():
     raise UserError(
       f'`output={output}` exists and may have been edited: name another file'
     )
   files.make_folder('output', output.parent)
-  own = re.compile(re.escape(output.stem) + r'(_\d+)?\.jpg')
+  own = re.compile(re.escape(output.stem) + r'((_\d+)?\.jpg|_cuts\.(edl|csv))')
   for path in sorted(output.parent.iterdir()):
     if own.fullmatch(path.name):
       raise UserError(
@@ -222,13 +222,13 @@ def plan_film(
   frame_rate: Fraction | None = None,
   colorizer: 'VideoColorizer | None' = None,
 ) -> Plan:
-  """Writes a plan with contact sheets and prints it.
+  """Writes a plan with contact sheets and lists of the cuts, and prints it.
 
   Args:
     config: see `make_plan`.
     video_path: what to colorize.
     pictures: see `make_plan`.
-    output: the JSON file; the sheets are written next to it.
+    output: the JSON file; the sheets and lists are written next to it.
     references: see `make_plan`.
     gallery: see `make_plan`.
     frame_rate: see `make_plan`.
@@ -251,9 +251,31 @@ def plan_film(
       video.write_image(sheets[-1], sheet)
       undo.callback(sheets[-1].unlink)
     with files.explained('output', output):
+      lists = _write_cuts(output, plan, surveyed, undo)
       write(output, plan)
     undo.pop_all()
   _logger.info(table(plan, surveyed.seconds))
   _logger.info(f'Contact sheets: {" ".join(map(str, sheets))}')
+  _logger.info(f'Cuts: {" ".join(map(str, lists))}')
   _logger.info(f'Plan, which can be edited: {output}')
   return plan
+
+
+def _write_cuts(
+  output: Path, plan: Plan, surveyed: Survey, undo: contextlib.ExitStack
+) -> list[Path]:
+  """Writes the lists of the cuts next to a plan; `undo` removes them."""
+  code = surveyed.time_code
+  texts = {
+    '.edl': cut_list.to_edl(plan, code),
+    '.csv': cut_list.to_csv(plan, surveyed.seconds, code),
+  }
+  paths = []
+  for suffix, text in texts.items():
+    if not text:
+      continue  # The frame rate has no time codes.
+    path = output.with_name(f'{output.stem}_cuts{suffix}')
+    files.write(path, text)
+    undo.callback(path.unlink)
+    paths.append(path)
+  return paths

@@ -38,6 +38,7 @@ class Survey(NamedTuple):
   interlaced: int = 0  # Number of frames that are marked as interlaced.
   # Of each shot a few frames without borders, as image files, with `embed`.
   moments: tuple[list[bytes], ...] = ()
+  time_code: str = ''  # Of the first frame.
 
 
 def survey(
@@ -113,6 +114,7 @@ def survey(
     damaged,
     reader.interlaced,
     tuple(kept_moments),
+    form.time_code,
   )
 
 
