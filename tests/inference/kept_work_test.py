@@ -175,3 +175,21 @@ def test_a_skipped_shot_stays_as_it_is(tmp_path, source, still):
   assert abs(mean_ab(frames[7])[0] + 10) < 1.5
   assert len(painter.references) == 1
   assert (job.confidences[:7] == 1).all() and not [*job.unsure()]
+
+
+def test_frames_are_found_in_segments(tmp_path, source, two):
+  output = tmp_path / 'out.mkv'
+
+  def read(number):
+    path, index = kept_work.find_segment(output, number)
+    with video.VideoReader(path) as reader:
+      reader.skip(index)
+      return mean_ab(next(reader).rgb)
+
+  assert kept_work.find_segment(output, 0) is None
+  run_film(source, two, output, stop=17, options=lossless())
+  assert abs(read(9)[0] - 20) < 1.5
+  assert kept_work.find_segment(output, 22) is None  # Not colorized yet.
+  run_film(source, two, output, options=lossless(), keep_work=True)
+  assert abs(read(9)[0] - 20) < 1.5 and abs(read(22)[0] + 20) < 1.5
+  assert kept_work.find_segment(output, COUNT) is None

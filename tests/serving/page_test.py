@@ -15,6 +15,7 @@ from page_inputs import encoded, write_film
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from vitexco_jax.media import video
@@ -120,6 +121,10 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
 
   def click(css):
     wait(lambda: find(css).is_displayed() and find(css).is_enabled())
+    # The progress may cover the bottom of the window.
+    browser.execute_script(
+      "arguments[0].scrollIntoView({block: 'center'})", find(css)
+    )
     find(css).click()
 
   find('#video').send_keys(str(tmp_path / 'one.png'))
@@ -146,16 +151,18 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   click('#shots li:nth-child(2) button[title="one.png"]')
   wait(lambda: len(find_all(chosen)) == 2)
 
-  click('#shots li:nth-child(1) .skip')
-  skipped = '#shots li:nth-child(1) button[aria-pressed=true]'
-  wait(lambda: [x.text for x in find_all(skipped)] == ['leave as it is'])
-  click('#shots li:nth-child(1) button[title="one.png"]')
-  wait(
-    lambda: [x.get_attribute('title') for x in find_all(skipped)] == ['one.png']
-  )
+  first = '#shots li:nth-child(1)'
+  pressed = f'{first} button[aria-pressed=true]'
+  before = [x.get_attribute('title') for x in find_all(pressed)]
+  click(f'{first} .skip')
+  wait(lambda: [x.text for x in find_all(pressed)] == ['leave as it is'])
+  assert browser.switch_to.active_element.get_attribute('id') == 'skip-0'
+  click(f'{first} .skip')  # The earlier choice returns.
+  wait(lambda: [x.get_attribute('title') for x in find_all(pressed)] == before)
+  _check_the_viewer(browser, find, wait, click, tmp_path)
   click('#color')
   click('#stop')
-  wait(lambda: find('#status').text == 'Stopped; the result was discarded.')
+  wait(lambda: find('#status').text.startswith('Stopped.'))
   browser.refresh()  # The session is still there, with its choices.
   wait(lambda: len(find_all(chosen)) == 2)
   click('#color')
@@ -184,6 +191,34 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   serious = [x for x in browser.get_log('browser') if x['level'] == 'SEVERE']
   # Only the refused video.
   assert len(serious) == 1 and '/video?name=one.png' in serious[0]['message']
+
+
+def _check_the_viewer(browser, find, wait, click, tmp_path):
+  """Any frame is shown and tried; it is saved, and comes back in color."""
+  wait(lambda: find('#caption').text.startswith('Frame 0 · 0:00 · shot 1'))
+  assert 'not colored yet' in find('#caption').text
+  find('#number').send_keys(Keys.CONTROL, 'a', Keys.NULL, '70', Keys.ENTER)
+  wait(lambda: 'Frame 70 · 0:03 · shot 2' in find('#caption').text)
+  find('#frame').send_keys(Keys.ARROW_RIGHT)
+  wait(lambda: 'Frame 71' in find('#caption').text)
+  wait(lambda: _loaded(browser, 'before'))
+  assert not find('#after').is_displayed()
+  click('#try')
+  wait(find('#after').is_displayed)
+  assert 'before and after' in find('#caption').text
+
+  wait(lambda: find('#try').is_enabled())
+  click('#save')
+  path = tmp_path / 'downloads/ref_000071.png'
+  wait(path.exists)
+  rgb = video.read_image(path)
+  path.write_bytes(encoded(np.uint8(rgb * np.float32([1, 0.7, 0.5]))))
+  find('#references').send_keys(str(path))
+  chosen = '#shots li:nth-child(2) button[aria-pressed=true]'
+  wait(lambda: find(chosen).get_attribute('title') == 'ref_000071.png')
+  assert find(chosen).text == 'frame 71'
+  click('#shots li:nth-child(2) button[title="one.png"]')
+  wait(lambda: len(browser.find_elements(By.CSS_SELECTOR, chosen)) == 2)
 
 
 def _check_a_phone(browser):

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import av
+import jax
 import numpy as np
 import pytest
 from documents import picture
@@ -13,8 +14,14 @@ from page_inputs import COUNT, Stub, embed, encoded, write_film
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
 from vitexco_jax.media import containers, video
-from vitexco_jax.serving import disk_quota, sessions, uploads
-from vitexco_jax.serving.sessions import Job, JobQueue, Session
+from vitexco_jax.serving import (
+  disk_quota,
+  session_jobs,
+  storyboard,
+  uploads,
+)
+from vitexco_jax.serving.jobs import Job, JobQueue
+from vitexco_jax.serving.sessions import Session
 
 
 @pytest.fixture(scope='module')
@@ -59,7 +66,7 @@ def _planned(session, film, queue, names=('one.png', 'two.png')):
   _give_video(session, film)
   for seed, name in enumerate(names, 1):
     _give_picture(session, picture(seed), name)
-  session.find_shots(queue, embed, Stub())
+  session_jobs.find_shots(session, queue, embed, Stub())
   _finish(session)
 
 
@@ -88,7 +95,7 @@ def test_from_video_to_result(session, film, queue):
   session.choose(1, [two, one])
   assert _chosen(session) == [[(one, None)], [(one, None), (two, None)]]
   given = _files(session)
-  session.color(queue, Stub())
+  session_jobs.color(session, queue, Stub())
   _finish(session)
   assert not sizes.join_frames._cache_size()  # Compiled only for this size.
   assert session.job.done == session.job.total == 2 * COUNT
@@ -96,9 +103,9 @@ def test_from_video_to_result(session, film, queue):
     COUNT - 1,
     2 * COUNT - 1,
   )  # Two workers.
-  assert _files(session) == ['colored.mp4', *given]
+  assert _files(session) == ['colored.mp4', 'colored.mp4.work', *given]
   assert session.result_name == 'film_color.mp4'
-  with video.VideoReader(session.result) as reader:
+  with video.VideoReader(session.coloring.result) as reader:
     assert len([*reader]) == 2 * COUNT
 
 
@@ -109,11 +116,11 @@ def test_no_video_is_opened_in_this_process(session, film, queue, monkeypatch):
     containers, 'open_input', lambda path, *more: opened.append(path)
   )
   _planned(session, film, queue)
-  session.color(queue, Stub())
+  session_jobs.color(session, queue, Stub())
   _finish(session)
   assert opened == []
   monkeypatch.setattr(containers, 'open_input', open_input)
-  with video.VideoReader(session.result) as reader:
+  with video.VideoReader(session.coloring.result) as reader:
     assert len([*reader]) == 2 * COUNT
 
 
@@ -124,12 +131,12 @@ def test_shots_without_a_picture_are_colorized_by_the_prior(
   plain = Stub()
   plain.has_prior = False
   with pytest.raises(UserError, match='add a video and a reference first'):
-    session.find_shots(queue, embed, plain)
-  session.find_shots(queue, embed, Stub())
+    session_jobs.find_shots(session, queue, embed, plain)
+  session_jobs.find_shots(session, queue, embed, Stub())
   _finish(session)
   assert all(shot.by_prior for shot in session.plan.shots)
   colorizer = Stub()
-  session.color(queue, colorizer)
+  session_jobs.color(session, queue, colorizer)
   _finish(session)
   assert session.warnings == []
   with pytest.raises(UserError, match='shot 1 needs one of the references'):
@@ -158,13 +165,13 @@ def test_the_audio_determines_the_container(
     out.mux(sound.encode(frame))
     out.mux(sound.encode(None))
   _planned(session, path, queue)
-  session.color(queue, Stub())
+  session_jobs.color(session, queue, Stub())
   session.job.future.result(60)
   if suffix is None:
     assert 'supports the audio of film.mp4' in session.job.message
     return
   assert session.result_name == f'film_color{suffix}'
-  with av.open(str(session.result)) as container:
+  with av.open(str(session.coloring.result)) as container:
     assert container.streams.audio[0].codec_context.name == 'pcm_s16le'
 
 
@@ -176,43 +183,93 @@ def test_a_picture_named_after_its_frame_is_bound_to_it(session, film, queue):
   assert _chosen(session)[0] == [(two, None)]
 
 
-def test_new_references_need_a_new_plan(session, film, queue):
+def test_references_may_change_after_the_first_result(session, film, queue):
   _planned(session, film, queue)
-  session.color(queue, Stub())
+  one, two = session.references
+  session_jobs.color(session, queue, Stub())
   _finish(session)
-  session.remove_reference(next(iter(session.references)))
-  assert session.plan is session.result is None
-  assert [x for x in _files(session) if 'colored' in x] == []
-  with pytest.raises(UserError, match='find the shots first'):
-    session.color(queue, Stub())
+  _give_picture(session, picture(1), f'ref_{COUNT + 3:06d}.png')
+  bound = list(session.references)[2]
+  assert _chosen(session) == [[(one, None)], [(bound, COUNT + 3)]]
+  session.remove_reference(one)
+  assert _chosen(session)[0] in ([(two, None)], [(bound, None)])
+  assert session.coloring.result.exists()
+  session_jobs.color(session, queue, Stub())
+  _finish(session)
+  session.remove_reference(two)
+  session.remove_reference(bound)
+  assert all(shot.by_prior for shot in session.plan.shots)
+
+
+def test_only_changed_shots_are_colorized_again(session, film, queue):
+  _planned(session, film, queue)
+  one, two = session.references
+  session_jobs.color(session, queue, colorizer := Stub())
+  _finish(session)
+  assert len(colorizer.references) == 2
+  result = session.coloring.result.read_bytes()
+  session.choose(0, [two])
+  session_jobs.color(session, queue, colorizer := Stub())
+  _finish(session)
+  assert len(colorizer.references) == 1
+  assert session.coloring.result.read_bytes() != result
+  session.choose(0, [one])
+  session_jobs.color(session, queue, Stub())
+  _finish(session)
+  assert session.coloring.result.read_bytes() == result
 
 
 def test_a_skipped_shot_stays_as_it_is(session, film, queue):
   _planned(session, film, queue)
-  session.choose(1, None)
+  session.skip(1, True)
   assert [shot.skipped for shot in session.plan.shots] == [False, True]
-  session.color(queue, Stub())
+  session_jobs.color(session, queue, Stub())
   _finish(session)
-  with video.VideoReader(session.result) as reader:
+  with video.VideoReader(session.coloring.result) as reader:
     spread = [np.ptp(np.int16(frame.rgb), -1).mean() for frame in reader]
   assert min(spread[:COUNT]) > 2 > max(spread[COUNT:])
 
 
-def test_a_stop_keeps_the_plan(session, film, queue):
+def test_a_stopped_job_continues(session, film, queue, monkeypatch):
+  monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
   _planned(session, film, queue)
-  given = _files(session)
-  may_go = threading.Semaphore(5)
-  session.color(queue, Stub(may_go))
+  may_go = threading.Semaphore(COUNT + 5)
+  session_jobs.color(session, queue, Stub(may_go))
   with pytest.raises(UserError, match='stop the running job first'):
-    session.find_shots(queue, embed, Stub())
-  _await_steps(session)
+    session_jobs.find_shots(session, queue, embed, Stub())
+  while session.job.done < COUNT + 2:
+    assert not session.job.is_over
+    time.sleep(0.01)
   session.stop()
   may_go.release(100)
   session.job.future.result(60)
-  assert session.job.state == 'stopped' and session.result is None
-  assert _files(session) == given
-  session.color(queue, Stub())
+  assert session.job.state == 'stopped' and session.coloring.result is None
+  assert session.coloring.ranges == [[0, COUNT]]
+  assert session.read_colored(COUNT - 1) and not session.read_colored(COUNT)
+  session_jobs.color(session, queue, colorizer := Stub())
   _finish(session)
+  assert len(colorizer.references) == 1
+  with video.VideoReader(session.coloring.result) as reader:
+    assert len([*reader]) == 2 * COUNT
+
+
+def test_a_failed_job_continues(session, film, queue, monkeypatch):
+  monkeypatch.setattr(jax, 'local_devices', lambda: jax.devices()[:1])
+  _planned(session, film, queue)
+  colorizer = Stub()
+
+  def fail(_):
+    if len(colorizer.references) == 2:
+      raise MemoryError
+
+  monkeypatch.setattr(colorizer, '_before_frame', fail)
+  session_jobs.color(session, queue, colorizer)
+  session.job.future.result(60)
+  assert session.job.state == 'failed'
+  assert session.coloring.kept == COUNT
+  session_jobs.color(session, queue, colorizer := Stub())
+  _finish(session)
+  assert len(colorizer.references) == 1
 
 
 def test_a_stop_interrupts_reading(session, film, queue):
@@ -234,7 +291,7 @@ def test_a_full_disk_ends_a_job(session, film, queue, monkeypatch):
   _planned(session, film, queue)
   given = _files(session)
   monkeypatch.setattr(disk_quota, '_RESERVE', 2**60)
-  session.color(queue, Stub())
+  session_jobs.color(session, queue, Stub())
   session.job.future.result(60)
   assert 'no room left on the disk' in session.job.message
   assert _files(session) == given
@@ -243,7 +300,7 @@ def test_a_full_disk_ends_a_job(session, film, queue, monkeypatch):
 def test_leaving_removes_all_files(session, film, queue):
   _planned(session, film, queue)
   may_go = threading.Semaphore(5)
-  session.color(queue, Stub(may_go))
+  session_jobs.color(session, queue, Stub(may_go))
   _await_steps(session)
   session.leave()
   may_go.release(100)
@@ -272,11 +329,11 @@ def test_names_are_text_only(session, film, queue, name):
 def test_errors_use_the_names_of_the_user(session, film, queue):
   _planned(session, film, queue, ['ref_00003.png', 'ref_3.png'])
   with pytest.raises(UserError) as caught:
-    session.color(queue, Stub())
+    session_jobs.color(session, queue, Stub())
   assert str(caught.value).startswith('film.mp4, shot 1 has two references')
   (session.folder / 'reference-3.png').write_bytes(b'')
   session.survey = None
-  session.find_shots(queue, embed, Stub())
+  session_jobs.find_shots(session, queue, embed, Stub())
   session.job.future.result(60)
   assert session.job.message == 'ref_00003.png is empty: 0 bytes'
 
@@ -285,7 +342,7 @@ def test_the_number_of_frames_is_limited(session, film, queue, monkeypatch):
   _give_video(session, film)
   _give_picture(session, picture(1), 'one.png')
   monkeypatch.setattr(uploads, 'MAX_FRAMES', 2 * COUNT - 1)
-  session.find_shots(queue, embed, Stub())
+  session_jobs.find_shots(session, queue, embed, Stub())
   session.job.future.result(60)
   assert 'film.mp4 has more than 23 frames' in session.job.message
 
@@ -293,8 +350,8 @@ def test_the_number_of_frames_is_limited(session, film, queue, monkeypatch):
 def test_the_number_of_shots_is_limited(session, film, queue, monkeypatch):
   _give_video(session, film)
   _give_picture(session, picture(1), 'one.png')
-  monkeypatch.setattr(sessions, 'MAX_SHOTS', 1)
-  session.find_shots(queue, embed, Stub())
+  monkeypatch.setattr(storyboard, 'MAX_SHOTS', 1)
+  session_jobs.find_shots(session, queue, embed, Stub())
   session.job.future.result(60)
   assert 'film.mp4 has more than 1 shots' in session.job.message
 
@@ -302,12 +359,12 @@ def test_the_number_of_shots_is_limited(session, film, queue, monkeypatch):
 def test_damage_is_reported_with_the_result(session, film, queue):
   _planned(session, film, queue)
   session.survey = session.survey._replace(damaged=[3])
-  session.find_shots(queue, embed, Stub())
+  session_jobs.find_shots(session, queue, embed, Stub())
   _finish(session)
   warnings = session.warnings
   assert len(warnings) == 1 and warnings[0].startswith(
     'film.mp4 is broken at 0:00:00.1'
   )
-  session.color(queue, Stub())
+  session_jobs.color(session, queue, Stub())
   _finish(session)
   assert session.warnings == warnings

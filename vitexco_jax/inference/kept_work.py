@@ -1,4 +1,4 @@
-"""Segments of a finished film, which later changes use again."""
+"""Segments of a film, finished or not, which later runs use again."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitexco_jax.inference import journal
+from vitexco_jax.inference import journal, outputs
 from vitexco_jax.media import video
 
 _logger = logging.getLogger(__name__)
@@ -60,6 +60,36 @@ def keep(
     f'{place} keeps the segments, {_megabytes(size)}: the next run with this '
     'output recolors only what has changed. You may delete it'
   )
+
+
+def find_segment(output: Path, number: int) -> tuple[Path, int] | None:
+  """Finds a frame in the segments of an unfinished run, or of the last one.
+
+  Args:
+    output: a video.
+    number: of the frame, from 0.
+
+  Returns:
+    The path of a video and the number of the frame in it; None: the frame is not
+    colorized yet.
+  """
+  for folder in (outputs.part_folder(output), outputs.work_folder(output)):
+    starts = [
+      int(x.stem) for x in folder.glob('[0-9]*.json') if x.stem.isdigit()
+    ]
+    start = max((x for x in starts if x <= number), default=None)
+    if start is None:
+      continue
+    try:
+      record = journal.read_record(folder / f'{start:07d}.json')
+    except journal.DamagedError:
+      continue
+    path = folder / 'output' / f'{start:07d}.mkv'
+    if (
+      record and number < start + len(record['facts']['pts']) and path.exists()
+    ):
+      return path, number - start
+  return None
 
 
 def _megabytes(size: int) -> str:

@@ -105,6 +105,40 @@ def choose(shot: Shot) -> int:
   return max(numbers, key=lambda x: min(abs(x - frame) for frame in bound))
 
 
+def colorize_frame(
+  colorizer: VideoColorizer,
+  gray: np.ndarray,
+  shot: Shot,
+  pictures: ReferencePictures,
+  options: Options,
+) -> tuple[np.ndarray, float, list[np.ndarray]]:
+  """Colorizes a frame alone, by matching.
+
+  Args:
+    colorizer: the engine.
+    gray: [h, w, 3] uint8, the frame.
+    shot: has the references, and is not skipped.
+    pictures: read them.
+    options: saturation and smoothing.
+
+  Returns:
+    The frame in color, its mean confidence, and the references.
+
+  Raises:
+    UserError: a reference cannot be read.
+  """
+  references = [
+    pictures.read(x, shot.borders)
+    for x in (() if shot.by_prior else shot.references)
+  ]
+  colorizer.set_reference(*references)
+  (block,) = colorizer.predict([shot.borders.crop(gray)])
+  colored = gray.copy()
+  (inner,) = np.asarray(worker.join(block.rgb, block.ab, options))
+  shot.borders.crop(colored)[:] = inner
+  return colored, float(np.mean(block.confidence)), references
+
+
 def _colorize(
   colorizer: VideoColorizer,
   path: Path,
@@ -127,18 +161,12 @@ def _colorize(
         raise UserError(
           f'{path} has no frame {number}, but its plan does: make another plan'
         )
-      gray = frame.rgb
       if shot.skipped:
-        yield number, None, [gray]
+        yield number, None, [frame.rgb]
         continue
-      references = [
-        pictures.read(x, shot.borders)
-        for x in (() if shot.by_prior else shot.references)
-      ]
-      colorizer.set_reference(*references)
-      (block,) = colorizer.predict([shot.borders.crop(gray)])
-      colored = gray.copy()
-      (inner,) = np.asarray(worker.join(block.rgb, block.ab, options))
-      shot.borders.crop(colored)[:] = inner
-      confidence = float(np.mean(block.confidence))
-      yield number, confidence, [gray, colored, *references]
+      colored, confidence, references = colorize_frame(
+        colorizer, frame.rgb, shot, pictures, options
+      )
+      row = [frame.rgb, colored]
+      row.extend(references)
+      yield number, confidence, row

@@ -12,6 +12,10 @@ _RESERVE = 2 * 10**9  # Bytes that stay free for everything else.
 _SECONDS = 1.0  # For which a measurement stays valid.
 
 
+class FullError(UserError):
+  """There is no room left."""
+
+
 class DiskQuota:
   """Limits the total size of the files in a folder."""
 
@@ -22,14 +26,14 @@ class DiskQuota:
     self._used = 0
 
   def check(self, more: float = 0) -> None:
-    """Raises UserError if this many more bytes do not fit."""
+    """Raises FullError if this many more bytes do not fit."""
     now = time.monotonic()
     if now - self._measured > _SECONDS:
       self._used = size(self._folder)
       self._measured = now
     free = shutil.disk_usage(self._folder).free
     if self._used + more > self._limit or free - more < _RESERVE:
-      raise UserError(
+      raise FullError(
         'there is no room left on the disk here: come back later, or try a '
         'shorter video'
       )

@@ -1,9 +1,10 @@
-"""Decodes an untrusted picture and encodes a clean copy.
+"""Decodes untrusted pictures and frames of videos, and encodes clean copies.
 
 This runs in a child process (see `media.sandbox`), so it imports little.
 """
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,12 +13,12 @@ import numpy as np
 from PIL import Image
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.media import image_kinds, video
+from vitexco_jax.media import frame_access, image_kinds, video
 
 _MAX_ASPECT = 4
 _MAX_PICTURE = 2**26  # Pixels of an uploaded reference.
 _MAX_SIDE = 2048  # Of the stored copy, in pixels; the networks use less.
-_THUMBNAIL = 240  # Width, in pixels.
+THUMBNAIL = 240  # Width, in pixels.
 _PREVIEW = 960  # Width, in pixels.
 _PICTURES = ('PNG', 'JPEG', 'WEBP', 'BMP')
 
@@ -60,7 +61,7 @@ def redraw(path: Path) -> Drawing:
   video.bound(video.Bounds(pixels=_MAX_PICTURE))
   rgb = video.decode_image(data, path)
   rgb = shrunk(rgb, round(_MAX_SIDE * min(1, rgb.shape[1] / rgb.shape[0])))
-  small = shrunk(rgb, _THUMBNAIL)
+  small = shrunk(rgb, THUMBNAIL)
   return Drawing(
     video.encode_image('.png', rgb), video.encode_image('.jpg', small)
   )
@@ -77,3 +78,17 @@ def shrunk(rgb: np.ndarray, width: int) -> np.ndarray:
 def preview(rgb: np.ndarray) -> bytes:
   """Encodes a frame to show, as JPEG."""
   return video.encode_image('.jpg', shrunk(rgb, _PREVIEW))
+
+
+def previews(
+  path: Path, number: int, times: Sequence[float], deinterlace: bool
+) -> list[bytes]:
+  """Reads frames of a video to show them; see `frame_access.read_frames`."""
+  frames = frame_access.read_frames(path, number, times, deinterlace)
+  return [preview(rgb) for rgb in frames]
+
+
+def still(path: Path, number: int, time: float, deinterlace: bool) -> bytes:
+  """Reads a frame of a video as PNG; see `frame_access.read_frames`."""
+  (rgb,) = frame_access.read_frames(path, number, [time], deinterlace)
+  return video.encode_image('.png', rgb)

@@ -22,7 +22,7 @@ class Preview(NamedTuple):
   after: bytes
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
   """The user stopped a job."""
 
 
@@ -30,11 +30,12 @@ class Job:
   """A unit of work that is queued, runs, and can be stopped.
 
   Attributes:
-    kind: 'shots' or 'colors'.
+    kind: 'shots', 'trial' or 'colors'.
     state: 'waiting', 'running', 'stopped', 'failed' or 'done'.
     stopping: whether the work ends after its next step.
     future: of the queue, done when the work is over.
-    done: number of completed steps.
+    phase: what `done` counts, such as 'frames'.
+    done: number of completed steps of the phase.
     total: number of steps; None: not known.
     message: a sentence about the error, if any.
     preview: the newest colored frame.
@@ -47,6 +48,7 @@ class Job:
     self.state = 'waiting'
     self.stopping = False
     self.future: concurrent.futures.Future[None] | None = None
+    self.phase = 'frames'
     self.done = 0
     self.total: int | None = None
     self.message = ''
@@ -68,7 +70,7 @@ class Job:
     try:
       self._work(self)
       self.state = 'done'
-    except _Stopped:
+    except Stopped:
       self.state = 'stopped'
     except UserError as error:
       self.message = str(error)
@@ -81,16 +83,22 @@ class Job:
       self.sandbox.close()
 
   def stop(self) -> None:
-    """Ends the work after its next step and removes its results."""
+    """Ends the work after its next step."""
     self.stopping = True
     self.sandbox.close()  # A step may wait for it.
     if self.future is None or self.future.cancel():  # It was not running.
       self.state = 'stopped'
 
+  def begin(self, phase: str, total: int) -> None:
+    """Begins another phase of the work, with this number of steps."""
+    self.phase = phase
+    self._first = None
+    self.advance(0, total)
+
   def advance(self, done: int, total: int | None) -> None:
     """Records the progress; ends the work if the user stopped it."""
     if self.stopping:
-      raise _Stopped
+      raise Stopped
     self.done, self.total = done, total
     self._last = time.monotonic(), done
     self._first = self._first or self._last

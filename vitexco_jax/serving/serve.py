@@ -52,6 +52,8 @@ def serve(
     UserError: the address is invalid, or the server cannot listen on it.
   """
   host, port = parse_address(address)
+  # Notes on files are for the command line; the page shows its own.
+  logging.getLogger('vitexco_jax.inference').setLevel(logging.WARNING)
   embed = embedding.make_embedder(config)
   with temporary_folder() as folder, JobQueue() as queue:
     site = Site(

@@ -1,8 +1,8 @@
 """Sessions of the page of `--mode=serve`, without HTTP.
 
 A `Session` holds one user's folder, which no other user of the machine can open,
-and the results computed from its files by `jobs`. Uploaded files must have passed
-`uploads`.
+and the results computed from its files by `session_jobs`. Uploaded files must have
+passed `uploads`.
 """
 
 import asyncio
@@ -14,27 +14,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
-
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import film, plan, schedule
-from vitexco_jax.inference.video_colorizer import VideoColorizer
+from vitexco_jax.inference import plan
+from vitexco_jax.inference.plan import Choice, Plan, Survey
 from vitexco_jax.media import video
-from vitexco_jax.serving import disk_quota, drawings, uploads
-from vitexco_jax.serving.jobs import Job, JobQueue, Preview
+from vitexco_jax.serving import (
+  disk_quota,
+  drawings,
+  storyboard,
+  uploads,
+)
+from vitexco_jax.serving.coloring import Coloring
+from vitexco_jax.serving.film_frames import FilmFrames
+from vitexco_jax.serving.jobs import Job, JobQueue
+from vitexco_jax.serving.output_settings import Settings
+from vitexco_jax.serving.storyboard import Row
 
 MAX_REFERENCES = 24
-MAX_SHOTS = 5000  # All are shown; a long film has 3,000.
-
-_PREVIEW_SECONDS = 1.0
-_BY_PRIOR = (plan.Choice(plan.NONE),)
 
 
 class Reference(NamedTuple):
   """An uploaded picture in color."""
 
   name: str  # To show.
-  choice: plan.Choice  # Of the stored copy.
+  choice: Choice  # Of the stored copy.
   thumbnail: bytes  # JPEG.
 
 
@@ -52,12 +55,12 @@ class Session:
     upload: locked while a file is uploaded.
     references: by their numbers.
     survey: of the video; None: not computed yet.
-    scored: for each shot the scores of all references.
-    plan: the references of each shot; None until the shots have been found with
-      the current references.
-    warnings: sentences about the plan or the result.
-    result: the colored video, once it is complete.
+    settings: of the result.
+    frames: single frames of the video.
+    coloring: the result.
     job: the newest job.
+    jobs: number of jobs so far.
+    edits: number of changes of the shots so far.
   """
 
   def __init__(
@@ -81,12 +84,14 @@ class Session:
     self.facts: uploads.Facts | None = None
     self.upload = asyncio.Lock()
     self.references: dict[int, Reference] = {}
-    self.survey: plan.Survey | None = None
-    self.scored: list[list[plan.Choice]] = []
-    self.plan: plan.Plan | None = None
-    self.warnings: list[str] = []
-    self.result: Path | None = None
+    self.survey: Survey | None = None
+    self.edits = 0
+    self._rows: list[Row] = []
+    self.settings = Settings()
+    self.frames = FilmFrames(self.video)
+    self.coloring = Coloring(self._quota)
     self.job: Job | None = None
+    self.jobs = 0
     self._numbers = itertools.count(1)
 
   @property
@@ -103,6 +108,30 @@ class Session:
   def is_empty(self) -> bool:
     """Whether nothing has been uploaded."""
     return not (self.video_name or self.references)
+
+  @property
+  def rows(self) -> list[Row]:
+    """The shots with their references; empty until they have been found."""
+    return self._rows
+
+  @rows.setter
+  def rows(self, rows: list[Row]) -> None:
+    self._rows = rows
+    self.edits += 1
+
+  def set_row(self, number: int, row: Row) -> None:
+    """Replaces the row of a shot."""
+    rows = list(self.rows)
+    rows[number] = row
+    self.rows = rows
+
+  @property
+  def plan(self) -> Plan | None:
+    """The references of each shot; None until the shots have been found."""
+    if self.survey is None or not self.rows:
+      return None
+    shots = tuple(row.shot for row in self.rows)
+    return self.survey.plan._replace(shots=shots)
 
   def new_path(self) -> Path:
     """Returns a new path for an upload."""
@@ -121,14 +150,17 @@ class Session:
     Raises:
       UserError: a job is not over.
     """
-    self._check_idle()
+    self.check_idle()
     path.replace(self.video)
     self.video_name, self.facts = uploads.shown(name), facts
-    self.survey = None
-    self._forget_plan()
+    self.survey, self.rows, self.job = None, [], None
+    self.frames.forget()
+    self.coloring.forget()
 
   def add_reference(self, drawing: drawings.Drawing, name: str) -> None:
     """Adds a reference.
+
+    A shot uses it at once if it is bound to a frame of the shot.
 
     Args:
       drawing: of `uploads.redraw`.
@@ -137,7 +169,7 @@ class Session:
     Raises:
       UserError: a job is not over, or there are too many references.
     """
-    self._check_idle()
+    self.check_idle()
     if len(self.references) == MAX_REFERENCES:
       raise UserError(f'at most {MAX_REFERENCES} references are allowed')
     self._quota.check(len(drawing.png))
@@ -145,206 +177,108 @@ class Session:
     path = self.folder / f'reference-{number}.png'
     with video.explained('keep', name):
       path.write_bytes(drawing.png)
-    choice = plan.Choice(str(path), frame=plan.named_frame(Path(name).stem))
+    choice = Choice(str(path), frame=plan.named_frame(Path(name).stem))
     self.references[number] = Reference(name, choice, drawing.thumbnail)
-    self._forget_plan()
+    self.rows = [storyboard.add_reference(x, choice) for x in self.rows]
 
   def remove_reference(self, number: int) -> None:
     """Removes a reference; UserError if the number does not exist."""
-    self._check_idle()
+    self.check_idle()
     if number not in self.references:
       raise UserError(f'there is no reference {number}')
-    Path(self.references.pop(number).choice.picture).unlink()
-    self._forget_plan()
-
-  def find_shots(
-    self, queue: JobQueue, embed: plan.Embed, colorizer: VideoColorizer
-  ) -> None:
-    """Queues a job that finds the shots and chooses their references.
-
-    Args:
-      queue: runs the job.
-      embed: a `retrieval.Embedder`.
-      colorizer: tries the most similar references on each shot.
-
-    Raises:
-      UserError: there is no video, or no reference and no color prior.
-    """
-    self._check_idle()
-    prior = colorizer.has_prior
-    if not self.video_name or not (self.references or prior):
-      raise UserError(
-        'add a video first' if prior else 'add a video and a reference first'
-      )
-    self._forget_plan()
-    self._start(
-      queue, Job('shots', lambda job: self._find_shots(job, embed, colorizer))
-    )
-
-  def _find_shots(
-    self, job: Job, embed: plan.Embed, colorizer: VideoColorizer
-  ) -> None:
-    def progress(count: int, total: int | None, shots: int) -> None:
-      for number, limit, unit in (
-        (count, uploads.MAX_FRAMES, 'frames'),
-        (shots, MAX_SHOTS, 'shots'),
-      ):
-        if number > limit:
-          raise UserError(
-            f'{self.video_name} has more than {limit} {unit}: cut it into parts'
-          )
-      job.advance(count, total)
-
-    with self.named():
-      if self.survey is None:
-        self.survey = plan.survey(self.video, embed, progress, job.sandbox)
-      choices = [x.choice for x in self.references.values()]
-      scored: list[list[plan.Choice]] = [[] for _ in self.survey.plan.shots]
-      if choices:
-        scored = plan.scores(self.survey, choices, embed)
-        scored = plan.try_all(
-          self.survey,
-          scored,
-          colorizer,
-          lambda: job.advance(job.done, job.total),
-        )
-        jax.clear_caches()
-    self.warnings = self._damage(self.survey)
-    planned = self.survey.plan
-    self.scored = scored
-    self.plan = planned._replace(
-      shots=tuple(
-        shot._replace(references=plan.select(choices) if choices else _BY_PRIOR)
-        for shot, choices in zip(planned.shots, scored, strict=True)
-      )
-    )
+    picture = self.references.pop(number).choice.picture
+    Path(picture).unlink()
+    self.rows = [storyboard.remove_reference(x, picture) for x in self.rows]
 
   def choose(
-    self, shot: int, numbers: Sequence[int] | None, prior: bool = False
+    self, shot: int, numbers: Sequence[int], prior: bool = False
   ) -> None:
     """Sets the references of a shot.
 
     Args:
       shot: index from 0.
-      numbers: of references, at least one unless `prior`; None: the shot stays
-        as it is.
+      numbers: of references, at least one unless `prior`.
       prior: whether the shot can be colorized without a reference.
 
     Raises:
       UserError: there is no such shot or reference.
     """
-    self._check_idle()
-    if self.plan is None or not 0 <= shot < len(self.plan.shots):
-      raise UserError(f'there is no shot {shot + 1}')
-    valid = set(numbers or ()) <= set(self.references)
-    if not valid or not (numbers or numbers is None or prior):
+    row = self._row(shot)
+    valid = set(numbers) <= set(self.references)
+    if not valid or not (numbers or prior):
       raise UserError(f'shot {shot + 1} needs one of the references')
-    compared = dict(zip(self.references, self.scored[shot], strict=True))
-    shots = list(self.plan.shots)
-    references: tuple[plan.Choice, ...] = ()
-    if numbers is not None:
-      references = tuple(compared[x] for x in sorted(set(numbers)))
-      references = references or _BY_PRIOR
-    shots[shot] = shots[shot]._replace(references=references)
-    self.plan = self.plan._replace(shots=tuple(shots))
+    compared = dict(zip(self.references, row.candidates, strict=True))
+    references = tuple(compared[x] for x in sorted(set(numbers)))
+    self.set_row(shot, row.using(references or storyboard.BY_PRIOR))
 
-  def color(self, queue: JobQueue, colorizer: VideoColorizer) -> None:
-    """Queues a job that colorizes the video as planned.
+  def skip(self, shot: int, skipped: bool) -> None:
+    """Leaves a shot as it is, or colorizes it as before.
 
     Args:
-      queue: runs the job.
-      colorizer: the engine, with its model.
+      shot: index from 0.
+      skipped: whether the shot stays as it is.
 
     Raises:
-      UserError: there is no plan yet, or it cannot be carried out.
+      UserError: there is no such shot.
     """
-    self._check_idle()
-    if self.plan is None or self.survey is None:
-      raise UserError('find the shots first')
-    planned, surveyed = self.plan, self.survey
-    with self.named():
-      plan.check(self.video_name, planned)
-    self._forget_result()
-    self._start(
-      queue,
-      Job('colors', lambda job: self._color(job, colorizer, planned, surveyed)),
-    )
+    row = self._row(shot)
+    self.set_row(shot, row.skip() if skipped else row.unskip())
 
-  def _color(
-    self,
-    job: Job,
-    colorizer: VideoColorizer,
-    planned: plan.Plan,
-    surveyed: plan.Survey,
-  ) -> None:
-    devices = jax.local_devices()[: len(planned.shots)]
-    colorizers = [colorizer.on(device) for device in devices]
-    with self.named():
-      output = uploads.result_path(self.video, job.sandbox)
-    total = schedule.count_steps(planned)
-    due = 0.0
-    try:
-      with self.named({output: 'the result'}):
-        work = film.Film(
-          colorizers,
-          self.video,
-          planned,
-          output,
-          # Browsers do not deinterlace, so combing would be visible.
-          options=film.Options(deinterlace=surveyed.interlaced > 0),
-          opener=job.sandbox,
+  def set_settings(self, settings: Settings) -> None:
+    """Sets the settings of the result."""
+    self.check_idle()
+    self.settings = settings
+    self.forget_trials()
+
+  def forget_trials(self) -> None:
+    """Forgets the colors of single frames."""
+    self.rows = [row._replace(trial=None) for row in self.rows]
+
+  def read_colored(self, number: int) -> bytes | None:
+    """Returns a frame in color as JPEG; None: it is not colorized yet."""
+    trials = (row.trial for row in self.rows if row.trial)
+    for trial in trials:
+      if trial.number == number:
+        return trial.after
+    return self.coloring.read(number)
+
+  @property
+  def colored(self) -> list[list[int]]:
+    """[start, stop] of frames in color."""
+    ranges = self.coloring.ranges
+    for row in self.rows:
+      if row.trial:
+        ranges.append([row.trial.number, row.trial.number + 1])
+    return ranges
+
+  @property
+  def warnings(self) -> list[str]:
+    """Sentences about the video and the result."""
+    sentences = []
+    if self.rows and self.survey:
+      if self.survey.damaged:
+        sentences.append(plan.damage(self.video_name, self.survey))
+      if self.survey.interlaced:
+        sentences.append(
+          f'{self.video_name} is interlaced; the result is progressive'
         )
-        self.warnings = [
-          *self._damage(surveyed),
-          *(f'left out of {missing}' for missing in work.left_out),
-        ]
-        if surveyed.interlaced:
-          self.warnings.append(
-            f'{self.video_name} is interlaced; the result is progressive'
-          )
-        size = tuple(colorizer.config.use.size)
-        self._quota.check(schedule.scratch_bytes(planned, size, len(devices)))
-        with contextlib.closing(work.run()) as steps:
-          for step in steps:
-            job.advance(step.done, total)
-            last = step.done == total
-            # The last step copies the parts into one file.
-            self._quota.check(last and disk_quota.size(self.folder))
-            if step.rgb is not None and (last or time.monotonic() >= due):
-              due = time.monotonic() + _PREVIEW_SECONDS
-              job.preview = Preview(
-                step.number, *map(drawings.preview, (step.gray, step.rgb))
-              )
-    finally:
-      shutil.rmtree(film.part_folder(output), ignore_errors=True)
-      # Free the programs compiled for this video's size, about 100 MB.
-      jax.clear_caches()
-    self.warnings += work.doubts()
-    self.result = output
-
-  def _damage(self, surveyed: plan.Survey) -> list[str]:
-    if not surveyed.damaged:
-      return []
-    return [plan.damage(self.video_name, surveyed)]
+    return sentences + self.coloring.warnings
 
   @property
   def result_name(self) -> str | None:
     """File name of the result, if there is one."""
-    if self.result is None:
+    if self.coloring.result is None:
       return None
-    return f'{Path(self.video_name).stem}_color{self.result.suffix}'
+    suffix = self.coloring.result.suffix
+    return f'{Path(self.video_name).stem}_color{suffix}'
 
-  def number_of(self, choice: plan.Choice) -> int:
+  def number_of(self, choice: Choice) -> int:
     """Number of the reference that a choice of the plan refers to."""
     return next(
       number
       for number, reference in self.references.items()
       if reference.choice.picture == choice.picture
     )
-
-  def thumbnail(self, shot: int) -> bytes:
-    """A frame of a shot, as JPEG; IndexError if there is no such shot."""
-    return self.survey.thumbnails[shot] if self.survey else b''
 
   def stop(self) -> None:
     """Stops the job, if there is one."""
@@ -362,30 +296,40 @@ class Session:
     )
     job.stop()
 
-  def _start(self, queue: JobQueue, job: Job) -> None:
+  def start(self, queue: JobQueue, job: Job) -> None:
+    """Queues a job; the session is then busy."""
     self.job = job
+    self.jobs += 1
     queue.take(job)
 
-  def _check_idle(self) -> None:
+  def check_idle(self) -> None:
+    """Raises UserError if a job is not over."""
     if self.is_busy:
       raise UserError('stop the running job first')
 
-  def _forget_plan(self) -> None:
-    self.scored, self.plan = [], None
-    self._forget_result()
+  def check_plan(self) -> tuple[Plan, Survey]:
+    """Returns the plan and the survey; UserError unless they can be used."""
+    self.check_idle()
+    planned = self.plan
+    if planned is None or self.survey is None:
+      raise UserError('find the shots first')
+    with self.named():
+      plan.check(self.video_name, planned)
+    return planned, self.survey
 
-  def _forget_result(self) -> None:
-    self.job = None
-    self.warnings = []
-    if self.result:
-      self.result.unlink()
-      self.result = None
+  def _row(self, shot: int) -> Row:
+    """Returns a row; UserError if a job is not over or there is no such shot."""
+    self.check_idle()
+    if not 0 <= shot < len(self.rows):
+      raise UserError(f'there is no shot {shot + 1}')
+    return self.rows[shot]
 
   @contextlib.contextmanager
   def named(self, names: dict[Path, str] | None = None) -> Iterator[None]:
     """Replaces paths in errors by the user's names of the files."""
     texts = {str(path): name for path, name in (names or {}).items()}
     texts[str(self.video)] = self.video_name
+    texts[str(self.folder / 'colored')] = 'the result'
     for reference in self.references.values():
       texts[str(reference.choice.picture)] = reference.name
     try:

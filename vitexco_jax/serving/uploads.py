@@ -23,7 +23,7 @@ from vitexco_jax.serving.drawings import Drawing
 MAX_FRAMES = 200_000  # Per video: more than two hours.
 
 _MAX_ASPECT = 4
-_OUTPUTS = ('.mp4', '.mkv', '.mov')
+_SUFFIXES = ('.mp4', '.mov', '.mkv')  # Of results, the best for browsers first.
 _NAME = 100  # Maximum length of a displayed name, in characters.
 
 
@@ -65,21 +65,27 @@ def check_video(path: Path) -> Facts:
   return Facts(form.width, form.height, frames, float(form.frame_rate))
 
 
-def result_path(path: Path, sandbox: Sandbox) -> Path:
+def result_path(path: Path, sandbox: Sandbox, coding: video.Coding) -> Path:
   """Returns the path of a video's result, in the same folder.
 
   It is an MP4, which browsers play, or the next container that takes the audio.
 
+  Args:
+    path: of the video.
+    sandbox: opens it.
+    coding: of the result.
+
   Raises:
     UserError: no container supports the audio.
   """
-  for suffix in _OUTPUTS:
+  known = [x for x in _SUFFIXES if x in coding.settings.suffixes]
+  for suffix in known:
     output = path.with_name(f'colored{suffix}')
     with contextlib.suppress(UserError):
       sandbox.call(mux.left_out, path, output, about=path)
       return output
   raise UserError(
-    f'none of {" ".join(_OUTPUTS)} supports the audio of {path}: convert the '
+    f'none of {" ".join(known)} supports the audio of {path}: convert the '
     'audio to AAC'
   )
 
