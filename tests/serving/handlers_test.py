@@ -7,6 +7,7 @@ import shutil
 import threading
 
 import aiohttp
+import numpy as np
 import pytest
 from page_client import Client, run
 from page_inputs import COUNT, Stub
@@ -167,3 +168,39 @@ def test_some_of_the_disk_stays_free(tmp_path, monkeypatch):
   monkeypatch.setattr(disk_quota, '_RESERVE', shutil.disk_usage(tmp_path).total)
   with pytest.raises(UserError, match='no room left on the disk'):
     quota.check()
+
+
+def test_settings_reach_the_result(tmp_path, film):
+  async def scenario(server, _):
+    async with Client(server) as client:
+      state = await client.plan(film)
+      values = state['settings']['values']
+      assert values['codec'] == 'h264' and values['working_size'] is None
+      bad = values | {'codec': '../../etc'}
+      status, content = await client.ask('PUT', '/settings', json=bad)
+      assert status == 400 and '`codec` must be one of' in content['error']
+      await client.do(
+        'PUT', '/settings', json=values | {'codec': 'ffv1', 'saturation': 0}
+      )
+      await client.do('POST', '/color')
+      state = await client.over()
+      assert state['result'] == 'film_color.mkv'
+      assert state['settings']['values']['codec'] == 'ffv1'
+      (tmp_path / 'result.mkv').write_bytes(await client.do('GET', '/result'))
+    with video.VideoReader(tmp_path / 'result.mkv') as reader:
+      assert np.ptp(np.int16(next(reader).rgb), -1).max() < 4
+
+  run(tmp_path, scenario)
+
+
+def test_the_sample_is_ready_to_color(tmp_path):
+  async def scenario(server, _):
+    async with Client(server) as client:
+      assert (await client.do('GET', '/state'))['sample']
+      await client.do('POST', '/sample')
+      state = await client.do('GET', '/state')
+      assert state['video'] == 'sample.mp4' and len(state['references']) == 3
+      await client.do('POST', '/shots')
+      assert (await client.over())['frames'] == 144
+
+  run(tmp_path, scenario)

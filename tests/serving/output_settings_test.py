@@ -51,7 +51,7 @@ def test_values_reach_the_film():
     (NOTHING | {'quality': 1.5}, 'a whole number'),
     (NOTHING | {'quality': True}, 'a whole number'),
     (NOTHING | {'quality': 52}, 'from 0 to 51'),
-    (NOTHING | {'codec': 'ffv1', 'quality': 1}, 'lossless'),
+    (NOTHING | {'codec': 'ffv1', 'quality': 1}, 'one quality'),
     (NOTHING | {'working_size': '9999x9999'}, 'one of 224x384'),
     (NOTHING | {'working_size': [224, 384]}, 'one of 224x384'),
   ],

@@ -3,10 +3,11 @@
 import numpy as np
 
 from vitexco_jax.inference.plan import Choice, Shot
+from vitexco_jax.media import video
 from vitexco_jax.media.borders import Borders
 from vitexco_jax.serving import storyboard
 from vitexco_jax.serving.jobs import Preview
-from vitexco_jax.serving.storyboard import BY_PRIOR, Row
+from vitexco_jax.serving.storyboard import BY_PRIOR, Look, Row
 
 ONE, TWO = Choice('one', 0.9), Choice('two', 0.5)
 TRIAL = Preview(3, b'', b'')
@@ -68,16 +69,28 @@ def test_joined_shots_keep_both_references():
 
 
 def test_divided_shots_keep_their_references():
+  looks = [Look(b'a', b'c'), Look(b'b', b'd')]
   still = Choice('two', 0.7, 15)
   row = _row(0, 20, ONE, still, candidates=(ONE, still))
-  parts = storyboard.divide(row, 12, [b'a', b'b'], [b'c', b'd'])
+  parts = storyboard.divide(row, 12, looks)
   assert [(x.shot.start, x.shot.stop) for x in parts] == [(0, 12), (12, 20)]
   assert parts[0].shot.references == (ONE, Choice('two', 0.7))
   assert parts[1].shot.references == (still,)
   assert parts[1].thumbnail == b'd' and parts[1].moments == [b'b']
   assert storyboard.join(*parts).shot.references == (ONE, still)
   for references in ((), BY_PRIOR):
-    parts = storyboard.divide(
-      _row(0, 20, *references), 12, [b'a', b'b'], [b'c', b'd']
-    )
+    parts = storyboard.divide(_row(0, 20, *references), 12, looks)
     assert [x.shot.references for x in parts] == [references, references]
+  assert storyboard.middles(row.shot, 12) == (6, 16)
+
+
+def test_borders_are_not_compared_with_references():
+  frame = np.full((200, 1000, 3), 255, np.uint8)
+  frame[:50] = 0
+  look = storyboard.look(
+    video.encode_image('.png', frame), Borders(50, 0, 0, 0)
+  )
+  moment = video.decode_image(look.moment, 'moment')
+  thumbnail = video.decode_image(look.thumbnail, 'thumbnail')
+  assert moment.min() > 250 and moment.shape == (136, 910, 3)
+  assert thumbnail.min() < 5 and thumbnail.shape == (48, 240, 3)

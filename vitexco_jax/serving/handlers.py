@@ -6,6 +6,8 @@ The browser loads `page/`, which requests JSON and pictures:
   PUT    /video?name=NAME          the file as the body
   PUT    /reference?name=NAME      the file as the body
   DELETE /reference/NUMBER
+  POST   /sample                   a video and pictures to try
+  PUT    /settings                 see `output_settings`
   POST   /color, /stop, /leave
   GET    /reference/NUMBER, /before, /after, /result
 
@@ -24,7 +26,14 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import plan
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
-from vitexco_jax.serving import bodies, session_jobs, uploads, views
+from vitexco_jax.serving import (
+  bodies,
+  output_settings,
+  sample,
+  session_jobs,
+  uploads,
+  views,
+)
 from vitexco_jax.serving.access import Access
 from vitexco_jax.serving.disk_quota import DiskQuota
 from vitexco_jax.serving.frame_handlers import FrameHandlers
@@ -66,6 +75,7 @@ class Site:
       quota: of `folder`; None: without a limit.
     """
     self._colorizer, self._queue = colorizer, queue
+    self._usual = tuple(colorizer.config.use.size)
     self._limits = {'video': upload_limit, 'reference': _MAX_PICTURE}
     self._quota = quota or DiskQuota(folder)
     self._access = access = Access(folder, self._quota, local)
@@ -79,6 +89,8 @@ class Site:
         web.put('/reference', self._put_reference),
         web.get(f'/reference/{views.NUMBER}', self._get_reference),
         web.delete(f'/reference/{views.NUMBER}', self._delete_reference),
+        web.post('/sample', self._sample),
+        web.put('/settings', self._set_settings),
         web.post('/color', self._color),
         web.get('/{which:before|after}', self._preview),
         web.get('/result', self._result),
@@ -104,7 +116,12 @@ class Site:
   async def _state(self, request: web.Request) -> web.StreamResponse:
     session = self._access.session(request)
     state = views.describe(session, self._queue, self._limits)
-    return web.json_response(state | {'prior': self._colorizer.has_prior})
+    own = {
+      'prior': self._colorizer.has_prior,
+      'sample': bool(sample.photos()),
+      'settings': output_settings.describe(session.settings, self._usual),
+    }
+    return web.json_response(state | own)
 
   async def _put_video(self, request: web.Request) -> web.StreamResponse:
     async with self._received(request, self._limits['video']) as (
@@ -156,6 +173,29 @@ class Site:
   async def _delete_reference(self, request: web.Request) -> web.StreamResponse:
     session = self._access.session(request)
     session.remove_reference(int(request.match_info['number']))
+    return web.json_response({})
+
+  async def _sample(self, request: web.Request) -> web.StreamResponse:
+    session = self._access.session(request)
+    session.check_idle()
+    async with session.upload:
+      self._quota.check()
+      path = session.folder / sample.NAME
+      try:
+        await self._access.checked(request, sample.write, path)
+        facts = await self._access.checked(request, uploads.check_video, path)
+        session.set_video(path, sample.NAME, facts)
+      finally:
+        path.unlink(missing_ok=True)
+      for photo in sample.photos():
+        drawing = await self._access.checked(request, uploads.redraw, photo)
+        session.add_reference(drawing, photo.name)
+    return web.json_response({})
+
+  async def _set_settings(self, request: web.Request) -> web.StreamResponse:
+    body = await bodies.read_json(request)
+    settings = output_settings.parse(body, self._usual)
+    self._access.session(request).set_settings(settings)
     return web.json_response({})
 
   async def _color(self, request: web.Request) -> web.StreamResponse:

@@ -1,7 +1,7 @@
 """Settings of the result that users choose on the page."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
@@ -59,6 +59,26 @@ def working_sizes(usual: tuple[int, int]) -> list[tuple[int, int]]:
   return listed
 
 
+def describe(settings: Settings, usual: tuple[int, int]) -> dict[str, Any]:
+  """Returns settings and the values to choose from, for JSON.
+
+  Args:
+    settings: to describe.
+    usual: (height, width), the working size of the weights.
+  """
+  size = settings.working_size
+  return {
+    'values': settings._asdict() | {'working_size': size and _text(size)},
+    'most': {'saturation': _MAX_SATURATION, 'smoothing': _MAX_SMOOTHING},
+    'qualities': {
+      name: [codec.quality, codec.worst]
+      for name in video.CODECS
+      for codec in [video.Coding(name).settings]
+    },
+    'working_sizes': [_text(x) for x in working_sizes(usual)],
+  }
+
+
 def parse(body: object, usual: tuple[int, int]) -> Settings:
   """Returns the settings of the JSON of a request.
 
@@ -111,7 +131,11 @@ def _quality(value: object) -> int | None:
 def _size(value: object, usual: tuple[int, int]) -> tuple[int, int] | None:
   if value is None:
     return None
-  offered = {f'{x[0]}x{x[1]}': x for x in working_sizes(usual)}
+  offered = {_text(x): x for x in working_sizes(usual)}
   if not isinstance(value, str) or value not in offered:
     raise UserError(f'`working_size` must be one of {", ".join(offered)}')
   return offered[value]
+
+
+def _text(size: tuple[int, int]) -> str:
+  return f'{size[0]}x{size[1]}'

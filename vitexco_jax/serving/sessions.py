@@ -224,6 +224,41 @@ class Session:
     row = self._row(shot)
     self.set_row(shot, row.skip() if skipped else row.unskip())
 
+  def join(self, shot: int) -> None:
+    """Joins a shot with the next one; UserError if there is none."""
+    row = self._row(shot)
+    joined = storyboard.join(row, self._row(shot + 1))
+    self.rows = self.rows[:shot] + [joined] + self.rows[shot + 2 :]
+
+  def divisible(self, frame: int) -> int:
+    """Returns the index of a shot that can be divided at a frame.
+
+    Raises:
+      UserError: a shot begins there, there is no such frame, or there are too many
+        shots.
+    """
+    self.check_idle()
+    if len(self.rows) >= storyboard.MAX_SHOTS:
+      raise UserError(f'at most {storyboard.MAX_SHOTS} shots are allowed')
+    for index, row in enumerate(self.rows):
+      if row.shot.start < frame < row.shot.stop:
+        return index
+    raise UserError(f'no shot can be divided at frame {frame}')
+
+  def divide(self, frame: int, looks: Sequence[storyboard.Look]) -> None:
+    """Divides a shot.
+
+    Args:
+      frame: the first one of the second part.
+      looks: a frame of each part; see `storyboard.middles`.
+
+    Raises:
+      UserError: see `divisible`.
+    """
+    index = self.divisible(frame)
+    parts = storyboard.divide(self.rows[index], frame, looks)
+    self.rows = self.rows[:index] + parts + self.rows[index + 1 :]
+
   def set_settings(self, settings: Settings) -> None:
     """Sets the settings of the result."""
     self.check_idle()

@@ -14,9 +14,11 @@ from vitexco_jax.inference.plan import Choice, Shot, Survey
 from vitexco_jax.media import video
 from vitexco_jax.media.borders import Borders
 from vitexco_jax.retrieval import embedding
+from vitexco_jax.serving import drawings
 from vitexco_jax.serving.jobs import Preview
 
 MAX_SHOTS = 5000  # All are shown; a long film has 3,000.
+_MOMENT = 910  # Width in pixels: twice the input of the networks.
 BY_PRIOR = (Choice(plan.NONE),)
 
 
@@ -143,34 +145,54 @@ def join(row: Row, other: Row) -> Row:
   return joined.using(_ordered(references))
 
 
-def divide(
-  row: Row, frame: int, moments: Sequence[bytes], thumbnails: Sequence[bytes]
-) -> tuple[Row, Row]:
+class Look(NamedTuple):
+  """A frame of a shot, as image files."""
+
+  moment: bytes  # Without borders, to compare it with references.
+  thumbnail: bytes  # To show.
+
+
+def look(png: bytes, borders: Borders) -> Look:
+  """Encodes a frame of a shot with borders."""
+  rgb = video.decode_image(png, 'a frame')
+  small = drawings.shrunk(borders.crop(rgb), _MOMENT)
+  return Look(
+    video.encode_image('.jpg', small),
+    video.encode_image('.jpg', drawings.shrunk(rgb, drawings.THUMBNAIL)),
+  )
+
+
+def middles(shot: Shot, frame: int) -> tuple[int, int]:
+  """Returns the frames in the middle of the parts of a divided shot."""
+  return (shot.start + frame) // 2, (frame + shot.stop) // 2
+
+
+def divide(row: Row, frame: int, looks: Sequence[Look]) -> list[Row]:
   """Divides a shot; both parts keep its references.
 
   Args:
     row: of the shot.
     frame: the first one of the second part.
-    moments: a frame of each part.
-    thumbnails: the same, to show.
+    looks: a frame of each part.
   """
   shot = row.shot
+  used = {x.picture for x in shot.references}
   parts = []
-  for edge, moment, thumbnail in zip(
-    ((shot.start, frame), (frame, shot.stop)), moments, thumbnails, strict=True
+  for edge, seen in zip(
+    ((shot.start, frame), (frame, shot.stop)), looks, strict=True
   ):
     part = Shot(*edge, (), shot.borders)
     # Trials were of the whole shot.
     candidates = [
       _within(part, Choice(x.picture, x.score, x.frame)) for x in row.candidates
     ]
-    used = {x.picture for x in shot.references}
     references = [x for x in candidates if x.picture in used]
     bound = [x for x in references if x.frame is not None]
-    new = Row(part, tuple(candidates), None, thumbnail, [moment])
-    chosen = _ordered(bound or references)
-    parts.append(new.using(chosen or shot.references))
-  return parts[0], parts[1]
+    chosen = _ordered(bound or references) or shot.references
+    moments = [seen.moment]
+    new = Row(part, tuple(candidates), None, seen.thumbnail, moments)
+    parts.append(new.using(chosen))
+  return parts
 
 
 def _within(shot: Shot, choice: Choice) -> Choice:

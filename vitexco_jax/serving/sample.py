@@ -1,0 +1,61 @@
+"""A sample to try: a short film and pictures, made of photos of scikit-image.
+
+The photos may be used freely: the astronaut (NASA) and the rocket (SpaceX) are in the
+public domain, the cup of coffee (Rachel Michetti) is CC0.
+"""
+
+import importlib.resources
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vitexco_jax import color
+from vitexco_jax.media import video
+
+NAME = 'sample.mp4'
+PHOTOS = ('astronaut.png', 'coffee.png', 'rocket.jpg')
+
+_FRAMES = 48  # Of each photo.
+_SIZE = 288, 384  # Of the film: (height, width).
+_ZOOM = 0.75  # Share of a photo that is visible at the end.
+
+
+def photos() -> list[Path]:
+  """Returns the photos; [] if they are not installed."""
+  folder = importlib.resources.files('skimage.data')
+  paths = [Path(str(folder / name)) for name in PHOTOS]
+  return paths if all(path.is_file() for path in paths) else []
+
+
+def write(path: Path) -> None:
+  """Writes the film, gray: the camera moves over each photo.
+
+  Args:
+    path: of a new MP4.
+
+  Raises:
+    UserError: it cannot be written.
+  """
+  form = video.Format(*_SIZE)
+  with video.VideoWriter(path, form, overwrite=True) as writer:
+    for photo in photos():
+      for rgb in _moves(np.asarray(color.gray(video.read_image(photo)))):
+        writer.write(video.Frame(rgb))
+
+
+def _moves(rgb: np.ndarray) -> Iterator[np.ndarray]:
+  """Yields frames [h, w, 3] of a camera that approaches the center."""
+  height, width = rgb.shape[:2]
+  aspect = _SIZE[1] / _SIZE[0]
+  full = min(height, width / aspect)  # Height of the visible part.
+  for share in np.linspace(1, _ZOOM, _FRAMES):
+    h = share * full
+    scale = _SIZE[0] / h
+    left = (width - h * aspect) / 2 * (2 - share)
+    top = (height - h) / 2
+    move = np.array(
+      [[scale, 0, -scale * left], [0, scale, -scale * top]], np.float32
+    )
+    yield cv2.warpAffine(rgb, move, _SIZE[::-1], flags=cv2.INTER_AREA)
