@@ -33,6 +33,8 @@ def name_bytes(folder: Path) -> int:
 
   The folder may not exist yet.
   """
+  if not hasattr(os, 'pathconf'):
+    return 255  # Windows.
   folder = folder.absolute()
   there = next(x for x in (folder, *folder.parents) if os.path.exists(x))
   return os.pathconf(there, 'PC_NAME_MAX')
@@ -207,7 +209,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def sync(path: Path) -> None:
   """Flushes a file, or all files of a folder, to the disk."""
   for one in path.iterdir() if path.is_dir() else [path]:
-    handle = os.open(one, os.O_RDONLY)
+    handle = os.open(one, os.O_RDWR)  # Windows does not flush others.
     try:
       os.fsync(handle)
     finally:

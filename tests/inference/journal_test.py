@@ -7,7 +7,7 @@ import pytest
 from damages import DAMAGES, remove
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import journal
+from vitexco_jax.inference import journal, locks
 
 FACTS = {'pts': [0, 40, 80], 'confidence': [0.5, 0.25, 0.125]}
 
@@ -133,12 +133,12 @@ def test_a_second_run_is_refused(folder):
 
 
 def test_a_recreated_folder_is_not_locked(folder, monkeypatch):
-  flock = journal.fcntl.flock
+  flock = locks.fcntl.flock
 
   def late(handle, how):  # The other run ends just before.
     folder.remove()
     flock(handle, how)
 
-  monkeypatch.setattr(journal.fcntl, 'flock', late)
+  monkeypatch.setattr(locks.fcntl, 'flock', late)
   with pytest.raises(UserError, match='another run'), folder.opened():
     pass

@@ -1,5 +1,7 @@
 """The worker: borders, references, and options of the colors."""
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -181,3 +183,17 @@ def test_first_frame_is_that_of_the_video(tmp_path, source):
   steps, _ = run_film(source, film_plan, tmp_path / 'out.mkv', painter=painter)
   assert painter.references == [(1, True)]
   assert np.abs(mean_ab(steps[0].rgb)).max() < 1.0  # Which is gray.
+
+
+@pytest.mark.parametrize('everywhere', [True, False])
+def test_room_for_an_array_is_reserved(tmp_path, monkeypatch, everywhere):
+  monkeypatch.setattr(worker, '_CHUNK', 1000)
+  if not everywhere:  # As on macOS and Windows.
+    monkeypatch.delattr(os, 'posix_fallocate')
+  path = tmp_path / 'a.npy'
+  array = worker._on_disk(path, np.float16, (5, 40, 30, 3))
+  status = path.stat()
+  assert 512 * status.st_blocks >= status.st_size > 2 * array.size
+  array[:] = 7
+  array.flush()
+  np.testing.assert_array_equal(np.load(path), np.full_like(array, 7))

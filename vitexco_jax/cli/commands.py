@@ -3,6 +3,7 @@
 Functions import what they run, so that wrong arguments are reported at once.
 """
 
+import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from absl.flags import FlagHolder
 
 from vitexco_jax import config as configs
 from vitexco_jax.cli import flags
+from vitexco_jax.errors import UserError
 
 if TYPE_CHECKING:
   from vitexco_jax.inference.outputs import Options
@@ -218,6 +220,11 @@ def _preview(
 
 def serve(call: Call) -> None:
   """Runs --mode=serve."""
+  if importlib.util.find_spec('fcntl') is None:
+    raise UserError(
+      '--mode=serve runs on Linux and macOS only: on Windows, use WSL2 or '
+      '--mode=colorize'
+    )
   from vitexco_jax.serving.serve import serve
 
   serve(

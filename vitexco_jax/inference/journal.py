@@ -12,7 +12,6 @@ settings, or damaged by a crash or a bad disk are not used.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from typing import Any
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
+from vitexco_jax.inference import locks
 from vitexco_jax.media import video
 
 _MAX_RECORD = 2**26  # Bytes. A plan of 2,000 shots has about 2**20.
@@ -231,21 +231,13 @@ class Journal:
 
   @contextlib.contextmanager
   def _locked(self) -> Iterator[None]:
-    handle = os.open(self.folder, os.O_RDONLY)
-    try:
-      try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        locked = os.path.samestat(os.fstat(handle), os.stat(self.folder))
-      except (BlockingIOError, FileNotFoundError):
-        locked = False  # The folder may be gone: the other run has finished.
+    with locks.try_lock(self.folder) as locked:
       if not locked:
         raise UserError(
           f'{self.folder} is in use by another run: wait, or name another '
           'output'
         )
       yield
-    finally:
-      os.close(handle)
 
 
 def _members(path: Path) -> list[Path]:

@@ -41,6 +41,7 @@ from vitexco_jax.media import mux, video
 from vitexco_jax.media.borders import Borders
 from vitexco_jax.structs import Array
 
+_CHUNK = 2**24  # Bytes of a file that are reserved at a time.
 _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 _CERTAIN = np.ones((1, 1, 1), np.float32)  # Confidence of unchanged frames.
 
@@ -99,6 +100,7 @@ class Worker:
       for block in run:
         yield from self._color_block(block, stretch, frames, backwards_colors)
     if backwards_colors is not None:
+      backwards_colors = None  # Windows does not remove files in use.
       log.discard(stretch.backwards, [backwards])
 
   def _set_references(
@@ -174,6 +176,16 @@ class Worker:
     backwards_colors = _on_disk(
       log.path(name), np.float16, (count, height, width, 3)
     )
+    yield from self._propagate_backwards(stretch, small, backwards_colors)
+    backwards_colors.flush()
+    log.write(entry, task.key, [name], {})
+    del small  # Windows does not remove files in use.
+    small_path.unlink()
+
+  def _propagate_backwards(
+    self, stretch: Stretch, small: np.ndarray, backwards_colors: np.ndarray
+  ) -> Iterator[Step]:
+    """Fills in the colors of a stretch from its small frames."""
     self._set_references(stretch, stretch.after, self._ahead)
     number = stretch.stop
     for block in self._colorizer.predict(small[::-1]):
@@ -182,11 +194,8 @@ class Worker:
         if number < stretch.stop:  # That frame is the reference.
           backwards_colors[number - stretch.start] = colors
         confidence = float(colors[..., 2].mean())
-        yield Step(progress.count(1), number, rgb, None, confidence)
+        yield Step(self._job.progress.count(1), number, rgb, None, confidence)
         number -= 1
-    backwards_colors.flush()
-    log.write(entry, task.key, [name], {})
-    small_path.unlink()
 
   def _color_block(
     self,
@@ -337,8 +346,15 @@ def _on_disk(
 ) -> np.memmap:
   """Creates an array in a file; raises OSError if the disk is full."""
   array = np.lib.format.open_memmap(path, 'w+', dtype, shape)
+  # To write to a place that the disk does not have would end the process.
+  size = path.stat().st_size
   with open(path, 'r+b') as file:
-    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    if hasattr(os, 'posix_fallocate'):
+      os.posix_fallocate(file.fileno(), 0, size)
+    else:
+      file.seek(array.offset)
+      for start in range(array.offset, size, _CHUNK):
+        file.write(bytes(min(_CHUNK, size - start)))
   return array
 
 

@@ -36,7 +36,10 @@ def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
         f'`working_size={text}` is not a size: write HEIGHTxWIDTH, as in 224x384'
       )
     return int(match[1]), int(match[2])
-  scale = math.sqrt(_memory() / 2 / (BLOCK * math.prod(usual) * _PIXEL_BYTES))
+  memory = _memory()
+  if memory is None:
+    return usual
+  scale = math.sqrt(memory / 2 / (BLOCK * math.prod(usual) * _PIXEL_BYTES))
   if scale >= 1:
     return usual
   height, width = (
@@ -46,9 +49,11 @@ def working_size(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
   return height, width
 
 
-def _memory() -> int:
-  """Returns the bytes of the device that this process can use."""
+def _memory() -> int | None:
+  """Returns the bytes of the device that this process can use, if known."""
   stats = jax.local_devices()[0].memory_stats()
   if stats is None:  # The device is a CPU.
+    if not hasattr(os, 'sysconf'):
+      return None  # Windows.
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   return stats['bytes_limit']

@@ -46,6 +46,7 @@ _logger = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).parents[2]  # The parent folder of the package.
 _CODE = 'from vitexco_jax.media import sandbox_child; sandbox_child.main()'
+_TOO_LONG = getattr(signal, 'SIGXCPU', 0)  # The signal that ends a slow child.
 _SECONDS = 20.0  # Wall time, and CPU time, of a call or of opening a file ...
 _CALL_RATE = (
   1e7  # ... plus 1 s per this many bytes that a call reads or writes.
@@ -285,7 +286,7 @@ class _Child:
       code = self._process.wait(1)
     except subprocess.TimeoutExpired:
       return 'fails'
-    if code == -signal.SIGXCPU:
+    if code == -_TOO_LONG:
       return 'takes too long'
     return 'fails, or takes too much memory'
 

@@ -8,7 +8,6 @@ import math
 import os
 import pickle
 import queue
-import resource
 import sys
 import threading
 import traceback
@@ -49,6 +48,8 @@ _BOUNDS = containers.Bounds(
 
 def main() -> None:
   """Answers the calls of the parent until it closes the connection."""
+  import resource  # Windows does not have it, and needs this module.
+
   handle, file_bytes = map(int, sys.argv[1:])
   for kind, limit in (
     (resource.RLIMIT_DATA, MEMORY),
