@@ -211,7 +211,11 @@ def test_names_of_test_files_are_unique():
 
 
 @pytest.mark.parametrize(
-  'path', [*SOURCES, *sorted(ROOT.glob('tests/**/*.py'))], ids=_name
+  'path',
+  SOURCES
+  + sorted(ROOT.glob('tests/**/*.py'))
+  + sorted(ROOT.glob('integrations/**/*.py')),
+  ids=_name,
 )
 def test_has_a_docstring(path):
   assert ast.get_docstring(ast.parse(path.read_text()))
@@ -233,7 +237,7 @@ def test_contributing_lists_every_folder():
       parent = name
       listed[name] = set()
   assert all((ROOT / name).exists() for name in listed)
-  for name in ('vitexco_jax', 'weights'):
+  for name in ('vitexco_jax', 'weights', 'integrations'):
     assert folders(name) == listed[name]
-  # The tests are in the same folders as the package.
+  # The tests are in the same folders as the package, and in `integrations`.
   assert folders('tests') <= listed['tests'] | listed['vitexco_jax']

@@ -32,7 +32,7 @@ def _names(*files):
 
 def _imports(path):
   """Top-level names of what a file imports from outside the project."""
-  own = {'vitexco_jax', 'configs', 'launch'} | {
+  own = {'vitexco_jax', 'configs', 'launch', 'vsvitexco'} | {
     path.stem for path in (ROOT / 'tests').rglob('*.py')
   }
   modules = set()
@@ -74,6 +74,27 @@ def test_every_import_is_required(pattern, files):
       if not offered & required:
         missing[str(path.relative_to(ROOT))] = name
   assert not missing
+
+
+@pytest.mark.parametrize(
+  'package, provided',
+  [
+    ('vsvitexco', set()),
+    ('comfyui', {'comfy', 'comfy-api', 'torch'}),  # By ComfyUI itself.
+  ],
+)
+def test_every_import_of_an_integration_is_required(package, provided):
+  folder = ROOT / 'integrations' / package
+  with open(folder / 'pyproject.toml', 'rb') as file:
+    listed = tomllib.load(file)['project']['dependencies']
+  required = {_canonical(Requirement(line).name) for line in listed}
+  assert 'vitexco' in required
+  required |= _names('requirements/cpu.txt') | provided
+  distributions = importlib.metadata.packages_distributions()
+  for path in folder.rglob('*.py'):
+    for name in _imports(path):
+      offered = {_canonical(d) for d in distributions.get(name, [name])}
+      assert offered & required, f'{path}: {name}'
 
 
 def test_one_opencv_only():
@@ -121,6 +142,8 @@ def test_lock_satisfies_the_lists(python):
   locked = _locked(python)
   for line in _requirements(*LISTS):
     wanted = Requirement(line.partition('  #')[0])
+    if wanted.marker and not wanted.marker.evaluate(_environment(python)):
+      continue
     version = locked.get(_canonical(wanted.name))
     assert version and wanted.specifier.contains(version), line
 

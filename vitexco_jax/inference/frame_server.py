@@ -15,7 +15,7 @@ import collections
 import tempfile
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -43,6 +43,16 @@ _BLOCKS = 16  # In memory: colors and states.
 _STRETCHES = 2  # With references, and colors propagated backwards, on the disk.
 
 _Value = TypeVar('_Value')
+
+
+class Frames(Protocol):
+  """Frames that are read by number: [h, w, 3] uint8 or uint16 each."""
+
+  def __len__(self) -> int:
+    """Returns the number of frames."""
+
+  def __getitem__(self, number: int, /) -> np.ndarray:
+    """Returns a frame."""
 
 
 class FrameColors(NamedTuple):
@@ -75,17 +85,17 @@ class FrameServer:
   def __init__(
     self,
     colorizer: VideoColorizer,
-    frames: Sequence[np.ndarray],
+    frames: Frames,
     stills: Mapping[int, np.ndarray],
     references: Sequence[np.ndarray] = (),
     find_cuts: Callable[[range], Sequence[bool]] | None = None,
-    colored: Sequence[np.ndarray] | None = None,
+    colored: Frames | None = None,
   ):
     """Reads no frame yet.
 
     Args:
       colorizer: the engine; its references are replaced.
-      frames: of the clip, read by number: [H, W, 3] uint8 or uint16 each.
+      frames: of the clip, all of one size; they are read when they are needed.
       stills: color pictures of frames, by number: [h, w, 3] uint8 or uint16.
         They may be read when they are needed.
       references: color pictures for all shots, of any sizes. A shot that has
