@@ -34,6 +34,38 @@ def test_impossible_borders_are_refused(
     plan.read(path)
 
 
+@pytest.mark.parametrize(
+  'shot, value, message',
+  [
+    (0, -1, 'shot 1: "dissolve" is -1, but'),
+    (0, 10, 'shot 1: "dissolve" is 10, but it must be a number of its 9'),
+    (0, 'fade', '"dissolve" must be a number'),
+    (2, 3, 'shot 3 is the last one'),
+  ],
+)
+def test_impossible_dissolves_are_refused(
+  tmp_path, surveyed, references, shot, value, message
+):
+  film_plan = plan.same_for_all(surveyed, [str(references / 'two.png')])
+  path = tmp_path / 'plan.json'
+  plan.write(path, film_plan)
+  entries = json.loads(path.read_text())
+  entries['shots'][shot]['dissolve'] = value
+  path.write_text(json.dumps(entries))
+  with pytest.raises(UserError, match=message):
+    plan.read(path)
+
+
+def test_dissolves_are_restored(tmp_path, surveyed, references):
+  film_plan = plan.same_for_all(surveyed, [str(references / 'two.png')])
+  first, *others = film_plan.shots
+  shots = first._replace(dissolve=4), *others
+  plan.write(tmp_path / 'plan.json', film_plan._replace(shots=shots))
+  back = plan.read(tmp_path / 'plan.json')
+  assert [x.dissolve for x in back.shots] == [4, 0, 0]
+  assert '(4 dissolve)' in plan.table(back)
+
+
 def test_a_plan_is_restored(tmp_path, surveyed, references):
   film_plan = plan.match(
     surveyed, plan.list_references(references, surveyed), embed

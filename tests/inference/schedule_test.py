@@ -62,6 +62,23 @@ def test_keys_depend_on_settings_and_on_the_references_in_use():
     assert not set(shot) & set(other_shot)
 
 
+def test_only_blocks_of_a_dissolve_depend_on_the_next_shot():
+  first = Shot(0, 12, (Choice('a'),), dissolve=6)
+  film_plan = make_plan('film.mkv', first, Shot(12, COUNT, (Choice('b'),)))
+  one, other = (
+    [x for shot in schedule.make_tasks(film_plan, {}, hashes) for x in shot]
+    for hashes in ({'a': '1', 'b': '2'}, {'a': '1', 'b': '3'})
+  )
+  blocks = [(x.start, x.stop) for x in one[0].blocks]
+  assert blocks == [(0, 4), (4, 6), (6, 8), (8, 12)]
+  same = [x == y for x, y in zip(one[0].blocks, other[0].blocks, strict=True)]
+  assert same == [True, True, False, False]
+  assert one[0].key == other[0].key and one[1].key != other[1].key
+  # Frame 12 and those of the dissolve are visited backwards.
+  assert schedule.count_steps(film_plan) == COUNT + 7
+  assert schedule.scratch_bytes(film_plan, (48, 64), 2) == 9 * 48 * 64 * 7
+
+
 def test_steps_and_disk_space_include_backward_propagation():
   # Frames 0 and 1, and 2 to 6, are also visited backwards, from 2 and from 7.
   assert schedule.count_steps(PLAN) == COUNT + 3 + 6

@@ -12,7 +12,16 @@ def test_a_shot_is_divided_at_its_bound_references():
     (10, 16, first, second, (other,)),
     (16, 20, second, None, (other,)),
   ]
-  assert [part.steps for part in parts] == [13, 4]  # 2 * 6 + 1, and 4.
+  assert parts[0].backwards == (
+    '0000010.backwards',
+    10,
+    16,
+    16,
+    second,
+    (other,),
+  )
+  assert parts[0].backwards.steps == 7
+  assert parts[1].backwards is None and parts[1].entering is None
 
 
 def test_colors_propagate_only_backwards_to_the_start_of_a_shot():

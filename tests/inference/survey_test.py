@@ -32,6 +32,31 @@ def test_a_survey_finds_shots_and_their_embeddings(surveyed):
     assert video.decode_image(thumbnail, '').shape == (180, 240, 3)
 
 
+def test_a_fade_divides_shots_and_the_black_one_stays_as_it_is(tmp_path):
+  path = tmp_path / 'film.mkv'
+  form, coding = video.Format(48, 64, Fraction(10)), video.Coding('ffv1')
+  gains = np.repeat([1.0, 0.0, 1.0], (24, 8, 20))
+  gains[12:24] = 1 - np.arange(1, 13) / 13
+  with video.VideoWriter(path, form, coding=coding) as writer:
+    for i, gain in enumerate(gains):
+      rgb = np.uint8(gain * shot_picture(0 if i < 30 else 1))
+      rgb[20:24, 20:24] |= 8  # `embed` needs some structure.
+      writer.write(video.Frame(rgb))
+  surveyed = plan.survey(path, embed)
+  shots = surveyed.plan.shots
+  assert [(x.start, x.stop, x.dissolve) for x in shots] == [
+    (0, 24, 12),
+    (24, 32, 0),
+    (32, 52, 0),
+  ]
+  assert surveyed.blank == {1}
+  # Frames that show two shots are not compared.
+  expected = embed([shot_picture(0)])
+  assert (surveyed.embeddings[0] @ expected.T > 0.999).all()
+  film_plan = plan.same_for_all(surveyed, ['still.png'])
+  assert [x.skipped for x in film_plan.shots] == [False, True, False]
+
+
 def test_each_shot_has_borders_which_are_not_compared(tmp_path):
   path = tmp_path / 'film.mkv'
   form, coding = video.Format(68, 64, Fraction(10)), video.Coding('ffv1')

@@ -1,8 +1,5 @@
 """The worker: borders, references, and options of the colors."""
 
-import os
-
-import cv2
 import numpy as np
 import pytest
 from films import (
@@ -20,7 +17,7 @@ from painter import SIZE, Painter
 from skimage import color as skcolor
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import plan, worker
+from vitexco_jax.inference import plan
 from vitexco_jax.inference.outputs import Options
 from vitexco_jax.inference.plan import Choice, Shot
 from vitexco_jax.media import video
@@ -123,18 +120,6 @@ def test_saturation_multiplies_colors(tmp_path, source, red):
   np.testing.assert_allclose(means, [0, 20, 30], atol=1.0)
 
 
-def test_smoothing_aligns_colors_with_edges(tmp_path):
-  gray = np.zeros((48, 64, 3), np.uint8)
-  gray[:, :31], gray[:, 31:] = 80, 160
-  ab = np.zeros((12, 16, 2), np.float32)
-  ab[:, :8, 0], ab[:, 8:, 0] = 30, -30  # The edge is a pixel off, and coarse.
-  coarse = cv2.resize(ab, (64, 48), interpolation=cv2.INTER_CUBIC)
-  smooth = worker._smooth(gray, ab, 500.0)
-  truth = np.where(np.arange(64) < 31, 30, -30)
-  errors = [np.abs(x[24, :, 0] - truth).mean() for x in (coarse, smooth)]
-  assert errors[1] < 0.75 * errors[0]
-
-
 def test_depths_above_8_bits_are_preserved(tmp_path, still):
   source = tmp_path / 'in'
   rng = np.random.default_rng(0)
@@ -183,17 +168,3 @@ def test_first_frame_is_that_of_the_video(tmp_path, source):
   steps, _ = run_film(source, film_plan, tmp_path / 'out.mkv', painter=painter)
   assert painter.references == [(1, True)]
   assert np.abs(mean_ab(steps[0].rgb)).max() < 1.0  # Which is gray.
-
-
-@pytest.mark.parametrize('everywhere', [True, False])
-def test_room_for_an_array_is_reserved(tmp_path, monkeypatch, everywhere):
-  monkeypatch.setattr(worker, '_CHUNK', 1000)
-  if not everywhere:  # As on macOS and Windows.
-    monkeypatch.delattr(os, 'posix_fallocate')
-  path = tmp_path / 'a.npy'
-  array = worker._on_disk(path, np.float16, (5, 40, 30, 3))
-  status = path.stat()
-  assert 512 * status.st_blocks >= status.st_size > 2 * array.size
-  array[:] = 7
-  array.flush()
-  np.testing.assert_array_equal(np.load(path), np.full_like(array, 7))

@@ -138,9 +138,9 @@ def find(
 
 
 def candidates(shot: Shot) -> list[int]:
-  """Returns evenly spaced frames of a shot, away from its cuts."""
-  margin = min(_MARGIN, (shot.stop - shot.start - 1) // 2)
-  first, last = shot.start + margin, shot.stop - 1 - margin
+  """Returns evenly spaced frames of a shot, away from its ends and dissolves."""
+  margin = min(_MARGIN, (shot.alone_stop - shot.start - 1) // 2)
+  first, last = shot.start + margin, shot.alone_stop - 1 - margin
   return (
     np.unique(np.linspace(first, last, _CANDIDATES).round())
     .astype(int)

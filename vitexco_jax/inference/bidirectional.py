@@ -2,6 +2,10 @@
 
 Between two bound references, a frame gets colors from both. Their shares depend on
 how near each reference is and on the confidence of each prediction.
+
+A frame of a dissolve gets colors from both shots, in the shares in which it shows
+them. A shot that stays as it is has its own colors: a black one none, so that colors
+fade to it.
 """
 
 import functools
@@ -9,8 +13,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from vitexco_jax import color, sizes
+from vitexco_jax.inference.stretches import Stretch
 from vitexco_jax.inference.video_colorizer import Prediction
 from vitexco_jax.models.mixing import mix, trust
 from vitexco_jax.structs import Array
@@ -72,6 +79,60 @@ def mix_directions(
       back_confidence,
     )
     yield Colors(rgb, ab, confidence)
+
+
+def mix_dissolve(
+  predictions: Iterable[Prediction | Colors | Uncolored],
+  stretch: Stretch,
+  start: int,
+  entering: np.ndarray | None,
+) -> Iterator[Colors]:
+  """Mixes the colors of both shots of a dissolve.
+
+  Args:
+    predictions: of the first shot, from frame `start` on; without colors if it
+      stays as it is.
+    stretch: with these frames.
+    start: number of the first frame.
+    entering: [frames of the stretch in the dissolve, h, w, 3]: ab and confidence
+      of the next shot; None: it stays as it is.
+  """
+  for prediction in predictions:
+    rgb = prediction.rgb
+    shares = [stretch.share(start + i) for i in range(len(rgb))]
+    place = start - stretch.dissolving.start
+    start += len(rgb)
+    following = None
+    if entering is not None:
+      following = entering[place : place + len(rgb)].astype(np.float32)
+    if isinstance(prediction, Uncolored):
+      assert following is not None  # One of the shots is colorized.
+      own = _own_colors(following.shape[1:3], rgb)
+    else:
+      own = jnp.concatenate([prediction.ab, prediction.confidence], -1)
+    if following is None:
+      following = _own_colors(own.shape[1:3], rgb)
+    mixed = _cross_fade(
+      np.array(shares, np.float32)[:, None, None, None], following, own
+    )
+    yield Colors(rgb, mixed[..., :2], mixed[..., 2:])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _own_colors(size: tuple[int, int], rgb: np.ndarray) -> jax.Array:
+  """Returns ab of [t, H, W, 3] frames, and full confidence: [t, *size, 3]."""
+  resize = functools.partial(sizes.resize, size=size)
+  ab = jax.vmap(resize)(color.uint8_to_lab(rgb)[..., 1:])
+  return jnp.pad(ab, ((0, 0), (0, 0), (0, 0), (0, 1)), constant_values=1.0)
+
+
+@jax.jit
+def _cross_fade(
+  share: jax.Array, following: jax.Array, own: jax.Array
+) -> jax.Array:
+  # As below, the colors of the next shot have the working size.
+  following = jax.image.resize(following, own.shape, 'bilinear')
+  return mix(share, following, own)
 
 
 @functools.partial(jax.jit, static_argnums=0)

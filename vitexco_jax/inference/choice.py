@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -110,13 +110,21 @@ def same_for_all(surveyed: Survey, pictures: Sequence[str]) -> Plan:
   # The first frame comes first, because it is bound.
   pictures = sorted(pictures, key=lambda picture: picture != FIRST_FRAME)
   choices = tuple(map(Choice, pictures))
-  first, *others = (
-    shot._replace(references=choices) for shot in surveyed.plan.shots
-  )
+  given = [choices for _ in surveyed.plan.shots]
   if pictures[0] == FIRST_FRAME:
-    bound = choices[0]._replace(frame=0)
-    first = first._replace(references=(bound, *choices[1:]))
-  return surveyed.plan._replace(shots=(first, *others))
+    given[0] = (choices[0]._replace(frame=0), *choices[1:])
+  return give(surveyed, given)
+
+
+def give(surveyed: Survey, references: Iterable[tuple[Choice, ...]]) -> Plan:
+  """Gives each shot its references; blank shots stay as they are."""
+  shots = (
+    shot._replace(references=() if number in surveyed.blank else of_shot)
+    for number, (shot, of_shot) in enumerate(
+      zip(surveyed.plan.shots, references, strict=True)
+    )
+  )
+  return surveyed.plan._replace(shots=tuple(shots))
 
 
 def match(
@@ -139,7 +147,7 @@ def match(
   candidates = scores(surveyed, choices, embed)
   if colorizer is not None:
     candidates = try_all(surveyed, candidates, colorizer)
-  return _select_all(surveyed, candidates)
+  return give(surveyed, map(select, candidates))
 
 
 def try_all(
@@ -169,17 +177,6 @@ def try_all(
       of_shot = trial.try_on_shot(moments, of_shot, colorizer)
     result.append(of_shot)
   return result
-
-
-def _select_all(
-  surveyed: Survey, candidates: Sequence[Sequence[Choice]]
-) -> Plan:
-  """Selects the references of each shot from its candidates."""
-  shots = (
-    shot._replace(references=select(of_shot))
-    for shot, of_shot in zip(surveyed.plan.shots, candidates, strict=True)
-  )
-  return surveyed.plan._replace(shots=tuple(shots))
 
 
 def scores(
@@ -288,4 +285,4 @@ def retrieve(
     )
   if colorizer is not None:
     candidates = try_all(surveyed, candidates, colorizer)
-  return _select_all(surveyed, candidates)
+  return give(surveyed, map(select, candidates))

@@ -15,11 +15,11 @@ import tqdm
 
 from vitexco_jax.inference import (
   film,
+  joining,
   plan,
   preflight,
   ranges,
   run_summary,
-  worker,
 )
 from vitexco_jax.inference.film_job import Step
 from vitexco_jax.inference.outputs import Options, part_folder
@@ -230,7 +230,9 @@ class _Preview:
     if step.rgb is None or time.monotonic() < self._due:
       return
     self._due = time.monotonic() + _PREVIEW_SECONDS
-    self._columns.append([worker.shallow(step.gray), worker.shallow(step.rgb)])
+    self._columns.append(
+      [joining.shallow(step.gray), joining.shallow(step.rgb)]
+    )
     rows = list(zip(*self._columns, strict=True))
     labels = (f'up to frame {step.number}', 'colorized')
     video.write_image(self.path, image_grid.draw(rows, labels))

@@ -37,7 +37,8 @@ def table(plan: Plan, seconds: Sequence[float] = ()) -> str:
   for number, shot in enumerate(plan.shots, 1):
     first: tuple[str, ...] = (
       str(number),
-      f'{shot.start}-{shot.stop - 1}',
+      f'{shot.start}-{shot.stop - 1}'
+      + (f' ({shot.dissolve} dissolve)' if shot.dissolve else ''),
       clock(_start(plan, shot, seconds)),
     )
     for choice in shot.references:

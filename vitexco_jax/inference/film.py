@@ -31,6 +31,7 @@ from vitexco_jax.config import flatten
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import (
   assembly,
+  doubts,
   journal,
   kept_work,
   parallel,
@@ -253,22 +254,12 @@ class Film:
       yield (
         f'from {first} to {last} (frames {start} to {stop - 1}) the references '
         'do not match well: give one more, bound to a frame there, best to '
-        f'frame {start + int(self.confidences[start:stop].argmin())}'
+        f'frame {doubts.worst(start, stop, self.confidences)}'
       )
 
   def unsure(self) -> Iterator[tuple[int, int]]:
-    """Yields (start, stop) of frames that need another reference.
-
-    Their confidence is low for several frames.
-    """
-    low = self.confidences < self._use.unsure_confidence
-    for shot in self._plan.shots:
-      if shot.by_prior:
-        low[shot.start : shot.stop] = False
-    edges = np.flatnonzero(np.diff(low, prepend=False, append=False))
-    for start, stop in edges.reshape(-1, 2).tolist():
-      if stop - start >= self._use.unsure_frames:
-        yield start, stop
+    """Yields (start, stop) of frames that need another reference."""
+    return doubts.find(self._plan, self.confidences, self._use)
 
   def _check_settings(self, adopted: bool) -> None:
     """Compares the settings with those of an unfinished run.
@@ -388,6 +379,14 @@ class Film:
         f'{block.name}.json',
         *(track.segment(block) for track in self._job.tracks),
       )
+    ]
+    # A change of the next shot touches only a dissolve.
+    names += [
+      block.state
+      for task in self._all_tasks()
+      for block in task.blocks
+      if task.stretch.propagates_forwards
+      and block.stop == task.stretch.dissolving.start < task.stretch.stop
     ]
     kept_work.keep(self._journal, self._work, self._keep_work, names)
     self._whole.unlink()

@@ -126,5 +126,6 @@ def describe_shots(plan: Plan, hashes: Mapping[str, str]) -> dict[str, str]:
     f'{_SHOT}{number}': f'{shot.start}-{shot.stop - 1}: '
     + ', '.join(map(describe, shot.references))
     + (f' within {[*shot.borders]}' if any(shot.borders) else '')
+    + (f' dissolve {shot.dissolve}' if shot.dissolve else '')
     for number, shot in enumerate(plan.shots, 1)
   }

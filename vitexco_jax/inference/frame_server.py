@@ -28,13 +28,13 @@ from vitexco_jax.inference.bidirectional import (
   mix_directions,
   uncolored,
 )
+from vitexco_jax.inference.joining import shallow
 from vitexco_jax.inference.reference_pictures import same_shape
 from vitexco_jax.inference.video_colorizer import (
   ClipState,
   Prediction,
   VideoColorizer,
 )
-from vitexco_jax.inference.worker import shallow
 from vitexco_jax.media import borders, shots
 
 BLOCK = 8  # Frames that are colorized together.

@@ -119,6 +119,8 @@ def follow(
       if start < stop:
         number = bisect.bisect_right(ends, start)
         part = shot._replace(start=start, stop=stop, references=())
+        dissolve = min(shot.dissolve, stop - start) if stop == shot.stop else 0
+        part = part._replace(dissolve=dissolve)
         picture = rows[number].picture if number < len(rows) else None
         if picture is not None:
           frame = bound[picture]

@@ -12,8 +12,8 @@ from vitexco_jax.inference import journal
 from vitexco_jax.inference.stretches import Block
 from vitexco_jax.media import mux, sandbox, time_codes, video
 
-# Entries of a folder of kept segments: of blocks, and folders of tracks.
-_OF_WORK = re.compile(r'\d+\.json|output|compare|confidence', re.ASCII)
+# Entries of a folder of kept segments: of blocks, states, and folders of tracks.
+_OF_WORK = re.compile(r'\d+\.(json|npy)|output|compare|confidence', re.ASCII)
 
 
 class Options(NamedTuple):

@@ -19,6 +19,10 @@ colorizes it. A shot with `"references": "skip"`, or `[]`, stays as it is, for e
 title card or a part in color. Scores, confidences, and coverages
 are information for the reader; see `trial`.
 
+A shot with `"dissolve": 24` dissolves into the next one in its last 24 frames, which
+get the colors of both. A fade is a dissolve to or from a black or white shot, which
+stays as it is.
+
 A shot with black or white borders has `"borders": [top, bottom, left, right]`, in
 pixels. Borders are not changed; only the picture inside is matched and colorized.
 
@@ -44,6 +48,7 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.inference import cut_list, manifest, reference_lists
 from vitexco_jax.inference.choice import (
   doubts,
+  give,
   list_references,
   match,
   named_frame,
@@ -92,6 +97,7 @@ __all__ = [
   'contact_sheets',
   'damage',
   'doubts',
+  'give',
   'list_references',
   'make_plan',
   'match',

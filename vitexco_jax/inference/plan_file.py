@@ -62,6 +62,8 @@ def write(path: Path, plan: Plan) -> None:
     }
     if shot.borders != borders.NONE:
       entry['borders'] = list(shot.borders)
+    if shot.dissolve:
+      entry['dissolve'] = shot.dissolve
     return entry
 
   lines = [
@@ -156,7 +158,10 @@ def _read_shot(where: str, entry: Any, folder: Path) -> Shot:
     choices.append(Choice(picture, frame=frame, **numbers))
   _check_names(where, entry, Shot._fields)
   start, stop = (_field(where, entry, name, int) for name in ('start', 'stop'))
-  return Shot(start, stop, tuple(choices), _read_borders(where, entry))
+  dissolve = _field(where, entry, 'dissolve', int) if 'dissolve' in entry else 0
+  return Shot(
+    start, stop, tuple(choices), _read_borders(where, entry), dissolve
+  )
 
 
 def _read_borders(where: str, entry: dict[str, Any]) -> Borders:
@@ -192,12 +197,25 @@ def check(where: str, plan: Plan) -> None:
     if shot.stop <= shot.start:
       raise UserError(f'{name} must stop after it starts, at {shot.start}')
     expected = shot.stop
+    _check_dissolve(name, shot, plan)
     _check_borders(name, shot, plan)
     _check_references(name, shot)
   if expected != plan.frames:
     raise UserError(
       f'{where}: the last shot stops at {expected}, but the video has '
       f'{plan.frames} frames'
+    )
+
+
+def _check_dissolve(name: str, shot: Shot, plan: Plan) -> None:
+  if not 0 <= shot.dissolve <= shot.stop - shot.start:
+    raise UserError(
+      f'{name}: "dissolve" is {shot.dissolve}, but it must be a number of its '
+      f'{shot.stop - shot.start} frames'
+    )
+  if shot.dissolve and shot.stop == plan.frames:
+    raise UserError(
+      f'{name} is the last one: there is nothing to dissolve into'
     )
 
 

@@ -10,7 +10,7 @@ import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import worker
+from vitexco_jax.inference import joining
 from vitexco_jax.inference.outputs import Options
 from vitexco_jax.inference.reference_pictures import ReferencePictures
 from vitexco_jax.inference.shot_plan import Plan, Shot, clock
@@ -100,8 +100,8 @@ def choose(shot: Shot) -> int:
   """
   bound = sorted(x.frame for x in shot.references if x.frame is not None)
   if not bound:
-    return (shot.start + shot.stop) // 2
-  numbers = range(shot.start, shot.stop)
+    return (shot.start + shot.alone_stop) // 2
+  numbers = range(shot.start, shot.alone_stop)
   return max(numbers, key=lambda x: min(abs(x - frame) for frame in bound))
 
 
@@ -134,7 +134,7 @@ def colorize_frame(
   colorizer.set_reference(*references)
   (block,) = colorizer.predict([shot.borders.crop(gray)])
   colored = gray.copy()
-  (inner,) = np.asarray(worker.join(block.rgb, block.ab, options))
+  (inner,) = np.asarray(joining.join(block.rgb, block.ab, options))
   shot.borders.crop(colored)[:] = inner
   return colored, float(np.mean(block.confidence)), references
 

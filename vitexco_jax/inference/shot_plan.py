@@ -57,6 +57,18 @@ class Shot(NamedTuple):
   stop: int
   references: tuple[Choice, ...]  # None: the shot stays as it is.
   borders: Borders = borders.NONE  # Not colorized.
+  # Number of frames at its end that dissolve into the next shot.
+  dissolve: int = 0
+
+  @property
+  def dissolve_start(self) -> int:
+    """The first frame of the dissolve; `stop` without one."""
+    return self.stop - self.dissolve
+
+  @property
+  def alone_stop(self) -> int:
+    """End of the frames that show only this shot; there is at least one."""
+    return max(self.start + 1, self.dissolve_start)
 
   @property
   def by_prior(self) -> bool:

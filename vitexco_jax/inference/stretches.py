@@ -1,7 +1,8 @@
 """Parts of a shot: stretches between bound references, and blocks.
 
 References that are bound to frames divide a shot into *stretches*. A stretch is
-divided into *blocks*, each of which is encoded separately.
+divided into *blocks*, each of which is encoded separately. Through a dissolve at the
+end of a shot, the colors of the next shot are propagated backwards.
 """
 
 import itertools
@@ -10,6 +11,25 @@ from typing import NamedTuple
 
 from vitexco_jax.inference.shot_plan import NONE, Choice, Shot
 from vitexco_jax.media.borders import Borders
+
+
+class Backwards(NamedTuple):
+  """A pass that propagates colors backwards from the frame `source`.
+
+  The colors of frames `start` to `stop` - 1 are stored.
+  """
+
+  name: str  # Of the journal entry.
+  start: int
+  stop: int
+  source: int
+  bound: Choice | None  # To the frame `source`.
+  others: tuple[Choice, ...]  # Not bound.
+
+  @property
+  def steps(self) -> int:
+    """Number of steps."""
+    return self.source - self.start + 1
 
 
 class Stretch(NamedTuple):
@@ -23,6 +43,8 @@ class Stretch(NamedTuple):
   others: tuple[Choice, ...]
   borders: Borders  # Not colorized.
   skipped: bool = False  # Whether the frames stay as they are.
+  dissolve: range = range(0)  # Frames that show the next shot, too.
+  following: 'Stretch | None' = None  # The first one of that shot.
 
   @property
   def propagates_forwards(self) -> bool:
@@ -30,15 +52,37 @@ class Stretch(NamedTuple):
     return not self.skipped and (self.before is not None or self.after is None)
 
   @property
-  def backwards(self) -> str:
-    """Name of the journal entry with the colors propagated from `after`."""
-    return f'{self.start:07d}.backwards'
+  def backwards(self) -> Backwards | None:
+    """The pass that propagates the colors of `after`."""
+    if self.after is None:
+      return None
+    name = f'{self.start:07d}.backwards'
+    edges = self.start, self.stop, self.stop
+    return Backwards(name, *edges, self.after, self.others)
 
   @property
-  def steps(self) -> int:
-    """Number of steps: frames, or with `after` twice as many."""
-    frames = self.stop - self.start
-    return frames if self.after is None else 2 * frames + 1
+  def entering(self) -> Backwards | None:
+    """The pass that propagates the colors of the next shot into a dissolve."""
+    following = self.following
+    if following is None or following.skipped or not self.dissolving:
+      return None
+    source, bound = following.start, following.before
+    if bound is None and following.after is not None:
+      source, bound = following.stop, following.after
+    name = f'{self.start:07d}.entering'
+    edges = self.dissolving.start, self.stop, source
+    return Backwards(name, *edges, bound, following.others)
+
+  @property
+  def dissolving(self) -> range:
+    """Its frames within the dissolve."""
+    if self.following is None:
+      return range(self.stop, self.stop)
+    return range(max(self.start, self.dissolve.start), self.stop)
+
+  def share(self, frame: int) -> float:
+    """Returns the share of the next shot in a frame of the dissolve."""
+    return (frame - self.dissolve.start + 1) / (len(self.dissolve) + 1)
 
 
 class Block(NamedTuple):
@@ -67,19 +111,37 @@ class Task(NamedTuple):
   stretch: Stretch
   blocks: list[Block]
   key: str  # Hash of everything from which the stretch is computed.
+  entering_key: str = ''  # The same, of the colors of the next shot.
+
+  @property
+  def entering(self) -> Backwards | None:
+    """`Stretch.entering` if a block needs it."""
+    entering = self.stretch.entering
+    if entering is None or self.blocks[-1].stop <= entering.start:
+      return None
+    return entering
 
   @property
   def steps(self) -> int:
     """Number of steps: frames of blocks, and those propagated backwards."""
+    passes = self.stretch.backwards, self.entering
     forwards = sum(block.stop - block.start for block in self.blocks)
-    stretch = self.stretch
-    return forwards + (
-      0 if stretch.after is None else stretch.stop - stretch.start + 1
-    )
+    return forwards + sum(x.steps for x in passes if x is not None)
 
 
-def stretches(shot: Shot) -> Iterator[Stretch]:
-  """Divides a shot at its bound references."""
+def stretches(shot: Shot, following: Shot | None = None) -> Iterator[Stretch]:
+  """Divides a shot at its bound references.
+
+  Args:
+    shot: the shot.
+    following: the next one, if the shot dissolves into it. The colors of the two
+      are mixed if they have the same borders and one of them is colorized.
+  """
+  entering = None
+  if shot.dissolve and following is not None:
+    both_stay = shot.skipped and following.skipped
+    if following.borders == shot.borders and not both_stay:
+      entering = next(stretches(following))
   bound = {x.frame: x for x in shot.references if x.frame is not None}
   others = tuple(
     x for x in shot.references if x.frame is None and x.picture != NONE
@@ -94,6 +156,8 @@ def stretches(shot: Shot) -> Iterator[Stretch]:
       others,
       shot.borders,
       shot.skipped,
+      range(shot.dissolve_start, shot.stop),
+      entering,
     )
 
 

@@ -1,4 +1,4 @@
-"""Surveys a video: finds its shots, borders, times, and damage in one pass."""
+"""Surveys a video: finds its shots, dissolves, borders, times, and damage in one pass."""
 
 import itertools
 import os
@@ -12,8 +12,9 @@ import numpy as np
 
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference.shot_plan import Plan, Shot, clock
-from vitexco_jax.media import borders, sandbox, shots, video
+from vitexco_jax.media import borders, sandbox, video
 from vitexco_jax.media.borders import Borders
+from vitexco_jax.media.dissolves import Dissolve, mark_shots
 
 _MOMENTS = 3  # Frames of a shot that are compared with references.
 _MAX_FRAMES = 16  # Frames of a shot in memory, from which they are selected.
@@ -39,6 +40,8 @@ class Survey(NamedTuple):
   # Of each shot a few frames without borders, as image files, with `embed`.
   moments: tuple[list[bytes], ...] = ()
   time_code: str = ''  # Of the first frame.
+  # Numbers of black or white shots, from 0, to or from which the film fades.
+  blank: frozenset[int] = frozenset()
 
 
 def survey(
@@ -69,8 +72,11 @@ def survey(
     starts, moments = [0], _Moments()
     embeddings, thumbnails, evidence = [], [], []
     kept_moments: list[list[bytes]] = []
+    dissolves: list[Dissolve | None] = []
 
-    def end_shot() -> None:
+    def end_shot(dissolve: Dissolve | None = None) -> None:
+      dissolves.append(dissolve)
+      moments.leave_out(_length(dissolve))
       evidence.append(moments.borders.evidence())
       # Frames of all shots would fill the memory.
       if embed:
@@ -79,9 +85,10 @@ def survey(
         kept_moments.append(moments.encoded(box))
       thumbnails.append(video.encode_image('.jpg', moments.thumbnail()))
 
-    for count, (rgb, begins) in enumerate(shots.mark_cuts(frames)):
+    marked = enumerate(mark_shots(frames))
+    for count, (rgb, begins, dissolve) in marked:
       if begins:
-        end_shot()
+        end_shot(dissolve)
         starts.append(count)
         moments = _Moments()
       moments.add(rgb)
@@ -93,7 +100,8 @@ def survey(
   edges = itertools.pairwise([*starts, len(times)])
   boxes = borders.agreed(evidence, size)
   plan_shots = (
-    Shot(*edge, (), box) for edge, box in zip(edges, boxes, strict=True)
+    Shot(*edge, (), box, _length(dissolve))
+    for edge, box, dissolve in zip(edges, boxes, dissolves, strict=True)
   )
   plan = Plan(
     os.fspath(video_path),
@@ -115,7 +123,21 @@ def survey(
     reader.interlaced,
     tuple(kept_moments),
     form.time_code,
+    frozenset(_find_blank(dissolves)),
   )
+
+
+def _length(dissolve: Dissolve | None) -> int:
+  return 0 if dissolve is None else dissolve.stop - dissolve.start
+
+
+def _find_blank(dissolves: Sequence[Dissolve | None]) -> Iterator[int]:
+  """Yields the shots that are blank, by the dissolves at their ends."""
+  for number, dissolve in enumerate(dissolves):
+    if dissolve is not None and dissolve.from_blank:
+      yield number
+    if dissolve is not None and dissolve.to_blank:
+      yield number + 1
 
 
 def check_rate(
@@ -156,6 +178,10 @@ class _Moments:
         self._frames = self._frames[::2]
         self._step *= 2
     self._count += 1
+
+  def leave_out(self, count: int) -> None:
+    """Leaves out the last frames, in which the next shot is visible."""
+    self._count = max(1, self._count - count)
 
   def _select(self) -> list[np.ndarray]:
     """Returns the frame in the middle of each third."""

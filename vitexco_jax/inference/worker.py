@@ -1,7 +1,7 @@
 """Colorizes stretches of a film on one device.
 
-If a reference is bound to the frame after a stretch, colors are first propagated
-backwards from there and stored on the disk. They take 9 bytes per pixel of the
+If a reference is bound to the frame after a stretch, or the next shot dissolves into
+it, colors are first propagated backwards from there and stored on the disk. They take 9 bytes per pixel of the
 working size and frame, and 6 when all are there. Then the stretch is colorized
 forwards, and `bidirectional` combines the two.
 """
@@ -10,28 +10,34 @@ import collections
 import contextlib
 import itertools
 import logging
-import os
-from collections.abc import Generator, Iterator
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import journal, stills
+from vitexco_jax.inference import disk_arrays, joining, journal, stills
 from vitexco_jax.inference.bidirectional import (
   Colors,
+  Uncolored,
   mix_directions,
+  mix_dissolve,
   uncolored,
 )
 from vitexco_jax.inference.film_job import Job, Step
-from vitexco_jax.inference.outputs import Options, Track
+from vitexco_jax.inference.outputs import Track
 from vitexco_jax.inference.reference_pictures import ReferencePictures
 from vitexco_jax.inference.shot_plan import Choice
 from vitexco_jax.inference.source import Source
-from vitexco_jax.inference.stretches import Block, Stretch, Task, runs
+from vitexco_jax.inference.stretches import (
+  Backwards,
+  Block,
+  Stretch,
+  Task,
+  runs,
+)
 from vitexco_jax.inference.video_colorizer import (
   ClipState,
   Prediction,
@@ -41,11 +47,16 @@ from vitexco_jax.media import mux, video
 from vitexco_jax.media.borders import Borders
 from vitexco_jax.structs import Array
 
-_CHUNK = 2**24  # Bytes of a file that are reserved at a time.
-_EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 _CERTAIN = np.ones((1, 1, 1), np.float32)  # Confidence of unchanged frames.
 
 _logger = logging.getLogger(__name__)
+
+
+class _Stored(NamedTuple):
+  """Colors of a stretch from later frames: [t, h, w, 3], ab and confidence."""
+
+  backwards: np.ndarray | None  # From the reference after it.
+  entering: np.ndarray | None  # From the next shot, of its dissolve.
 
 
 class Worker:
@@ -84,40 +95,60 @@ class Worker:
     if not todo:
       progress.count(task.steps)
       return
-    backwards_colors, backwards = None, f'{stretch.backwards}.npy'
-    if stretch.after is not None:
-      yield from self._color_backwards(task)
-      backwards_colors = np.load(log.folder / backwards, mmap_mode='r')
+    backwards, entering = stretch.backwards, task.entering
+    if entering is not None and todo[-1].start < entering.start:
+      progress.count(entering.steps)
+      entering = None
+    if backwards is not None:
+      yield from self._color_backwards(backwards, task.key, stretch)
+    if entering is not None:
+      yield from self._color_backwards(entering, task.entering_key, stretch)
+    stored = _Stored(*map(self._load, (backwards, entering)))
     progress.count(sum(x.stop - x.start for x in blocks if x not in todo))
     for run in runs(todo):
       if stretch.propagates_forwards:
-        self._set_references(stretch, stretch.before, self._source)
+        self._set_references(
+          stretch.before, stretch.others, stretch.borders, self._source
+        )
       if stretch.propagates_forwards and run[0] != blocks[0]:
         previous = blocks[blocks.index(run[0]) - 1]
         state = ClipState.load(log.folder / previous.state)
         self._colorizer.resume(state, stretch.borders.size(*self._job.size))
       frames = self._source.frames(run[0].start, run[-1].stop)
       for block in run:
-        yield from self._color_block(block, stretch, frames, backwards_colors)
-    if backwards_colors is not None:
-      backwards_colors = None  # Windows does not remove files in use.
-      log.discard(stretch.backwards, [backwards])
+        yield from self._color_block(block, stretch, frames, stored)
+    stored = _Stored(None, None)  # Windows does not remove files in use.
+    for done in (backwards, entering):
+      if done is not None:
+        log.discard(done.name, [f'{done.name}.npy'])
+
+  def _load(self, backwards: Backwards | None) -> np.ndarray | None:
+    """Opens the colors that a pass has stored."""
+    if backwards is None:
+      return None
+    path = self._job.journal.folder / f'{backwards.name}.npy'
+    return np.load(path, mmap_mode='r')
 
   def _set_references(
-    self, stretch: Stretch, bound: Choice | None, source: Source
+    self,
+    bound: Choice | None,
+    others: Iterable[Choice],
+    inner: Borders,
+    source: Source,
   ) -> None:
-    """Sets the references of a stretch.
+    """Sets the references of the next frames.
 
     Args:
-      stretch: the stretch.
-      bound: its reference that is bound to the next frame, if any.
+      bound: the reference that is bound to the next frame, if any.
+      others: that are not bound.
+      inner: borders of the shot.
       source: reads that frame.
     """
-    pictures = [self._picture(x, stretch.borders) for x in stretch.others]
+    pictures = [self._picture(x, inner) for x in others]
     if bound is not None:
-      still = self._picture(bound, stretch.borders)
+      still = self._picture(bound, inner)
       if self._colorizer.config.use.fit_stills:
-        still = self._fit_to_frame(still, bound, stretch.borders, source)
+        still = self._fit_to_frame(still, bound, inner, source)
       pictures.insert(0, still)
     self._colorizer.set_reference(*pictures, first_frame=bound is not None)
 
@@ -127,7 +158,7 @@ class Worker:
     """Fits a bound still to its frame; warns if its structure differs."""
     assert choice.frame is not None
     (frame,) = source.frames(choice.frame, choice.frame + 1)
-    fitted = stills.fit(still, inner.crop(shallow(frame.rgb)))
+    fitted = stills.fit(still, inner.crop(joining.shallow(frame.rgb)))
     least = self._colorizer.config.use.still_agreement
     if fitted.agreement < least and choice not in self._warned:
       self._warned.add(choice)
@@ -140,59 +171,66 @@ class Worker:
       )
     return fitted.rgb
 
-  def _color_backwards(self, task: Task) -> Iterator[Step]:
-    """Stores the colors propagated from the reference after a stretch."""
-    stretch, log, progress = task.stretch, self._job.journal, self._job.progress
-    entry, name = stretch.backwards, f'{stretch.backwards}.npy'
+  def _color_backwards(
+    self, backwards: Backwards, key: str, stretch: Stretch
+  ) -> Iterator[Step]:
+    """Stores colors that are propagated backwards.
+
+    Args:
+      backwards: the pass.
+      key: hash of everything from which they are computed.
+      stretch: whose frames get them.
+    """
+    log, progress = self._job.journal, self._job.progress
+    start, stop = backwards.start, backwards.stop
+    entry, name = backwards.name, f'{backwards.name}.npy'
     try:
-      facts = log.read(entry, task.key, [name])
+      facts = log.read(entry, key, [name])
     except journal.DamagedError as error:
       _logger.warning(
-        'frames %d to %d are matched again: %s',
-        stretch.start,
-        stretch.stop - 1,
-        error,
+        'frames %d to %d are matched again: %s', start, stop - 1, error
       )
       facts = None
     if facts is not None:  # An earlier run has done it.
-      progress.count(stretch.stop - stretch.start + 1)
+      progress.count(backwards.steps)
       return
-    inner_size = stretch.borders.size(*self._job.size)
+    inner = stretch.borders
     height, width = sizes.within(
-      inner_size, tuple(self._colorizer.config.use.size)
+      inner.size(*self._job.size), tuple(self._colorizer.config.use.size)
     )
-    count = stretch.stop - stretch.start
     # Frames are decoded forwards only.
     small_path = log.path(f'{entry}.small')
-    small = _on_disk(small_path, np.uint8, (count + 1, height, width, 3))
-    for i, frame in enumerate(
-      self._ahead.frames(stretch.start, stretch.stop + 1)
-    ):
-      small[i] = cv2.resize(
-        stretch.borders.crop(frame.rgb),
-        (width, height),
-        interpolation=cv2.INTER_AREA,
-      )
-    backwards_colors = _on_disk(
-      log.path(name), np.float16, (count, height, width, 3)
+    small = disk_arrays.create(
+      small_path, np.uint8, (backwards.steps, height, width, 3)
     )
-    yield from self._propagate_backwards(stretch, small, backwards_colors)
-    backwards_colors.flush()
-    log.write(entry, task.key, [name], {})
+    for i, frame in enumerate(self._ahead.frames(start, backwards.source + 1)):
+      small[i] = cv2.resize(
+        inner.crop(frame.rgb), (width, height), interpolation=cv2.INTER_AREA
+      )
+    stored = disk_arrays.create(
+      log.path(name), np.float16, (stop - start, height, width, 3)
+    )
+    yield from self._propagate(backwards, inner, small, stored)
+    stored.flush()
+    log.write(entry, key, [name], {})
     del small  # Windows does not remove files in use.
     small_path.unlink()
 
-  def _propagate_backwards(
-    self, stretch: Stretch, small: np.ndarray, backwards_colors: np.ndarray
+  def _propagate(
+    self,
+    backwards: Backwards,
+    inner: Borders,
+    small: np.ndarray,
+    stored: np.ndarray,
   ) -> Iterator[Step]:
-    """Fills in the colors of a stretch from its small frames."""
-    self._set_references(stretch, stretch.after, self._ahead)
-    number = stretch.stop
+    """Fills in the stored colors of a pass from its small frames."""
+    self._set_references(backwards.bound, backwards.others, inner, self._ahead)
+    number = backwards.source
     for block in self._colorizer.predict(small[::-1]):
       predicted = np.concatenate([block.ab, block.confidence], -1)
       for rgb, colors in zip(block.rgb, predicted, strict=True):
-        if number < stretch.stop:  # That frame is the reference.
-          backwards_colors[number - stretch.start] = colors
+        if number < backwards.stop:  # Other stretches colorize the others.
+          stored[number - backwards.start] = colors
         confidence = float(colors[..., 2].mean())
         yield Step(self._job.progress.count(1), number, rgb, None, confidence)
         number -= 1
@@ -202,7 +240,7 @@ class Worker:
     block: Block,
     stretch: Stretch,
     frames: Iterator[video.Frame],
-    backwards_colors: np.ndarray | None,
+    stored: _Stored,
   ) -> Iterator[Step]:
     """Colorizes and encodes a block.
 
@@ -210,7 +248,7 @@ class Worker:
       block: of the stretch.
       stretch: whose references are set.
       frames: of the video, from the block on.
-      backwards_colors: see `_color_backwards`; None without a later reference.
+      stored: colors from later frames.
     """
     waiting: collections.deque[video.Frame] = collections.deque()
     stamps: list[int] = []
@@ -223,8 +261,8 @@ class Worker:
 
     colored: Iterator[tuple[np.ndarray, np.ndarray]]
     colored = ((rgb, _CERTAIN) for rgb in read())
-    if not stretch.skipped:
-      predictions = self._predict(read(), block, stretch, backwards_colors)
+    if not stretch.skipped or block.start in stretch.dissolving:
+      predictions = self._predict(read(), block, stretch, stored)
       colored = self._join(predictions)
     with contextlib.ExitStack() as stack:
       writers = [
@@ -265,19 +303,28 @@ class Worker:
     rgb: Iterator[np.ndarray],
     block: Block,
     stretch: Stretch,
-    backwards_colors: np.ndarray | None,
-  ) -> Iterator[Prediction] | Iterator[Colors]:
-    """Predicts colors, and mixes in those that were propagated backwards."""
-    if backwards_colors is None:
-      return self._colorizer.predict(rgb)
-    forwards = stretch.propagates_forwards
-    return mix_directions(
-      self._colorizer.predict(rgb) if forwards else uncolored(rgb),
-      range(stretch.start, stretch.stop),
-      block.start,
-      backwards_colors,
-      self._colorizer.config.use.mix_tolerance,
+    stored: _Stored,
+  ) -> Iterator[Prediction | Colors | Uncolored]:
+    """Predicts colors, and mixes in those from later frames."""
+    predictions: Iterator[Prediction | Colors | Uncolored]
+    predictions = (
+      self._colorizer.predict(rgb)
+      if stretch.propagates_forwards
+      else uncolored(rgb)
     )
+    if stored.backwards is not None:
+      predictions = mix_directions(
+        predictions,
+        range(stretch.start, stretch.stop),
+        block.start,
+        stored.backwards,
+        self._colorizer.config.use.mix_tolerance,
+      )
+    if block.start in stretch.dissolving:
+      predictions = mix_dissolve(
+        predictions, stretch, block.start, stored.entering
+      )
+    return predictions
 
   def _finish_block(
     self, block: Block, stretch: Stretch, facts: dict[str, Any]
@@ -318,7 +365,7 @@ class Worker:
     """Yields a picture for each output."""
     yield rgb
     if self._job.options.compare is not None:
-      yield np.concatenate([shallow(gray), shallow(rgb)], 1)
+      yield np.concatenate([joining.shallow(gray), joining.shallow(rgb)], 1)
     if self._job.options.confidence is not None:
       shade = np.zeros(self._job.size, np.uint8)
       within = inner.crop(shade)
@@ -330,62 +377,14 @@ class Worker:
       yield np.repeat(shade[..., None], 3, -1)
 
   def _join(
-    self, predictions: Iterator[Prediction] | Iterator[Colors]
+    self, predictions: Iterator[Prediction | Colors | Uncolored]
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields colorized frames and confidences; the device is a block ahead."""
     ready: tuple[Array, Array] = np.empty(0), np.empty(0)
-    for rgb, ab, confidence in predictions:
-      colored = join(rgb, ab, self._job.options)
+    for prediction in predictions:
+      assert not isinstance(prediction, Uncolored)  # They were mixed.
+      rgb, ab, confidence = prediction
+      colored = joining.join(rgb, ab, self._job.options)
       yield from zip(*map(np.asarray, ready), strict=True)
       ready = colored, confidence
     yield from zip(*map(np.asarray, ready), strict=True)
-
-
-def _on_disk(
-  path: Path, dtype: type[np.generic], shape: tuple[int, ...]
-) -> np.memmap:
-  """Creates an array in a file; raises OSError if the disk is full."""
-  array = np.lib.format.open_memmap(path, 'w+', dtype, shape)
-  # To write to a place that the disk does not have would end the process.
-  size = path.stat().st_size
-  with open(path, 'r+b') as file:
-    if hasattr(os, 'posix_fallocate'):
-      os.posix_fallocate(file.fileno(), 0, size)
-    else:
-      file.seek(array.offset)
-      for start in range(array.offset, size, _CHUNK):
-        file.write(bytes(min(_CHUNK, size - start)))
-  return array
-
-
-def join(rgb: np.ndarray, ab: Array, options: Options) -> Array:
-  """Joins frames and predicted colors.
-
-  Args:
-    rgb: [t, H, W, 3] uint8 or uint16.
-    ab: [t, h, w, 2].
-    options: have the saturation and the smoothing.
-
-  Returns:
-    [t, H, W, 3], with the dtype of `rgb`.
-  """
-  ab = ab * np.float32(options.saturation)
-  if options.smoothing:
-    frames = zip(rgb, np.asarray(ab), strict=True)
-    ab = np.stack([_smooth(*frame, options.smoothing) for frame in frames])
-  return sizes.join_frames(rgb, ab)
-
-
-def _smooth(rgb: np.ndarray, ab: np.ndarray, strength: float) -> np.ndarray:
-  """Smooths colors [h, w, 2] within the edges of a frame, at its size."""
-  height, width = rgb.shape[:2]
-  ab = cv2.resize(ab, (width, height), interpolation=cv2.INTER_CUBIC)
-  guide = cv2.cvtColor(shallow(rgb), cv2.COLOR_RGB2GRAY)
-  return cv2.ximgproc.fastGlobalSmootherFilter(guide, ab, strength, _EDGE)
-
-
-def shallow(rgb: np.ndarray) -> np.ndarray:
-  """Converts a frame to uint8."""
-  if rgb.dtype == np.uint16:
-    return cv2.convertScaleAbs(rgb, alpha=1 / 257)
-  return rgb

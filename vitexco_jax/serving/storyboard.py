@@ -62,15 +62,17 @@ def make_rows(
   """
   return [
     Row(shot, tuple(choices), embedding, thumbnail, moments).using(
-      _propose(choices)
+      () if number in surveyed.blank else _propose(choices)
     )
-    for shot, choices, embedding, thumbnail, moments in zip(
-      surveyed.plan.shots,
-      candidates,
-      surveyed.embeddings,
-      surveyed.thumbnails,
-      surveyed.moments,
-      strict=True,
+    for number, (shot, choices, embedding, thumbnail, moments) in enumerate(
+      zip(
+        surveyed.plan.shots,
+        candidates,
+        surveyed.embeddings,
+        surveyed.thumbnails,
+        surveyed.moments,
+        strict=True,
+      )
     )
   ]
 
@@ -94,6 +96,7 @@ def update(surveyed: Survey, rows: Sequence[Row], embed: plan.Embed) -> Survey:
     embeddings=embeddings,
     thumbnails=[row.thumbnail for row in rows],
     moments=tuple(row.moments for row in rows),
+    blank=frozenset(),  # Rows may be other shots than those of the survey.
   )
 
 
@@ -129,7 +132,7 @@ def join(row: Row, other: Row) -> Row:
   """Joins a shot with the next one, which keeps the references of both."""
   shot, after = row.shot, other.shot
   borders = Borders(*map(min, shot.borders, after.borders))
-  both = Shot(shot.start, after.stop, (), borders)
+  both = Shot(shot.start, after.stop, (), borders, after.dissolve)
   candidates = tuple(
     _better(x, y) for x, y in zip(row.candidates, other.candidates, strict=True)
   )
@@ -182,6 +185,9 @@ def divide(row: Row, frame: int, looks: Sequence[Look]) -> list[Row]:
     ((shot.start, frame), (frame, shot.stop)), looks, strict=True
   ):
     part = Shot(*edge, (), shot.borders)
+    if edge[1] == shot.stop:
+      dissolve = min(shot.dissolve, shot.stop - frame)
+      part = part._replace(dissolve=dissolve)
     # Trials were of the whole shot.
     candidates = [
       _within(part, Choice(x.picture, x.score, x.frame)) for x in row.candidates
