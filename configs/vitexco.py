@@ -229,6 +229,12 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # of the picture, 0.65 to 0.82; another frame of a moving shot has 0.02 to 0.6.
   config.use.fit_stills = True
   config.use.still_agreement = 0.82
+  # `--mode=stills` compares so many frames of each shot. A frame is used if its
+  # sharpness is at least this share of the median of the shot, and if its cosine to
+  # those that were chosen is below `still_duplicate`.
+  config.use.still_candidates = 16
+  config.use.still_sharpness = 0.5
+  config.use.still_duplicate = 0.98
   # Of a folder or a gallery, so many of the most similar references are tried on each
   # shot. A position is covered if the confidence of its match is above this.
   config.use.tried = 3

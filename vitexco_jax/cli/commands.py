@@ -138,6 +138,7 @@ def stills(call: Call) -> None:
     output,
     flags.COUNT.value,
     plan_path,
+    _path(flags.FINISHED.value),
   )
 
 

@@ -100,6 +100,12 @@ PREVIEW = flags.DEFINE_bool(
 COUNT = flags.DEFINE_integer(
   'count', 2, 'most stills of each shot.', lower_bound=1, upper_bound=16
 )
+FINISHED = flags.DEFINE_string(
+  'finished',
+  None,
+  'a finished output with its segments, OUTPUT.work: stills of only the frames '
+  'that need another reference.',
+)
 KEEP_WORK = flags.DEFINE_bool(
   'keep-work',
   None,

@@ -92,9 +92,9 @@ MODES = {
   'stills': Mode(
     commands.stills,
     'Writes the frames of each shot that are most worth coloring by hand.',
-    ('--video=IN --output=DIR [--count=2]',),
+    ('--video=IN --output=DIR [--count=2] [--finished=COLOR]',),
     ('video', 'output'),
-    ('count', 'plan', 'checkpoint'),
+    ('count', 'plan', 'finished', 'checkpoint'),
   ),
   'colorize': Mode(
     commands.colorize,

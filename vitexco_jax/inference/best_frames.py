@@ -1,14 +1,16 @@
 """--mode=stills: writes the frames of a film that are worth coloring by hand.
 
 From each shot it takes the frames that together are most similar to all others of
-the shot. Blurred frames, frames next to a cut, and near-duplicates are left out.
+the shot. Blurred frames, frames next to a cut or in a dissolve, and near-duplicates are
+left out. After a run, the frames that it doubted most come first, and only from the
+shots with such frames.
 """
 
 import contextlib
 import csv
 import io
 import logging
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,16 +21,13 @@ import tqdm
 
 from vitexco_jax import files
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import manifest, plan
+from vitexco_jax.inference import doubts, kept_work, manifest, plan
 from vitexco_jax.inference.shot_plan import Plan, Shot, clock
 from vitexco_jax.inference.source import Source
 from vitexco_jax.inference.survey import Embed
 from vitexco_jax.media import image_grid, sandbox, video
 
-_CANDIDATES = 16  # Frames of a shot that are compared.
 _MARGIN = 3  # Frames at either end of a shot that are not used.
-_SHARP = 0.5  # Least sharpness, as a share of the median of the shot.
-_DUPLICATE = 0.98  # Cosine from which on two frames are near-duplicates.
 _WIDTH = 480  # At which sharpness is measured.
 _ROWS = 60  # Shots of a contact sheet.
 _logger = logging.getLogger(__name__)
@@ -57,15 +56,18 @@ def write_stills(
   output: Path,
   count: int,
   plan_path: Path | None = None,
+  finished: Path | None = None,
 ) -> list[Still]:
   """Writes stills, contact sheets, and lists, `stills.csv` and `manifest.csv`.
 
   Args:
-    config: its `retrieval` sets how frames are compared.
+    config: its `retrieval` sets how frames are compared, its `use` which are used.
     video_path: the film.
     output: a new or empty folder.
     count: most stills of a shot.
     plan_path: a plan with the shots; None: they are detected.
+    finished: a result with kept segments. Only stills of shots with frames that it
+      doubts are written, those frames first, and no manifest.
 
   Raises:
     UserError: the film cannot be read, or the folder cannot be written.
@@ -77,52 +79,94 @@ def write_stills(
   embed = embedding.make_embedder(config)
   if plan_path is None:
     film_plan, _ = plan.make_plan(config, video_path, [plan.NONE])
+    shots = tuple(x._replace(references=()) for x in film_plan.shots)
+    film_plan = film_plan._replace(shots=shots)
   else:
     film_plan = plan.read(plan_path)
+  doubtful = None
+  if finished is not None:
+    doubtful = _find_doubtful(film_plan, finished, config.use)
+    if not doubtful:
+      _logger.info(f'{finished} has no doubtful frames: no stills are written')
+      return []
   files.make_folder('output', output)
   stills = []
-  with contextlib.closing(find(film_plan, video_path, embed, count)) as steps:
+  found = find(film_plan, video_path, embed, count, config.use, doubtful)
+  with contextlib.closing(found) as steps:
     for still in steps:
       path = output / f'ref_{still.frame:06d}.png'
       video.write_image(path, still.rgb)
       # Only the small picture for the contact sheet stays in memory.
       stills.append(still._replace(rgb=_small(still.rgb)))
   _write_list(output / 'stills.csv', stills)
-  numbers = [
-    [x.frame for x in stills if x.shot == shot]
-    for shot in range(1, 1 + len(film_plan.shots))
-  ]
-  with files.explained('output', output):
-    text = manifest.to_text(film_plan, numbers, output)
-    files.write(output / 'manifest.csv', text)
+  if doubtful is None:
+    numbers = [
+      [x.frame for x in stills if x.shot == shot]
+      for shot in range(1, 1 + len(film_plan.shots))
+    ]
+    with files.explained('output', output):
+      text = manifest.to_text(film_plan, numbers, output)
+      files.write(output / 'manifest.csv', text)
   for page, sheet in enumerate(_draw(stills), 1):
     suffix = '' if page == 1 else f'_{page}'
     # Not a picture of the folder of references.
     video.write_image(output.with_name(f'{output.name}{suffix}.jpg'), sheet)
-  shots = len({still.shot for still in stills})
+  shot_count = len({still.shot for still in stills})
   _logger.info(
-    f'Wrote {len(stills)} stills of {shots} shots: {output}, list '
+    f'Wrote {len(stills)} stills of {shot_count} shots: {output}, list '
     f'{output / "stills.csv"}, contact sheet {output}.jpg'
   )
   return stills
 
 
+def _find_doubtful(
+  film_plan: Plan, finished: Path, use: ml_collections.ConfigDict
+) -> dict[int, list[int]]:
+  """Returns the frames to color by the number of their shot, the worst first."""
+  confidences = kept_work.read_confidences(finished, film_plan.frames)
+  frames = [
+    doubts.worst(start, stop, confidences)
+    for start, stop in doubts.find(film_plan, confidences, use)
+  ]
+  frames.sort(key=lambda frame: float(confidences[frame]))
+  doubtful: dict[int, list[int]] = {}
+  for frame in frames:
+    (number,) = (
+      number
+      for number, shot in enumerate(film_plan.shots, 1)
+      if shot.start <= frame < shot.stop
+    )
+    doubtful.setdefault(number, []).append(frame)
+  return doubtful
+
+
 def find(
-  film_plan: Plan, video_path: Path, embed: Embed, count: int
+  film_plan: Plan,
+  video_path: Path,
+  embed: Embed,
+  count: int,
+  use: ml_collections.ConfigDict,
+  doubtful: Mapping[int, Sequence[int]] | None = None,
 ) -> Generator[Still, None, None]:
-  """Yields the stills of each shot that is not left as it is.
+  """Yields the stills of each shot.
 
   Args:
     film_plan: the shots.
     video_path: the film.
     embed: an `embedding.Embedder`.
     count: most stills of a shot.
+    use: `config.use`.
+    doubtful: frames that come first, by the number of their shot, from 1; only
+      these shots have stills. None: all shots have.
   """
   with contextlib.closing(Source(sandbox.DIRECT, video_path)) as source:
     shots = tqdm.tqdm(film_plan.shots, 'stills', unit='shot')
     for number, shot in enumerate(shots, 1):
+      if doubtful is not None and number not in doubtful:
+        continue
+      first = () if doubtful is None else doubtful[number]
       frames = {}
-      for i in candidates(shot):
+      for i in sorted({*candidates(shot, use.still_candidates), *first}):
         frame = next(source.frames(i, i + 1), None)
         if frame is None:
           raise UserError(f'{video_path} has no frame {i}: make another plan')
@@ -130,26 +174,30 @@ def find(
       inner = [shot.borders.crop(rgb) for rgb in frames.values()]
       embeddings = embed(inner)
       sharp = np.array([_sharpness(rgb) for rgb in inner])
-      usable = np.flatnonzero(sharp >= _SHARP * np.median(sharp))
-      for place, covered in choose(embeddings, usable, count):
-        i = [*frames][place]
+      usable = np.flatnonzero(sharp >= use.still_sharpness * np.median(sharp))
+      order = [*frames]
+      given = [order.index(x) for x in first]
+      for place, covered in choose(
+        embeddings, usable, count, use.still_duplicate, given
+      ):
+        i = order[place]
         time = float(i / film_plan.frame_rate)
         yield Still(number, i, time, covered, frames[i])
 
 
-def candidates(shot: Shot) -> list[int]:
+def candidates(shot: Shot, count: int) -> list[int]:
   """Returns evenly spaced frames of a shot, away from its ends and dissolves."""
   margin = min(_MARGIN, (shot.alone_stop - shot.start - 1) // 2)
   first, last = shot.start + margin, shot.alone_stop - 1 - margin
-  return (
-    np.unique(np.linspace(first, last, _CANDIDATES).round())
-    .astype(int)
-    .tolist()
-  )
+  return np.unique(np.linspace(first, last, count).round()).astype(int).tolist()
 
 
 def choose(
-  embeddings: np.ndarray, usable: Iterable[int], count: int
+  embeddings: np.ndarray,
+  usable: Iterable[int],
+  count: int,
+  duplicate: float,
+  given: Sequence[int] = (),
 ) -> Iterator[tuple[int, float]]:
   """Yields the rows that cover all rows best, one after the other.
 
@@ -157,21 +205,26 @@ def choose(
     embeddings: [n, d], of unit length.
     usable: rows to choose from.
     count: most rows.
+    duplicate: rows with this cosine to a chosen one are not used.
+    given: rows that come first.
 
   Yields:
     A row, and the mean cosine of all rows to the nearest chosen one.
   """
   cosines = embeddings @ embeddings.T
   best = np.full(len(cosines), -1.0)
-  left = [*usable]
+  left, first = [*usable], [*given]
   for _ in range(count):
-    if not left:
+    if first:
+      row = first.pop(0)
+    elif left:
+      gains = [np.maximum(best, cosines[row]).mean() for row in left]
+      row = left[int(np.argmax(gains))]
+    else:
       return
-    gains = [np.maximum(best, cosines[row]).mean() for row in left]
-    row = left[int(np.argmax(gains))]
     best = np.maximum(best, cosines[row])
     yield row, float(best.mean())
-    left = [x for x in left if cosines[row, x] < _DUPLICATE]
+    left = [x for x in left if cosines[row, x] < duplicate]
 
 
 def _sharpness(rgb: np.ndarray) -> float:

@@ -22,6 +22,9 @@ _NO_PIXELS = frozenset(
     'compare',
     'confidence',
     'config.use.still_agreement',
+    'config.use.still_candidates',
+    'config.use.still_sharpness',
+    'config.use.still_duplicate',
     'config.use.unsure_confidence',
     'config.use.unsure_frames',
   )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vitexco_jax.errors import UserError
 from vitexco_jax.inference import journal, outputs
 from vitexco_jax.media import video
 
@@ -90,6 +91,45 @@ def find_segment(output: Path, number: int) -> tuple[Path, int] | None:
     ):
       return path, number - start
   return None
+
+
+def read_confidences(output: Path, frames: int) -> np.ndarray:
+  """Reads the confidence of each frame of a finished or unfinished film.
+
+  Args:
+    output: the film.
+    frames: their number.
+
+  Returns:
+    [frames] float32, the mean confidences; NaN: the frame is not colorized yet.
+
+  Raises:
+    UserError: there are no segments, they are damaged, or they are of another film.
+  """
+  confidences = np.full(frames, np.nan, np.float32)
+  folders = outputs.part_folder(output), outputs.work_folder(output)
+  folder = next((x for x in folders if x.is_dir()), None)
+  paths = [] if folder is None else sorted(folder.glob('[0-9]*.json'))
+  for path in paths:
+    if not path.stem.isdigit():  # Colors that are propagated backwards.
+      continue
+    try:
+      record = journal.read_record(path) or {'facts': {'confidence': []}}
+    except journal.DamagedError as error:
+      raise UserError(f'{error}: colorize the film again') from error
+    start, values = int(path.stem), record['facts']['confidence']
+    if start + len(values) > frames:
+      raise UserError(
+        f'{folder} is of a film of more than {frames} frames: name the result '
+        'of this video'
+      )
+    confidences[start : start + len(values)] = values
+  if np.isnan(confidences).all():
+    raise UserError(
+      f'{folders[1]} has no segments of a finished film: colorize it with '
+      '`keep_work`'
+    )
+  return confidences
 
 
 def _megabytes(size: int) -> str:
