@@ -16,6 +16,7 @@ from painter import Painter
 
 from vitexco_jax.inference import schedule
 from vitexco_jax.inference.plan import Shot
+from vitexco_jax.media.borders import Borders
 
 pytestmark = pytest.mark.usefixtures('small_blocks')
 
@@ -138,6 +139,20 @@ def test_a_still_within_a_dissolve_belongs_to_its_shot(tmp_path, source, still):
   assert len(steps) == schedule.count_steps(film_plan)
   np.testing.assert_allclose(
     _a_of_shots(output), _cross_fade(20, -20), atol=1.0
+  )
+
+
+@pytest.mark.parametrize('bound', [{}, {'frame': 12}, {'frame': 17}])
+def test_shots_of_other_borders_cross_fade_too(tmp_path, source, still, bound):
+  film_plan = _dissolving(source, (still('red'),), (still('green', **bound),))
+  first, second = film_plan.shots
+  second = second._replace(borders=Borders(8, 8))
+  film_plan = film_plan._replace(shots=(first, second))
+  output = tmp_path / 'out.mkv'
+  steps, _ = run_film(source, film_plan, output, options=lossless())
+  assert len(steps) == schedule.count_steps(film_plan)
+  np.testing.assert_allclose(
+    _a_of_shots(output)[:12], _cross_fade(20, -20)[:12], atol=1.0
   )
 
 

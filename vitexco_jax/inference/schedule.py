@@ -77,7 +77,7 @@ def _make_task(
   if stretch.following is not None:
     following = _hash(stretch.following, settings, hashes)
     dissolve = stretch.dissolve.start, stretch.dissolve.stop
-    entering_key = journal.digest([following, *dissolve])
+    entering_key = journal.digest([following, *dissolve, stretch.borders])
     # Frames before it do not depend on the next shot.
     edges.add(min(stretch.dissolving.start, stop))
   blocks = []

@@ -67,11 +67,17 @@ class Stretch(NamedTuple):
     if following is None or following.skipped or not self.dissolving:
       return None
     source, bound = following.start, following.before
-    if bound is None and following.after is not None:
+    others = following.others
+    if following.borders != self.borders:
+      # A bound still would not have the size of the frames.
+      stills = filter(None, (bound, following.after))
+      others += tuple(x._replace(frame=None) for x in stills)
+      bound = None
+    elif bound is None and following.after is not None:
       source, bound = following.stop, following.after
     name = f'{self.start:07d}.entering'
     edges = self.dissolving.start, self.stop, source
-    return Backwards(name, *edges, bound, following.others)
+    return Backwards(name, *edges, bound, others)
 
   @property
   def dissolving(self) -> range:
@@ -135,13 +141,12 @@ def stretches(shot: Shot, following: Shot | None = None) -> Iterator[Stretch]:
   Args:
     shot: the shot.
     following: the next one, if the shot dissolves into it. The colors of the two
-      are mixed if they have the same borders and one of them is colorized.
+      are mixed if one of them is colorized.
   """
   entering = None
   if shot.dissolve and following is not None:
-    both_stay = shot.skipped and following.skipped
-    if following.borders == shot.borders and not both_stay:
-      entering = next(stretches(following))
+    first = next(stretches(following))
+    entering = None if shot.skipped and first.skipped else first
   bound = {x.frame: x for x in shot.references if x.frame is not None}
   others = tuple(
     x for x in shot.references if x.frame is None and x.picture != NONE
