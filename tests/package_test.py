@@ -5,6 +5,7 @@ import site
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import calls
 import cv2
 import numpy as np
+import packaging.metadata
 import pytest
 
 import vitexco_jax
@@ -22,15 +24,25 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
+  """Built from the source distribution, as by `python -m build`."""
   folder = tmp_path_factory.mktemp('wheel')
+  _build('sdist', ROOT, folder)
+  (source,) = folder.glob('vitexco-*.tar.gz')
+  with tarfile.open(source) as archive:
+    archive.extractall(folder, filter='data')
+  _build('wheel', folder / source.name.removesuffix('.tar.gz'), folder)
+  (path,) = folder.glob('vitexco-*.whl')
+  assert path.stat().st_size < 100e6  # The limit of PyPI.
+  return path
+
+
+def _build(target, source, folder):
   subprocess.run(
-    [sys.executable, '-m', 'hatchling', 'build', '-t', 'wheel', '-d', folder],
-    cwd=ROOT,
+    [sys.executable, '-m', 'hatchling', 'build', '-t', target, '-d', folder],
+    cwd=source,
     check=True,
     capture_output=True,
   )
-  (path,) = folder.glob('vitexco-*.whl')
-  return path
 
 
 @pytest.fixture(scope='module')
@@ -96,7 +108,11 @@ def test_contains_only_the_package(wheel):
 def test_declares_what_it_needs(wheel):
   with zipfile.ZipFile(wheel) as archive:
     (metadata,) = [x for x in archive.namelist() if x.endswith('/METADATA')]
-    fields = email.message_from_bytes(archive.read(metadata))
+    content = archive.read(metadata)
+  fields = email.message_from_bytes(content)
+  # The rules of PyPI.
+  checked = packaging.metadata.Metadata.from_email(content, validate=True)
+  assert checked.description_content_type == 'text/markdown'
   listed = [x for x in fields.get_all('Requires-Dist') if 'extra' not in x]
   lines = (ROOT / 'requirements/cpu.txt').read_text().splitlines()
   assert len(listed) == len([x for x in lines if x[0] != '#'])
@@ -147,7 +163,7 @@ def test_python_loads_the_included_weights(command, tmp_path):
   code = (
     'import vitexco_jax\n'
     'print(vitexco_jax.__file__)\n'
-    'print(vitexco_jax.VideoColorizer.from_checkpoint().config.variant)'
+    'print(vitexco_jax.VideoColorizer.from_checkpoint("small").config.variant)'
   )
   done = subprocess.run(
     [command.with_name('python'), '-c', code],

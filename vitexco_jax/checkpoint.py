@@ -18,7 +18,7 @@ import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 
-from vitexco_jax import files
+from vitexco_jax import files, weights
 from vitexco_jax.config import from_json, override, to_json
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import abstract_params
@@ -47,12 +47,12 @@ def with_position_grid(
   return override(config, {'model.vit.pos_grid': grid})
 
 
-def position_grid(vit_file: str, weights: str) -> int | None:
+def position_grid(vit_file: str, export: str) -> int | None:
   """Returns the side of the grid of position embeddings; 0: the usual one.
 
   Args:
     vit_file: the file of a ViT, or ''.
-    weights: an export or work directory; used if there is no file.
+    export: weights; used if there is no file.
 
   Returns:
     The side, or None without weights.
@@ -62,7 +62,7 @@ def position_grid(vit_file: str, weights: str) -> int | None:
   """
   if vit_file:
     return vit_weights.position_grid(vit_file)
-  return load_config(weights).model.vit.pos_grid if weights else None
+  return load_config(export).model.vit.pos_grid if export else None
 
 
 class Checkpoints:
@@ -183,9 +183,7 @@ def load_config(path: str | Path) -> ml_collections.ConfigDict:
   Raises:
     UserError: there is no config, or a value is missing or wrong.
   """
-  path = Path(path)
-  if not os.path.exists(path):
-    raise UserError(f'there is no checkpoint {path}')
+  path = weights.find(path)
   try:
     values = files.read_json(path / _CONFIG, _CONFIG_BYTES)
   except UserError as error:
@@ -238,7 +236,7 @@ def load_params(path: str | Path) -> dict[str, Any]:
     UserError: the parameters are missing, incomplete, or do not fit the config;
       the message lists the differences.
   """
-  path = Path(path).absolute()
+  path = weights.find(path).absolute()
   config = load_config(path)
   try:
     expected = abstract_params(config)

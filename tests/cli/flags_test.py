@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from absl.flags import FLAGS, FlagHolder
 
+from vitexco_jax import weights
 from vitexco_jax.cli import flags
 
 DEFINED = [x.name for x in vars(flags).values() if isinstance(x, FlagHolder)]
@@ -22,6 +23,8 @@ def test_default_files_do_not_depend_on_the_current_folder(
   tmp_path, monkeypatch
 ):
   monkeypatch.chdir(tmp_path)
-  for flag in (flags.CONFIG, flags.CHECKPOINT):
-    path = Path(flag.default)
+  for path in (
+    Path(flags.CONFIG.default),
+    weights.find(flags.CHECKPOINT.default),
+  ):
     assert path.is_absolute() and path.exists()

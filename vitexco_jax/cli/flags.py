@@ -35,8 +35,8 @@ HOST = flags.DEFINE_integer(
 )
 CHECKPOINT = flags.DEFINE_string(
   'checkpoint',
-  str(files.shipped('weights/small')),
-  'weights to use: an export, or the workdir of a run.',
+  'small',
+  'weights to use: small, an export, or the workdir of a run.',
 )
 VIDEOS = flags.DEFINE_string(
   'videos', None, 'a folder of videos, or a text file that lists them.'

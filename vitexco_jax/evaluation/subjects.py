@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vitexco_jax import weights
 from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import clips
 from vitexco_jax.evaluation.protocols import CHANGES, PROTOCOLS
@@ -62,7 +63,7 @@ def network(colorizer: VideoColorizer, checkpoint: str | Path) -> Subject:
     'checkpoint': str(checkpoint),
     **{name: x for name, x in config.use.items() if name != 'size'},
   }
-  identity = [_fingerprint(Path(checkpoint)), config.model.to_dict()]
+  identity = [_fingerprint(weights.find(checkpoint)), config.model.to_dict()]
   return Subject('vitexco', lambda _: color, stated, identity)
 
 

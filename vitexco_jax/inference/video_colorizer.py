@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import files, flow, sizes
+from vitexco_jax import flow, sizes
 from vitexco_jax.config import check, override
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import abstract_params, make_generator
@@ -110,7 +110,8 @@ class VideoColorizer:
     """Loads an export, or the newest checkpoint of a work directory.
 
     Args:
-      path: the folder; None: the weights that come with the program.
+      path: the folder, or a name; see `weights`. None: `small`, the weights that
+        come with the program.
       overrides: values to change in the config, such as `{'use.size': (112,
         192)}`.
 
@@ -121,7 +122,7 @@ class VideoColorizer:
     # It imports Orbax, which arrays do not need.
     from vitexco_jax import checkpoint
 
-    path = Path(files.shipped('weights/small') if path is None else path)
+    path = 'small' if path is None else path
     params = checkpoint.load_params(path)
     config = checkpoint.load_config(path)
     if overrides:

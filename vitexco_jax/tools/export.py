@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import checkpoint, color, files
+from vitexco_jax import checkpoint, color, files, weights
 from vitexco_jax.config import to_json
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import make_generator
@@ -65,7 +65,10 @@ def export_run(workdir: Path, output: Path) -> None:
   with files.explained('output', output), files.new_folder(output) as folder:
     checkpoint.export(folder, params, config)
     write_programs(folder / 'stablehlo', params, config)
-  _logger.info(f'Wrote {output}, which can be used as a checkpoint')
+  _logger.info(
+    f'Wrote {output}, which can be used as a checkpoint; as '
+    f'{weights.pinned(output)}, it is checked'
+  )
 
 
 def write_programs(
