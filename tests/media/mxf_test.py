@@ -82,8 +82,10 @@ def test_pictures_that_are_shown_longer_are_repeated(tmp_path):
 
 def test_pictures_alone(tmp_path):
   frames = [draw_picture(i) for i in range(3)]
-  path = write(tmp_path / 'a.mxf', frames, coding=_CODING)
+  form = video.Format(*_SIZE, time_code='10:00:00:00')
+  path = write(tmp_path / 'a.mxf', frames, form, coding=_CODING)
   with video.VideoReader(path) as reader:
+    assert reader.format.time_code == '10:00:00:00'
     assert np.abs(np.int64([x.rgb for x in reader]) - frames).max() < 4
 
 
@@ -120,12 +122,16 @@ def test_subtitles_and_chapters_are_reported(tmp_path):
   ]
 
 
-def test_only_rates_of_film_and_television():
+def test_only_rates_of_film_and_television_and_square_pixels():
   ntsc = Fraction(24_000, 1001)
   for rate in (ntsc, Fraction('23.976'), Fraction('23.98')):
     assert mxf.frame_rate(rate) == ntsc
   assert mxf.frame_rate(Fraction(24)) == 24
-  form = video.Format(*_SIZE, Fraction(18))
-  with pytest.raises(UserError, match='18 frames per second, but MXF has 23.9'):
-    _CODING.check_format('a.mxf', form)
-  _CODING.check_format('a.mov', form)
+  for change, words in (
+    ({'frame_rate': Fraction(18)}, 'has 23.9.* per second, not 18: name the'),
+    ({'pixel_aspect': Fraction(16, 15)}, 'square pixels only, but .* 16/15 as'),
+  ):
+    form = video.Format(*_SIZE)._replace(**change)
+    with pytest.raises(UserError, match=f'a.mxf is impossible: .*{words}'):
+      _CODING.check_format('a.mxf', form)
+    _CODING.check_format('a.mov', form)

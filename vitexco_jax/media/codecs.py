@@ -193,11 +193,10 @@ class Coding(NamedTuple):
       )
     if Path(path).suffix.lower() == mxf.SUFFIX:
       try:
-        mxf.frame_rate(form.frame_rate)
+        mxf.check_format(form)
       except mxf.UnfitError as error:
         raise UserError(
-          f'{path} would have {float(form.frame_rate):.6g} frames per second, but '
-          f'{error}: name the output .mov'
+          f'{path} is impossible: {error}: name the output .mov'
         ) from error
 
   def _known_bits(self, path: str | os.PathLike[str]) -> tuple[int, ...]:
@@ -206,8 +205,8 @@ class Coding(NamedTuple):
     if self.codec in _IMAGES:
       if kind != 'folder':
         raise UserError(
-          f'`codec={self.codec}` writes a folder of images: end the name of '
-          f'{path} in {os.sep}, without a suffix'
+          f'`codec={self.codec}` writes a folder of images, and {path} is not '
+          'the name of a folder: leave out the suffix'
         )
       return _IMAGES[self.codec].bits
     if kind != 'video':

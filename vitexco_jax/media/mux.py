@@ -69,7 +69,7 @@ def _ranked(
 
 def _packets(path: Path) -> Iterator[av.Packet]:
   with av.open(f'file:{path}') as container:
-    for packet in container.demux():
+    for packet in container.demux(video=0):  # MOV may have a time code, too.
       if packet.size:
         yield packet
 

@@ -11,6 +11,8 @@ from fractions import Fraction
 
 import av
 
+from vitexco_jax.media.frames import Format
+
 SUFFIX = '.mxf'
 _NTSC = Fraction(1000, 1001)
 _RATES = [Fraction(x) for x in (24, 25, 30, 48, 50, 60)]
@@ -23,7 +25,18 @@ _Timed = tuple[Fraction, av.Packet]  # The time is in seconds.
 
 
 class UnfitError(ValueError):
-  """MXF cannot hold a stream."""
+  """MXF cannot hold a stream or a video."""
+
+
+def check_format(form: Format) -> None:
+  """Raises UnfitError if a file cannot hold a video."""
+  frame_rate(form.frame_rate)
+  if form.pixel_aspect != 1:
+    # FFmpeg's muxer would store square pixels.
+    raise UnfitError(
+      'MXF is written with square pixels only, but those of the video are '
+      f'{form.pixel_aspect} as wide as high'
+    )
 
 
 def frame_rate(rate: Fraction) -> Fraction:
@@ -36,7 +49,7 @@ def frame_rate(rate: Fraction) -> Fraction:
   if abs(nearest - rate) > _NEAR * rate:
     raise UnfitError(
       'MXF has 23.976, 24, 25, 29.97, 30, 47.95, 48, 50, 59.94, or 60 frames '
-      'per second'
+      f'per second, not {float(rate):.6g}'
     )
   return nearest
 

@@ -241,6 +241,8 @@ class _VideoFile:
     self._from_rgb = FromRgb(form, stream, pixels)
     stream.thread_type = 'AUTO'
     stream.codec_context.sample_aspect_ratio = form.pixel_aspect
+    if code := time_codes.after(form.time_code, 0, form.frame_rate):
+      stream.metadata['timecode'] = code
     self._container.start_encoding()  # Opens the file; may fail.
 
   def write(self, frame: Frame) -> None:
