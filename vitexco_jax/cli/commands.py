@@ -282,7 +282,12 @@ def benchmark(call: Call) -> None:
   """Runs --mode=benchmark."""
   from vitexco_jax.tools.benchmark import benchmark
 
-  benchmark(call.config, Path(_given(flags.OUTPUT)), _path(flags.GALLERY.value))
+  benchmark(
+    call.config,
+    Path(_given(flags.OUTPUT)),
+    _path(flags.GALLERY.value),
+    _path(flags.DEVC.value),
+  )
 
 
 def demo(call: Call) -> None:

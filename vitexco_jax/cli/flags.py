@@ -198,6 +198,12 @@ PROTOCOLS = flags.DEFINE_list(
   'any of first-frame, far-frame, retrieved, multi, none, aged, edited-still, '
   'entering, separated by commas.',
 )
+DEVC = flags.DEFINE_string(
+  'devc',
+  None,
+  "a clone of DEVC's repository: only compares its speed with that of "
+  'weights/small.',
+)
 LEADERBOARD = flags.DEFINE_string(
   'leaderboard',
   None,

@@ -144,7 +144,7 @@ MODES = {
     'Measures speed and memory.',
     ('--output=OUT [--gallery=DIR]',),
     ('output',),
-    ('gallery',),
+    ('gallery', 'devc'),
   ),
   'demo': Mode(
     commands.demo,

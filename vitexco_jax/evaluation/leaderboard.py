@@ -72,7 +72,7 @@ def update(path: Path, data: str, summary: Mapping[str, Any]) -> None:
   for row in _rows(data, summary):
     rows[tuple(row[x] for x in _KEY)] = row
 
-  def rank(row: Row) -> tuple[str, str, float]:
+  def rank(row: Mapping[str, Any]) -> tuple[str, str, float]:
     return row['data'], row['protocol'], -float(row[_BEST_FIRST])
 
   text = io.StringIO()

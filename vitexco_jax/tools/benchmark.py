@@ -14,6 +14,7 @@ not depend on them. Nothing else should run on the machine.
   feed             samples from the records at config.data.records, if any, from
                    the disk and from the system's cache
 
+With a clone of DEVC's repository, only its speed is compared with ours (`time_devc`).
 With a gallery, only retrieval quality is measured: how often the nearest picture of
 an ImageNet picture has the same synset.
 """
@@ -35,7 +36,7 @@ import jax
 import ml_collections
 
 from vitexco_jax import files
-from vitexco_jax.tools import benchmark_data, benchmark_network
+from vitexco_jax.tools import benchmark_data, benchmark_network, time_devc
 from vitexco_jax.tools.timing import Row
 from vitexco_jax.training import loop
 
@@ -49,20 +50,22 @@ def benchmark(
   config: ml_collections.ConfigDict,
   output: Path,
   searched: Path | None = None,
+  devc: Path | None = None,
 ) -> None:
   """Runs the parts for the config; prints and writes the results.
 
   Args:
     config: its `variant` selects the parts.
     output: a folder; replaces `benchmark_VARIANT.json` in it, or
-      `benchmark_gallery.json`.
+      `benchmark_gallery.json`, or `benchmark_devc.json`.
     searched: a gallery of that config, to measure instead.
+    devc: a clone of DEVC's repository, to compare with instead.
 
   Raises:
     UserError: the folder cannot be written, or the config cannot be trained on
       this machine.
   """
-  name = config.variant if searched is None else 'gallery'
+  name = 'gallery' if searched else 'devc' if devc else config.variant
   path = output / f'benchmark_{name}.json'
   files.make_folder('output', output)
   machine = _in_process(_describe_machine)
@@ -71,6 +74,8 @@ def benchmark(
     parts = [
       functools.partial(benchmark_data.retrieval_quality, config, searched)
     ]
+  elif devc is not None:
+    parts = [functools.partial(time_devc.compare, devc)]
   else:
     parts = list(_parts(config, machine['platform'] == 'gpu'))
     if Path(config.data.records).exists():
