@@ -103,5 +103,10 @@ def test_after_a_run_its_doubtful_frames_come_first(
   config.use.unsure_confidence = -1.0
   assert best_frames.write_stills(*inputs, output) == []
   assert not again.exists()
+  (tmp_path / 'short.json').write_text(
+    (tmp_path / 'plan.json').read_text().replace('23', '20')
+  )
+  with pytest.raises(UserError, match='has more frames than'):
+    best_frames.write_stills(*inputs[:4], tmp_path / 'short.json', output)
   with pytest.raises(UserError, match='no segments of a finished film'):
     best_frames.write_stills(*inputs, tmp_path / 'other.mkv')

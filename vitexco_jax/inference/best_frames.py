@@ -73,6 +73,9 @@ def write_stills(
     UserError: the film cannot be read, or the folder cannot be written.
   """
   check_output(output)
+  confidences = (
+    None if finished is None else kept_work.read_confidences(finished)
+  )
   # It imports JAX, which checks of the input do not need.
   from vitexco_jax.retrieval import embedding
 
@@ -84,8 +87,8 @@ def write_stills(
   else:
     film_plan = plan.read(plan_path)
   doubtful = None
-  if finished is not None:
-    doubtful = _find_doubtful(film_plan, finished, config.use)
+  if confidences is not None:
+    doubtful = _find_doubtful(film_plan, confidences, config.use)
     if not doubtful:
       _logger.info(f'{finished} has no doubtful frames: no stills are written')
       return []
@@ -120,10 +123,13 @@ def write_stills(
 
 
 def _find_doubtful(
-  film_plan: Plan, finished: Path, use: ml_collections.ConfigDict
+  film_plan: Plan, confidences: np.ndarray, use: ml_collections.ConfigDict
 ) -> dict[int, list[int]]:
   """Returns the frames to color by the number of their shot, the worst first."""
-  confidences = kept_work.read_confidences(finished, film_plan.frames)
+  if len(confidences) > film_plan.frames:
+    raise UserError(
+      f'`finished` has more frames than {film_plan.video}: name its own result'
+    )
   frames = [
     doubts.worst(start, stop, confidences)
     for start, stop in doubts.find(film_plan, confidences, use)

@@ -15,7 +15,8 @@ def find(
 
   Args:
     plan: of the film.
-    confidences: [frames], NaN for frames that are not colorized.
+    confidences: [frames] of the film or of its beginning, NaN for frames that are
+      not colorized.
     use: `config.use`, which says how low and how many.
   """
   low = confidences < use.unsure_confidence

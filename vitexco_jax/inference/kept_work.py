@@ -93,42 +93,38 @@ def find_segment(output: Path, number: int) -> tuple[Path, int] | None:
   return None
 
 
-def read_confidences(output: Path, frames: int) -> np.ndarray:
+def read_confidences(output: Path) -> np.ndarray:
   """Reads the confidence of each frame of a finished or unfinished film.
 
   Args:
     output: the film.
-    frames: their number.
 
   Returns:
-    [frames] float32, the mean confidences; NaN: the frame is not colorized yet.
+    [frames] float32 up to the last frame that is colorized, the mean confidences;
+    NaN: the frame is not colorized yet.
 
   Raises:
-    UserError: there are no segments, they are damaged, or they are of another film.
+    UserError: there are no segments, or they are damaged.
   """
-  confidences = np.full(frames, np.nan, np.float32)
   folders = outputs.part_folder(output), outputs.work_folder(output)
-  folder = next((x for x in folders if x.is_dir()), None)
-  paths = [] if folder is None else sorted(folder.glob('[0-9]*.json'))
-  for path in paths:
+  folder = next((x for x in folders if x.is_dir()), folders[1])
+  known: dict[int, float] = {}
+  for path in folder.glob('[0-9]*.json'):
     if not path.stem.isdigit():  # Colors that are propagated backwards.
       continue
     try:
-      record = journal.read_record(path) or {'facts': {'confidence': []}}
+      record = journal.read_record(path)
     except journal.DamagedError as error:
       raise UserError(f'{error}: colorize the film again') from error
-    start, values = int(path.stem), record['facts']['confidence']
-    if start + len(values) > frames:
-      raise UserError(
-        f'{folder} is of a film of more than {frames} frames: name the result '
-        'of this video'
-      )
-    confidences[start : start + len(values)] = values
-  if np.isnan(confidences).all():
+    values = record['facts']['confidence'] if record else ()
+    known.update(enumerate(values, int(path.stem)))
+  if not known:
     raise UserError(
       f'{folders[1]} has no segments of a finished film: colorize it with '
       '`keep_work`'
     )
+  confidences = np.full(max(known) + 1, np.nan, np.float32)
+  confidences[list(known)] = list(known.values())
   return confidences
 
 
