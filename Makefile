@@ -51,7 +51,7 @@ lint: $(INSTALLED)
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
-	$(VENV)/bin/hadolint Dockerfile
+	$(VENV)/bin/hadolint Dockerfile integrations/space/Dockerfile
 
 setup: $(INSTALLED)
 

@@ -40,6 +40,7 @@ FRAMES = [
 def little_memory(monkeypatch):
   """Only two blocks are in memory, so that most requests are a seek."""
   monkeypatch.setattr(frame_server, '_BLOCKS', 2)
+  monkeypatch.setattr(frame_server, '_STATES', 2)
 
 
 def _ask(server, numbers):

@@ -61,6 +61,7 @@ def _read(clip, numbers=None):
 @pytest.fixture(autouse=True)
 def little_memory(monkeypatch):
   monkeypatch.setattr(frame_server, '_BLOCKS', 1)
+  monkeypatch.setattr(frame_server, '_STATES', 1)
 
 
 @pytest.fixture

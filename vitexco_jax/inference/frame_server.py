@@ -39,7 +39,8 @@ from vitexco_jax.media import borders, shots
 
 BLOCK = 8  # Frames that are colorized together.
 _CHUNK = 32  # Frames whose cuts are detected together.
-_BLOCKS = 16  # In memory: colors and states.
+_BLOCKS = 4  # Whose colors are in memory.
+_STATES = 16  # In memory.
 _STRETCHES = 2  # With references, and colors propagated backwards, on the disk.
 
 _Value = TypeVar('_Value')
@@ -116,7 +117,7 @@ class FrameServer:
     # By number of the first frame.
     self._blocks: _Recent[list[FrameColors]] = _Recent(_BLOCKS)
     # Before the frame of that number.
-    self._states: _Recent[ClipState] = _Recent(_BLOCKS)
+    self._states: _Recent[ClipState] = _Recent(_STATES)
     # By first frame of the stretch.
     self._backwards: _Recent[np.ndarray] = _Recent(_STRETCHES)
     # By number of the frame, and whether they are bound to it.
