@@ -21,16 +21,8 @@ import numpy as np
 from vitexco_jax.media import shots
 
 _SIZE = 32, 18  # (width, height) of the pictures that are compared.
-_WINDOWS = (
-  6,
-  9,
-  13,
-  19,
-  28,
-  42,
-  63,
-  94,
-)  # Frames from the first to the last one.
+# Frames from the first to the last one of a window.
+_WINDOWS = 6, 8, 10, 12, 15, 18, 22, 27, 33, 40, 48, 58, 70, 84
 _AHEAD = 8  # Frames that must be known after a dissolve.
 _LEAST = 3  # Frames of a dissolve.
 _PURE = 1.5  # Frames after it that a window must contain.
@@ -172,8 +164,7 @@ def _project(pictures: np.ndarray) -> _Candidate | None:
     return None
   if _correlate(first, last) > _CORRELATION:
     return None
-  moved = pictures - first
-  alpha = moved @ line / length
+  alpha = (pictures @ line - first @ line) / length
   before = int(np.flatnonzero(alpha <= 0.1)[-1])
   after = int(np.flatnonzero(alpha >= 0.9)[0])
   if after - before < _LEAST:
@@ -181,10 +172,9 @@ def _project(pictures: np.ndarray) -> _Candidate | None:
   steps = np.diff(alpha[before : after + 1]) * (after - before) / 0.8
   if steps.min() < _STEPS[0] or steps.max() > _STEPS[1]:
     return None
-  away = moved - alpha[:, None] * line
-  distances = np.square(away[before + 1 : after]).sum(1) / length
-  residual = float(distances.mean())
   inner = slice(before + 1, after)
+  away = pictures[inner] - first - alpha[inner, None] * line
+  residual = float(np.square(away).sum(1).mean()) / length
   if residual > _SURE and (
     residual > _RESIDUAL
     or _dip(pictures[inner], alpha[inner], first, last) < _DIP
