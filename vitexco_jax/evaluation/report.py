@@ -58,7 +58,7 @@ _COLUMNS = {
   'colorfulness': _Column('colorfulness', 1),
   'colorfulness_gap': _Column('colorfulness minus that of the truth', 1),
   'cdc': _Column('change of color over time (CDC)', 6),
-  'cdc_gap': _Column('distance of CDC to that of the truth', 6, -1),
+  'cdc_gap': _Column('distance of CDC to the truth', 6, -1),
   'warp_error': _Column('flicker along motion (warp error)', 6, -1),
   'drift': _Column('loss of chroma per 100 frames (drift)', 2),
   'psnr_wrapped': _Column('PSNR with wrapped bytes', 2),
