@@ -213,6 +213,9 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.use.enlarge = 1
   # Number of principal components of the features for matching; 0: all features.
   config.use.components = 0
+  # Each tile of 4x4 positions is matched with so many cells of 4x4 positions of the
+  # references, those most similar on average; 0: with all positions.
+  config.use.matched_cells = 64
   # The networks see frames with even exposure: a change from frame to frame by at
   # least `flicker_least` is corrected, and the correction decays by
   # `flicker_memory` per frame, so that slow changes remain; 0: off. Grain with at

@@ -21,8 +21,9 @@ def make_generator(
 
   Args:
     config: the whole config.
-    in_use: whether it matches at `config.use.temperature`; otherwise it matches
-      at the temperature of the training.
+    in_use: whether it matches at `config.use.temperature`, and
+      `config.use.matched_cells` if references are divided into cells; otherwise it
+      matches at the temperature of the training.
 
   Raises:
     UserError: a setting is invalid; names it with its prefix `config.`.
@@ -32,6 +33,7 @@ def make_generator(
   model['mixture']['anchor_weight'] = config.use.anchor
   if in_use:
     model['correspondence']['temperature'] = config.use.temperature
+    model['correspondence']['cells'] = config.use.matched_cells
   motion = Motion(**model.pop('motion'))
   generator = Generator(**model, motion=motion)
   try:

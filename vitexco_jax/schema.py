@@ -253,6 +253,7 @@ SCHEMA = {
   'use.refine': _whole(1, 4),
   'use.enlarge': _whole(1, 4),
   'use.components': _whole(0, 4096),
+  'use.matched_cells': _whole(0),
   'use.flicker_memory': _real(0, 1),
   'use.flicker_least': _real(0),
   'use.grain_filter': _real(0),

@@ -46,6 +46,9 @@ class Reference(NamedTuple):
   ab: jax.Array  # [b, k, 2], the color, averaged over 4x4 pixels.
   # [b, e, d], d principal components of e features; None if keys are features.
   basis: jax.Array | None = None
+  # [b, k/16, d], means of each 16 consecutive keys, which are a cell of 4x4
+  # positions; see `models/cells.py`. None: keys are ordered row by row.
+  cells: jax.Array | None = None
 
 
 class Seen(NamedTuple):

@@ -16,7 +16,8 @@ import numpy as np
 from flax import typing
 
 from vitexco_jax import color, sizes
-from vitexco_jax.models import layers
+from vitexco_jax.models import cells, layers
+from vitexco_jax.models.correspondence import STRIDE
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Reference
@@ -54,6 +55,31 @@ def fit_luminance(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
 
   # One frame at a time: a whole block at full size would need much memory.
   return jax.lax.map(fit, rgb)
+
+
+def encode_reference(
+  generator: Generator,
+  in_cells: bool,
+  variables: typing.VariableDict,
+  rgb: jax.Array,
+) -> Reference:
+  """Encodes a reference.
+
+  Args:
+    generator: the networks.
+    in_cells: whether to order its positions by cells.
+    variables: of the generator.
+    rgb: [1, h, w, 3] in [0, 1]; h and w multiples of 16.
+  """
+  apply: Callable[..., Any] = generator.apply
+  reference: Reference = apply(variables, rgb, method='encode_reference')
+  if not in_cells:
+    return reference
+  size = rgb.shape[1] // STRIDE, rgb.shape[2] // STRIDE
+  return reference._replace(
+    keys=cells.divide(reference.keys, size),
+    ab=cells.divide(reference.ab, size),
+  )
 
 
 def colorize_block(

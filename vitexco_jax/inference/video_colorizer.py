@@ -33,6 +33,7 @@ from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.inference import guide
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
+from vitexco_jax.models import cells
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.references import combine, compress
 from vitexco_jax.structs import Reference
@@ -71,8 +72,9 @@ class VideoColorizer:
     self._guide = guide.Settings(*(use[x] for x in guide.Settings._fields))
     self.config = config
     generator = make_generator(config, in_use=True)
+    self._in_cells = use.matched_cells > 0
     self._encode_reference = jax.jit(
-      functools.partial(generator.apply, method='encode_reference')
+      functools.partial(programs.encode_reference, generator, self._in_cells)
     )
     # Compiled for each size and scale.
     self._colorize_block = jax.jit(
@@ -170,7 +172,8 @@ class VideoColorizer:
       self._reference = None
     elif list(self._encoded) != list(known):
       encoded = combine(list(self._encoded.values()))
-      self._reference = compress(encoded, self._components)
+      encoded = compress(encoded, self._components)
+      self._reference = cells.summarize(encoded) if self._in_cells else encoded
 
   def check_prior(self) -> None:
     """Raises UserError if the weights need a reference."""

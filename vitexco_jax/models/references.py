@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from vitexco_jax.models import cells
 from vitexco_jax.models.correspondence import STRIDE
 from vitexco_jax.structs import Reference
 
@@ -95,6 +96,8 @@ def first_keys(reference: Reference, size: tuple[int, int]) -> jax.Array:
   """
   n, m = (side // STRIDE for side in reference.lab.shape[1:3])
   keys = reference.keys[:, : n * m]
+  if reference.cells is not None:
+    keys = cells.undivide(keys, (n, m))
   keys = keys.reshape(-1, n, m, keys.shape[-1])
   pads = [(0, max(0, new - old)) for new, old in zip(size, (n, m), strict=True)]
   keys = jnp.pad(keys, ((0, 0), *pads, (0, 0)), 'edge')

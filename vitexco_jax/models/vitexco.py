@@ -24,8 +24,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from vitexco_jax import color, flow
-from vitexco_jax.models import correspondence as matching
 from vitexco_jax.models import (
+  cells,
   efficientnet,
   feature_transform,
   layers,
@@ -33,6 +33,7 @@ from vitexco_jax.models import (
   settings,
   vit,
 )
+from vitexco_jax.models import correspondence as matching
 from vitexco_jax.models import prior as priors
 from vitexco_jax.models import stem as stems
 from vitexco_jax.models.colorizer import Colorizer
@@ -48,7 +49,7 @@ class Generator(nn.Module):
 
   Each attribute holds the settings of one network, as keyword arguments;
   `correspondence` also holds `temperature` and `block` of `correspondence.match`,
-  and `colorizer` holds `kind`: `u_net`, the paper's, or `mixture`.
+  and, in use, `cells`, the count of `cells.match`; `colorizer` holds `kind`: `u_net`, the paper's, or `mixture`.
 
   Attributes:
     vit: settings of `vit.VisionTransformer`.
@@ -80,6 +81,7 @@ class Generator(nn.Module):
     net = dict(self.correspondence)
     self.temperature = net.pop('temperature')
     self.block = net.pop('block')
+    self.cells = net.pop('cells', 0)
     self.levels = tuple(net['levels'])
     if self.stem:
       self.stem_net = efficientnet.EfficientNetLite0(name='stem')
@@ -231,13 +233,18 @@ class Generator(nn.Module):
     """
     queries = references.project(queries, reference)
     b, t, n, m, d = queries.shape
-    warped_ab, confidence = matching.match(
-      queries.reshape(b, -1, d),
-      reference.keys,
-      reference.ab,
-      self.temperature,
-      self.block,
-    )
+    if reference.cells is not None:
+      warped_ab, confidence = cells.match(
+        queries, reference, self.temperature, self.cells
+      )
+    else:
+      warped_ab, confidence = matching.match(
+        queries.reshape(b, -1, d),
+        reference.keys,
+        reference.ab,
+        self.temperature,
+        self.block,
+      )
     return Guidance(
       warped_ab.reshape(b, t, n, m, 2), confidence.reshape(b, t, n, m, 1)
     )
