@@ -151,3 +151,14 @@ def test_uncenter_inverts_center_and_zero_is_medium_gray():
 def test_integers_are_refused():
   with pytest.raises(TypeError, match='uint8'):
     color.rgb_to_lab(jnp.zeros((2, 3), jnp.uint8))
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
+def test_lightness_of_levels_is_that_of_scikit_image(dtype):
+  top = np.iinfo(dtype).max
+  rng = np.random.default_rng(0)
+  rgb = rng.integers(0, top, (40, 50, 3), dtype, endpoint=True)
+  want = skcolor.rgb2lab(rgb / top)
+  lightness = color.uint8_to_lightness(rgb)
+  np.testing.assert_allclose(lightness, want[..., :1], atol=1e-3)
+  np.testing.assert_allclose(color.uint8_to_lab(rgb), want, atol=5e-3)

@@ -1,5 +1,6 @@
 """Sizes: bounds, padding, and joining colors to a frame."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,3 +42,13 @@ def test_join_uses_only_the_lightness_of_the_frame():
   )
   assert result.dtype == jnp.uint8
   assert np.abs(np.float32(result) - expected).max() <= 1
+
+
+@pytest.mark.parametrize('method', ['linear', 'cubic'])
+@pytest.mark.parametrize('size', [(7, 9), (23, 31), (12, 40), (12, 17)])
+def test_resize_is_that_of_jax(size, method):
+  image = np.random.default_rng(0).normal(size=(12, 17, 2)).astype(np.float32)
+  result = sizes.resize(jnp.asarray(image), size, method)
+  with jax.default_matmul_precision('highest'):
+    want = jax.image.resize(image, (*size, 2), method)
+  np.testing.assert_allclose(result, want, atol=1e-5)

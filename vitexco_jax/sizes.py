@@ -4,8 +4,11 @@ Colors are predicted at the working size, which limits the cost. The L of a fram
 is never resized. `size` is (height, width) in pixels.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vitexco_jax import color
 
@@ -26,9 +29,51 @@ def padded(size: tuple[int, int], multiple: int = TOKEN) -> tuple[int, int]:
   return h, w
 
 
-def resize(image: jax.Array, size: tuple[int, int]) -> jax.Array:
-  """Resizes [h, w, c] float to [*size, c], bilinear with antialiasing."""
-  return jax.image.resize(image, (*size, image.shape[-1]), 'linear')
+def resize(
+  image: jax.Array, size: tuple[int, int], method: str = 'linear'
+) -> jax.Array:
+  """Resizes a picture as `jax.image.resize` does, with antialiasing.
+
+  It adds only pixels with a weight: a fifth of the time on a CPU, where JAX
+  multiplies by a matrix that is nearly all zeros.
+
+  Args:
+    image: [h, w, c] float.
+    size: the new (height, width).
+    method: of `jax.image.resize`.
+
+  Returns:
+    [*size, c].
+  """
+  for axis, side in enumerate(size):
+    if image.shape[axis] == side:
+      continue
+    places, weights = _taps(image.shape[axis], side, method)
+    shape = [1, 1, 1]
+    shape[axis] = side
+    image = sum(
+      (
+        weight.reshape(shape) * jnp.take(image, place, axis, mode='clip')
+        for place, weight in zip(places, weights, strict=True)
+      ),
+      start=jnp.zeros(()),
+    )
+    # Otherwise, XLA resizes rows once for each column that needs them.
+    image = jax.lax.optimization_barrier(image)
+  return image
+
+
+@functools.lru_cache(maxsize=64)
+def _taps(old: int, new: int, method: str) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the pixels that are added, and their weights, [taps, new] each."""
+  with jax.ensure_compile_time_eval():
+    matrix = jax.image.resize(jnp.eye(old), (new, old), method)
+    matrix = np.asarray(matrix)
+  used = matrix != 0
+  first, last = used.argmax(1), old - 1 - used[:, ::-1].argmax(1)
+  count = int((last - first).max()) + 1
+  places = np.minimum(first, old - count) + np.arange(count)[:, None]
+  return places, matrix[np.arange(new), places]
 
 
 def pad(image: jax.Array, multiple: int = TOKEN) -> jax.Array:
@@ -48,8 +93,8 @@ def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
   Returns:
     [H, W, 3], with the dtype of `rgb`; see `color.fade_to_rgb`.
   """
-  ab = jax.image.resize(ab, (*rgb.shape[:2], 2), 'cubic')
-  lab = jnp.concatenate([color.uint8_to_lab(rgb)[..., :1], ab], -1)
+  ab = resize(ab, (rgb.shape[0], rgb.shape[1]), 'cubic')
+  lab = jnp.concatenate([color.uint8_to_lightness(rgb), ab], -1)
   # Otherwise, XLA computes L several times on a CPU.
   lab = jax.lax.optimization_barrier(lab)
   top = jnp.iinfo(rgb.dtype).max

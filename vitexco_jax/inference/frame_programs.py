@@ -50,7 +50,7 @@ def fit_luminance(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   """Resizes L - 50 of [t, H, W, 3] uint8 or uint16: [t, h, w, 1], padded."""
 
   def fit(rgb: jax.Array) -> jax.Array:
-    luminance = color.uint8_to_lab(rgb)[..., :1] - 50.0
+    luminance = color.uint8_to_lightness(rgb) - 50.0
     return sizes.pad(sizes.resize(luminance, size), scale * sizes.TOKEN)
 
   # One frame at a time: a whole block at full size would need much memory.

@@ -39,7 +39,7 @@ from vitexco_jax.models.references import combine, compress
 from vitexco_jax.structs import Reference
 
 BLOCK = 8  # Frames of a block ...
-_BLOCK_PIXELS = 2**22  # ... unless they are large.
+_BLOCK_PIXELS = 2**23  # ... unless they are large.
 
 
 class Prediction(NamedTuple):
