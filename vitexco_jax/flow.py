@@ -100,6 +100,8 @@ def _fine_dis(alpha: float) -> cv2.DISOpticalFlow:
   estimator = _dis()
   estimator.setFinestScale(0)
   estimator.setVariationalRefinementAlpha(alpha)
+  # 5, the default of the preset, takes 1.5 times as long and is not better.
+  estimator.setVariationalRefinementIterations(3)
   return estimator
 
 
