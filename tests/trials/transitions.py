@@ -1,13 +1,14 @@
 """Measures how well dissolves and fades are found and colorized.
 
-  PYTHONPATH=. python tests/trials/transitions.py --clips=FOLDER [--colors=FILE,FILE...]
+  PYTHONPATH=. python tests/trials/transitions.py --clips=FOLDER [--every=8] [--colors=FILE,FILE...]
 
 joins the clips of a folder, each a single shot, with known transitions: none, a cut, a
 dissolve, or a fade to black or white and back, of 5 to 30 frames. It prints how many of
 them are found. Thresholds were chosen on the clips with even numbers; the figures are of
-the others. With `--colors`, pairs of the named clips dissolve in 12 frames and are
-colorized from the first frame of the first clip and the last frame of the second one;
-it prints the PSNR of the frames of the dissolve, matched within 192x112.
+the others, or of each eighth of them. With `--colors`, pairs of the named clips dissolve
+in 12 frames and are colorized from the first frame of the first clip and the last frame
+of the second one; it prints the PSNR of the frames of the dissolve, matched within
+192x112.
 """
 
 import argparse
@@ -150,10 +151,11 @@ def measure_colors(paths, folder):
 def main():
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--clips', type=Path)
+  parser.add_argument('--every', type=int, default=1)
   parser.add_argument('--colors')
   args = parser.parse_args()
   if args.clips is not None:
-    measure_detection(sorted(args.clips.iterdir())[1::2])
+    measure_detection(sorted(args.clips.iterdir())[1::2][:: args.every])
   if args.colors is not None:
     with tempfile.TemporaryDirectory() as folder:
       paths = [Path(path) for path in args.colors.split(',')]
