@@ -1,17 +1,20 @@
 """End-to-end test of the page: a real browser and the serving program."""
 
+import asyncio
+import queue
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 
 import calls
 import numpy as np
 import pytest
 from documents import picture
-from page_inputs import encoded, write_film
+from page_inputs import Stub, embed, encoded, write_film
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
@@ -19,6 +22,8 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from vitexco_jax.media import video
+from vitexco_jax.serving import connections, handlers
+from vitexco_jax.serving.jobs import JobQueue
 
 COUNT = 60  # Frames of each shot: enough to stop in the middle.
 SECONDS = 120  # To wait for anything.
@@ -70,6 +75,27 @@ def address(tmp_path, tiny_weights, request):
 
 
 @pytest.fixture
+def painted(tmp_path):
+  """Address of a page that paints colors without networks."""
+  started, ended = queue.SimpleQueue(), threading.Event()
+  folder = tmp_path / 'sessions'
+  folder.mkdir()
+
+  async def serve():
+    with JobQueue() as jobs:
+      site = handlers.Site(Stub(), embed, folder, jobs, 10, True)
+      async with connections.listening(site.app, '127.0.0.1', 0) as port:
+        started.put(f'http://127.0.0.1:{port}')
+        await asyncio.to_thread(ended.wait)
+
+  thread = threading.Thread(target=lambda: asyncio.run(serve()))
+  thread.start()
+  yield started.get(timeout=SECONDS)
+  ended.set()
+  thread.join(SECONDS)
+
+
+@pytest.fixture
 def browser(tmp_path, monkeypatch):
   programs = [
     shutil.which('chromium') or shutil.which('google-chrome'),
@@ -102,30 +128,48 @@ def test_the_program_serves_and_ends(address):
     assert '<title>Vitexco</title>' in answer.read().decode()
 
 
+class _Page:
+  """A page in a browser."""
+
+  def __init__(self, browser, address):
+    self.browser = browser
+    browser.get(address)
+
+  def find(self, css):
+    return self.browser.find_element(By.CSS_SELECTOR, css)
+
+  def find_all(self, css):
+    return self.browser.find_elements(By.CSS_SELECTOR, css)
+
+  def wait(self, condition):
+    return WebDriverWait(
+      self.browser, SECONDS, 0.05, [StaleElementReferenceException]
+    ).until(lambda _: condition())
+
+  def click(self, css):
+    self.wait(
+      lambda: self.find(css).is_displayed() and self.find(css).is_enabled()
+    )
+    # The progress may cover the bottom of the window.
+    self.browser.execute_script(
+      "arguments[0].scrollIntoView({block: 'center'})", self.find(css)
+    )
+    self.find(css).click()
+
+  def titles(self, css):
+    return [x.get_attribute('title') for x in self.find_all(css)]
+
+  def is_loaded(self, name):
+    script = f'return {name}.naturalWidth'
+    return self.browser.execute_script(script) == 96
+
+
 def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   write_film(tmp_path / 'film.mp4', COUNT)
   for name, seed in (('one', 1), ('<b>two', 2)):
     (tmp_path / f'{name}.png').write_bytes(encoded(picture(seed)))
-  browser.get(address)
-
-  def find(css):
-    return browser.find_element(By.CSS_SELECTOR, css)
-
-  def find_all(css):
-    return browser.find_elements(By.CSS_SELECTOR, css)
-
-  def wait(condition):
-    return WebDriverWait(
-      browser, SECONDS, 0.05, [StaleElementReferenceException]
-    ).until(lambda _: condition())
-
-  def click(css):
-    wait(lambda: find(css).is_displayed() and find(css).is_enabled())
-    # The progress may cover the bottom of the window.
-    browser.execute_script(
-      "arguments[0].scrollIntoView({block: 'center'})", find(css)
-    )
-    find(css).click()
+  page = _Page(browser, address)
+  find, find_all, wait, click = page.find, page.find_all, page.wait, page.click
 
   find('#video').send_keys(str(tmp_path / 'one.png'))
   wait(find('#error').is_displayed)
@@ -147,29 +191,30 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   assert find('#poster').is_displayed()
   _check_a_phone(browser)
   chosen = '#shots li:nth-child(2) button[aria-pressed=true]'
-  assert [x.get_attribute('title') for x in find_all(chosen)] == ['<b>two.png']
+  assert page.titles(chosen) == ['<b>two.png']
   click('#shots li:nth-child(2) button[title="one.png"]')
   wait(lambda: len(find_all(chosen)) == 2)
 
   first = '#shots li:nth-child(1)'
   pressed = f'{first} button[aria-pressed=true]'
-  before = [x.get_attribute('title') for x in find_all(pressed)]
+  before = page.titles(pressed)
   click(f'{first} .skip')
   wait(lambda: [x.text for x in find_all(pressed)] == ['leave as it is'])
   assert browser.switch_to.active_element.get_attribute('id') == 'skip-0'
   click(f'{first} .skip')  # The earlier choice returns.
-  wait(lambda: [x.get_attribute('title') for x in find_all(pressed)] == before)
-  _check_the_viewer(browser, find, wait, click, tmp_path)
+  wait(lambda: page.titles(pressed) == before)
   click('#color')
   click('#stop')
   wait(lambda: find('#status').text.startswith('Stopped.'))
   browser.refresh()  # The session is still there, with its choices.
   wait(lambda: len(find_all(chosen)) == 2)
   click('#color')
-  wait(lambda: find('#status').text == 'Done.')
+  wait(find('#stop').is_displayed)
+  wait(lambda: not find('#stop').is_displayed())
+  assert find('#status').text == 'Done.'
   assert browser.title == 'Done · Vitexco'
 
-  wait(lambda: _loaded(browser, 'before') and _loaded(browser, 'after'))
+  wait(lambda: page.is_loaded('before') and page.is_loaded('after'))
   browser.execute_script(
     "slider.value = 25; slider.dispatchEvent(new Event('input'))"
   )
@@ -193,32 +238,78 @@ def test_a_film_is_colored_in_a_browser(tmp_path, browser, address):
   assert len(serious) == 1 and '/video?name=one.png' in serious[0]['message']
 
 
-def _check_the_viewer(browser, find, wait, click, tmp_path):
-  """Any frame is shown and tried; it is saved, and comes back in color."""
+def test_frames_are_tried_and_repaired_in_a_browser(tmp_path, browser, painted):
+  write_film(tmp_path / 'film.mp4')
+  (tmp_path / 'one.png').write_bytes(encoded(picture(1)))
+  page = _Page(browser, painted)
+  find, wait, click = page.find, page.wait, page.click
+  find('#video').send_keys(str(tmp_path / 'film.mp4'))
+  wait(lambda: find('#video-text').text == 'film.mp4')
+  find('#references').send_keys(str(tmp_path / 'one.png'))
+  wait(lambda: page.find_all('#pictures li'))
+  click('#find')
   wait(lambda: find('#caption').text.startswith('Frame 0 · 0:00 · shot 1'))
   assert 'not colored yet' in find('#caption').text
-  find('#number').send_keys(Keys.CONTROL, 'a', Keys.NULL, '70', Keys.ENTER)
-  wait(lambda: 'Frame 70 · 0:03 · shot 2' in find('#caption').text)
+  find('#number').send_keys(Keys.CONTROL, 'a', Keys.NULL, '17', Keys.ENTER)
+  wait(lambda: 'Frame 17 · 0:01 · shot 2' in find('#caption').text)
   find('#frame').send_keys(Keys.ARROW_RIGHT)
-  wait(lambda: 'Frame 71' in find('#caption').text)
-  wait(lambda: _loaded(browser, 'before'))
+  wait(lambda: 'Frame 18' in find('#caption').text)
+  wait(lambda: page.is_loaded('before'))
   assert not find('#after').is_displayed()
+  click('#divide')
+  wait(lambda: 'shot 3' in find('#caption').text)
+  click('#join-1')
+  wait(lambda: len(page.find_all('#shots li')) == 2)
   click('#try')
   wait(find('#after').is_displayed)
   assert 'before and after' in find('#caption').text
+  wait(lambda: len(page.find_all('#shots .look')) == 3)
+  click('#try-all')
+  wait(lambda: len(page.find_all('#shots .look')) == 4)
 
-  wait(lambda: find('#try').is_enabled())
   click('#save')
-  path = tmp_path / 'downloads/ref_000071.png'
+  path = tmp_path / 'downloads/ref_000018.png'
   wait(path.exists)
   rgb = video.read_image(path)
   path.write_bytes(encoded(np.uint8(rgb * np.float32([1, 0.7, 0.5]))))
   find('#references').send_keys(str(path))
-  chosen = '#shots li:nth-child(2) button[aria-pressed=true]'
-  wait(lambda: find(chosen).get_attribute('title') == 'ref_000071.png')
-  assert find(chosen).text == 'frame 71'
-  click('#shots li:nth-child(2) button[title="one.png"]')
-  wait(lambda: len(browser.find_elements(By.CSS_SELECTOR, chosen)) == 2)
+  chosen = '#shots li:nth-child(2) .choices button[aria-pressed=true]'
+  wait(lambda: page.titles(chosen) == ['ref_000018.png'])
+  assert find(chosen).text == 'frame 18'
+  _check_the_settings(page)
+  click('#color')
+  wait(lambda: find('#status').text == 'Done.')
+  wait(find('#after').is_displayed)
+  assert find('#color').text == 'Colorize what has changed'
+  assert find('#download').get_attribute('download') == 'film_color.mp4'
+  serious = [x for x in browser.get_log('browser') if x['level'] == 'SEVERE']
+  assert serious == []
+
+
+def _check_the_settings(page):
+  """Settings reach the server, which keeps them."""
+  page.click('summary')
+
+  def change(name, value):
+    page.browser.execute_script(
+      'arguments[0].value = arguments[1];'
+      "arguments[0].dispatchEvent(new Event('change', {bubbles: true}))",
+      page.find(f'[name={name}]'),
+      value,
+    )
+
+  def value(name):
+    return page.find(f'[name={name}]').get_attribute('value')
+
+  change('codec', 'ffv1')
+  page.wait(lambda: not page.find('[name=quality]').is_enabled())
+  change('codec', 'h264')
+  page.wait(lambda: page.find('[name=quality]').is_enabled())
+  change('saturation', '1.5')
+  page.wait(lambda: value('saturation') == '1.5')
+  assert not page.find('#error').is_displayed()
+  page.browser.refresh()
+  page.wait(lambda: value('saturation') == '1.5')
 
 
 def _check_a_phone(browser):
@@ -245,7 +336,3 @@ def _check_a_phone(browser):
     )
   assert len(backs) == 2
   browser.execute_cdp_cmd('Emulation.clearDeviceMetricsOverride', {})
-
-
-def _loaded(browser, name):
-  return browser.execute_script(f'return {name}.naturalWidth') == 96

@@ -9,7 +9,11 @@ from vitexco_jax.serving import sample, uploads
 
 def test_the_film_has_a_shot_of_each_photo(tmp_path):
   path = tmp_path / 'sample.mp4'
-  sample.write(path)
+  pictures = sample.make(path)
+  assert list(pictures) == list(sample.PHOTOS)
+  for drawing in pictures.values():
+    still = video.decode_image(drawing.png, 'still')
+    assert still.shape == (288, 384, 3) and np.ptp(still, -1).mean() > 20
   facts = uploads.check_video(path)
   assert (facts.width, facts.height, facts.frames) == (384, 288, 144)
   shots = survey(path).plan.shots

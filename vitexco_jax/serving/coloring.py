@@ -17,7 +17,7 @@ from vitexco_jax.config import override
 from vitexco_jax.inference import film, kept_work, outputs, plan, schedule
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
-from vitexco_jax.serving import disk_quota, drawings, uploads
+from vitexco_jax.serving import disk_quota, drawings, programs, uploads
 from vitexco_jax.serving.jobs import Job, Preview
 from vitexco_jax.serving.output_settings import Settings
 
@@ -68,6 +68,7 @@ class Coloring:
       UserError: the video cannot be colorized, or there is no room.
     """
     self.forget_result()
+    programs.keep_only(path)
     output = uploads.result_path(path, job.sandbox, settings.coding)
     if (output, settings) != (self._output, self._settings):
       self.forget()
@@ -92,9 +93,6 @@ class Coloring:
     except disk_quota.FullError:
       self.forget()  # Others need the room.
       raise
-    finally:
-      # Free the programs compiled for this video's size, about 100 MB.
-      jax.clear_caches()
     self.warnings += work.doubts()
     self.result = output
 

@@ -60,6 +60,11 @@ def redraw(path: Path) -> Drawing:
     )
   video.bound(video.Bounds(pixels=_MAX_PICTURE))
   rgb = video.decode_image(data, path)
+  return draw(rgb)
+
+
+def draw(rgb: np.ndarray) -> Drawing:
+  """Encodes a picture [h, w, 3] as a reference is stored."""
   rgb = shrunk(rgb, round(_MAX_SIDE * min(1, rgb.shape[1] / rgb.shape[0])))
   small = shrunk(rgb, THUMBNAIL)
   return Drawing(

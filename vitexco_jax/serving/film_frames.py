@@ -27,7 +27,8 @@ class FilmFrames:
 
   def forget(self) -> None:
     """Forgets all frames, as the video is another one."""
-    self._cache.clear()
+    # A thread may still add frames to the old cache.
+    self._cache = collections.OrderedDict()
 
   def read(self, surveyed: Survey, number: int) -> bytes:
     """Returns a frame to show, as JPEG.
@@ -40,7 +41,8 @@ class FilmFrames:
       UserError: the video has no such frame, or cannot be read.
     """
     _check(surveyed, number)
-    if number not in self._cache:
+    cache = self._cache
+    if number not in cache:
       times = surveyed.seconds[number : number + _AHEAD]
       with Sandbox() as sandbox:
         pictures: Sequence[bytes] = sandbox.call(
@@ -51,10 +53,10 @@ class FilmFrames:
           surveyed.interlaced > 0,
           about=self.path,
         )
-      self._cache.update(enumerate(pictures, number))
-      while len(self._cache) > _CACHED:
-        self._cache.popitem(last=False)
-    return self._cache[number]
+      cache.update(enumerate(pictures, number))
+      while len(cache) > _CACHED:
+        cache.popitem(last=False)
+    return cache[number]
 
   def read_still(
     self, surveyed: Survey, number: int, sandbox: Sandbox

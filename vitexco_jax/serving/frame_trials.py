@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-import jax
-
 from vitexco_jax.inference import plan, preview
 from vitexco_jax.inference.reference_pictures import ReferencePictures
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
-from vitexco_jax.serving import coloring, drawings
+from vitexco_jax.serving import coloring, drawings, programs
 from vitexco_jax.serving.film_frames import FilmFrames
 from vitexco_jax.serving.jobs import Job, Preview
 from vitexco_jax.serving.output_settings import Settings
@@ -35,6 +33,7 @@ def colorize(
   Raises:
     UserError: the video or a reference cannot be read.
   """
+  programs.keep_only(frames.path)
   planned = surveyed.plan
   own = coloring.sized(colorizer, settings)
   pictures = ReferencePictures(
@@ -45,14 +44,11 @@ def colorize(
     own.bound,
   )
   job.begin('trials', len(numbered))
-  try:
-    for done, (number, shot) in enumerate(numbered, 1):
-      png = frames.read_still(surveyed, number, job.sandbox)
-      gray = video.decode_image(png, frames.path)
-      colored, _, _ = preview.colorize_frame(
-        own, gray, shot, pictures, settings.options()
-      )
-      yield Preview(number, *map(drawings.preview, (gray, colored)))
-      job.advance(done, len(numbered))
-  finally:
-    jax.clear_caches()
+  for done, (number, shot) in enumerate(numbered, 1):
+    png = frames.read_still(surveyed, number, job.sandbox)
+    gray = video.decode_image(png, frames.path)
+    colored, _, _ = preview.colorize_frame(
+      own, gray, shot, pictures, settings.options()
+    )
+    yield Preview(number, *map(drawings.preview, (gray, colored)))
+    job.advance(done, len(numbered))

@@ -182,14 +182,13 @@ class Site:
       self._quota.check()
       path = session.folder / sample.NAME
       try:
-        await self._access.checked(request, sample.write, path)
+        drawn = await self._access.checked(request, sample.make, path)
         facts = await self._access.checked(request, uploads.check_video, path)
         session.set_video(path, sample.NAME, facts)
       finally:
         path.unlink(missing_ok=True)
-      for photo in sample.photos():
-        drawing = await self._access.checked(request, uploads.redraw, photo)
-        session.add_reference(drawing, photo.name)
+      for name, drawing in drawn.items():
+        session.add_reference(drawing, name)
     return web.json_response({})
 
   async def _set_settings(self, request: web.Request) -> web.StreamResponse:

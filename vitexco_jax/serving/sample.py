@@ -13,6 +13,8 @@ import numpy as np
 
 from vitexco_jax import color
 from vitexco_jax.media import video
+from vitexco_jax.serving import drawings
+from vitexco_jax.serving.drawings import Drawing
 
 NAME = 'sample.mp4'
 PHOTOS = ('astronaut.png', 'coffee.png', 'rocket.jpg')
@@ -29,20 +31,28 @@ def photos() -> list[Path]:
   return paths if all(path.is_file() for path in paths) else []
 
 
-def write(path: Path) -> None:
+def make(path: Path) -> dict[str, Drawing]:
   """Writes the film, gray: the camera moves over each photo.
 
   Args:
     path: of a new MP4.
 
+  Returns:
+    Pictures in color by their names, all of the size of the film, so that the
+    networks are compiled once.
+
   Raises:
-    UserError: it cannot be written.
+    UserError: the film cannot be written.
   """
+  pictures = {}
   form = video.Format(*_SIZE)
   with video.VideoWriter(path, form, overwrite=True) as writer:
     for photo in photos():
-      for rgb in _moves(np.asarray(color.gray(video.read_image(photo)))):
-        writer.write(video.Frame(rgb))
+      frames = list(_moves(video.read_image(photo)))
+      pictures[photo.name] = drawings.draw(frames[0])
+      for rgb in frames:
+        writer.write(video.Frame(np.asarray(color.gray(rgb))))
+  return pictures
 
 
 def _moves(rgb: np.ndarray) -> Iterator[np.ndarray]:

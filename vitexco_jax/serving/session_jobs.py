@@ -3,12 +3,10 @@
 import functools
 import itertools
 
-import jax
-
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import plan, preview
 from vitexco_jax.inference.video_colorizer import VideoColorizer
-from vitexco_jax.serving import frame_trials, storyboard, uploads
+from vitexco_jax.serving import frame_trials, programs, storyboard, uploads
 from vitexco_jax.serving.jobs import Job, JobQueue
 from vitexco_jax.serving.sessions import Session
 
@@ -64,6 +62,7 @@ def _find_shots(
     choices = [x.choice for x in session.references.values()]
     scored: list[list[plan.Choice]] = [[] for _ in session.survey.plan.shots]
     if choices:
+      programs.keep_only(session.video)
       scored = plan.scores(session.survey, choices, embed)
       job.begin('trials', len(scored))
       tried = itertools.count()
@@ -73,7 +72,6 @@ def _find_shots(
         colorizer,
         lambda: job.advance(next(tried), len(scored)),
       )
-      jax.clear_caches()
   session.rows = storyboard.make_rows(session.survey, scored)
 
 

@@ -4,6 +4,7 @@ import {$, clock, drawList, element} from './elements.js';
 import {
   act, follow, leave, poll, refresh, send, session, showError,
 } from './session.js';
+import {drawSettings} from './settings.js';
 import {drawShots} from './shots.js';
 import {drawViewer, followJob} from './viewer.js';
 
@@ -34,6 +35,8 @@ function draw(state) {
   $('facts').textContent = describe(state.facts);
   document.title = title(state);
   drawPoster(state);
+  $('sample').hidden = !state.sample || Boolean(state.video);
+  $('try-sample').disabled = state.busy;
   for (const input of document.querySelectorAll('.drop input'))
     input.disabled = state.busy;
   drawList($('pictures'), state.references,
@@ -51,10 +54,9 @@ function draw(state) {
   drawResult(state.result);
 }
 
-function coloring({kept, result, job}) {
+function coloring({kept, result}) {
   if (result) return 'Colorize what has changed';
-  const ended = job && job.kind === 'colors';
-  return kept && ended ? 'Continue' : 'Colorize the video';
+  return kept ? 'Continue' : 'Colorize the video';
 }
 
 function drawResult(result) {
@@ -62,6 +64,7 @@ function drawResult(result) {
   if (shownResult === result) return;
   shownResult = result;
   $('download').download = result || '';
+  // Not all browsers play other codecs; see `onerror`.
   $('result').hidden = !result || !result.endsWith('.mp4');
   if ($('result').hidden) $('result').removeAttribute('src');
   else $('result').src = `/result?${Date.now()}`;
@@ -170,11 +173,17 @@ for (const zone of document.querySelectorAll('.drop')) {
     if (!input.disabled) upload(zone, [...event.dataTransfer.files]);
   };
 }
+$('try-sample').onclick = async () => {
+  $('try-sample').textContent = 'Making the sample …';
+  await act('POST', '/sample');
+  $('try-sample').textContent = 'Try a sample';
+};
 $('find').onclick = () => act('POST', '/shots');
 $('color').onclick = () => {
   followJob();
   act('POST', '/color');
 };
+$('result').onerror = () => { $('result').hidden = true; };
 $('stop').onclick = () => act('POST', '/stop');
 $('leave').onclick = () => {
   if (confirm('Remove your files and all results?')) leave();
@@ -183,4 +192,5 @@ $('leave').onclick = () => {
 follow(draw);
 follow(drawShots);
 follow(drawViewer);
+follow(drawSettings);
 poll();

@@ -10,7 +10,9 @@ export function drawShots(state) {
     state.busy || session.shots.every((shot) => shot.skipped);
   $('no-shots').hidden = state.planned;
   $('how').hidden = !state.planned;
-  drawList($('shots'), session.shots, (shot) => [shot, state.references],
+  drawList($('shots'), session.shots,
+    (shot, index) =>
+      [shot, state.references, isLast(index), isColored(shot)],
     drawShot);
   for (const button of $('shots').querySelectorAll('.edit'))
     button.disabled = state.busy || Boolean(button.off);
@@ -22,15 +24,15 @@ function drawShot(shot, index) {
     element('div', {className: 'shot'},
       element('div', {className: 'looks'},
         drawLook(shot, index, `/thumbnail/${index}?${shot.start}`, 'the original'),
-        ...(shot.trial === null ? [] : [drawLook(shot, index,
-          `/frame/${shot.trial}/after?${state.jobs}`, 'a frame in color')])),
+        ...(isColored(shot) ? [drawLook(shot, index,
+          `/frame/${middle(shot)}/after?${state.jobs}`, 'in color')] : [])),
       element('span', {
         className: 'name',
         textContent:
           `${index + 1} · ${shot.from} · ${shot.stop - shot.start} frames`,
       }),
       element('div', {className: 'tools'}, drawTry(shot, index),
-        drawSkip(shot, index))),
+        drawSkip(shot, index), ...drawJoin(index))),
     element('div', {className: 'choices'},
       ...state.references.map((reference, place) =>
         drawChoice(shot, index, reference, place))));
@@ -39,6 +41,12 @@ function drawShot(shot, index) {
 // The frame to look at first.
 function middle(shot) {
   return shot.trial ?? Math.floor((shot.start + shot.stop) / 2);
+}
+
+function isColored(shot) {
+  const frame = middle(shot);
+  return session.state.colored.some(([start, stop]) =>
+    start <= frame && frame < stop);
 }
 
 function drawLook(shot, index, src, what) {
@@ -74,6 +82,20 @@ function drawSkip(shot, index) {
     textContent: 'leave as it is',
     onclick: () => act('PUT', `/shots/${index}`, {skip: !shot.skipped}),
   });
+}
+
+function isLast(index) {
+  return index === session.shots.length - 1;
+}
+
+function drawJoin(index) {
+  if (isLast(index)) return [];
+  return [element('button', {
+    id: `join-${index}`,
+    className: 'small edit',
+    textContent: 'join with the next',
+    onclick: () => act('POST', `/shots/${index}/join`),
+  })];
 }
 
 function drawChoice(shot, index, {number, name, frame}, place) {

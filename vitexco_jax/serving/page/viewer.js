@@ -16,6 +16,8 @@ export function drawViewer(state) {
     [number, following, shown] = [0, true, ''];
     return;
   }
+  const {width, height} = state.facts;
+  $('compare').style.setProperty('--aspect', width / height);
   $('frame').max = $('number').max = state.frames - 1;
   if (following && isLive(state)) number = state.job.frame;
   number = Math.min(number, state.frames - 1);
@@ -49,6 +51,7 @@ function draw() {
   $('previous').disabled = number === 0;
   $('next').disabled = number === state.frames - 1;
   $('try').disabled = state.busy || index < 0 || shots[index].skipped;
+  $('divide').disabled = state.busy || index < 0 || shots[index].start === number;
   $('save').href = `/frame/${number}/still`;
   $('save').download = `ref_${String(number).padStart(6, '0')}.png`;
   const time = clock(number / state.facts.rate);
@@ -89,6 +92,7 @@ $('number').onchange = () => move(Number($('number').value));
 $('previous').onclick = () => move(number - 1);
 $('next').onclick = () => move(number + 1);
 $('try').onclick = () => act('POST', '/try', {frame: number});
+$('divide').onclick = () => act('POST', '/divide', {frame: number});
 $('slider').oninput = () =>
   $('compare').style.setProperty('--x', `${$('slider').value}%`);
 
