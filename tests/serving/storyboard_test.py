@@ -84,6 +84,16 @@ def test_divided_shots_keep_their_references():
   assert storyboard.middles(row.shot, 12) == (6, 16)
 
 
+def test_a_dissolve_stays_at_its_end():
+  looks = [Look(b'a', b'c'), Look(b'b', b'd')]
+  row = _row(0, 20, ONE, dissolve=6)
+  for frame, dissolve in ((10, 6), (17, 3)):
+    parts = storyboard.divide(row, frame, looks)
+    assert [x.shot.dissolve for x in parts] == [0, dissolve]
+  assert storyboard.join(row, _row(20, 30, ONE)).shot.dissolve == 0
+  assert storyboard.join(_row(-9, 0, ONE, dissolve=2), row).shot.dissolve == 6
+
+
 def test_borders_are_not_compared_with_references():
   frame = np.full((200, 1000, 3), 255, np.uint8)
   frame[:50] = 0

@@ -185,6 +185,9 @@ def divide(row: Row, frame: int, looks: Sequence[Look]) -> list[Row]:
     ((shot.start, frame), (frame, shot.stop)), looks, strict=True
   ):
     part = Shot(*edge, (), shot.borders)
+    if part.stop == shot.stop:
+      dissolve = min(shot.dissolve, part.stop - part.start)
+      part = part._replace(dissolve=dissolve)
     if edge[1] == shot.stop:
       dissolve = min(shot.dissolve, shot.stop - frame)
       part = part._replace(dissolve=dissolve)
