@@ -26,7 +26,7 @@ from vitexco_jax.serving import connections, handlers
 from vitexco_jax.serving.jobs import JobQueue
 
 COUNT = 60  # Frames of each shot: enough to stop in the middle.
-SECONDS = 120  # To wait for anything.
+SECONDS = 240  # To wait for anything.
 QUIET = (
   'headless',
   'no-sandbox',
