@@ -9,11 +9,15 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.evaluation import leaderboard
 
 
+def _read(board):
+  return list(csv.DictReader(board.read_text().splitlines()))
+
+
 def test_rows_are_the_means_of_evaluations_best_first(folder):
   board = folder / 'boards' / 'board.csv'
   arguments = {'compared': ['gray'], 'board': board}
   summary = run_evaluate(folder, Brighter(), **arguments)
-  rows = list(csv.DictReader(board.open()))
+  rows = _read(board)
   assert [row['method'] for row in rows] == ['vitexco', 'gray']
   means = summary['protocols']['first-frame']['mean']
   for row in rows:
@@ -25,10 +29,10 @@ def test_rows_are_the_means_of_evaluations_best_first(folder):
 
   # The same again replaces the rows; other clips are other data.
   run_evaluate(folder, Brighter(), **arguments)
-  assert list(csv.DictReader(board.open())) == rows
+  assert _read(board) == rows
   write_clip(folder / 'data' / 'zoo', 4, seed=2)
   run_evaluate(folder, Brighter(), **arguments)
-  names = {row['data'] for row in csv.DictReader(board.open())}
+  names = {row['data'] for row in _read(board)}
   assert len(names) == 2
 
 
