@@ -17,6 +17,7 @@ from vitexco_jax.cli import flags
 from vitexco_jax.errors import UserError
 
 if TYPE_CHECKING:
+  from vitexco_jax.inference.cluster import Workers
   from vitexco_jax.inference.outputs import Options
   from vitexco_jax.inference.video_colorizer import VideoColorizer
 
@@ -170,6 +171,8 @@ def colorize(call: Call) -> None:
     'frame_rate': preflight.read_frame_rate(flags.FRAME_RATE.value),
     'frames': ranges.parse(flags.FRAMES.value),
   }
+  if flags.BEAM.value is not None:
+    _check_beam(flags.BEAM.value, task[0])
   if flags.PREVIEW.value:
     _preview(call, *task, **sources)
     return
@@ -187,6 +190,33 @@ def colorize(call: Call) -> None:
     **sources,
     config=config,
     keep_work=flags.KEEP_WORK.value,
+    workers=_workers(call),
+  )
+
+
+def _check_beam(options: str, video_path: Path) -> None:
+  """Raises UserError if --beam cannot be used."""
+  from vitexco_jax import beam
+  from vitexco_jax.inference import photos
+
+  if flags.PREVIEW.value:
+    raise UserError('`beam` colors a whole film: leave it out with `preview`')
+  if photos.has_references(video_path):
+    raise UserError(
+      f'`beam` colors a film, but {video_path} is a folder of photos with '
+      'references: leave it out'
+    )
+  beam.check(options)
+
+
+def _workers(call: Call) -> 'Workers | None':
+  """Returns the workers of a cluster, if --beam is given."""
+  if flags.BEAM.value is None:
+    return None
+  from vitexco_jax.inference import cluster
+
+  return cluster.Workers.of(
+    flags.BEAM.value, flags.CHECKPOINT.value, _overrides(call)
   )
 
 
@@ -299,15 +329,23 @@ def demo(call: Call) -> None:
 
 def _colorizer(call: Call) -> 'VideoColorizer':
   """Loads the weights, with the overrides."""
-  from vitexco_jax import checkpoint
   from vitexco_jax.inference.video_colorizer import VideoColorizer
+
+  return VideoColorizer.from_checkpoint(
+    flags.CHECKPOINT.value, _overrides(call)
+  )
+
+
+def _overrides(call: Call) -> dict[str, Any]:
+  """Returns the values to change in the config of the weights."""
+  from vitexco_jax import checkpoint
   from vitexco_jax.inference.working_size import working_size
 
   overrides = dict(call.overrides)
   if 'use.size' not in overrides:
     usual = checkpoint.load_config(flags.CHECKPOINT.value).use.size
     overrides['use.size'] = working_size(flags.WORKING_SIZE.value, usual)
-  return VideoColorizer.from_checkpoint(flags.CHECKPOINT.value, overrides)
+  return overrides
 
 
 def _comparing_config(call: Call) -> ml_collections.ConfigDict:

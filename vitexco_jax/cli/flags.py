@@ -59,7 +59,7 @@ BEAM = flags.DEFINE_string(
   'beam',
   None,
   'options of an Apache Beam pipeline, such as --runner=FlinkRunner, '
-  'that runs the preparation.',
+  'that prepares the files or colorizes the stretches of a film.',
 )
 VIDEO = flags.DEFINE_string(
   'video',

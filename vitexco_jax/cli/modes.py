@@ -104,7 +104,7 @@ MODES = {
       '--video=IN --plan=PLAN --output=OUT',
     ),
     ('video', 'output'),
-    (*_SOURCES, 'plan', 'checkpoint', *_OUTPUT_OPTIONS),
+    (*_SOURCES, 'plan', 'checkpoint', 'beam', *_OUTPUT_OPTIONS),
   ),
   'serve': Mode(
     commands.serve,

@@ -6,7 +6,6 @@ import itertools
 import json
 import multiprocessing
 import os
-import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +17,10 @@ import ml_collections
 import numpy as np
 import tqdm
 
+from vitexco_jax import beam as pipeline
 from vitexco_jax import files
 from vitexco_jax.data import records, records_writer, runs
 from vitexco_jax.data.job import Job, file_sizes, is_done
-from vitexco_jax.errors import UserError
 from vitexco_jax.retrieval.embedding import Embedder
 from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 
@@ -37,14 +36,14 @@ def run_jobs(
     beam: options of an Apache Beam pipeline that runs the jobs instead.
 
   Raises:
-    UserError: Apache Beam is not installed.
+    UserError: Apache Beam is not installed, or its options are wrong.
     BrokenExecutor: a process was killed.
     OSError: a file cannot be written.
   """
   total = sum(len(job.paths) for job in jobs)
   remaining = [job for job in jobs if not is_done(job)]
   if beam is not None:
-    _run_by_beam(remaining, beam)
+    pipeline.run('prepare', prepare_job, remaining, beam)
     return
   left = sum(len(job.paths) for job in remaining)
   workers = min(workers or os.cpu_count() or 1, len(remaining))
@@ -70,27 +69,6 @@ def run_jobs(
       except BaseException:
         pool.shutdown(cancel_futures=True)
         raise
-
-
-def _run_by_beam(remaining: list[Job], options: str) -> None:
-  """Runs the jobs in an Apache Beam pipeline."""
-  try:
-    import apache_beam
-    from apache_beam.options.pipeline_options import PipelineOptions
-  except ImportError as error:
-    raise UserError(
-      '`beam` needs Apache Beam: `pip install -r requirements/beam.txt`, '
-      'preferably in a separate environment'
-    ) from error
-  with apache_beam.Pipeline(
-    options=PipelineOptions(shlex.split(options))
-  ) as pipeline:
-    _ = (
-      pipeline
-      | 'jobs' >> apache_beam.Create(remaining)
-      | 'spread' >> apache_beam.Reshuffle()
-      | 'prepare' >> apache_beam.Map(prepare_job)
-    )
 
 
 def _start_worker() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import tqdm
 
 from vitexco_jax.inference import (
+  cluster,
   film,
   joining,
   plan,
@@ -48,6 +49,7 @@ def colorize(
   frame_rate: Fraction | None = None,
   keep_work: bool | None = False,
   frames: ranges.Span | None = None,
+  workers: cluster.Workers | None = None,
 ) -> None:
   """Colorizes a video file, a folder of frames, or an image.
 
@@ -68,6 +70,7 @@ def colorize(
     frame_rate: of a folder of frames; None: 25, or the rate of the plan.
     keep_work: see `film.Film`.
     frames: the part to colorize; None: everything.
+    workers: those of a cluster, which color instead of `colorizer`.
 
   Raises:
     UserError: an input cannot be used, or the output cannot be written.
@@ -99,6 +102,9 @@ def colorize(
     frames,
     colorizer,
   )
+  if workers is not None:  # They do not have the same current folder.
+    video_path, output = video_path.absolute(), output.absolute()
+    film_plan = film_plan.absolute()
   devices = jax.local_devices()[: len(film_plan.shots)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(
@@ -110,10 +116,12 @@ def colorize(
     options,
     keep_work=keep_work,
     frames=part,
+    workers=workers,
   )
   preview = _Preview(part_folder(output) / 'preview.jpg')
-  _logger.info(f'Preview, updated while it runs: {preview.path}')
-  _logger.info('The networks are compiled first, which takes up to a minute')
+  if workers is None:
+    _logger.info(f'Preview, updated while it runs: {preview.path}')
+    _logger.info('The networks are compiled first, which takes up to a minute')
   colored, seconds = _color(job, preview)
   for doubt in job.doubts():
     _logger.warning('%s', doubt)

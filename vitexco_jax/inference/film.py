@@ -31,6 +31,8 @@ from vitexco_jax.config import flatten
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import (
   assembly,
+  cluster,
+  completed,
   doubts,
   journal,
   kept_work,
@@ -61,11 +63,7 @@ from vitexco_jax.inference.outputs import (
   work_folder,
 )
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Plan, clock
-from vitexco_jax.inference.stretches import (
-  Block,
-  Task,
-  runs,
-)
+from vitexco_jax.inference.stretches import Block, Task
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.inference.worker import Worker
 from vitexco_jax.media import sandbox, video
@@ -116,6 +114,7 @@ class Film:
     opener: sandbox.Direct | sandbox.Sandbox = sandbox.DIRECT,
     keep_work: bool | None = False,
     frames: range | None = None,
+    workers: cluster.Workers | None = None,
   ):
     """Checks inputs and outputs; writes nothing.
 
@@ -132,6 +131,8 @@ class Film:
       keep_work: whether a finished film keeps its segments, so that later
         changes recolor only what they touch; None: if there is room for them.
       frames: those of the output; None: all. Then no segments are kept or used.
+      workers: those of a cluster, which color instead of `colorizers`. All paths
+        must be absolute.
 
     Raises:
       UserError: an input cannot be used, or the output exists.
@@ -144,6 +145,7 @@ class Film:
     self._keep_work = keep_work if frames is None else False
     self._work = None if frames is not None else work_folder(output)
     self._use = colorizers[0].config.use
+    self._cluster = workers
     tracks = list_tracks(output, options)
     if any(shot.by_prior for shot in plan.shots):
       colorizers[0].check_prior()
@@ -221,7 +223,7 @@ class Film:
     with self._journal.opened(self._work) as adopted:
       if not self._is_whole():
         self._check_settings(adopted)
-        self._examine()
+        completed.find(self._job, self._all_tasks())
         if adopted:
           kept_work.report(self.confidences)
         yield from self._color()
@@ -229,7 +231,9 @@ class Film:
       self._move()
 
   def _color(self) -> Iterator[Step]:
-    if len(self._workers) == 1:
+    if self._cluster is not None:
+      cluster.color(self._cluster, self._job, list(self._all_tasks()))
+    elif len(self._workers) == 1:
       with self._workers[0] as worker:
         for task in self._all_tasks():
           yield from worker.color(task)
@@ -268,7 +272,7 @@ class Film:
     blocks with other keys are colorized again.
     """
     place = self._journal.folder
-    path = place / 'settings.json'
+    path = place / cluster.SETTINGS
     try:
       earlier = journal.read_record(path)
     except journal.DamagedError as error:
@@ -321,36 +325,6 @@ class Film:
     # Some of them may already have been moved.
     check_free(self._job.tracks[0].target, self._overwrite, self._job.options)
     return False
-
-  def _examine(self) -> None:
-    """Finds the blocks that an earlier run has completed."""
-    errors = {}
-    for task in self._all_tasks():
-      needs_state = False  # Whether the next block needs the state.
-      for block in reversed(task.blocks):
-        names = (
-          [track.segment(block) for track in self._job.tracks]
-          if block.shown
-          else []
-        )
-        if needs_state and task.stretch.propagates_forwards:
-          names.append(block.state)
-        facts = None
-        try:
-          facts = self._journal.read(block.name, block.key, names)
-        except journal.DamagedError as error:
-          errors[block] = error
-        needs_state = facts is None
-        if facts is not None:
-          self._job.progress.note(block, facts)
-    for run in runs(sorted(errors)):
-      _logger.warning(
-        'frames %d to %d are colorized again: %s%s',
-        run[0].start,
-        run[-1].stop - 1,
-        errors[run[0]],
-        ', and so on' if len(run) > 1 else '',
-      )
 
   def _finish(self) -> None:
     """Assembles the outputs and records that they are complete."""

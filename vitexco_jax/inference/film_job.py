@@ -36,6 +36,10 @@ class Progress:
     self._done = 0
     self._lock = threading.Lock()  # For `_done`.
 
+  def __reduce__(self) -> tuple[type['Progress'], tuple[int]]:
+    """Makes copies in other processes start from the beginning."""
+    return Progress, (len(self.confidences),)
+
   def count(self, steps: int) -> int:
     """Adds completed steps; returns their total."""
     with self._lock:

@@ -2,6 +2,7 @@
 
 import datetime
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 from vitexco_jax.media import borders
@@ -90,6 +91,20 @@ class Plan(NamedTuple):
   frames: int
   frame_rate: Fraction
   shots: tuple[Shot, ...]
+
+  def absolute(self) -> 'Plan':
+    """Returns the plan with absolute paths of pictures."""
+
+    def replaced(choice: Choice) -> Choice:
+      if choice.picture in NO_PATHS:
+        return choice
+      return choice._replace(picture=str(Path(choice.picture).absolute()))
+
+    shots = (
+      shot._replace(references=tuple(map(replaced, shot.references)))
+      for shot in self.shots
+    )
+    return self._replace(shots=tuple(shots))
 
 
 def clock(seconds: float | Fraction) -> str:
