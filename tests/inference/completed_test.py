@@ -15,7 +15,7 @@ def test_a_block_needs_its_state_only_before_an_incomplete_block(
 ):
   made = make_plan(source, Shot(0, COUNT, (still('red'),)))
   _, film = run_film(source, made, tmp_path / 'out.mkv', stop=9)
-  ((task,),) = film._tasks
+  (task,) = film._tasks
   job = film._job
   assert [x.start for x in job.progress.facts] == [0, 4]
   part = tmp_path / 'out.mkv.part'

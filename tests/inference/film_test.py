@@ -1,7 +1,9 @@
 """Whole films: frames and times, resuming, shots, and devices."""
 
 import contextlib
+import functools
 import itertools
+import threading
 from fractions import Fraction
 
 import av
@@ -265,6 +267,33 @@ def test_shots_are_distributed_over_devices(tmp_path, source, still):
   )
   assert all(painter.references for painter in painters)
   assert steps[-1].done == COUNT and not np.isnan(job.confidences).any()
+  assert (tmp_path / 'two.mkv').read_bytes() == (
+    tmp_path / 'one.mkv'
+  ).read_bytes()
+
+
+def test_a_long_shot_is_shared_between_its_bound_stills(
+  tmp_path, source, still
+):
+  bound = [
+    still(x, frame=i) for x, i in (('red', 0), ('green', 9), ('red', 18))
+  ]
+  film_plan = make_plan(source, Shot(0, COUNT, tuple(bound)))
+  painters = [Painter(), Painter(), Painter()]
+  meeting = threading.Barrier(2, timeout=30)  # Both color at the same time.
+
+  def meet(*args, predict, **kwargs):
+    meeting.wait()
+    return predict(*args, **kwargs)
+
+  for painter in painters:
+    painter.config.use.still_agreement = 0.0  # They are plain colors.
+  run_film(source, film_plan, tmp_path / 'one.mkv', painter=painters[0])
+  for painter in painters[1:]:
+    first = functools.partial(meet, predict=painter.predict)
+    calls = itertools.chain([first], itertools.repeat(painter.predict))
+    painter.predict = lambda frames, calls=calls: next(calls)(frames)
+  run_film(source, film_plan, tmp_path / 'two.mkv', painter=painters[1:])
   assert (tmp_path / 'two.mkv').read_bytes() == (
     tmp_path / 'one.mkv'
   ).read_bytes()

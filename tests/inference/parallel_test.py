@@ -1,7 +1,6 @@
-"""Parallel workers: each shot is colorized once, and errors stop all."""
+"""Parallel workers: each stretch is colorized once, and errors stop all."""
 
 import contextlib
-import itertools
 
 import pytest
 
@@ -21,13 +20,11 @@ class _Worker(contextlib.nullcontext):
     yield task
 
 
-def test_each_task_of_each_shot_is_done_once():
-  shots = [[10 * shot + task for task in range(3)] for shot in range(8)]
-  steps = list(parallel.color([_Worker(), _Worker()], shots))
-  assert sorted(steps) == sorted(itertools.chain(*shots))
+def test_each_task_is_done_once():
+  steps = list(parallel.color([_Worker(), _Worker()], range(24)))
+  assert sorted(steps) == [*range(24)]
 
 
 def test_an_error_of_a_worker_is_raised_and_ends_the_others():
-  shots = ([task] for task in range(100))
   with pytest.raises(ValueError, match='task 5'):
-    list(parallel.color([_Worker(5), _Worker(5)], shots))
+    list(parallel.color([_Worker(5), _Worker(5)], range(100)))

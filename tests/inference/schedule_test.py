@@ -17,36 +17,32 @@ PLAN = make_plan(
 
 def _keys(hashes, settings):
   tasks = schedule.make_tasks(PLAN, settings, hashes)
-  return [[task.key for task in shot] for shot in tasks]
+  return [task.key for task in tasks]
 
 
 def test_tasks_are_divided_into_blocks():
   tasks = schedule.make_tasks(PLAN, {}, {'a': '1', 'b': '2'})
-  blocks = [
-    [[(x.start, x.stop) for x in task.blocks] for task in shot]
-    for shot in tasks
-  ]
+  blocks = [[(x.start, x.stop) for x in task.blocks] for task in tasks]
   assert blocks == [
-    [[(0, 2)], [(2, 6), (6, 7)], [(7, 9)]],
-    [[(9, 13), (13, 17), (17, 21), (21, 23)]],
+    [(0, 2)],
+    [(2, 6), (6, 7)],
+    [(7, 9)],
+    [(9, 13), (13, 17), (17, 21), (21, 23)],
   ]
+  assert schedule.count_stretches(PLAN) == len(tasks)
 
 
 def test_a_range_has_hidden_blocks_before_it():
   tasks = schedule.make_tasks(PLAN, {}, {'a': '1', 'b': '2'}, range(4, 14))
-  blocks = [
-    [[(x.start, x.stop, x.shown) for x in task.blocks] for task in shot]
-    for shot in tasks
-  ]
+  blocks = [[(x.start, x.stop, x.shown) for x in task.blocks] for task in tasks]
   # Nothing is propagated into frames 7 and 8 from frames before the range.
   assert blocks == [
-    [[(2, 4, False), (4, 6, True), (6, 7, True)], [(7, 9, True)]],
-    [[(9, 13, True), (13, 14, True)]],
+    [(2, 4, False), (4, 6, True), (6, 7, True)],
+    [(7, 9, True)],
+    [(9, 13, True), (13, 14, True)],
   ]
-  assert [task.steps for shot in tasks for task in shot] == [5 + 6, 2, 5]
-  (((task,),)) = schedule.make_tasks(
-    PLAN, {}, {'a': '1', 'b': '2'}, range(1, 2)
-  )
+  assert [task.steps for task in tasks] == [5 + 6, 2, 5]
+  (task,) = schedule.make_tasks(PLAN, {}, {'a': '1', 'b': '2'}, range(1, 2))
   assert [x[:2] for x in task.blocks] == [(1, 2)]  # It depends on frame 2 only.
 
 
@@ -54,19 +50,16 @@ def test_keys_depend_on_settings_and_on_the_references_in_use():
   keys = _keys({'a': '1', 'b': '2'}, {'codec': 'ffv1'})
   assert _keys({'a': '1', 'b': '2'}, {'codec': 'ffv1'}) == keys
   other = _keys({'a': '1', 'b': '3'}, {'codec': 'ffv1'})
-  assert other[1] == keys[1] and other[0][0] == keys[0][0]
-  assert other[0][1] != keys[0][1] and other[0][2] != keys[0][2]
-  for shot, other_shot in zip(
-    keys, _keys({'a': '1', 'b': '2'}, {'codec': 'h264'}), strict=True
-  ):
-    assert not set(shot) & set(other_shot)
+  assert other[3] == keys[3] and other[0] == keys[0]
+  assert other[1] != keys[1] and other[2] != keys[2]
+  assert not set(keys) & set(_keys({'a': '1', 'b': '2'}, {'codec': 'h264'}))
 
 
 def test_only_blocks_of_a_dissolve_depend_on_the_next_shot():
   first = Shot(0, 12, (Choice('a'),), dissolve=6)
   film_plan = make_plan('film.mkv', first, Shot(12, COUNT, (Choice('b'),)))
   one, other = (
-    [x for shot in schedule.make_tasks(film_plan, {}, hashes) for x in shot]
+    schedule.make_tasks(film_plan, {}, hashes)
     for hashes in ({'a': '1', 'b': '2'}, {'a': '1', 'b': '3'})
   )
   blocks = [(x.start, x.stop) for x in one[0].blocks]

@@ -21,6 +21,7 @@ from vitexco_jax.inference import (
   preflight,
   ranges,
   run_summary,
+  schedule,
 )
 from vitexco_jax.inference.film_job import Step
 from vitexco_jax.inference.outputs import Options, part_folder
@@ -105,7 +106,7 @@ def colorize(
   if workers is not None:  # They do not have the same current folder.
     video_path, output = video_path.absolute(), output.absolute()
     film_plan = film_plan.absolute()
-  devices = jax.local_devices()[: len(film_plan.shots)]
+  devices = jax.local_devices()[: schedule.count_stretches(film_plan)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(
     colorizers,

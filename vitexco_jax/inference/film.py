@@ -20,7 +20,6 @@ The state is reset at each shot. See `stretches` for the parts of a shot and `wo
 for how they are colorized.
 """
 
-import itertools
 import logging
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -63,7 +62,7 @@ from vitexco_jax.inference.outputs import (
   work_folder,
 )
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, NONE, Plan, clock
-from vitexco_jax.inference.stretches import Block, Task
+from vitexco_jax.inference.stretches import Block
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.inference.worker import Worker
 from vitexco_jax.media import sandbox, video
@@ -119,8 +118,8 @@ class Film:
     """Checks inputs and outputs; writes nothing.
 
     Args:
-      colorizers: of the same weights, one for each device. Shots are
-        distributed over them.
+      colorizers: of the same weights, one for each device. Stretches
+        are distributed over them.
       video_path: a video, a folder of frames, or an image.
       plan: of the video.
       output: a video, a folder, or an image. Sound and other streams are
@@ -200,7 +199,7 @@ class Film:
   @property
   def steps(self) -> int:
     """Number of steps of the whole run."""
-    return sum(task.steps for task in self._all_tasks())
+    return sum(task.steps for task in self._tasks)
 
   @property
   def confidences(self) -> np.ndarray:
@@ -223,7 +222,7 @@ class Film:
     with self._journal.opened(self._work) as adopted:
       if not self._is_whole():
         self._check_settings(adopted)
-        completed.find(self._job, self._all_tasks())
+        completed.find(self._job, self._tasks)
         if adopted:
           kept_work.report(self.confidences)
         yield from self._color()
@@ -232,10 +231,10 @@ class Film:
 
   def _color(self) -> Iterator[Step]:
     if self._cluster is not None:
-      cluster.color(self._cluster, self._job, list(self._all_tasks()))
+      cluster.color(self._cluster, self._job, self._tasks)
     elif len(self._workers) == 1:
       with self._workers[0] as worker:
-        for task in self._all_tasks():
+        for task in self._tasks:
           yield from worker.color(task)
     else:
       yield from parallel.color(self._workers, self._tasks)
@@ -357,7 +356,7 @@ class Film:
     # A change of the next shot touches only a dissolve.
     names += [
       block.state
-      for task in self._all_tasks()
+      for task in self._tasks
       for block in task.blocks
       if task.stretch.propagates_forwards
       and block.stop == task.stretch.dissolving.start < task.stretch.stop
@@ -367,8 +366,5 @@ class Film:
 
   def _blocks(self) -> list[Block]:
     """Returns the blocks of the output."""
-    blocks = (block for task in self._all_tasks() for block in task.blocks)
+    blocks = (block for task in self._tasks for block in task.blocks)
     return [block for block in blocks if block.shown]
-
-  def _all_tasks(self) -> Iterator[Task]:
-    return itertools.chain.from_iterable(self._tasks)

@@ -1,8 +1,7 @@
-"""Colorizes the shots of a film on several devices at once."""
+"""Colorizes the stretches of a film on several devices at once."""
 
 import concurrent.futures
 import contextlib
-import itertools
 import queue
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,23 +11,26 @@ from vitexco_jax.inference.stretches import Task
 from vitexco_jax.inference.worker import Worker
 
 
-def color(
-  workers: Sequence[Worker], shots: Iterable[Sequence[Task]]
-) -> Iterator[Step]:
+def color(workers: Sequence[Worker], tasks: Iterable[Task]) -> Iterator[Step]:
   """Yields the steps of parallel workers; if one fails, all stop.
 
   Args:
     workers: one for each device.
-    shots: the tasks of each shot.
+    tasks: each goes to one worker; a long shot has several, between its stills.
   """
-  waiting = iter(shots)  # An idle worker takes the next one.
+  waiting = iter(tasks)  # An idle worker takes the next one.
+  taking = threading.Lock()
   # Workers wait for the consumer.
   steps: queue.Queue[Step] = queue.Queue(len(workers))
   stopped = threading.Event()
 
+  def take() -> Task | None:
+    with taking:
+      return next(waiting, None)
+
   def work(worker: Worker) -> None:
     with worker:
-      for task in itertools.chain.from_iterable(waiting):
+      while (task := take()) is not None:
         with contextlib.closing(worker.color(task)) as worker_steps:
           for step in worker_steps:
             if stopped.is_set():

@@ -16,7 +16,12 @@ BLOCK = 240  # Frames; less than the distance of key frames in x264.
 def count_steps(plan: Plan) -> int:
   """Returns the number of steps: frames, some of them twice."""
   tasks = make_tasks(plan, {}, collections.defaultdict(str))
-  return sum(task.steps for of_shot in tasks for task in of_shot)
+  return sum(task.steps for task in tasks)
+
+
+def count_stretches(plan: Plan) -> int:
+  """Returns the number of stretches, which devices can share."""
+  return sum(len([*stretches(shot)]) for shot in plan.shots)
 
 
 def scratch_bytes(
@@ -42,8 +47,8 @@ def make_tasks(
   settings: Mapping[str, str],
   hashes: Mapping[str, str],
   frames: range | None = None,
-) -> list[list[Task]]:
-  """Divides a film into tasks, a list of them per shot.
+) -> list[Task]:
+  """Divides a film into tasks, one for each stretch.
 
   Args:
     plan: of the film.
@@ -54,13 +59,10 @@ def make_tasks(
   """
   frames = range(plan.frames) if frames is None else frames
   return [
-    [
-      _make_task(stretch, settings, hashes, frames)
-      for stretch in stretches(shot, following)
-      if stretch.start < frames.stop and stretch.stop > frames.start
-    ]
+    _make_task(stretch, settings, hashes, frames)
     for shot, following in _with_next(plan)
-    if shot.start < frames.stop and shot.stop > frames.start
+    for stretch in stretches(shot, following)
+    if stretch.start < frames.stop and stretch.stop > frames.start
   ]
 
 
