@@ -169,18 +169,20 @@ def home(tmp_path, made, source, tiny_weights):
   return tmp_path
 
 
-def _sdk_workers(parent):
-  """Returns the ids of the worker processes below a process."""
-  found = []
+def _sdk_workers(root):
+  """Returns the ids of the worker processes of a program."""
+  parents, workers = {}, []
   for folder in Path('/proc').glob('[0-9]*'):
     try:
-      command = (folder / 'cmdline').read_text()
+      command = (folder / 'cmdline').read_bytes().split(b'\0')
       above = int((folder / 'stat').read_text().rpartition(')')[2].split()[1])
-    except OSError:
+    except OSError:  # It has ended.
       continue
-    if above == parent and 'sdk_worker_main' in command:
-      found.append(int(folder.name))
-  return found
+    parents[int(folder.name)] = above
+    # Each has a shell above it.
+    if b'apache_beam.runners.worker.sdk_worker_main' in command:
+      workers.append(int(folder.name))
+  return [x for x in workers if parents.get(parents[x]) == root]
 
 
 @pytest.mark.skipif(
