@@ -310,11 +310,18 @@ def inputs(call: Call) -> None:
 
 def benchmark(call: Call) -> None:
   """Runs --mode=benchmark."""
+  if flags.PROFILE.value:
+    from vitexco_jax.tools.profile import profile
+
+    profile(call.config, Path(flags.PROFILE.value))
+    return
+  if not flags.OUTPUT.value:
+    raise UserError('--mode=benchmark needs --output or --profile')
   from vitexco_jax.tools.benchmark import benchmark
 
   benchmark(
     call.config,
-    Path(_given(flags.OUTPUT)),
+    Path(flags.OUTPUT.value),
     _path(flags.GALLERY.value),
     _path(flags.DEVC.value),
   )

@@ -204,6 +204,12 @@ DEVC = flags.DEFINE_string(
   "a clone of DEVC's repository: only compares its speed with that of "
   'weights/small.',
 )
+PROFILE = flags.DEFINE_string(
+  'profile',
+  None,
+  'only records a profile of coloring a video, into this folder; open its trace '
+  'on ui.perfetto.dev.',
+)
 LEADERBOARD = flags.DEFINE_string(
   'leaderboard',
   None,

@@ -142,9 +142,8 @@ MODES = {
   'benchmark': Mode(
     commands.benchmark,
     'Measures speed and memory.',
-    ('--output=OUT [--gallery=DIR]',),
-    ('output',),
-    ('gallery', 'devc'),
+    ('--output=OUT [--gallery=DIR]', '--profile=DIR'),
+    optional=('output', 'gallery', 'devc', 'profile'),
   ),
   'demo': Mode(
     commands.demo,

@@ -1,11 +1,11 @@
 """Random access to the frames of the input."""
 
 import functools
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 from vitexco_jax.media import sandbox, video
+from vitexco_jax.stages import DECODE, stage
 
 _PREFETCH = 16  # Frames that are decoded in advance.
 
@@ -42,7 +42,11 @@ class Source:
       self._position = 0
     reader.skip(start - self._position)
     self._position = start
-    for frame in itertools.islice(reader, stop - start):
+    while self._position < stop:
+      with stage(DECODE):
+        frame = next(reader, None)
+      if frame is None:
+        return
       self._last = frame
       self._position += 1
       yield frame

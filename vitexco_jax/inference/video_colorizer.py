@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import flow, sizes
+from vitexco_jax import flow, sizes, stages
 from vitexco_jax.config import check, override
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import abstract_params, make_generator
@@ -275,27 +275,27 @@ class VideoColorizer:
         )
     rgb = np.stack(block)
     previous = self._previous(state)
-    luminance, gain = guide.prepare(
-      np.asarray(programs.fit_luminance(setup.size, setup.scale, rgb)),
-      previous,
-      state.gain,
-      self._guide,
-    )
+    with stages.stage(stages.SHRINK):
+      fitted = programs.fit_luminance(setup.size, setup.scale, rgb)
+      luminance, gain = guide.prepare(
+        np.asarray(fitted), previous, state.gain, self._guide
+      )
     backward_flow, anchor_flow = self._flows(setup, state, previous, luminance)
     self._previous_luminance = luminance[-1]
     anchor = None
     if setup.anchor_lab is not None and anchor_flow is not None:
       anchor = Anchor(setup.anchor_lab, jnp.asarray(anchor_flow))
-    ab, confidence, last = self._colorize_block(
-      setup.size,
-      setup.scale,
-      self._variables,
-      self._reference,
-      jnp.asarray(luminance),
-      state.previous,
-      backward_flow,
-      anchor,
-    )
+    with stages.stage(stages.NETWORK):
+      ab, confidence, last = self._colorize_block(
+        setup.size,
+        setup.scale,
+        self._variables,
+        self._reference,
+        jnp.asarray(luminance),
+        state.previous,
+        backward_flow,
+        anchor,
+      )
     last_flow = state.anchor_flow if anchor_flow is None else anchor_flow[:, -1]
     self._state = ClipState(last, last_flow, gain)
     return Prediction(rgb, ab, confidence)
@@ -311,6 +311,7 @@ class VideoColorizer:
     lab = np.asarray(state.previous[0, ..., :3])
     return lab[..., :1] if lab.any() else None
 
+  @functools.partial(jax.profiler.annotate_function, name=stages.FLOW)
   def _flows(
     self,
     setup: ClipSetup,

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import cv2
 import numpy as np
 
-from vitexco_jax import sizes
+from vitexco_jax import sizes, stages
 from vitexco_jax.errors import UserError
 from vitexco_jax.inference import disk_arrays, joining, journal, stills
 from vitexco_jax.inference.bidirectional import (
@@ -384,7 +384,17 @@ class Worker:
     for prediction in predictions:
       assert not isinstance(prediction, Uncolored)  # They were mixed.
       rgb, ab, confidence = prediction
-      colored = joining.join(rgb, ab, self._job.options)
-      yield from zip(*map(np.asarray, ready), strict=True)
+      with stages.stage(stages.JOIN):
+        colored = joining.join(rgb, ab, self._job.options)
+      yield from _received(ready)
       ready = colored, confidence
-    yield from zip(*map(np.asarray, ready), strict=True)
+    yield from _received(ready)
+
+
+def _received(
+  ready: tuple[Array, Array],
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Yields colorized frames and confidences when the device has them."""
+  with stages.stage(stages.WAIT):
+    rgb, confidence = map(np.asarray, ready)
+  yield from zip(rgb, confidence, strict=True)

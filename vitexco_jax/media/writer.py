@@ -26,6 +26,7 @@ from vitexco_jax.media.ffmpeg_errors import explained
 from vitexco_jax.media.frames import Format, Frame, check_rgb
 from vitexco_jax.media.images import encode_image
 from vitexco_jax.media.rgb_conversion import FromRgb
+from vitexco_jax.stages import ENCODE, stage
 
 _QUEUE = 4  # Maximum number of frames that wait to be encoded.
 _DEFAULT_CODING = Coding()
@@ -164,7 +165,7 @@ class VideoWriter:
     output_paths.remove(self._partial)
 
   def _encode(self, frame: Frame) -> None:
-    with explained('write', self.path):
+    with explained('write', self.path), stage(ENCODE):
       if self._video is not None:
         self._video.write(frame)
       elif self.kind == 'folder':

@@ -212,7 +212,7 @@ def video_speed(
     Speed.
   """
   times = []
-  with _colored_video(config, frames, size) as run:
+  with colored_video(config, frames, size) as run:
     run()
     for _ in range(3):
       start = time.perf_counter()
@@ -232,17 +232,23 @@ def video_memory(
   """Measures peak memory with a file of many small frames."""
   config = config.copy_and_resolve_references()
   config.use.size = (32, 48)
-  with _colored_video(config, frames, size) as run:
+  with colored_video(config, frames, size) as run:
     run()
   name = f'colorize video of {frames} frames, peak memory'
   return [Row(name, timing.resident_peak() / 1e6, 'MB')]
 
 
 @contextlib.contextmanager
-def _colored_video(
+def colored_video(
   config: ml_collections.ConfigDict, frames: int, size: tuple[int, int]
 ) -> Iterator[Callable[[], None]]:
-  """Writes a synthetic video; yields a function that colorizes it."""
+  """Writes a synthetic video; yields a function that colorizes it.
+
+  Args:
+    config: of random weights.
+    frames: of the video.
+    size: of the frames.
+  """
   rng = np.random.default_rng(0)
   picture = rng.uniform(0, 255, (size[0] // 8, size[1] // 8, 3))
   picture = jax.image.resize(picture, (*size, 3), 'cubic')
