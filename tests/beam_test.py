@@ -1,6 +1,8 @@
 """Apache Beam: options, and errors of workers."""
 
 import sys
+import threading
+import time
 import types
 
 import pytest
@@ -76,6 +78,28 @@ def test_an_error_of_a_worker_becomes_one_sentence(monkeypatch, message):
   with pytest.raises(UserError) as caught:
     beam.run('work', print, [1], '--runner=X')
   assert str(caught.value) == 'no disk on b'
+
+
+def test_a_killed_process_ends_the_pipeline(monkeypatch):
+  _pretend(monkeypatch, '')
+  ended = threading.Event()
+
+  class _Endless(_Pipeline):
+    def __or__(self, step):
+      if step != 'work':
+        return self
+
+      def die():
+        time.sleep(0.1)
+        raise RuntimeError('Worker subprocess exited with return code 137')
+
+      threading.Thread(target=die).start()
+      ended.wait(60)
+
+  monkeypatch.setattr(sys.modules['apache_beam'], 'Pipeline', _Endless(''))
+  with pytest.raises(UserError, match='was killed, .* run the same command'):
+    beam.run('work', print, [1], '--runner=X')
+  assert not ended.is_set()
 
 
 def test_other_errors_are_not_hidden(monkeypatch):
