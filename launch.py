@@ -6,16 +6,14 @@ The command line; see `vitexco_jax/cli` for its modes and flags:
   python launch.py --mode=colorize --help
 """
 
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import app, flags, logging
 
 import vitexco_jax
 from vitexco_jax import terminal
-from vitexco_jax.cli import arguments, messages
+from vitexco_jax.cli import arguments, messages, program_cache
 from vitexco_jax.cli.modes import MODES
 from vitexco_jax.errors import UserError
 
@@ -24,12 +22,7 @@ def main(argv: Sequence[str]) -> None:
   """Runs the selected mode; argv[1:] are the arguments other than plain flags."""
   logging.set_verbosity(logging.ERROR)  # Orbax logs every step.
   messages.show_log()
-  # Cache compiled programs: compilation dominates short runs.
-  cache = os.environ.get('XDG_CACHE_HOME', Path.home() / '.cache')
-  os.environ.setdefault(
-    'JAX_COMPILATION_CACHE_DIR', str(Path(cache, 'vitexco'))
-  )
-  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1')
+  program_cache.set_up()
   call = arguments.make_call(argv[1:])
   MODES[flags.FLAGS.mode].run(call)
 

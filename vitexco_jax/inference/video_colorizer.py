@@ -223,7 +223,7 @@ class VideoColorizer:
       frame_size: (height, width) of the frames.
     """
     self._setup = self._make_setup(frame_size)
-    self._state, self._previous_luminance = state, None
+    self._state, self._previous_luminance = self._on_device(state), None
 
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Colorizes frames lazily; the next call continues after the last frame.
@@ -361,8 +361,16 @@ class VideoColorizer:
       lab = jnp.zeros((1, *padded, 3))
     lab = jnp.pad(lab, ((0, 0), (0, 0), (0, 0), (0, self._carried)))
     state = ClipState(lab, np.zeros((1, *padded, 2), np.float32))
-    self._setup, self._state = setup, state
-    return setup, state
+    self._setup, self._state = setup, self._on_device(state)
+    return setup, self._state
+
+  def _on_device(self, state: ClipState) -> ClipState:
+    """Commits a state to the device of the weights, as results of a block are.
+
+    Otherwise the first block would need a program of its own.
+    """
+    sharding = jax.tree.leaves(self._variables)[0].sharding
+    return state._replace(previous=jax.device_put(state.previous, sharding))
 
   def _make_setup(self, frame_size: tuple[int, int]) -> ClipSetup:
     working = self._working_size(frame_size)

@@ -183,8 +183,16 @@ class Generator(nn.Module):
     Returns:
       Color, keys, and pooled color of the reference.
     """
+    return self.make_reference(rgb, self.see(rgb, self.levels, train))
+
+  def make_reference(self, rgb: jax.Array, seen: Seen) -> Reference:
+    """Does what `encode_reference` does, from the output of `see`.
+
+    Args:
+      rgb: see `encode_reference`.
+      seen: output for it, with the levels that matching uses.
+    """
     lab = color.center(color.rgb_to_lab(rgb))
-    seen = self.see(rgb, self.levels, train)
     keys = self.correspondence_net.keys(seen.features, seen.maps)
     ab = layers.average_pool(lab[..., 1:], matching.STRIDE)
     return Reference(lab, keys, ab.reshape(*keys.shape[:2], 2))
@@ -262,16 +270,8 @@ class Generator(nn.Module):
     Returns:
       Warped color and confidence, fields [b, t, h, w, c].
     """
-    b, t, h, w, _ = luminance.shape
-    guidance = self.match(self.encode_frames(luminance, train), reference)
-
-    def upsample(x: jax.Array) -> jax.Array:
-      x = x.reshape(b * t, *x.shape[2:])
-      x = layers.upsample_nearest(x, matching.STRIDE)
-      return x.reshape(b, t, h, w, -1)
-
-    finer: Guidance = jax.tree.map(upsample, guidance)
-    return finer
+    queries = self.encode_frames(luminance, train)
+    return _upsample(self.match(queries, reference))
 
   def colorize_frame(
     self,
@@ -313,17 +313,37 @@ class Generator(nn.Module):
     Returns:
       ab, [b, h, w, 2].
     """
-    lab = color.center(color.rgb_to_lab(rgb))
-    self.features(rgb)  # Losses may use levels that matching does not.
-    reference = self.encode_reference(rgb)
-    guidance = self.guide(lab[:, None, ..., :1], reference)
+    # The first networks run only once, because tracing them takes seconds.
+    all_levels = self.see(rgb)  # Losses may use levels that matching does not.
+
+    def take(levels: Sequence[int]) -> tuple[jax.Array, ...]:
+      return tuple(all_levels.features[level - 1] for level in levels)
+
+    seen = all_levels._replace(features=take(self.levels))
+    reference = self.make_reference(rgb, seen)
+    lab = reference.lab
+    luminance = lab[..., :1]
+    queries = self.make_queries(seen, luminance[:, None].shape)
+    guidance = _upsample(self.match(queries, reference))
     if self.has_prior:
-      self.predict_color(lab[..., :1])
+      self.prior_net(take(priors.LEVELS), seen.embedding, luminance)
     previous = jnp.pad(lab, ((0, 0), (0, 0), (0, 0), (0, self.carried)))
     ab_and_carried = self.colorize_frame(
-      lab[..., :1], jax.tree.map(lambda x: x[:, 0], guidance), previous
+      luminance, jax.tree.map(lambda x: x[:, 0], guidance), previous
     )
     return ab_and_carried[..., :2]
+
+
+def _upsample(guidance: Guidance) -> Guidance:
+  """Repeats cells: fields [b, t, h/4, w/4, c] to [b, t, h, w, c]."""
+
+  def finer(x: jax.Array) -> jax.Array:
+    b, t, n, m, c = x.shape
+    x = layers.upsample_nearest(x.reshape(b * t, n, m, c), matching.STRIDE)
+    return x.reshape(b, t, *x.shape[1:])
+
+  result: Guidance = jax.tree.map(finer, guidance)
+  return result
 
 
 def colorize_clip(
