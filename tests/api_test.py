@@ -11,8 +11,6 @@ from documents import blocks, picture, run
 import vitexco_jax
 from vitexco_jax.media import video
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 SIZE = (48, 64)
 FRAMES = 8
 

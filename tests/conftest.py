@@ -3,13 +3,20 @@
 import logging
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Compilation takes most of the time. Programs are compiled with few
+# optimizations and stored for all tests, workers, and child processes of a run.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+  _programs = tempfile.TemporaryDirectory()  # Removed when the run ends.
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 
 import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 jax.config.update('jax_num_cpu_devices', 2)
 
@@ -24,24 +31,6 @@ def messages():
 
   messages.show_log()
   logging.getLogger('vitexco_jax').propagate = True  # For `caplog`.
-
-
-@pytest.fixture(scope='module')
-def quick_compiler(tmp_path_factory):
-  """Compiles faster and with fewer optimizations, for whole training steps."""
-  settings = {
-    'jax_disable_most_optimizations': True,
-    'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('programs')),
-    'jax_persistent_cache_min_compile_time_secs': 0.2,
-  }
-  before = {name: jax.config.values[name] for name in settings}
-  for name, value in settings.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
-  yield
-  for name, value in before.items():
-    jax.config.update(name, value)
-  compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope='session')

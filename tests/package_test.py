@@ -81,7 +81,7 @@ def _call(command, home, *arguments):
   return subprocess.run(
     [command, *arguments],
     cwd=home,
-    env=calls.environment(home, devices=1),
+    env=calls.environment(devices=1),
     capture_output=True,
     text=True,
   )
@@ -168,7 +168,7 @@ def test_python_loads_the_included_weights(command, tmp_path):
   done = subprocess.run(
     [command.with_name('python'), '-c', code],
     cwd=tmp_path,
-    env=calls.environment(tmp_path, devices=1),
+    env=calls.environment(devices=1),
     capture_output=True,
     text=True,
   )

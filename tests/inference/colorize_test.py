@@ -19,7 +19,7 @@ from vitexco_jax.inference import (
 )
 from vitexco_jax.media import video
 
-pytestmark = pytest.mark.usefixtures('quick_compiler', 'blocks_of_three')
+pytestmark = pytest.mark.usefixtures('blocks_of_three')
 
 
 def _write(path, frames, stamps=None):

@@ -8,7 +8,7 @@ from pictures import SIZE, make_picture
 from vitexco_jax.inference.device_pool import Clip, colorize_clips
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 
-pytestmark = pytest.mark.usefixtures('quick_compiler', 'blocks_of_three')
+pytestmark = pytest.mark.usefixtures('blocks_of_three')
 
 
 def test_clips_on_two_devices_equal_those_on_one(tiny_weights):

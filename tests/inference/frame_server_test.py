@@ -15,8 +15,6 @@ from vitexco_jax.inference.frame_server import FrameServer
 from vitexco_jax.inference.plan import Choice, Plan, Shot
 from vitexco_jax.media import video
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 CUT = 22  # Between two shots of a film of COUNT frames.
 COUNT = 38
 

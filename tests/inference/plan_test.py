@@ -61,7 +61,6 @@ def test_a_plan_that_cannot_be_written_leaves_no_sheets(
   assert [x.name for x in tmp_path.iterdir()] == ['stills']
 
 
-@pytest.mark.usefixtures('quick_compiler')
 def test_references_are_retrieved_from_a_gallery(tmp_path, three_shots):
   config = get_config('tiny')
   config.retrieval.network = 'vit'

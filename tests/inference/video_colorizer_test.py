@@ -17,7 +17,7 @@ from vitexco_jax.inference import colorize
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 
-pytestmark = pytest.mark.usefixtures('quick_compiler', 'blocks_of_three')
+pytestmark = pytest.mark.usefixtures('blocks_of_three')
 
 
 def _chroma(rgb):

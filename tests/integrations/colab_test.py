@@ -36,7 +36,7 @@ def test_runs_from_start_to_end(notebook, tmp_path, tiny_weights, monkeypatch):
     notebook, CLIP='clip.mp4', SIZE=(48, 64), WEIGHTS=str(tiny_weights)
   )
   # The checkout is importable, so that nothing is installed.
-  for name, value in environment(tmp_path, devices=1).items():
+  for name, value in environment(devices=1).items():
     monkeypatch.setenv(name, value)
   monkeypatch.setenv('PYTHONPATH', str(ROOT))
   monkeypatch.setenv('IPYTHONDIR', str(tmp_path / 'ipython'))

@@ -14,8 +14,6 @@ from painter import Painter
 
 from vitexco_jax import FrameServer, UserError
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 FOLDER = Path(__file__).resolve().parents[2] / 'integrations/comfyui'
 SIZE, CUT, COUNT = (48, 64), 8, 16  # Whole blocks compile one program.
 

@@ -14,8 +14,6 @@ vs = pytest.importorskip('vapoursynth')  # Has no wheels for Python 3.11.
 import vsvitexco  # noqa: E402
 from vsvitexco import clips, filters  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 SIZE = (48, 64)
 CUT, COUNT = 12, 20  # A film of two shots.
 

@@ -9,8 +9,6 @@ import pytest
 
 from vitexco_jax.models.colorizer import Colorizer
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 
 def _inputs(h=32, w=48, b=2, seed=0):
   """Luminance, warped ab, confidence, previous Lab, in their ranges."""

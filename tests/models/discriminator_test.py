@@ -12,8 +12,6 @@ from flax import traverse_util
 from vitexco_jax.models import discriminator
 from vitexco_jax.models.discriminator import Discriminator
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 _NET = Discriminator(width=1 / 16)
 
 

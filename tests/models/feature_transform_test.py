@@ -10,8 +10,6 @@ import pytest
 
 from vitexco_jax.models.feature_transform import Decoder, FeatureTransform
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 _CHANNELS = (64, 128, 256, 512, 512)
 
 

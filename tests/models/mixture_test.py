@@ -8,8 +8,6 @@ import pytest
 from vitexco_jax.models.mixture import Mixture
 from vitexco_jax.structs import Guidance
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 H, W, STRIDE = 16, 32, 2
 RULES = Mixture(
   channels=0,

@@ -14,8 +14,6 @@ from vitexco_jax.models.references import combine
 from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.structs import Guidance
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 
 @pytest.fixture(scope='module')
 def variables():

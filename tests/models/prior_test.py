@@ -9,8 +9,6 @@ from tiny_generator import make_tiny
 
 from vitexco_jax.models import prior
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 H, W = 32, 48
 NET = prior.Prior(width=1 / 8)
 

@@ -12,8 +12,6 @@ from tiny_generator import T, make_tiny, random_luminance, random_rgb
 from vitexco_jax.models.references import combine, compress, first_keys
 from vitexco_jax.structs import Reference
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 
 @pytest.fixture(scope='module')
 def variables():

@@ -19,8 +19,6 @@ from vitexco_jax.models.feature_transform import Decoder
 from vitexco_jax.models.vitexco import Generator, colorize_clip
 from vitexco_jax.structs import Guidance
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 
 @pytest.fixture(scope='module')
 def variables():

@@ -12,8 +12,6 @@ from vitexco_jax.media import video
 from vitexco_jax.retrieval import build, embedding, ivf
 from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 WIDTH = 12  # Of the fake embedding.
 
 

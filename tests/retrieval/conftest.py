@@ -7,5 +7,5 @@ from vitexco_jax.retrieval import embedding
 
 
 @pytest.fixture(scope='module')
-def embed(quick_compiler):
+def embed():
   return embedding.make_embedder(tiny_embedder.make_config())

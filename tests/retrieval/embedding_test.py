@@ -18,9 +18,6 @@ from vitexco_jax.models import efficientnet
 from vitexco_jax.pretrained import efficientnet_weights
 from vitexco_jax.retrieval import embedding
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
-
 # Embeddings
 
 

@@ -12,8 +12,6 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.retrieval import build, ivf
 from vitexco_jax.retrieval.gallery import Gallery, open_with_embedder
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 
 def test_a_search_sorts_all_cosines(tmp_path):
   embeddings, queries = unit(300), unit(25, seed=1)

@@ -9,8 +9,6 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
 from vitexco_jax.retrieval import build, retrieve
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 COUNT = 8
 
 
@@ -30,7 +28,7 @@ def config():
 
 
 @pytest.fixture(scope='module')
-def built(config, tmp_path_factory, quick_compiler):
+def built(config, tmp_path_factory):
   """A gallery of eight pictures."""
   home = tmp_path_factory.mktemp('home')
   (home / 'images').mkdir()

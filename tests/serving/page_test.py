@@ -57,7 +57,7 @@ def address(tmp_path, tiny_weights, request):
     ],
     stdout=subprocess.PIPE,
     text=True,
-    env=calls.environment(tmp_path, 1) | {'TMPDIR': str(temporary)},
+    env=calls.environment(1) | {'TMPDIR': str(temporary)},
   )
   with server:
     try:

@@ -1,4 +1,4 @@
-"""Runs the program in a separate process, with fast compilation."""
+"""Runs the program in a separate process."""
 
 import os
 import subprocess
@@ -10,13 +10,11 @@ TINY = f'--config={ROOT / "configs/vitexco.py"}:tiny'
 PAPER_TINY = f'--config={ROOT / "configs/vitexco.py"}:paper_tiny'
 
 
-def environment(folder, devices=2):
-  """Returns environment variables; compiled programs are stored in the folder."""
+def environment(devices=2):
+  """Returns environment variables; see conftest.py for compilation."""
   return os.environ | {
     'JAX_PLATFORMS': 'cpu',
     'JAX_NUM_CPU_DEVICES': str(devices),
-    'JAX_COMPILATION_CACHE_DIR': str(folder / 'programs'),
-    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
   }
 
 
@@ -25,7 +23,7 @@ def start(home, *arguments, devices=2):
   return subprocess.Popen(
     [sys.executable, ROOT / 'launch.py', *arguments],
     cwd=home,
-    env=environment(home, devices),
+    env=environment(devices),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,

@@ -62,11 +62,11 @@ def write_video(path, frames):
 
 
 def run(text, home):
-  """Runs a block of commands in a folder, with fast compilation."""
+  """Runs a block of commands in a folder."""
   done = subprocess.run(
     ['bash', '-euc', text],
     cwd=home,
-    env=environment(home)
+    env=environment()
     | {
       'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
       'PYTHONPATH': str(ROOT),

@@ -18,7 +18,7 @@ def test_memory_of_matching():
   assert all(value > 0 for value in values.values())
 
 
-def test_network_has_four_levels(quick_compiler):
+def test_network_has_four_levels():
   config = get_config('tiny')
   config.model.correspondence.levels = (1, 2, 3, 4, 5)
   rows = benchmark_network.network(config, (32, 48), block=2)

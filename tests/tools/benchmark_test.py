@@ -13,7 +13,6 @@ from vitexco_jax.tools import benchmark, benchmark_data, benchmark_network
 
 def test_results_are_written(tmp_path, monkeypatch, capsys):
   """Each part runs in a separate process, to measure its peak memory."""
-  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')  # Quick to compile.
   config = get_config('tiny')
 
   def parts(config, gpu):

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import os
 import subprocess
 import sys
 
@@ -20,8 +19,6 @@ from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.models.references import combine
 from vitexco_jax.models.vitexco import colorize_clip
 from vitexco_jax.tools import export
-
-pytestmark = pytest.mark.usefixtures('quick_compiler')
 
 
 @pytest.fixture(scope='module')
@@ -141,7 +138,6 @@ def test_runner_equals_the_library(exported, tmp_path, moves):
       *(f'{tmp_path}/{name}.npy' for name in names),
     ],
     cwd=tmp_path,  # From where Vitexco is not seen.
-    env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
     check=True,
   )
   actual = np.load(tmp_path / 'colored.npy')

@@ -20,8 +20,6 @@ from vitexco_jax.generator import abstract_params
 from vitexco_jax.retrieval import embedding
 from vitexco_jax.training import train
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 
 class _Feed:
   """Random clips; `hook` can change each batch."""

@@ -7,8 +7,6 @@ from tiny_training import make_config, make_terms, random_clips
 
 from vitexco_jax.data import augment
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 LOSSES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
 
 

@@ -13,7 +13,7 @@ from vitexco_jax.models import efficientnet, prior
 from vitexco_jax.pretrained import efficientnet_weights
 from vitexco_jax.training import pretrain_objective
 
-pytestmark = pytest.mark.usefixtures('quick_compiler', 'small_teachers')
+pytestmark = pytest.mark.usefixtures('small_teachers')
 
 _make_teacher = pretrain_objective.make_teacher  # Before it is replaced.
 

@@ -25,7 +25,7 @@ from vitexco_jax.pretrained import vgg16
 from vitexco_jax.tools.export import export_run
 from vitexco_jax.training import crops, loop, pretrain, pretrain_report, train
 
-pytestmark = pytest.mark.usefixtures('quick_compiler', 'small_teachers')
+pytestmark = pytest.mark.usefixtures('small_teachers')
 
 
 def _equal(first, second):

@@ -20,8 +20,6 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.pretrained import efficientnet_weights
 from vitexco_jax.training import train
 
-pytestmark = pytest.mark.usefixtures('quick_compiler')
-
 LOSSES = ('l1', 'warped', 'perceptual', 'contextual', 'temporal', 'smoothness')
 
 

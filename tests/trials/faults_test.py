@@ -22,11 +22,9 @@ def clips(tmp_path):
   return soak.list_clips(folder)
 
 
-@pytest.mark.usefixtures('quick_compiler')
 def test_broken_inputs_are_colorized_or_rejected_in_one_sentence(
   tmp_path, clips, monkeypatch
 ):
-  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'programs'))
   # A truncated .mkv, .webm, and .avi; pictures, a frame, a plan, lists, weights.
   numbers = 6, 9, 29, 10, 12, 33, 37, 38, 39, 41
   cases = faults.broken(clips, tmp_path, numbers, 0, lambda number: False)
@@ -38,8 +36,6 @@ def test_broken_inputs_are_colorized_or_rejected_in_one_sentence(
 
 
 def test_a_killed_run_resumes_to_the_same_result(tmp_path, clips, monkeypatch):
-  monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
-  monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', str(tmp_path / 'programs'))
   # At a random time, and at an access to a file.
   for case, result, wrong in faults.kill(clips, tmp_path, [0, 1], 0):
     assert not wrong, (case, result.messages)
