@@ -12,7 +12,7 @@
 VENV := .venv
 PYTHON :=
 TESTS :=
-PYTEST := -n 2
+PYTEST := -n 2 --dist worksteal
 
 REQUIREMENTS := $(shell nvidia-smi >/dev/null 2>&1 \
 	&& echo requirements.txt || echo requirements/cpu.txt)

@@ -8,12 +8,16 @@ from pathlib import Path
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Compilation takes most of the time. Programs are compiled with few
-# optimizations and stored for all tests, workers, and child processes of a run.
+# optimizations (a sixth of the time) and are stored for all tests, workers, and
+# child processes of a run.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
+os.environ['XLA_FLAGS'] = ' '.join(
+  [os.environ.get('XLA_FLAGS', ''), '--xla_cpu_use_fusion_emitters=false']
+)
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   _programs = tempfile.TemporaryDirectory()  # Removed when the run ends.
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs.name
-os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import jax
 import pytest
