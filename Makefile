@@ -31,12 +31,13 @@ FIT := import sys, venv, ensurepip; \
 
 SAMPLE := demo/bigbuckbunny.mp4
 
-.PHONY: help demo test lint setup lock
+.PHONY: help demo test lint docs setup lock
 
 help:
 	@echo 'make demo    makes a real video gray and colorizes it'
 	@echo 'make test    runs the tests'
 	@echo 'make lint    checks style and types, and the Dockerfile'
+	@echo 'make docs    builds the documentation as a site (site/)'
 	@echo 'make setup   only creates the environment ($(VENV))'
 	@echo 'make lock    updates $(LOCK)'
 
@@ -52,6 +53,10 @@ lint: $(INSTALLED)
 	$(VENV)/bin/python -m ruff format --check .
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/hadolint Dockerfile integrations/space/Dockerfile
+
+# Warnings are errors, for example links that lead nowhere.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 setup: $(INSTALLED)
 
