@@ -272,31 +272,61 @@ def test_shots_are_distributed_over_devices(tmp_path, source, still):
   ).read_bytes()
 
 
-def test_a_long_shot_is_shared_between_its_bound_stills(
-  tmp_path, source, still
-):
-  bound = [
-    still(x, frame=i) for x, i in (('red', 0), ('green', 9), ('red', 18))
+def _bound(source, still, *frames):
+  """A plan of one shot with bound stills, and three devices."""
+  choices = [
+    still(('red', 'green')[i % 2], frame=frame)
+    for i, frame in enumerate(frames)
   ]
-  film_plan = make_plan(source, Shot(0, COUNT, tuple(bound)))
   painters = [Painter(), Painter(), Painter()]
-  meeting = threading.Barrier(2, timeout=30)  # Both color at the same time.
-
-  def meet(*args, predict, **kwargs):
-    meeting.wait()
-    return predict(*args, **kwargs)
-
   for painter in painters:
     painter.config.use.still_agreement = 0.0  # They are plain colors.
-  run_film(source, film_plan, tmp_path / 'one.mkv', painter=painters[0])
-  for painter in painters[1:]:
-    first = functools.partial(meet, predict=painter.predict)
-    calls = itertools.chain([first], itertools.repeat(painter.predict))
-    painter.predict = lambda frames, calls=calls: next(calls)(frames)
-  run_film(source, film_plan, tmp_path / 'two.mkv', painter=painters[1:])
+  return make_plan(source, Shot(0, COUNT, tuple(choices))), painters
+
+
+def _meet(painters):
+  """Makes the first predictions of painters wait for each other."""
+  barrier = threading.Barrier(len(painters), timeout=30)
+
+  def meet(frames, predict, calls):
+    if not next(calls):
+      barrier.wait()
+    return predict(frames)
+
+  for painter in painters:
+    painter.predict = functools.partial(
+      meet, predict=painter.predict, calls=itertools.count()
+    )
+
+
+@pytest.mark.parametrize('stills', [(0, 9, 18), (0, 18), (3,)])
+def test_a_long_shot_is_shared_by_devices(tmp_path, source, still, stills):
+  film_plan, (alone, *two) = _bound(source, still, *stills)
+  run_film(source, film_plan, tmp_path / 'one.mkv', painter=alone)
+  _meet(two)
+  steps, job = run_film(source, film_plan, tmp_path / 'two.mkv', painter=two)
   assert (tmp_path / 'two.mkv').read_bytes() == (
     tmp_path / 'one.mkv'
   ).read_bytes()
+  assert max(step.done for step in steps) == job.steps
+
+
+@pytest.mark.parametrize('devices', [1, 3])
+def test_stored_directions_are_used_by_the_next_run(
+  tmp_path, source, still, devices
+):
+  film_plan, painters = _bound(source, still, 0, COUNT - 1)
+  run_film(source, film_plan, tmp_path / 'one.mkv', painter=painters[0])
+  output = tmp_path / 'out.mkv'
+  # Both directions are 45 steps, the last frame is one.
+  run_film(source, film_plan, output, stop=48, painter=painters)
+  assert (tmp_path / 'out.mkv.part/0000000.forwards.json').exists()
+  painters = _bound(source, still)[1][:devices]
+  steps, job = run_film(source, film_plan, output, painter=painters)
+  assert not any(painter.references for painter in painters)
+  # The last frame is complete, and comes last.
+  assert job.steps - 1 <= max(step.done for step in steps) <= job.steps
+  assert output.read_bytes() == (tmp_path / 'one.mkv').read_bytes()
 
 
 @pytest.mark.parametrize('error', [UserError, IndexError])

@@ -29,7 +29,8 @@ def test_tasks_are_divided_into_blocks():
     [(7, 9)],
     [(9, 13), (13, 17), (17, 21), (21, 23)],
   ]
-  assert schedule.count_stretches(PLAN) == len(tasks)
+  # Frames 2 to 6 get colors of two stills.
+  assert schedule.count_parts(PLAN) == len(tasks) + 1
 
 
 def test_a_range_has_hidden_blocks_before_it():

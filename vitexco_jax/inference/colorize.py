@@ -106,7 +106,7 @@ def colorize(
   if workers is not None:  # They do not have the same current folder.
     video_path, output = video_path.absolute(), output.absolute()
     film_plan = film_plan.absolute()
-  devices = jax.local_devices()[: schedule.count_stretches(film_plan)]
+  devices = jax.local_devices()[: schedule.count_parts(film_plan)]
   colorizers = [colorizer.on(device) for device in devices]
   job = film.Film(
     colorizers,

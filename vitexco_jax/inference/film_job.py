@@ -34,7 +34,8 @@ class Progress:
     self.facts: dict[Block, dict[str, Any]] = {}
     self.confidences = np.full(frames, np.nan, np.float32)
     self._done = 0
-    self._lock = threading.Lock()  # For `_done`.
+    self._passes: set[str] = set()  # Whose steps are counted.
+    self._lock = threading.Lock()  # For the two above.
 
   def __reduce__(self) -> tuple[type['Progress'], tuple[int]]:
     """Makes copies in other processes start from the beginning."""
@@ -45,6 +46,18 @@ class Progress:
     with self._lock:
       self._done += steps
       return self._done
+
+  def begin_pass(self, name: str) -> None:
+    """Notes that the steps of a pass will be counted one by one."""
+    with self._lock:
+      self._passes.add(name)
+
+  def count_pass(self, name: str, steps: int) -> None:
+    """Adds the steps of a stored pass, unless this run has computed it."""
+    with self._lock:
+      if name not in self._passes:
+        self._passes.add(name)
+        self._done += steps
 
   def note(self, block: Block, facts: dict[str, Any]) -> None:
     """Adds a complete block."""

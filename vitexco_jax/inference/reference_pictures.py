@@ -1,7 +1,8 @@
-"""Reads the references of a film, at most at the size of the networks."""
+"""Reads and sets the references of a film, at most at the size of the networks."""
 
 import functools
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -9,13 +10,17 @@ import numpy as np
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
+from vitexco_jax.inference import joining, stills
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, Choice
+from vitexco_jax.inference.source import Source
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import borders, sandbox, video
 from vitexco_jax.media.borders import Borders
 
 _PICTURES = 16  # References in memory.
 # Relative difference of aspect between a bound reference and the video.
 _ASPECT = 0.02
+_logger = logging.getLogger(__name__)
 
 
 class ReferencePictures:
@@ -40,6 +45,7 @@ class ReferencePictures:
     """
     self._open = functools.partial(opener.open, path, deinterlace=deinterlace)
     self._size, self._bound = size, bound
+    self._warned: set[Choice] = set()  # Stills that differ from their frames.
     self.read = functools.lru_cache(_PICTURES)(self._read)
 
   def _read(self, choice: Choice, inner: Borders) -> np.ndarray:
@@ -63,6 +69,56 @@ class ReferencePictures:
       rgb = self._fit(rgb, choice, inner)
     height, width = sizes.within(rgb.shape[:2], self._bound)
     return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+
+  def set_references(
+    self,
+    colorizer: VideoColorizer,
+    bound: Choice | None,
+    others: Iterable[Choice],
+    inner: Borders,
+    source: Source,
+  ) -> None:
+    """Sets the references of the next frames.
+
+    Args:
+      colorizer: gets them.
+      bound: the reference that is bound to the next frame, if any.
+      others: that are not bound.
+      inner: borders of the shot.
+      source: reads that frame.
+    """
+    pictures = [self.read(x, inner) for x in others]
+    if bound is not None:
+      still = self.read(bound, inner)
+      if colorizer.config.use.fit_stills:
+        still = self._fit_to_frame(
+          still, bound, inner, source, colorizer.config.use.still_agreement
+        )
+      pictures.insert(0, still)
+    colorizer.set_reference(*pictures, first_frame=bound is not None)
+
+  def _fit_to_frame(
+    self,
+    still: np.ndarray,
+    choice: Choice,
+    inner: Borders,
+    source: Source,
+    least: float,
+  ) -> np.ndarray:
+    """Fits a bound still to its frame; warns if its structure differs."""
+    assert choice.frame is not None
+    (frame,) = source.frames(choice.frame, choice.frame + 1)
+    fitted = stills.fit(still, inner.crop(joining.shallow(frame.rgb)))
+    if fitted.agreement < least and choice not in self._warned:
+      self._warned.add(choice)
+      _logger.warning(
+        '%s: only %.0f %% of its structure is that of frame %d: see whether an '
+        'editor moved or invented something, or whether it shows another frame',
+        choice.picture,
+        100 * fitted.agreement,
+        choice.frame,
+      )
+    return fitted.rgb
 
   def _fit(self, rgb: np.ndarray, choice: Choice, inner: Borders) -> np.ndarray:
     """Resizes a bound picture, with or without borders, to the frame's size."""

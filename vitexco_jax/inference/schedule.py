@@ -19,9 +19,13 @@ def count_steps(plan: Plan) -> int:
   return sum(task.steps for task in tasks)
 
 
-def count_stretches(plan: Plan) -> int:
-  """Returns the number of stretches, which devices can share."""
-  return sum(len([*stretches(shot)]) for shot in plan.shots)
+def count_parts(plan: Plan) -> int:
+  """Returns the number of devices that a film can use at the same time."""
+  return sum(
+    1 + stretch.has_both_directions
+    for shot in plan.shots
+    for stretch in stretches(shot)
+  )
 
 
 def scratch_bytes(

@@ -52,6 +52,11 @@ class Stretch(NamedTuple):
     return not self.skipped and (self.before is not None or self.after is None)
 
   @property
+  def has_both_directions(self) -> bool:
+    """Whether colors are propagated forwards and backwards."""
+    return self.propagates_forwards and self.after is not None
+
+  @property
   def backwards(self) -> Backwards | None:
     """The pass that propagates the colors of `after`."""
     if self.after is None:

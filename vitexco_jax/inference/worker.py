@@ -1,24 +1,22 @@
 """Colorizes stretches of a film on one device.
 
 If a reference is bound to the frame after a stretch, or the next shot dissolves into
-it, colors are first propagated backwards from there and stored on the disk. They take 9 bytes per pixel of the
-working size and frame, and 6 when all are there. Then the stretch is colorized
-forwards, and `bidirectional` combines the two.
+it, colors are first propagated backwards from there and stored on the disk (`passes`).
+Then the stretch is colorized forwards, and `bidirectional` combines the two.
 """
 
 import collections
 import contextlib
 import itertools
-import logging
-from collections.abc import Generator, Iterable, Iterator
-from typing import Any, NamedTuple, Self
+from collections.abc import Generator, Iterator
+from typing import Any, Self
 
 import cv2
 import numpy as np
 
-from vitexco_jax import sizes, stages
+from vitexco_jax import stages
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import disk_arrays, joining, journal, stills
+from vitexco_jax.inference import joining
 from vitexco_jax.inference.bidirectional import (
   Colors,
   Uncolored,
@@ -28,18 +26,15 @@ from vitexco_jax.inference.bidirectional import (
 )
 from vitexco_jax.inference.film_job import Job, Step
 from vitexco_jax.inference.outputs import Track
-from vitexco_jax.inference.reference_pictures import ReferencePictures
-from vitexco_jax.inference.shot_plan import Choice
+from vitexco_jax.inference.passes import Passes, Stored
 from vitexco_jax.inference.source import Source
 from vitexco_jax.inference.stretches import (
-  Backwards,
   Block,
   Stretch,
   Task,
   runs,
 )
 from vitexco_jax.inference.video_colorizer import (
-  ClipState,
   Prediction,
   VideoColorizer,
 )
@@ -49,15 +44,6 @@ from vitexco_jax.structs import Array
 
 _CERTAIN = np.ones((1, 1, 1), np.float32)  # Confidence of unchanged frames.
 
-_logger = logging.getLogger(__name__)
-
-
-class _Stored(NamedTuple):
-  """Colors of a stretch from later frames: [t, h, w, 3], ab and confidence."""
-
-  backwards: np.ndarray | None  # From the reference after it.
-  entering: np.ndarray | None  # From the next shot, of its dissolve.
-
 
 class Worker:
   """Colorizes stretches on one device; a context manager."""
@@ -65,15 +51,7 @@ class Worker:
   def __init__(self, job: Job, colorizer: VideoColorizer):
     self._job = job
     self._colorizer = colorizer
-    self._picture = ReferencePictures(
-      job.opener,
-      job.path,
-      job.options.deinterlace,
-      job.size,
-      colorizer.bound,
-    ).read
-    # Stills that differ from their frames.
-    self._warned: set[Choice] = set()
+    self._passes = Passes(job, colorizer)
 
   def __enter__(self) -> Self:
     options = self._job.options
@@ -87,11 +65,27 @@ class Worker:
     self._source.close()
     self._ahead.close()
 
+  def store(self, task: Task, forwards: bool) -> Generator[Step, None, None]:
+    """Stores the colors of one direction of a stretch, which `color` then uses.
+
+    Args:
+      task: with a bound reference at both ends.
+      forwards: the direction.
+    """
+    if forwards:
+      yield from self._passes.store_forwards(task, self._source)
+    elif self._passes.todo(task):
+      backwards = task.stretch.backwards
+      assert backwards is not None
+      yield from self._passes.store_backwards(
+        backwards, task.key, task.stretch.borders, self._ahead
+      )
+
   def color(self, task: Task) -> Generator[Step, None, None]:
     """Colorizes the blocks of a stretch that are not complete."""
-    stretch, blocks, log = task.stretch, task.blocks, self._job.journal
+    stretch, blocks, passes = task.stretch, task.blocks, self._passes
     progress = self._job.progress
-    todo = [block for block in blocks if block not in progress.facts]
+    todo = passes.todo(task)
     if not todo:
       progress.count(task.steps)
       return
@@ -99,148 +93,28 @@ class Worker:
     if entering is not None and todo[-1].start < entering.start:
       progress.count(entering.steps)
       entering = None
-    if backwards is not None:
-      yield from self._color_backwards(backwards, task.key, stretch)
-    if entering is not None:
-      yield from self._color_backwards(entering, task.entering_key, stretch)
-    stored = _Stored(*map(self._load, (backwards, entering)))
+    for one, key in ((backwards, task.key), (entering, task.entering_key)):
+      if one is not None:
+        yield from passes.store_backwards(
+          one, key, stretch.borders, self._ahead
+        )
+    stored = passes.load(task, backwards, entering)
     progress.count(sum(x.stop - x.start for x in blocks if x not in todo))
     for run in runs(todo):
-      if stretch.propagates_forwards:
-        self._set_references(
-          stretch.before, stretch.others, stretch.borders, self._source
-        )
-      if stretch.propagates_forwards and run[0] != blocks[0]:
-        previous = blocks[blocks.index(run[0]) - 1]
-        state = ClipState.load(log.folder / previous.state)
-        self._colorizer.resume(state, stretch.borders.size(*self._job.size))
+      if stretch.propagates_forwards and stored.forwards is None:
+        passes.start(task, run[0], self._source)
       frames = self._source.frames(run[0].start, run[-1].stop)
       for block in run:
         yield from self._color_block(block, stretch, frames, stored)
-    stored = _Stored(None, None)  # Windows does not remove files in use.
-    for done in (backwards, entering):
-      if done is not None:
-        log.discard(done.name, [f'{done.name}.npy'])
-
-  def _load(self, backwards: Backwards | None) -> np.ndarray | None:
-    """Opens the colors that a pass has stored."""
-    if backwards is None:
-      return None
-    path = self._job.journal.folder / f'{backwards.name}.npy'
-    return np.load(path, mmap_mode='r')
-
-  def _set_references(
-    self,
-    bound: Choice | None,
-    others: Iterable[Choice],
-    inner: Borders,
-    source: Source,
-  ) -> None:
-    """Sets the references of the next frames.
-
-    Args:
-      bound: the reference that is bound to the next frame, if any.
-      others: that are not bound.
-      inner: borders of the shot.
-      source: reads that frame.
-    """
-    pictures = [self._picture(x, inner) for x in others]
-    if bound is not None:
-      still = self._picture(bound, inner)
-      if self._colorizer.config.use.fit_stills:
-        still = self._fit_to_frame(still, bound, inner, source)
-      pictures.insert(0, still)
-    self._colorizer.set_reference(*pictures, first_frame=bound is not None)
-
-  def _fit_to_frame(
-    self, still: np.ndarray, choice: Choice, inner: Borders, source: Source
-  ) -> np.ndarray:
-    """Fits a bound still to its frame; warns if its structure differs."""
-    assert choice.frame is not None
-    (frame,) = source.frames(choice.frame, choice.frame + 1)
-    fitted = stills.fit(still, inner.crop(joining.shallow(frame.rgb)))
-    least = self._colorizer.config.use.still_agreement
-    if fitted.agreement < least and choice not in self._warned:
-      self._warned.add(choice)
-      _logger.warning(
-        '%s: only %.0f %% of its structure is that of frame %d: see whether an '
-        'editor moved or invented something, or whether it shows another frame',
-        choice.picture,
-        100 * fitted.agreement,
-        choice.frame,
-      )
-    return fitted.rgb
-
-  def _color_backwards(
-    self, backwards: Backwards, key: str, stretch: Stretch
-  ) -> Iterator[Step]:
-    """Stores colors that are propagated backwards.
-
-    Args:
-      backwards: the pass.
-      key: hash of everything from which they are computed.
-      stretch: whose frames get them.
-    """
-    log, progress = self._job.journal, self._job.progress
-    start, stop = backwards.start, backwards.stop
-    entry, name = backwards.name, f'{backwards.name}.npy'
-    try:
-      facts = log.read(entry, key, [name])
-    except journal.DamagedError as error:
-      _logger.warning(
-        'frames %d to %d are matched again: %s', start, stop - 1, error
-      )
-      facts = None
-    if facts is not None:  # An earlier run has done it.
-      progress.count(backwards.steps)
-      return
-    inner = stretch.borders
-    height, width = sizes.within(
-      inner.size(*self._job.size), tuple(self._colorizer.config.use.size)
-    )
-    # Frames are decoded forwards only.
-    small_path = log.path(f'{entry}.small')
-    small = disk_arrays.create(
-      small_path, np.uint8, (backwards.steps, height, width, 3)
-    )
-    for i, frame in enumerate(self._ahead.frames(start, backwards.source + 1)):
-      small[i] = cv2.resize(
-        inner.crop(frame.rgb), (width, height), interpolation=cv2.INTER_AREA
-      )
-    stored = disk_arrays.create(
-      log.path(name), np.float16, (stop - start, height, width, 3)
-    )
-    yield from self._propagate(backwards, inner, small, stored)
-    stored.flush()
-    log.write(entry, key, [name], {})
-    del small  # Windows does not remove files in use.
-    small_path.unlink()
-
-  def _propagate(
-    self,
-    backwards: Backwards,
-    inner: Borders,
-    small: np.ndarray,
-    stored: np.ndarray,
-  ) -> Iterator[Step]:
-    """Fills in the stored colors of a pass from its small frames."""
-    self._set_references(backwards.bound, backwards.others, inner, self._ahead)
-    number = backwards.source
-    for block in self._colorizer.predict(small[::-1]):
-      predicted = np.concatenate([block.ab, block.confidence], -1)
-      for rgb, colors in zip(block.rgb, predicted, strict=True):
-        if number < backwards.stop:  # Other stretches colorize the others.
-          stored[number - backwards.start] = colors
-        confidence = float(colors[..., 2].mean())
-        yield Step(self._job.progress.count(1), number, rgb, None, confidence)
-        number -= 1
+    del stored  # Windows does not remove files in use.
+    passes.discard(stretch)
 
   def _color_block(
     self,
     block: Block,
     stretch: Stretch,
     frames: Iterator[video.Frame],
-    stored: _Stored,
+    stored: Stored,
   ) -> Iterator[Step]:
     """Colorizes and encodes a block.
 
@@ -285,7 +159,8 @@ class Worker:
         stamps.append(frame.pts)
         end = frame.pts + (frame.duration or self._job.format.ticks)
         confidences.append(round(mean, 4))
-        done = self._job.progress.count(1)
+        # A pass forwards has counted the frame.
+        done = self._job.progress.count(int(stored.forwards is None))
         yield Step(done, number, frame.rgb, rgb, mean)
       if len(stamps) < block.stop - block.start:
         raise UserError(
@@ -295,6 +170,7 @@ class Worker:
     self._finish_block(
       block,
       stretch,
+      stored.forwards is None,
       {'pts': stamps, 'end': end, 'confidence': confidences},
     )
 
@@ -303,15 +179,16 @@ class Worker:
     rgb: Iterator[np.ndarray],
     block: Block,
     stretch: Stretch,
-    stored: _Stored,
+    stored: Stored,
   ) -> Iterator[Prediction | Colors | Uncolored]:
     """Predicts colors, and mixes in those from later frames."""
     predictions: Iterator[Prediction | Colors | Uncolored]
-    predictions = (
-      self._colorizer.predict(rgb)
-      if stretch.propagates_forwards
-      else uncolored(rgb)
-    )
+    if stored.forwards is not None:
+      predictions = stored.forwards.predictions(rgb, block)
+    elif stretch.propagates_forwards:
+      predictions = self._colorizer.predict(rgb)
+    else:
+      predictions = uncolored(rgb)
     if stored.backwards is not None:
       predictions = mix_directions(
         predictions,
@@ -327,9 +204,20 @@ class Worker:
     return predictions
 
   def _finish_block(
-    self, block: Block, stretch: Stretch, facts: dict[str, Any]
+    self,
+    block: Block,
+    stretch: Stretch,
+    has_state: bool,
+    facts: dict[str, Any],
   ) -> None:
-    """Writes the state after a block and its journal entry."""
+    """Writes the journal entry of a block.
+
+    Args:
+      block: whose segments are written.
+      stretch: of the block.
+      has_state: whether to save the state after it; a pass has saved it otherwise.
+      facts: for the entry.
+    """
     log = self._job.journal
     tracks = self._job.tracks if block.shown else []
     names = [track.segment(block) for track in tracks]
@@ -338,9 +226,8 @@ class Worker:
       for track, name in zip(tracks, names, strict=True)
     ]
     if stretch.propagates_forwards and block.stop < stretch.stop:
-      state = self._colorizer.state
-      assert state is not None  # It has colorized the block.
-      state.save(log.path(block.state))
+      if has_state:
+        self._passes.save_state(block)
       names.append(block.state)
     log.write(block.name, block.key, names, facts)
     self._job.progress.note(block, facts)

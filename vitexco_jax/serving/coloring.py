@@ -74,7 +74,7 @@ class Coloring:
       self.forget()
     self._output, self._settings = output, settings
     colorizer = sized(colorizer, settings)
-    devices = jax.local_devices()[: schedule.count_stretches(planned)]
+    devices = jax.local_devices()[: schedule.count_parts(planned)]
     work = film.Film(
       [colorizer.on(device) for device in devices],
       path,
