@@ -224,10 +224,10 @@ def test_a_plan_that_ends_before_the_video_is_reported(
 def test_two_devices_give_the_frames_of_one(tmp_path, colorizer, reference):
   path = _write(tmp_path / 'in.mkv', make_frames(6))
   surveyed = plan.survey(path)
-  half = plan.Shot(0, 3, (plan.Choice(reference),))
-  film_plan = surveyed.plan._replace(
-    shots=(half, half._replace(start=3, stop=6))
-  )
+  # Between the stills, each device propagates colors in one direction.
+  stills = plan.Choice(reference, frame=0), plan.Choice(reference, frame=5)
+  shots = (plan.Shot(0, 6, stills),)
+  film_plan = surveyed.plan._replace(shots=shots)
   actual = []
   for count in (1, 2):
     colorizers = [colorizer.on(device) for device in jax.devices()[:count]]

@@ -16,18 +16,20 @@ from vitexco_jax.inference.worker import Worker
 def color(workers: Sequence[Worker], tasks: Sequence[Task]) -> Iterator[Step]:
   """Yields the steps of parallel workers; if one fails, all stop.
 
-  Each stretch goes to one worker. If there are fewer stretches than workers, both
-  directions of a stretch between two bound stills are colorized at the same time,
-  and mixed afterwards.
+  Each stretch goes to one worker. If a stretch between two bound stills is more than
+  the share of one worker, its two directions are colorized at the same time, and mixed
+  afterwards.
 
   Args:
     workers: one for each device.
     tasks: the stretches.
   """
-  if len(tasks) >= len(workers):
-    yield from _share(workers, [_Color(task) for task in tasks])
-    return
-  both = [task for task in tasks if task.stretch.has_both_directions]
+  share = sum(task.steps for task in tasks) / len(workers)
+  both = [
+    task
+    for task in tasks
+    if task.stretch.has_both_directions and task.steps > share
+  ]
   passes = itertools.product(both, (False, True))
   first: list[_Work] = [_Store(*one) for one in passes]
   first += [_Color(task) for task in tasks if task not in both]
