@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitexco_jax import color
+from vitexco_jax.structs import Array
 
 TOKEN = 16  # Networks need multiples of this; features need two tokens.
 
@@ -83,6 +84,7 @@ def pad(image: jax.Array, multiple: int = TOKEN) -> jax.Array:
   return jnp.pad(image, ((0, high - h), (0, wide - w), (0, 0)), 'edge')
 
 
+@jax.jit
 def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
   """Combines the L of a frame with predicted colors.
 
@@ -101,7 +103,6 @@ def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
   return jnp.round(color.fade_to_rgb(lab) * top).astype(rgb.dtype)
 
 
-@jax.jit
-def join_frames(rgb: jax.Array, ab: jax.Array) -> jax.Array:
+def join_frames(rgb: np.ndarray, ab: Array) -> list[jax.Array]:
   """Joins several frames, [t, H, W, 3] and [t, h, w, 2], one at a time."""
-  return jax.lax.map(lambda frame: join(*frame), (rgb, ab))
+  return [join(frame, ab[i]) for i, frame in enumerate(rgb)]

@@ -16,7 +16,7 @@ from painter import SIZE
 from pictures import make_frames, make_picture
 from three_shots import LENGTHS, embed, shot_picture
 
-from vitexco_jax.inference import plan, schedule, video_colorizer
+from vitexco_jax.inference import frame_blocks, plan, schedule
 from vitexco_jax.inference.plan import Choice
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
@@ -102,7 +102,7 @@ def red(source, still):
 @pytest.fixture
 def blocks_of_three(monkeypatch):
   """Blocks of the engine of three frames."""
-  monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
+  monkeypatch.setattr(frame_blocks, 'BLOCK', 3)
 
 
 @pytest.fixture(scope='module')
@@ -114,7 +114,7 @@ def colorizer(tiny_weights):
 def colored(colorizer):
   """Seven frames, colored in one go."""
   with pytest.MonkeyPatch.context() as monkeypatch:
-    monkeypatch.setattr(video_colorizer, 'BLOCK', 3)
+    monkeypatch.setattr(frame_blocks, 'BLOCK', 3)
     colorizer.set_reference(make_picture())
     return list(colorizer.colorize(make_frames(7)))
 

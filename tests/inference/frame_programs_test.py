@@ -16,12 +16,12 @@ def test_lightness_levels_span_the_bytes():
 
 @pytest.mark.parametrize('dtype', [np.uint8, np.uint16])
 def test_frames_are_resized_and_padded_to_the_stride(dtype):
-  rgb = np.full((2, 80, 120, 3), np.iinfo(dtype).max, dtype)
+  rgb = np.full((80, 120, 3), np.iinfo(dtype).max, dtype)
   rgb[..., 2] = 0  # Yellow.
   actual = frame_programs.fit_luminance((40, 60), 1, rgb)
-  assert actual.shape == (2, 48, 64, 1)
-  expected = color.uint8_to_lab(rgb[:1, :1, :1])[0, 0, 0, 0] - 50
+  assert actual.shape == (48, 64, 1)
+  expected = color.uint8_to_lab(rgb[:1, :1])[0, 0, 0] - 50
   np.testing.assert_allclose(actual, expected, atol=1e-3)
-  lab = frame_programs.fit_lab((40, 60), 2, rgb[0])
+  lab = frame_programs.fit_lab((40, 60), 2, rgb)
   assert lab.shape == (1, 64, 64, 3)  # Multiples of twice the stride.
   np.testing.assert_allclose(lab[..., :1], expected, atol=1e-3)

@@ -370,15 +370,13 @@ def test_a_copy_on_another_device_has_no_clip_state(colorizer):
   assert colorizer.state.previous.shape == (1, *SIZE, 4)
 
 
-def test_first_and_later_blocks_share_a_program(tiny_weights):
+def test_all_blocks_share_a_program(tiny_weights):
   colorizer = VideoColorizer.from_checkpoint(tiny_weights)
   colorizer.set_reference(make_picture())
-  list(colorizer.colorize(make_frames(6)))
+  list(colorizer.colorize(make_frames(7)))  # The last block is shorter.
   assert colorizer._colorize_block._cache_size() == 1
-  frame_size = make_frames(1)[0].shape[:2]
-  state = colorizer.state._replace(
-    previous=np.asarray(colorizer.state.previous)
-  )
-  colorizer.resume(state, frame_size)
-  list(colorizer.colorize(make_frames(3)))
+  state = colorizer.state
+  saved = state._replace(previous=np.asarray(state.previous))
+  colorizer.resume(saved, make_frames(1)[0].shape[:2])
+  list(colorizer.colorize(make_frames(1)))
   assert colorizer._colorize_block._cache_size() == 1

@@ -91,7 +91,7 @@ def chained_flow(
       yield from _carry(ab, grays[index:stop])
 
   for rgb, ab in zip(read(), predicted(), strict=True):
-    yield np.asarray(_join(rgb, ab))
+    yield np.asarray(sizes.join(rgb, ab))
 
 
 def _carry(ab: np.ndarray, grays: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -122,7 +122,7 @@ def color_transfer(
   )
   for rgb in read():
     bins = _bins(_working_lab(rgb, size)[..., :1])
-    yield np.asarray(_join(rgb, table[bins]))
+    yield np.asarray(sizes.join(rgb, table[bins]))
 
 
 @jax.jit
@@ -237,5 +237,4 @@ def _flow_gray(rgb: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   return np.round(luminance * 2.55).astype(np.uint8)
 
 
-_join = jax.jit(sizes.join)
 _warp = jax.jit(flow.warp)

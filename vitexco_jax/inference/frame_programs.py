@@ -19,7 +19,11 @@ from vitexco_jax import color, sizes
 from vitexco_jax.models import cells, layers
 from vitexco_jax.models.correspondence import STRIDE
 from vitexco_jax.models.motion import Anchor
-from vitexco_jax.models.vitexco import Generator, colorize_clip
+from vitexco_jax.models.vitexco import (
+  Generator,
+  colorize_clip,
+  upsample,
+)
 from vitexco_jax.structs import Reference
 
 Size = tuple[int, int]  # (height, width)
@@ -47,14 +51,9 @@ def fit_rgb(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def fit_luminance(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
-  """Resizes L - 50 of [t, H, W, 3] uint8 or uint16: [t, h, w, 1], padded."""
-
-  def fit(rgb: jax.Array) -> jax.Array:
-    luminance = color.uint8_to_lightness(rgb) - 50.0
-    return sizes.pad(sizes.resize(luminance, size), scale * sizes.TOKEN)
-
-  # One frame at a time: a whole block at full size would need much memory.
-  return jax.lax.map(fit, rgb)
+  """Resizes L - 50 of [H, W, 3] uint8 or uint16: [h, w, 1], padded."""
+  luminance = color.uint8_to_lightness(rgb) - 50.0
+  return sizes.pad(sizes.resize(luminance, size), scale * sizes.TOKEN)
 
 
 def encode_reference(
@@ -88,12 +87,16 @@ def colorize_block(
   scale: int,
   variables: typing.VariableDict,
   reference: Reference | None,
+  count: int,
   luminance: jax.Array,
   previous: jax.Array,
   backward_flow: jax.Array | None,
   anchor: Anchor | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Predicts the colors of consecutive frames.
+  """Predicts the colors of consecutive frames, one at a time.
+
+  On a CPU this is faster than all at once, because a frame fits into its caches.
+  With `count`, one program serves blocks of any length.
 
   Args:
     generator: the networks.
@@ -101,6 +104,7 @@ def colorize_block(
     scale: see above.
     variables: of the generator.
     reference: the encoded references; None: colors of the prior.
+    count: number of frames; the others only fill the arrays.
     luminance: [t, h, w, 1], L - 50.
     previous: [1, h, w, 3 + carried], the previous frame: Lab, l = L - 50, and
       what else the colorizer carries.
@@ -112,23 +116,69 @@ def colorize_block(
     ab [t, *size, 2], confidence [t, *size, 1], and `previous` of the next block.
   """
   apply: Callable[..., Any] = functools.partial(generator.apply, variables)
-  if generator.follows_motion or reference is None or scale > 1:
-    frames = jnp.concatenate([previous[..., :1], luminance])
-    small = layers.average_pool(frames, scale)[None]
-    guidance = apply(
-      small, reference, backward_flow, anchor, scale, method='guide_along'
+  along = generator.follows_motion or reference is None or scale > 1
+
+  def see(_: None, frame: jax.Array) -> tuple[None, Any]:
+    small = layers.average_pool(frame[None], scale)[None]
+    return None, apply(small, method='extract' if along else 'encode_frames')
+
+  def color(
+    previous: jax.Array, frame: tuple[Any, ...]
+  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    luminance, before, seen, backward_flow, anchor_flow = frame
+    if along:
+      guidance = apply(
+        jnp.concatenate([before[0], seen[0]], 1),
+        seen[1],
+        reference,
+        backward_flow,
+        anchor and anchor._replace(flow=anchor_flow),
+        scale,
+        method='guide_extracted',
+      )
+    else:
+      guidance = upsample(apply(seen, reference, method='match'))
+    predicted, last = colorize_clip(
+      functools.partial(apply, scale=scale, method='colorize_frame'),
+      luminance[None, None],
+      guidance,
+      previous,
+      backward_flow=backward_flow,
     )
-  else:
-    guidance = apply(luminance[None], reference, method='guide')
-  predicted, last = colorize_clip(
-    functools.partial(apply, scale=scale, method='colorize_frame'),
-    luminance[None],
-    guidance,
-    previous,
-    backward_flow=backward_flow,
+    return last, (predicted[0, 0, ..., :2], guidance.confidence[0, 0])
+
+  def frame_by_frame(x: jax.Array | None) -> jax.Array | None:
+    return None if x is None else x.swapaxes(0, 1)[:, None]
+
+  frames = jnp.concatenate([previous[..., :1], luminance])
+  _, seen = _scan(see, None, frames, count + 1)
+  before = jax.tree.map(lambda x: x[:-1], seen)
+  seen = jax.tree.map(lambda x: x[1:], seen)
+  flows = map(frame_by_frame, (backward_flow, anchor and anchor.flow))
+  last, colors = _scan(
+    color, previous, (luminance, before, seen, *flows), count
   )
-  height, width = size
-  ab, confidence = (
-    x[0, :, :height, :width] for x in (predicted[..., :2], guidance.confidence)
-  )
+  ab, confidence = (x[:, : size[0], : size[1]] for x in colors)
   return ab, confidence, last
+
+
+def _scan(
+  step: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, count: int
+) -> tuple[Any, Any]:
+  """Does what `jax.lax.scan` does for the first `count` of `xs`."""
+  step = jax.jit(step)  # It is traced once.
+
+  def take(i: int) -> Any:
+    return jax.tree.map(lambda x: x[i], xs)
+
+  _, first = jax.eval_shape(step, carry, take(0))
+  length = len(jax.tree.leaves(xs)[0])
+  results = jax.tree.map(lambda x: jnp.zeros((length, *x.shape)), first)
+
+  def body(i: int, state: tuple[Any, Any]) -> tuple[Any, Any]:
+    carry, results = state
+    carry, result = step(carry, take(i))
+    return carry, jax.tree.map(lambda y, x: y.at[i].set(x), results, result)
+
+  carry, results = jax.lax.fori_loop(0, count, body, (carry, results))
+  return carry, results

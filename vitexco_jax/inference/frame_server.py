@@ -64,7 +64,7 @@ class FrameColors(NamedTuple):
 
   def join(self, rgb: np.ndarray) -> np.ndarray:
     """Returns the L of [H, W, 3] uint8 or uint16 with these colors."""
-    return np.asarray(sizes.join_frames(rgb[None], self.ab[None])[0])
+    return np.asarray(sizes.join(rgb, self.ab))
 
 
 class _Stretch(NamedTuple):

@@ -1,6 +1,7 @@
 """Joins frames and predicted colors, as the options of a film say."""
 
 import cv2
+import jax
 import numpy as np
 
 from vitexco_jax import sizes
@@ -10,7 +11,7 @@ from vitexco_jax.structs import Array
 _EDGE = 4.0  # Of 255 levels, a step of lightness that counts as an edge.
 
 
-def join(rgb: np.ndarray, ab: Array, options: Options) -> Array:
+def join(rgb: np.ndarray, ab: Array, options: Options) -> list[jax.Array]:
   """Joins frames and predicted colors.
 
   Args:
@@ -19,7 +20,7 @@ def join(rgb: np.ndarray, ab: Array, options: Options) -> Array:
     options: have the saturation and the smoothing.
 
   Returns:
-    [t, H, W, 3], with the dtype of `rgb`.
+    t frames [H, W, 3], with the dtype of `rgb`.
   """
   ab = ab * np.float32(options.saturation)
   if options.smoothing:

@@ -134,7 +134,7 @@ def colorize_frame(
   colorizer.set_reference(*references)
   (block,) = colorizer.predict([shot.borders.crop(gray)])
   colored = gray.copy()
-  (inner,) = np.asarray(joining.join(block.rgb, block.ab, options))
+  (inner,) = joining.join(block.rgb, block.ab, options)
   shot.borders.crop(colored)[:] = inner
   return colored, float(np.mean(block.confidence)), references
 

@@ -16,7 +16,6 @@ import copy
 import functools
 import hashlib
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,16 +29,13 @@ from vitexco_jax import flow, sizes, stages
 from vitexco_jax.config import check, override
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import abstract_params, make_generator
+from vitexco_jax.inference import frame_blocks, guide
 from vitexco_jax.inference import frame_programs as programs
-from vitexco_jax.inference import guide
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
 from vitexco_jax.models import cells
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.references import combine, compress
 from vitexco_jax.structs import Reference
-
-BLOCK = 8  # Frames of a block ...
-_BLOCK_PIXELS = 2**23  # ... unless they are large.
 
 
 class Prediction(NamedTuple):
@@ -238,12 +234,12 @@ class VideoColorizer:
       ValueError: no reference is set, or a frame has another size.
     """
     # The caller processes a block while the device colorizes the next one.
-    ready = ()
+    ready: list[jax.Array] = []
     for block in self.predict(frames):
       colored = sizes.join_frames(block.rgb, block.ab)
-      yield from np.asarray(ready)
+      yield from map(np.asarray, ready)
       ready = colored
-    yield from np.asarray(ready)
+    yield from map(np.asarray, ready)
 
   def predict(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
     """Does what `colorize` does, but yields colors at the working size.
@@ -259,7 +255,7 @@ class VideoColorizer:
     """
     if self._reference is None and not self._by_prior:
       raise ValueError('set_reference comes before colorize')
-    for block in _blocks(frames):
+    for block in frame_blocks.split(frames):
       yield self._predict_block(block)
 
   def _predict_block(self, block: list[np.ndarray]) -> Prediction:
@@ -273,32 +269,42 @@ class VideoColorizer:
         raise ValueError(
           f'a frame of {frame.shape[:2]} after frames of {setup.frame_size}'
         )
-    rgb = np.stack(block)
     previous = self._previous(state)
     with stages.stage(stages.SHRINK):
-      fitted = programs.fit_luminance(setup.size, setup.scale, rgb)
+      fit = functools.partial(programs.fit_luminance, setup.size, setup.scale)
       luminance, gain = guide.prepare(
-        np.asarray(fitted), previous, state.gain, self._guide
+        np.stack([fit(frame) for frame in block]),
+        previous,
+        state.gain,
+        self._guide,
       )
     backward_flow, anchor_flow = self._flows(setup, state, previous, luminance)
     self._previous_luminance = luminance[-1]
+    count, length = len(block), frame_blocks.length(setup.frame_size)
     anchor = None
     if setup.anchor_lab is not None and anchor_flow is not None:
-      anchor = Anchor(setup.anchor_lab, jnp.asarray(anchor_flow))
+      anchor = Anchor(
+        setup.anchor_lab, frame_blocks.fill(anchor_flow, 1, length)
+      )
     with stages.stage(stages.NETWORK):
       ab, confidence, last = self._colorize_block(
         setup.size,
         setup.scale,
         self._variables,
         self._reference,
-        jnp.asarray(luminance),
+        count,
+        frame_blocks.fill(luminance, 0, length),
         state.previous,
-        backward_flow,
+        None
+        if backward_flow is None
+        else frame_blocks.fill(backward_flow, 1, length),
         anchor,
       )
+      if count < length:
+        ab, confidence = ab[:count], confidence[:count]
     last_flow = state.anchor_flow if anchor_flow is None else anchor_flow[:, -1]
     self._state = ClipState(last, last_flow, gain)
-    return Prediction(rgb, ab, confidence)
+    return Prediction(np.stack(block), ab, confidence)
 
   @property
   def _has_anchor(self) -> bool:
@@ -390,18 +396,6 @@ class VideoColorizer:
   def _working_size(self, size: tuple[int, int]) -> tuple[int, int]:
     """Returns (height, width) at which a picture of a size is matched."""
     return sizes.within(size, self.config.use.size)
-
-
-def _blocks(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-  """Yields full blocks, then single frames: two programs are compiled."""
-  frames = iter(frames)
-  for first in frames:
-    size = max(1, min(BLOCK, _BLOCK_PIXELS // math.prod(first.shape[:2])))
-    block = [first, *itertools.islice(frames, size - 1)]
-    if len(block) == size:
-      yield block
-    else:
-      yield from ([frame] for frame in block)
 
 
 def _check_picture(rgb: np.ndarray) -> None:

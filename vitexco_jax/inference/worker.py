@@ -267,21 +267,22 @@ class Worker:
     self, predictions: Iterator[Prediction | Colors | Uncolored]
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields colorized frames and confidences; the device is a block ahead."""
-    ready: tuple[Array, Array] = np.empty(0), np.empty(0)
+    ready: list[tuple[Array, Array]] = []
     for prediction in predictions:
       assert not isinstance(prediction, Uncolored)  # They were mixed.
       rgb, ab, confidence = prediction
       with stages.stage(stages.JOIN):
         colored = joining.join(rgb, ab, self._job.options)
       yield from _received(ready)
-      ready = colored, confidence
+      ready = list(zip(colored, confidence, strict=True))
     yield from _received(ready)
 
 
 def _received(
-  ready: tuple[Array, Array],
+  ready: list[tuple[Array, Array]],
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
   """Yields colorized frames and confidences when the device has them."""
-  with stages.stage(stages.WAIT):
-    rgb, confidence = map(np.asarray, ready)
-  yield from zip(rgb, confidence, strict=True)
+  for rgb, confidence in ready:
+    with stages.stage(stages.WAIT):
+      frame = np.asarray(rgb), np.asarray(confidence)
+    yield frame

@@ -8,7 +8,7 @@ import jax
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference.video_colorizer import BLOCK
+from vitexco_jax.inference.frame_blocks import BLOCK
 
 # Memory per pixel of the working size and frame: twice the 800 bytes that XLA reports
 # for the networks of the paper.

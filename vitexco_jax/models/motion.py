@@ -77,10 +77,37 @@ def guide_along(
   Returns:
     Guidance of the t frames, fields [b, t, scale*h, scale*w, c].
   """
-  size = scale * luminance.shape[2], scale * luminance.shape[3]
-  queries, colors = _extract(generator, luminance, train)
-  colors = jax.tree.map(lambda x: _finer(x[:, 1:], size), colors)
+  queries, colors = extract(generator, luminance, train)
+  colors = jax.tree.map(lambda x: x[:, 1:], colors)
+  return guide_extracted(
+    generator, queries, colors, reference, backward_flow, anchor, scale
+  )
+
+
+def guide_extracted(
+  generator: Matcher,
+  queries: jax.Array,
+  colors: prior.PriorColor | None,
+  reference: Reference | None,
+  backward_flow: jax.Array | None = None,
+  anchor: Anchor | None = None,
+  scale: int = 1,
+) -> Guidance:
+  """Does what `guide_along` does, from the results of `extract`.
+
+  Args:
+    generator: see `guide_along`, as all others.
+    queries: [b, 1 + t, h/4, w/4, d], of the previous frame and t frames.
+    colors: of the t frames; None without a prior.
+    reference: one for each clip, or None.
+    backward_flow: from each frame to the previous one, or None.
+    anchor: of the size of the flow, or None.
+    scale: size of the flow relative to the frames.
+  """
+  size = tuple(STRIDE * scale * side for side in queries.shape[2:4])
+  colors = jax.tree.map(lambda x: _finer(x, size), colors)
   if reference is None:
+    assert colors is not None
     settings = generator.prior_net
     confidence = mixing.trust(colors.spread, settings.unsure_spread)
     guidance = Guidance(colors.ab, confidence)
@@ -117,10 +144,19 @@ def guide_along(
   )
 
 
-def _extract(
-  generator: Matcher, luminance: jax.Array, train: bool
+def extract(
+  generator: Matcher, luminance: jax.Array, train: bool = False
 ) -> tuple[jax.Array, prior.PriorColor | None]:
-  """Returns queries of frames and the prior's colors, [b, t, h/4, w/4, c], if any."""
+  """Computes what depends on single frames only.
+
+  Args:
+    generator: a bound `Generator`.
+    luminance: [b, t, h, w, 1], L - 50; h and w multiples of 16.
+    train: whether to apply dropout (rng `dropout`).
+
+  Returns:
+    Queries and the prior's colors, if any, [b, t, h/4, w/4, c].
+  """
   if not generator.has_prior:
     return generator.encode_frames(luminance, train), None
   b, t, h, w, _ = luminance.shape
@@ -136,7 +172,7 @@ def _extract(
   return queries, jax.tree.map(lambda x: x.reshape(b, t, *x.shape[1:]), colors)
 
 
-def _finer(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _finer(x: jax.Array, size: Sequence[int]) -> jax.Array:
   """Interpolates a map [b, t, n, m, c]: [b, t, *size, c]."""
   b, t, _, _, c = x.shape
   x = x.reshape(b * t, *x.shape[2:])

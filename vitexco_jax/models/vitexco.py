@@ -34,11 +34,12 @@ from vitexco_jax.models import (
   vit,
 )
 from vitexco_jax.models import correspondence as matching
+from vitexco_jax.models import motion as motions
 from vitexco_jax.models import prior as priors
 from vitexco_jax.models import stem as stems
 from vitexco_jax.models.colorizer import Colorizer
 from vitexco_jax.models.mixture import CARRIED, Mixture
-from vitexco_jax.models.motion import Motion, guide_along
+from vitexco_jax.models.motion import Motion
 from vitexco_jax.structs import Guidance, Reference, Seen
 
 ALL_LEVELS = settings.LEVELS
@@ -271,7 +272,7 @@ class Generator(nn.Module):
       Warped color and confidence, fields [b, t, h, w, c].
     """
     queries = self.encode_frames(luminance, train)
-    return _upsample(self.match(queries, reference))
+    return upsample(self.match(queries, reference))
 
   def colorize_frame(
     self,
@@ -300,7 +301,9 @@ class Generator(nn.Module):
     return net(luminance, guidance.warped_ab, guidance.confidence, previous)
 
   # Additions to the paper.
-  guide_along = guide_along
+  extract = motions.extract
+  guide_extracted = motions.guide_extracted
+  guide_along = motions.guide_along
   see_and_predict = priors.see_and_predict
   predict_color = priors.predict_color
 
@@ -324,7 +327,7 @@ class Generator(nn.Module):
     lab = reference.lab
     luminance = lab[..., :1]
     queries = self.make_queries(seen, luminance[:, None].shape)
-    guidance = _upsample(self.match(queries, reference))
+    guidance = upsample(self.match(queries, reference))
     if self.has_prior:
       self.prior_net(take(priors.LEVELS), seen.embedding, luminance)
     previous = jnp.pad(lab, ((0, 0), (0, 0), (0, 0), (0, self.carried)))
@@ -334,7 +337,7 @@ class Generator(nn.Module):
     return ab_and_carried[..., :2]
 
 
-def _upsample(guidance: Guidance) -> Guidance:
+def upsample(guidance: Guidance) -> Guidance:
   """Repeats cells: fields [b, t, h/4, w/4, c] to [b, t, h, w, c]."""
 
   def finer(x: jax.Array) -> jax.Array:

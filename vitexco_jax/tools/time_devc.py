@@ -23,7 +23,8 @@ import cv2
 import numpy as np
 
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference.video_colorizer import BLOCK, VideoColorizer
+from vitexco_jax.inference.frame_blocks import BLOCK
+from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.tools import timing
 from vitexco_jax.tools.timing import Row
 
