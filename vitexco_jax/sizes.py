@@ -67,9 +67,12 @@ def resize(
 @functools.lru_cache(maxsize=64)
 def _taps(old: int, new: int, method: str) -> tuple[np.ndarray, np.ndarray]:
   """Returns the pixels that are added, and their weights, [taps, new] each."""
-  with jax.ensure_compile_time_eval():
-    matrix = jax.image.resize(jnp.eye(old), (new, old), method)
-    matrix = np.asarray(matrix)
+  # One program, also while another one is traced.
+  unit = np.eye(old, dtype=np.float32)
+  lowered = jax.jit(jax.image.resize, static_argnums=(1, 2)).lower(
+    unit, (new, old), method
+  )
+  matrix = np.asarray(lowered.compile()(unit))
   used = matrix != 0
   first, last = used.argmax(1), old - 1 - used[:, ::-1].argmax(1)
   count = int((last - first).max()) + 1

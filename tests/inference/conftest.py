@@ -105,12 +105,12 @@ def blocks_of_three(monkeypatch):
   monkeypatch.setattr(frame_blocks, 'BLOCK', 3)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def colorizer(tiny_weights):
   return VideoColorizer.from_checkpoint(tiny_weights)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope='session')
 def colored(colorizer):
   """Seven frames, colored in one go."""
   with pytest.MonkeyPatch.context() as monkeypatch:
