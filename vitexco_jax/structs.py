@@ -49,6 +49,8 @@ class Reference(NamedTuple):
   # [b, k/16, d], means of each 16 consecutive keys, which are a cell of 4x4
   # positions; see `models/cells.py`. None: keys are ordered row by row.
   cells: jax.Array | None = None
+  # [b, k/16] bool: False: a cell that only fills the array. See `models/cells.py`.
+  filled: jax.Array | None = None
 
 
 class Seen(NamedTuple):

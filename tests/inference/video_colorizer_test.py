@@ -253,7 +253,7 @@ def test_an_enlarged_reference_is_matched_too(tiny_weights):
   enlarged.set_reference(make_picture(), make_picture(seed=1))
   once, more = usual._reference, enlarged._reference
   positions = once.ab.shape[1]
-  assert more.ab.shape[1] == 2 * (1 + 4) * positions
+  assert more.filled.sum() == 2 * (1 + 4) * once.filled.sum()
   np.testing.assert_array_equal(more.keys[:, :positions], once.keys)
   # Colors are the same four times, so that their means are.
   np.testing.assert_allclose(
@@ -380,3 +380,12 @@ def test_all_blocks_share_a_program(tiny_weights):
   colorizer.resume(saved, make_frames(1)[0].shape[:2])
   list(colorizer.colorize(make_frames(1)))
   assert colorizer._colorize_block._cache_size() == 1
+
+
+def test_references_of_many_shapes_share_programs(tiny_weights):
+  cells_of = {'use.size': (64, 96), 'use.matched_cells': 2}
+  colorizer = VideoColorizer.from_checkpoint(tiny_weights, cells_of)
+  for shape in ((64, 80), (80, 64), (64, 64), (64, 96)):
+    colorizer.set_reference(make_picture(shape), make_picture((64, 64), 7))
+    list(colorizer.colorize(make_frames(1)))
+  assert colorizer._colorize_block._cache_size() <= 2

@@ -57,6 +57,27 @@ def test_with_all_cells_it_is_the_exact_matching(temperature):
     np.testing.assert_allclose(x, y, atol=1e-5)
 
 
+@pytest.mark.parametrize('count', [2, 99])
+@pytest.mark.parametrize('temperature', [0, _TEMPERATURE])
+def test_filling_changes_nothing(temperature, count):
+  queries, divided, _ = _pictures()
+  queries = jnp.abs(jnp.asarray(queries))
+  part = Reference(  # Nine cells; negative, so that zeros are more similar.
+    divided.lab,
+    *(
+      jnp.tile(x, (1, 2, 1))[:, :144] for x in (-abs(divided.keys), divided.ab)
+    ),
+  )
+  filled = cells.fill(part)
+  assert filled.keys.shape == (2, 160, 20)
+  result, want = (
+    cells.match(queries, cells.summarize(x), temperature, count)
+    for x in (filled, part)
+  )
+  for x, y in zip(result, want, strict=True):
+    np.testing.assert_allclose(x, y, atol=1e-6)
+
+
 def test_keys_outside_of_the_best_cells_have_no_weight():
   queries, divided, rows = _pictures()
   ab, confidence = cells.match(jnp.asarray(queries), divided, _TEMPERATURE, 1)

@@ -34,7 +34,11 @@ from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
 from vitexco_jax.models import cells
 from vitexco_jax.models.motion import Anchor
-from vitexco_jax.models.references import combine, compress
+from vitexco_jax.models.references import (
+  combine,
+  compress,
+  without_picture,
+)
 from vitexco_jax.structs import Reference
 
 
@@ -168,6 +172,7 @@ class VideoColorizer:
       self._reference = None
     elif list(self._encoded) != list(known):
       encoded = combine(list(self._encoded.values()))
+      encoded = cells.fill(encoded) if self._in_cells else encoded
       encoded = compress(encoded, self._components)
       self._reference = cells.summarize(encoded) if self._in_cells else encoded
 
@@ -281,7 +286,9 @@ class VideoColorizer:
     backward_flow, anchor_flow = self._flows(setup, state, previous, luminance)
     self._previous_luminance = luminance[-1]
     count, length = len(block), frame_blocks.length(setup.frame_size)
-    anchor = None
+    anchor, reference = None, self._reference
+    if reference is not None and not self._has_anchor:
+      reference = without_picture(reference)
     if setup.anchor_lab is not None and anchor_flow is not None:
       anchor = Anchor(
         setup.anchor_lab, frame_blocks.fill(anchor_flow, 1, length)
@@ -291,7 +298,7 @@ class VideoColorizer:
         setup.size,
         setup.scale,
         self._variables,
-        self._reference,
+        reference,
         count,
         frame_blocks.fill(luminance, 0, length),
         state.previous,

@@ -37,6 +37,26 @@ def undivide(x: jax.Array, size: tuple[int, int]) -> jax.Array:
   return rows.reshape(x.shape)
 
 
+def fill(reference: Reference) -> Reference:
+  """Adds empty cells, so that references of many shapes share a program.
+
+  The number of cells becomes 4, 5, 6, or 7 times a power of two.
+
+  Args:
+    reference: whose keys `divide` has ordered.
+  """
+  b, positions, _ = reference.keys.shape
+  count = positions // _KEYS
+  step = max(1, 2 ** (count.bit_length() - 3))
+  total = -(-count // step) * step
+  pads = (0, 0), (0, (total - count) * _KEYS), (0, 0)
+  return reference._replace(
+    keys=jnp.pad(reference.keys, pads),
+    ab=jnp.pad(reference.ab, pads),
+    filled=jnp.broadcast_to(jnp.arange(total) < count, (b, total)),
+  )
+
+
 def summarize(reference: Reference) -> Reference:
   """Adds the means of the cells to a reference whose keys `divide` has ordered."""
   b, _, d = reference.keys.shape
@@ -64,16 +84,24 @@ def match(
   count = min(count, reference.cells.shape[1])
 
   def match_one(
-    queries: jax.Array, keys: jax.Array, ab: jax.Array, cells: jax.Array
+    queries: jax.Array,
+    keys: jax.Array,
+    ab: jax.Array,
+    cells: jax.Array,
+    filled: jax.Array,
   ) -> tuple[jax.Array, jax.Array]:
     tiles = divide(queries.reshape(t, n * m, d), (n, m)).reshape(-1, _KEYS, d)
-    _, best = jax.lax.top_k(_product(tiles.mean(1), cells), count)
+    similarity = _product(tiles.mean(1), cells)
+    _, best = jax.lax.top_k(jnp.where(filled, similarity, -jnp.inf), count)
     keys, ab = keys.reshape(-1, _KEYS, d), ab.reshape(-1, _KEYS, 2)
 
     def tile(given: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
       queries, best = given
       colors = ab[best].reshape(-1, 2)
       correlation = _product(keys[best].reshape(-1, d), queries)
+      # There may be fewer cells than `count`.
+      known = filled[best].repeat(_KEYS)[:, None]
+      correlation = jnp.where(known, correlation, -jnp.inf)
       confidence = correlation.max(0)
       if temperature == 0:
         return colors[correlation.argmax(0)], confidence
@@ -86,10 +114,13 @@ def match(
       undivide(confidence.reshape(t, n * m, 1), (n, m)).reshape(-1, 1),
     )
 
+  filled = reference.filled
+  if filled is None:
+    filled = jnp.ones(reference.cells.shape[:2], bool)
   keys, ab, cells = (
     jnp.asarray(x) for x in (reference.keys, reference.ab, reference.cells)
   )
-  warped_ab, confidence = jax.vmap(match_one)(queries, keys, ab, cells)
+  warped_ab, confidence = jax.vmap(match_one)(queries, keys, ab, cells, filled)
   return warped_ab, confidence
 
 

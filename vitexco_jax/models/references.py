@@ -31,6 +31,11 @@ def combine(references: Sequence[Reference]) -> Reference:
   return Reference(references[0].lab, keys, ab)
 
 
+def without_picture(reference: Reference) -> Reference:
+  """Drops `lab`, which only an anchor needs: references of all sizes are alike."""
+  return reference._replace(lab=reference.lab[:, :0, :0])
+
+
 def compress(reference: Reference, components: int) -> Reference:
   """Reduces the features of a reference to their principal components.
 
