@@ -196,7 +196,7 @@ def test_a_killed_worker_process_loses_nothing(home, source, tiny_weights):
   ]
   options = {
     'cwd': home,
-    'env': environment(home) | {'PYTHONPATH': str(ROOT)},
+    'env': environment() | {'PYTHONPATH': str(ROOT)},
     'stderr': subprocess.STDOUT,
     'stdout': subprocess.PIPE,
     'text': True,
