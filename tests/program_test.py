@@ -108,7 +108,7 @@ def test_killed_and_resumed_equals_uninterrupted(trained):
   workdir = trained / 'killed'
   process = calls.start(trained, *TRAIN, '--workdir=killed')
   while process.poll() is None and len(_rows(workdir)) < 6:
-    time.sleep(0.005)
+    time.sleep(0.05)
   process.kill()
   err = process.communicate()[1]
   assert process.returncode == -9, err
