@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # from lower layers and from its own folder. Root modules of a layer may also import
 # one another.
 LAYERS = (
-  'structs errors beam stages files terminal color sizes flow schema config weights',
+  'structs errors beam stages files traces terminal color sizes flow schema config weights',
   'models',
   'generator pretrained media',
   'checkpoint',

@@ -1,12 +1,15 @@
 """Builds the networks that a config describes."""
 
+import json
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from vitexco_jax import traces
 from vitexco_jax.errors import UserError
 from vitexco_jax.models import settings
 from vitexco_jax.models.discriminator import Discriminator
@@ -55,6 +58,18 @@ def make_discriminator(
 
 def abstract_params(config: ml_collections.ConfigDict) -> dict[str, Any]:
   """Returns the shapes and dtypes of the generator's parameters."""
-  image = jax.ShapeDtypeStruct((1, *config.data.size, 3), np.float32)
-  init = make_generator(config).init
-  return jax.eval_shape(init, jax.random.key(0), image)['params']
+  generator = make_generator(config)
+  size = 1, *config.data.size, 3
+
+  def trace() -> bytes:
+    image = jax.ShapeDtypeStruct(size, np.float32)
+    key = jax.random.key(0)
+    params = jax.eval_shape(generator.init, key, image)['params']
+    flat = flax.traverse_util.flatten_dict(params, sep='/')
+    listed = {name: (x.shape, x.dtype.name) for name, x in flat.items()}
+    return json.dumps(listed).encode()
+
+  stored = json.loads(traces.recall('params', f'{generator} {size}', trace))
+  return flax.traverse_util.unflatten_dict(
+    {name: jax.ShapeDtypeStruct(*x) for name, x in stored.items()}, sep='/'
+  )

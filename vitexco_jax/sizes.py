@@ -12,6 +12,7 @@ import numpy as np
 
 from vitexco_jax import color
 from vitexco_jax.structs import Array
+from vitexco_jax.traces import Program
 
 TOKEN = 16  # Networks need multiples of this; features need two tokens.
 
@@ -87,7 +88,7 @@ def pad(image: jax.Array, multiple: int = TOKEN) -> jax.Array:
   return jnp.pad(image, ((0, high - h), (0, wide - w), (0, 0)), 'edge')
 
 
-@jax.jit
+@Program
 def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
   """Combines the L of a frame with predicted colors.
 

@@ -12,8 +12,11 @@ def test_programs_that_were_not_used_for_the_longest_time_are_removed(tmp_path):
     written = 10**9
     os.utime(path, (written - age, written - 100))
   (tmp_path / 'other').write_bytes(bytes(1000))
+  (tmp_path / 'traces').mkdir()
+  (tmp_path / 'newer-cache').rename(tmp_path / 'traces' / 'newer-cache')
+  (tmp_path / 'old-cache').rename(tmp_path / 'traces' / 'old-cache')
   program_cache.trim(tmp_path, 250)
-  left = {path.name for path in tmp_path.iterdir()}
+  left = {path.name for path in tmp_path.rglob('*') if path.is_file()}
   assert left == {'newest-cache', 'newer-cache', 'other'}
   program_cache.trim(tmp_path / 'missing', 250)
 

@@ -36,7 +36,7 @@ def trim(folder: Path, most_bytes: int) -> None:
     most_bytes: total size of the programs that remain.
   """
   used = []
-  for path in folder.glob('*-cache'):
+  for path in folder.rglob('*-cache'):
     with contextlib.suppress(OSError):  # Another process has removed it.
       status = path.stat()
       # Some file systems do not record the time of reading.

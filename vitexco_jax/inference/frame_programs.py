@@ -7,16 +7,17 @@ working size, and only the matching runs at the working size. `size` is
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import typing
+from jax import export
 
 from vitexco_jax import color, sizes
-from vitexco_jax.models import cells, layers
+from vitexco_jax.models import cells, layers, references
 from vitexco_jax.models.correspondence import STRIDE
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.vitexco import (
@@ -25,6 +26,12 @@ from vitexco_jax.models.vitexco import (
   upsample,
 )
 from vitexco_jax.structs import Reference
+from vitexco_jax.traces import Program
+
+for _type in (Reference, Anchor):
+  export.register_namedtuple_serialization(
+    _type, serialized_name=_type.__qualname__
+  )
 
 Size = tuple[int, int]  # (height, width)
 
@@ -35,13 +42,13 @@ def lightness_levels(luminance: jax.Array | np.ndarray) -> np.ndarray:
   return np.asarray(np.round(levels), np.uint8)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(Program, static=2)
 def fit_lab(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   """Resizes [H, W, 3] RGB and returns Lab, l = L - 50, padded: [1, h, w, 3]."""
   return color.center(color.rgb_to_lab(fit_rgb(size, scale, rgb)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(Program, static=2)
 def fit_rgb(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   """Resizes [H, W, 3] uint8 or uint16; returns [1, h, w, 3] in [0, 1], padded."""
   scaled = jnp.asarray(rgb, jnp.float32) / jnp.iinfo(rgb.dtype).max
@@ -49,7 +56,7 @@ def fit_rgb(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   return jnp.clip(fitted, 0.0, 1.0)[None]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
+@functools.partial(Program, static=2)
 def fit_luminance(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   """Resizes L - 50 of [H, W, 3] uint8 or uint16: [h, w, 1], padded."""
   luminance = color.uint8_to_lightness(rgb) - 50.0
@@ -79,6 +86,32 @@ def encode_reference(
     keys=cells.divide(reference.keys, size),
     ab=cells.divide(reference.ab, size),
   )
+
+
+def collect(in_cells: bool, encoded: Sequence[Reference]) -> Reference:
+  """Combines encoded references.
+
+  Args:
+    in_cells: whether their positions are ordered by cells. Then references of many
+      shapes and numbers become one of few shapes.
+    encoded: at least one, from `encode_reference`.
+  """
+  reference = references.combine(encoded)
+  return cells.fill(reference) if in_cells else reference
+
+
+def condense(
+  in_cells: bool, components: int, reference: Reference
+) -> Reference:
+  """Reduces references to principal components, and summarizes their cells.
+
+  Args:
+    in_cells: see `collect`.
+    components: see `references.compress`.
+    reference: from `collect`.
+  """
+  reference = references.compress(reference, components)
+  return cells.summarize(reference) if in_cells else reference
 
 
 def colorize_block(

@@ -32,14 +32,10 @@ from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference import frame_blocks, guide
 from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
-from vitexco_jax.models import cells
 from vitexco_jax.models.motion import Anchor
-from vitexco_jax.models.references import (
-  combine,
-  compress,
-  without_picture,
-)
-from vitexco_jax.structs import Reference
+from vitexco_jax.models.references import combine, without_picture
+from vitexco_jax.structs import Array, Reference
+from vitexco_jax.traces import Program
 
 
 class Prediction(NamedTuple):
@@ -68,19 +64,17 @@ class VideoColorizer:
     check(config)
     use = config.use
     self._refine, self._enlarge = use.refine, use.enlarge
-    self._components = use.components
     self._guide = guide.Settings(*(use[x] for x in guide.Settings._fields))
     self.config = config
     generator = make_generator(config, in_use=True)
-    self._in_cells = use.matched_cells > 0
-    self._encode_reference = jax.jit(
-      functools.partial(programs.encode_reference, generator, self._in_cells)
+    in_cells = use.matched_cells > 0
+    self._encode_reference = Program(
+      programs.encode_reference, generator, in_cells
     )
+    self._collect = Program(programs.collect, in_cells)
+    self._condense = Program(programs.condense, in_cells, use.components)
     # Compiled for each size and scale.
-    self._colorize_block = jax.jit(
-      functools.partial(programs.colorize_block, generator),
-      static_argnums=(0, 1),
-    )
+    self._colorize_block = Program(programs.colorize_block, generator, static=2)
     self._follows_motion = generator.follows_motion
     self._uses_anchor = generator.uses_anchor
     self._carried = generator.carried
@@ -171,10 +165,8 @@ class VideoColorizer:
     if self._by_prior:
       self._reference = None
     elif list(self._encoded) != list(known):
-      encoded = combine(list(self._encoded.values()))
-      encoded = cells.fill(encoded) if self._in_cells else encoded
-      encoded = compress(encoded, self._components)
-      self._reference = cells.summarize(encoded) if self._in_cells else encoded
+      collected = self._collect(list(self._encoded.values()))
+      self._reference = self._condense(collected)
 
   def check_prior(self) -> None:
     """Raises UserError if the weights need a reference."""
@@ -187,6 +179,7 @@ class VideoColorizer:
   def _encode(self, size: tuple[int, int], picture: np.ndarray) -> Reference:
     """Encodes a reference at the working size and, after it, enlarged."""
     scales = sorted({1, self._enlarge})
+    picture = self._put(picture)
     fitted = (
       programs.fit_rgb(tuple(scale * side for side in size), 1, picture)
       for scale in scales
@@ -224,7 +217,8 @@ class VideoColorizer:
       frame_size: (height, width) of the frames.
     """
     self._setup = self._make_setup(frame_size)
-    self._state, self._previous_luminance = self._on_device(state), None
+    self._state = state._replace(previous=self._put(state.previous))
+    self._previous_luminance = None
 
   def colorize(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Colorizes frames lazily; the next call continues after the last frame.
@@ -278,7 +272,7 @@ class VideoColorizer:
     with stages.stage(stages.SHRINK):
       fit = functools.partial(programs.fit_luminance, setup.size, setup.scale)
       luminance, gain = guide.prepare(
-        np.stack([fit(frame) for frame in block]),
+        np.stack([fit(self._put(frame)) for frame in block]),
         previous,
         state.gain,
         self._guide,
@@ -373,17 +367,17 @@ class VideoColorizer:
     if lab is None:
       lab = jnp.zeros((1, *padded, 3))
     lab = jnp.pad(lab, ((0, 0), (0, 0), (0, 0), (0, self._carried)))
-    state = ClipState(lab, np.zeros((1, *padded, 2), np.float32))
-    self._setup, self._state = setup, self._on_device(state)
-    return setup, self._state
+    state = ClipState(self._put(lab), np.zeros((1, *padded, 2), np.float32))
+    self._setup, self._state = setup, state
+    return setup, state
 
-  def _on_device(self, state: ClipState) -> ClipState:
-    """Commits a state to the device of the weights, as results of a block are.
+  def _put(self, array: Array) -> jax.Array:
+    """Commits an array to the device of the weights, as results of programs are.
 
-    Otherwise the first block would need a program of its own.
+    Otherwise, for example, the first block would need a program of its own.
     """
     sharding = jax.tree.leaves(self._variables)[0].sharding
-    return state._replace(previous=jax.device_put(state.previous, sharding))
+    return jax.device_put(array, sharding)
 
   def _make_setup(self, frame_size: tuple[int, int]) -> ClipSetup:
     working = self._working_size(frame_size)
@@ -396,7 +390,8 @@ class VideoColorizer:
       raise ValueError(
         f'the first frame is {frame_size}, not the size of the reference'
       )
-    lab = programs.fit_lab(size, scale, self._anchor_picture)
+    picture = self._put(self._anchor_picture)
+    lab = programs.fit_lab(size, scale, picture)
     gray = programs.lightness_levels(lab[0, ..., :1])
     return ClipSetup(frame_size, scale, size, lab, gray)
 
