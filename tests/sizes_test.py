@@ -23,6 +23,23 @@ def test_the_working_size_is_within_its_bounds(size, expected):
   assert sizes.within(size, (224, 384)) == expected
 
 
+@pytest.mark.parametrize(
+  'size, expected',
+  [
+    ((216, 384), (224, 384)),
+    ((224, 224), (224, 384)),
+    ((240, 224), (384, 224)),  # Tall.
+    ((16, 193), (224, 384)),
+    ((112, 192), (112, 192)),  # Half of the bound.
+    ((57, 32), (96, 64)),  # A quarter, (96, 56), is padded.
+    ((100, 60), (192, 112)),
+    ((1, 2), (32, 32)),
+  ],
+)
+def test_sizes_share_few_sizes(size, expected):
+  assert sizes.shared(size, (224, 384)) == expected
+
+
 def test_pad_repeats_the_lower_and_right_edge():
   image = jnp.arange(5 * 33 * 2.0).reshape(5, 33, 2)
   padded = sizes.pad(image)

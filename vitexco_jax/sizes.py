@@ -31,6 +31,26 @@ def padded(size: tuple[int, int], multiple: int = TOKEN) -> tuple[int, int]:
   return h, w
 
 
+def shared(size: tuple[int, int], bound: tuple[int, int]) -> tuple[int, int]:
+  """Returns one of a few sizes that contains a size, so that programs are shared.
+
+  It is the `padded` bound, rotated for a tall picture, or a half, a quarter, ... of it.
+
+  Args:
+    size: within `bound`, padded or not.
+    bound: see `within`.
+  """
+  h, w = size
+  high, wide = sorted(bound, reverse=h > w)
+  result = padded((high, wide))
+  while True:
+    high, wide = -(-high // 2), -(-wide // 2)
+    smaller = padded((high, wide))
+    if smaller == result or h > smaller[0] or w > smaller[1]:
+      return result
+    result = smaller
+
+
 def resize(
   image: jax.Array, size: tuple[int, int], method: str = 'linear'
 ) -> jax.Array:

@@ -394,3 +394,4 @@ def test_references_of_many_shapes_share_programs(tiny_weights):
     colorizer.set_reference(make_picture(shape), make_picture((64, 64), 7))
     list(colorizer.colorize(make_frames(1)))
   assert _count(colorizer._colorize_block) <= 2
+  assert _count(colorizer._encode_reference) == 2  # Wide and tall.

@@ -57,6 +57,22 @@ def fit_rgb(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
 
 
 @functools.partial(Program, static=2)
+def fit_reference(size: Size, shape: Size, rgb: np.ndarray) -> jax.Array:
+  """Does what `fit_rgb` does, and mirrors the result at its edges up to a shape.
+
+  Args:
+    size: (height, width) of the picture in the result.
+    shape: of the result, which is [1, *shape, 3].
+    rgb: [H, W, 3] uint8 or uint16.
+  """
+  fitted = fit_rgb(size, 1, rgb)
+  pads = [
+    (0, new - old) for new, old in zip(shape, fitted.shape[1:3], strict=True)
+  ]
+  return jnp.pad(fitted, ((0, 0), *pads, (0, 0)), 'reflect')
+
+
+@functools.partial(Program, static=2)
 def fit_luminance(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   """Resizes L - 50 of [H, W, 3] uint8 or uint16: [h, w, 1], padded."""
   luminance = color.uint8_to_lightness(rgb) - 50.0
@@ -64,27 +80,43 @@ def fit_luminance(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
 
 
 def encode_reference(
-  generator: Generator,
-  in_cells: bool,
-  variables: typing.VariableDict,
-  rgb: jax.Array,
+  generator: Generator, variables: typing.VariableDict, rgb: jax.Array
 ) -> Reference:
   """Encodes a reference.
 
   Args:
     generator: the networks.
-    in_cells: whether to order its positions by cells.
     variables: of the generator.
-    rgb: [1, h, w, 3] in [0, 1]; h and w multiples of 16.
+    rgb: [1, h, w, 3] in [0, 1], from `fit_reference`.
   """
   apply: Callable[..., Any] = generator.apply
   reference: Reference = apply(variables, rgb, method='encode_reference')
-  if not in_cells:
-    return reference
-  size = rgb.shape[1] // STRIDE, rgb.shape[2] // STRIDE
+  return reference
+
+
+@functools.partial(Program, static=2)
+def cut_reference(
+  size: Size, in_cells: bool, reference: Reference
+) -> Reference:
+  """Cuts off what `fit_reference` has added.
+
+  Args:
+    size: (height, width) of the picture without it; multiples of 16.
+    in_cells: whether to order the positions by cells; see `models/cells.py`.
+    reference: from `encode_reference`.
+  """
+  lab = reference.lab
+  n, m = (side // STRIDE for side in size)
+
+  def cut(x: jax.Array) -> jax.Array:
+    rows = x.reshape(1, -1, lab.shape[2] // STRIDE, x.shape[-1])
+    x = rows[:, :n, :m].reshape(1, n * m, x.shape[-1])
+    return cells.divide(x, (n, m)) if in_cells else x
+
   return reference._replace(
-    keys=cells.divide(reference.keys, size),
-    ab=cells.divide(reference.ab, size),
+    lab=lab[:, : size[0], : size[1]],
+    keys=cut(reference.keys),
+    ab=cut(reference.ab),
   )
 
 
@@ -94,7 +126,7 @@ def collect(in_cells: bool, encoded: Sequence[Reference]) -> Reference:
   Args:
     in_cells: whether their positions are ordered by cells. Then references of many
       shapes and numbers become one of few shapes.
-    encoded: at least one, from `encode_reference`.
+    encoded: at least one, from `cut_reference`.
   """
   reference = references.combine(encoded)
   return cells.fill(reference) if in_cells else reference

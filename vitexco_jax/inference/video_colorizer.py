@@ -67,10 +67,8 @@ class VideoColorizer:
     self._guide = guide.Settings(*(use[x] for x in guide.Settings._fields))
     self.config = config
     generator = make_generator(config, in_use=True)
-    in_cells = use.matched_cells > 0
-    self._encode_reference = Program(
-      programs.encode_reference, generator, in_cells
-    )
+    self._in_cells = in_cells = use.matched_cells > 0
+    self._encode_reference = Program(programs.encode_reference, generator)
     self._collect = Program(programs.collect, in_cells)
     self._condense = Program(programs.condense, in_cells, use.components)
     # Compiled for each size and scale.
@@ -178,15 +176,19 @@ class VideoColorizer:
 
   def _encode(self, size: tuple[int, int], picture: np.ndarray) -> Reference:
     """Encodes a reference at the working size and, after it, enlarged."""
-    scales = sorted({1, self._enlarge})
-    picture = self._put(picture)
-    fitted = (
-      programs.fit_rgb(tuple(scale * side for side in size), 1, picture)
-      for scale in scales
-    )
-    return combine(
-      [self._encode_reference(self._variables, rgb) for rgb in fitted]
-    )
+    placed = self._put(picture)
+
+    def encode(scale: int) -> Reference:
+      own, bound = (
+        (scale * h, scale * w) for h, w in (size, self.config.use.size)
+      )
+      # A program of the networks takes many seconds to compile.
+      rgb = programs.fit_reference(own, sizes.shared(own, bound), placed)
+      encoded = self._encode_reference(self._variables, rgb)
+      own = sizes.padded(own)
+      return programs.cut_reference(own, self._in_cells, encoded)
+
+    return combine([encode(scale) for scale in sorted({1, self._enlarge})])
 
   @property
   def fingerprint(self) -> str:
