@@ -16,7 +16,7 @@ def test_a_trace_has_every_stage_of_every_block(tmp_path, caplog):
     for line in caplog.messages
     if line.endswith(' calls')
   }
-  frames, blocks = 24, 3
+  frames, blocks = 24, 4  # The first block is one frame.
   assert calls == {
     stages.DECODE: frames,
     stages.SHRINK: blocks,

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 
 BLOCK = 8  # Frames of a block ...
 _PIXELS = 2**23  # ... unless they are large.
+_Item = TypeVar('_Item')
 
 
 def length(frame_size: tuple[int, int]) -> int:
@@ -17,12 +19,37 @@ def length(frame_size: tuple[int, int]) -> int:
   return max(1, min(BLOCK, _PIXELS // math.prod(frame_size)))
 
 
-def split(frames: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
-  """Yields blocks of frames [h, w, 3], all of one size."""
+def split(
+  frames: Iterable[np.ndarray], begins: bool = False
+) -> Iterator[list[np.ndarray]]:
+  """Yields blocks of frames [h, w, 3], all of one size.
+
+  Args:
+    frames: of a clip.
+    begins: whether the clip begins with them. Then the first block is one frame, so
+      that it appears early.
+  """
   frames = iter(frames)
+  yield from ([frame] for frame in itertools.islice(frames, int(begins)))
   for first in frames:
     others = itertools.islice(frames, length(first.shape[:2]) - 1)
     yield [first, *others]
+
+
+def behind(blocks: Iterable[list[_Item]]) -> Iterator[_Item]:
+  """Yields what is in blocks, each block when the next one has been started.
+
+  So the device computes a block while the caller uses the previous one. If the first
+  block is one frame, the caller does not wait for it.
+  """
+  ready: list[_Item] = []
+  for number, block in enumerate(blocks):
+    yield from ready
+    ready = block
+    if number == 0 and len(block) == 1:
+      yield from ready
+      ready = []
+  yield from ready
 
 
 def fill(x: np.ndarray, axis: int, count: int) -> jax.Array:

@@ -234,13 +234,8 @@ class VideoColorizer:
     Raises:
       ValueError: no reference is set, or a frame has another size.
     """
-    # The caller processes a block while the device colorizes the next one.
-    ready: list[jax.Array] = []
-    for block in self.predict(frames):
-      colored = sizes.join_frames(block.rgb, block.ab)
-      yield from map(np.asarray, ready)
-      ready = colored
-    yield from map(np.asarray, ready)
+    blocks = (sizes.join_frames(x.rgb, x.ab) for x in self.predict(frames))
+    yield from map(np.asarray, frame_blocks.behind(blocks))
 
   def predict(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
     """Does what `colorize` does, but yields colors at the working size.
@@ -256,7 +251,7 @@ class VideoColorizer:
     """
     if self._reference is None and not self._by_prior:
       raise ValueError('set_reference comes before colorize')
-    for block in frame_blocks.split(frames):
+    for block in frame_blocks.split(frames, begins=self._state is None):
       yield self._predict_block(block)
 
   def _predict_block(self, block: list[np.ndarray]) -> Prediction:

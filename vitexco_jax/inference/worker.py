@@ -16,7 +16,7 @@ import numpy as np
 
 from vitexco_jax import stages
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import joining
+from vitexco_jax.inference import frame_blocks, joining
 from vitexco_jax.inference.bidirectional import (
   Colors,
   Uncolored,
@@ -267,22 +267,16 @@ class Worker:
     self, predictions: Iterator[Prediction | Colors | Uncolored]
   ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields colorized frames and confidences; the device is a block ahead."""
-    ready: list[tuple[Array, Array]] = []
-    for prediction in predictions:
-      assert not isinstance(prediction, Uncolored)  # They were mixed.
-      rgb, ab, confidence = prediction
-      with stages.stage(stages.JOIN):
-        colored = joining.join(rgb, ab, self._job.options)
-      yield from _received(ready)
-      ready = list(zip(colored, confidence, strict=True))
-    yield from _received(ready)
 
+    def join() -> Iterator[list[tuple[Array, Array]]]:
+      for prediction in predictions:
+        assert not isinstance(prediction, Uncolored)  # They were mixed.
+        rgb, ab, confidence = prediction
+        with stages.stage(stages.JOIN):
+          colored = joining.join(rgb, ab, self._job.options)
+        yield list(zip(colored, confidence, strict=True))
 
-def _received(
-  ready: list[tuple[Array, Array]],
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Yields colorized frames and confidences when the device has them."""
-  for rgb, confidence in ready:
-    with stages.stage(stages.WAIT):
-      frame = np.asarray(rgb), np.asarray(confidence)
-    yield frame
+    for rgb, confidence in frame_blocks.behind(join()):
+      with stages.stage(stages.WAIT):
+        frame = np.asarray(rgb), np.asarray(confidence)
+      yield frame
