@@ -1,5 +1,6 @@
 """Fixtures of all tests; JAX has two CPU devices, so that pmap is tested."""
 
+import importlib.metadata
 import logging
 import os
 import sys
@@ -11,9 +12,11 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # optimizations (a sixth of the time) and are stored for all tests, workers, and
 # child processes of a run.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
-os.environ['XLA_FLAGS'] = ' '.join(
-  [os.environ.get('XLA_FLAGS', ''), '--xla_cpu_use_fusion_emitters=false']
-)
+# Later releases lack this flag, and XLA stops at unknown ones.
+if importlib.metadata.version('jaxlib').startswith('0.10.'):
+  os.environ['XLA_FLAGS'] = ' '.join(
+    [os.environ.get('XLA_FLAGS', ''), '--xla_cpu_use_fusion_emitters=false']
+  )
 if 'PYTEST_XDIST_WORKER' not in os.environ:
   _programs = tempfile.TemporaryDirectory()  # Removed when the run ends.
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _programs.name

@@ -47,6 +47,7 @@ def _ask(server, numbers):
   }
 
 
+@pytest.mark.parametrize('dissolves', [[], [range(CUT - 5, CUT)]])
 @pytest.mark.parametrize(
   'bound, unbound',
   [
@@ -57,12 +58,12 @@ def _ask(server, numbers):
     ({3: 7, 12: 8, 13: 7, CUT + 5: 9}, [5]),
   ],
 )
-def test_any_order_gives_the_same_colors(bound, unbound):
+def test_any_order_gives_the_same_colors(bound, unbound, dissolves):
   stills = {number: _picture(seed) for number, seed in bound.items()}
   others = [_picture(seed) for seed in unbound]
 
   def ask(numbers):
-    server = FrameServer(Painter(), FRAMES, stills, others)
+    server = FrameServer(Painter(), FRAMES, stills, others, dissolves=dissolves)
     return {number: server.colors(number).ab for number in numbers}
 
   in_order, mixed = ask(range(COUNT)), list(range(COUNT))
@@ -72,34 +73,79 @@ def test_any_order_gives_the_same_colors(bound, unbound):
       np.testing.assert_array_equal(ab, in_order[number])
 
 
-def test_any_order_gives_the_frames_of_the_command(tmp_path, colorizer):
-  stills = {2: _picture(7), 9: _picture(8), CUT + 3: _picture(9)}
-  server = FrameServer(colorizer, FRAMES, stills)
-  actual = _ask(server, [12, 30, 17, 1, 29, 8, 5, 35, 13])
-
-  path, output = tmp_path / 'film.mkv', tmp_path / 'color.mkv'
+def _run_command(folder, engine, stills, dissolve=0):
+  """Returns the frames of the command, with stills by number."""
+  path, output = folder / 'film.mkv', folder / 'color.mkv'
   form, coding = video.Format(*SIZE, Fraction(25)), video.Coding('ffv1')
   with video.VideoWriter(path, form, coding=coding) as writer:
     for rgb in FRAMES:
       writer.write(video.Frame(rgb))
   choices = []
   for number, picture in stills.items():
-    choices.append(Choice(str(tmp_path / f'{number}.png'), frame=number))
+    choices.append(Choice(str(folder / f'{number}.png'), frame=number))
     video.write_image(choices[-1].picture, picture)
   edges = (0, CUT), (CUT, COUNT)
-  shots = tuple(
+  first, second = (
     Shot(*edge, tuple(x for x in choices if x.frame in range(*edge)))
     for edge in edges
   )
+  shots = first._replace(dissolve=dissolve), second
   plan = Plan(str(path), SIZE[1], SIZE[0], COUNT, Fraction(25), shots)
-  assert list(
-    film.Film([colorizer], path, plan, output, options=lossless()).run()
-  )
-  expected = read_frames(output)
+  assert list(film.Film([engine], path, plan, output, options=lossless()).run())
+  return read_frames(output)
+
+
+def test_any_order_gives_the_frames_of_the_command(tmp_path, colorizer):
+  stills = {2: _picture(7), 9: _picture(8), CUT + 3: _picture(9)}
+  server = FrameServer(colorizer, FRAMES, stills)
+  actual = _ask(server, [12, 30, 17, 1, 29, 8, 5, 35, 13])
+  expected = _run_command(tmp_path, colorizer, stills)
   for number, rgb in actual.items():
     error = np.abs(np.int16(rgb) - np.int16(expected[number]))
     assert error.max() <= 2  # Rounding of other blocks, and of FFV1's YUV.
     assert np.ptp(np.int16(rgb), -1).max() > 20  # In color.
+
+
+# In the dissolve, at the first frame of the next shot, or later.
+@pytest.mark.parametrize(
+  'second', [{CUT - 2: 8, CUT: 9}, {CUT: 9}, {CUT + 6: 9}]
+)
+def test_a_dissolve_has_the_colors_of_the_command(tmp_path, second):
+  stills = {x: _picture(seed) for x, seed in ({2: 7} | second).items()}
+  server = FrameServer(
+    Painter(), FRAMES, stills, dissolves=[range(CUT - 7, CUT)]
+  )
+  numbers = [CUT - 1, CUT - 8, CUT + 1, CUT - 7, CUT - 3]
+  expected = _run_command(tmp_path, Painter(), stills, dissolve=7)
+  for number, rgb in _ask(server, numbers).items():
+    assert np.abs(np.int16(rgb) - np.int16(expected[number])).max() <= 2
+  cut = FrameServer(Painter(), FRAMES, stills)
+  changed = [(server.colors(x).ab != cut.colors(x).ab).any() for x in numbers]
+  assert changed == [True, False, False, True, True]
+
+
+def test_cuts_within_a_dissolve_are_ignored():
+  def find_cuts(wanted):
+    return [number in (10, 12) for number in wanted]
+
+  server = FrameServer(
+    Painter(),
+    FRAMES,
+    {},
+    [_picture(5)],
+    find_cuts,
+    dissolves=[range(8, 14)],
+  )
+  assert server._stretch(12).start == 0 and server._stretch(14).start == 14
+
+
+@pytest.mark.parametrize(
+  'dissolves',
+  [[range(COUNT - 3, COUNT)], [range(3, 8), range(7, 9)], [range(4, 4)]],
+)
+def test_dissolves_must_be_within_the_clip_and_in_order(dissolves):
+  with pytest.raises(UserError, match='must be within the clip of 38 frames'):
+    FrameServer(Painter(), FRAMES, {}, dissolves=dissolves)
 
 
 def test_the_first_frames_of_a_colored_clip_are_stills():

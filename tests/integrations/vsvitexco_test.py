@@ -204,6 +204,26 @@ def test_recolors_a_range(tiny_weights, stills, expected):
     np.testing.assert_allclose(rgb, wanted, atol=int(changed))
 
 
+def test_dissolves_have_the_colors_of_both_shots(
+  tiny_weights, stills, colorizer
+):
+  bound = {3: _picture(7), CUT: _picture(8)}
+  dissolve = range(CUT - 4, CUT)
+  server = FrameServer(colorizer, GRAYS, bound, dissolves=[dissolve])
+  gray, given = _clip(GRAYS), {'ref_framedir': stills, 'weights': tiny_weights}
+  ends = [(dissolve[0], dissolve[-1])]
+  colored = vsvitexco.vs_vitexco(gray, dissolves=ends, **given)
+  again = vsvitexco.vs_recolor(
+    gray, gray, 3, COUNT - 1, dissolves=ends, **given
+  )
+  for number in (CUT - 2, CUT):
+    expected = server.colors(number).join(GRAYS[number])
+    for actual in _read(colored, [number]) + _read(again, [number]):
+      np.testing.assert_allclose(actual, expected, atol=1)
+  with pytest.raises(UserError, match='frames 16 to 19 must be within the'):
+    vsvitexco.vs_vitexco(gray, dissolves=[(16, 19)], **given)
+
+
 def test_a_clip_of_another_length_has_references_for_all_shots(
   tiny_weights, colorizer
 ):

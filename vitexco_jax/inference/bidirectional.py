@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitexco_jax import color, sizes
-from vitexco_jax.inference.stretches import Stretch
 from vitexco_jax.inference.video_colorizer import Prediction
 from vitexco_jax.models.mixing import mix, trust
 from vitexco_jax.structs import Array
@@ -83,28 +82,33 @@ def mix_directions(
 
 def mix_dissolve(
   predictions: Iterable[Prediction | Colors | Uncolored],
-  stretch: Stretch,
+  dissolve: range,
   start: int,
   entering: np.ndarray | None,
+  first: int,
 ) -> Iterator[Colors]:
   """Mixes the colors of both shots of a dissolve.
 
   Args:
     predictions: of the first shot, from frame `start` on; without colors if it
       stays as it is.
-    stretch: with these frames.
+    dissolve: its frames.
     start: number of the first frame.
-    entering: [frames of the stretch in the dissolve, h, w, 3]: ab and confidence
-      of the next shot; None: it stays as it is.
+    entering: [t, h, w, 3], ab and confidence of the next shot in frames of the
+      dissolve; None: it stays as it is.
+    first: number of the first of these frames.
   """
   for prediction in predictions:
     rgb = prediction.rgb
-    shares = [stretch.share(start + i) for i in range(len(rgb))]
-    place = start - stretch.dissolving.start
-    start += len(rgb)
+    # Of the next shot.
+    shares = (start - dissolve.start + 1 + np.arange(len(rgb))) / (
+      len(dissolve) + 1
+    )
     following = None
     if entering is not None:
+      place = start - first
       following = entering[place : place + len(rgb)].astype(np.float32)
+    start += len(rgb)
     if isinstance(prediction, Uncolored):
       assert following is not None  # One of the shots is colorized.
       own = _own_colors(following.shape[1:3], rgb)
@@ -113,7 +117,7 @@ def mix_dissolve(
     if following is None:
       following = _own_colors(own.shape[1:3], rgb)
     mixed = _cross_fade(
-      np.array(shares, np.float32)[:, None, None, None], following, own
+      shares.astype(np.float32)[:, None, None, None], following, own
     )
     yield Colors(rgb, mixed[..., :2], mixed[..., 2:])
 

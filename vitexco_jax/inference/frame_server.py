@@ -26,6 +26,7 @@ from vitexco_jax.inference import stills
 from vitexco_jax.inference.bidirectional import (
   Colors,
   mix_directions,
+  mix_dissolve,
   uncolored,
 )
 from vitexco_jax.inference.joining import shallow
@@ -91,6 +92,7 @@ class FrameServer:
     references: Sequence[np.ndarray] = (),
     find_cuts: Callable[[range], Sequence[bool]] | None = None,
     colored: Frames | None = None,
+    dissolves: Sequence[range] = (),
   ):
     """Reads no frame yet.
 
@@ -106,12 +108,19 @@ class FrameServer:
         None: cuts are detected.
       colored: the clip in color, of which the first frame of each shot is used
         as a still.
+      dissolves: frames in which a shot dissolves into the next one, which starts
+        after them. They get the colors of both.
+
+    Raises:
+      UserError: a dissolve is empty, overlaps the one before it, or is not within
+        the clip.
     """
     self._colorizer, self._frames, self._stills = colorizer, frames, stills
     self._numbers = sorted(stills)
     self._colored = colored
     self._references = [self._shrink(picture) for picture in references]
     self._find_cuts = find_cuts or self._detect
+    self._dissolves = _check_dissolves(dissolves, len(frames))
     self._cuts: dict[int, bytes] = {}  # Of chunks; 1: a new shot starts.
     self._lock = threading.Lock()
     # By number of the first frame.
@@ -120,6 +129,8 @@ class FrameServer:
     self._states: _Recent[ClipState] = _Recent(_STATES)
     # By first frame of the stretch.
     self._backwards: _Recent[np.ndarray] = _Recent(_STRETCHES)
+    # By dissolve, of the next shot.
+    self._entering: _Recent[np.ndarray] = _Recent(_STRETCHES)
     # By number of the frame, and whether they are bound to it.
     self._pictures: _Recent[np.ndarray] = _Recent(2 * _STRETCHES)
 
@@ -157,7 +168,9 @@ class FrameServer:
   def _color(self, stretch: _Stretch, first: int) -> None:
     """Colorizes the block of a frame and those before it that it needs."""
     if stretch.ends_at_still and stretch.start not in self._backwards:
-      self._backwards[stretch.start] = self._color_backwards(stretch)
+      self._backwards[stretch.start] = self._color_backwards(
+        range(stretch.start, stretch.stop), stretch.stop, stretch.stop
+      )
     firsts = [first]
     if stretch.propagates_forwards:
       while firsts[-1] > stretch.start and firsts[-1] not in self._states:
@@ -167,14 +180,21 @@ class FrameServer:
 
   def _color_block(self, stretch: _Stretch, start: int) -> None:
     stop = min(start + BLOCK, stretch.stop)
-    rgb = [self._frames[number] for number in range(start, stop)]
+    numbers = range(start, stop)
+    rgb = [self._frames[number] for number in numbers]
+    # These colors need the colorizer, too.
+    entering = [self._enter(self._dissolve(number)) for number in numbers]
     blocks = self._predict(stretch, start, rgb)
-    self._blocks[start] = [
-      FrameColors(*colors)
+    colors = (
+      FrameColors(*each)
       for block in blocks
-      for colors in zip(
+      for each in zip(
         np.asarray(block.ab), np.asarray(block.confidence), strict=True
       )
+    )
+    self._blocks[start] = [
+      self._cross_fade(*each)
+      for each in zip(numbers, colors, entering, strict=True)
     ]
     if stretch.propagates_forwards:
       state = self._colorizer.state
@@ -188,7 +208,7 @@ class FrameServer:
     forwards = stretch.propagates_forwards
     if forwards:
       still = stretch.start if stretch.begins_with_still else None
-      self._set_references(stretch, still)
+      self._set_references(stretch.start, still)
       if start > stretch.start:
         self._colorizer.resume(self._states[start], rgb[0].shape[:2])
     if not stretch.ends_at_still:
@@ -201,42 +221,80 @@ class FrameServer:
       self._colorizer.config.use.mix_tolerance,
     )
 
-  def _color_backwards(self, stretch: _Stretch) -> np.ndarray:
-    """Returns the colors propagated from the still after a stretch.
+  def _enter(self, dissolve: range | None) -> np.ndarray | None:
+    """Returns the colors of the next shot in the frames of a dissolve."""
+    if dissolve is None:
+      return None
+    if dissolve not in self._entering:
+      following = self._stretch(dissolve.stop)
+      source = following.start
+      still = source if following.begins_with_still else None
+      if still is None and following.ends_at_still:
+        source = still = following.stop
+      self._entering[dissolve] = self._color_backwards(dissolve, source, still)
+    return self._entering[dissolve]
+
+  def _cross_fade(
+    self, number: int, colors: FrameColors, entering: np.ndarray | None
+  ) -> FrameColors:
+    """Mixes in the colors of the next shot."""
+    dissolve = self._dissolve(number)
+    if dissolve is None:
+      return colors
+    own = Colors(self._frames[number][None], *(x[None] for x in colors))
+    (mixed,) = mix_dissolve(
+      [own], dissolve, number, entering, first=dissolve.start
+    )
+    return FrameColors(np.asarray(mixed.ab[0]), np.asarray(mixed.confidence[0]))
+
+  def _color_backwards(
+    self, wanted: range, source: int, still: int | None
+  ) -> np.ndarray:
+    """Returns colors propagated backwards.
+
+    Args:
+      wanted: the frames that get them.
+      source: the frame from which they come, not before the end of `wanted`.
+      still: the same, if it has a still.
 
     Returns:
       [frames, h, w, 3] float16, ab and confidence, on the disk.
     """
-    count = stretch.stop - stretch.start
     height, width = sizes.within(
-      self._frames[stretch.start].shape[:2],
+      self._frames[wanted.start].shape[:2],
       tuple(self._colorizer.config.use.size),
     )
     # Editors decode forwards much faster than backwards.
-    small = _on_disk(np.uint8, (count + 1, height, width, 3))
-    for i in range(count + 1):
+    numbers = range(wanted.start, source + 1)
+    small = _on_disk(np.uint8, (len(numbers), height, width, 3))
+    for i, number in enumerate(numbers):
       small[i] = cv2.resize(
-        shallow(self._frames[stretch.start + i]),
+        shallow(self._frames[number]),
         (width, height),
         interpolation=cv2.INTER_AREA,
       )
-    result = _on_disk(np.float16, (count, height, width, 3))
-    self._set_references(stretch, stretch.stop)
-    position = count
+    result = _on_disk(np.float16, (len(wanted), height, width, 3))
+    self._set_references(source, still)
+    number = source
     for block in self._colorizer.predict(small[::-1]):
       for colors in np.concatenate([block.ab, block.confidence], -1):
-        if position < count:  # That frame is the still.
-          result[position] = colors
-        position -= 1
+        if number < wanted.stop:
+          result[number - wanted.start] = colors
+        number -= 1
     return result
 
-  def _set_references(self, stretch: _Stretch, still: int | None) -> None:
-    """Sets the references of a stretch, with the still of the next frame."""
+  def _set_references(self, start: int, still: int | None) -> None:
+    """Sets the references of a stretch.
+
+    Args:
+      start: a frame of its shot.
+      still: the next frame, if it has a still.
+    """
     pictures = list(self._references)
     if still is not None:
       pictures.insert(0, self._read_still(still, bound=True))
     elif not pictures and self._numbers:
-      nearest = min(self._numbers, key=lambda x: abs(x - stretch.start))
+      nearest = min(self._numbers, key=lambda x: abs(x - start))
       pictures = [self._read_still(nearest, bound=False)]
     self._colorizer.set_reference(*pictures, first_frame=still is not None)
 
@@ -287,11 +345,18 @@ class FrameServer:
   def _starts_shot(self, number: int) -> bool:
     if number == 0:
       return True
+    before = self._dissolve(number - 1)
+    if before is not None:
+      return number == before.stop
     chunk = number // _CHUNK
     if chunk not in self._cuts:
       stop = min((chunk + 1) * _CHUNK, len(self._frames))
       self._cuts[chunk] = bytes(self._find_cuts(range(chunk * _CHUNK, stop)))
     return bool(self._cuts[chunk][number % _CHUNK])
+
+  def _dissolve(self, number: int) -> range | None:
+    """Returns the dissolve of a frame."""
+    return next((x for x in self._dissolves if number in x), None)
 
   def _detect(self, wanted: range) -> list[bool]:
     return shots.find_cuts(
@@ -311,6 +376,22 @@ class _Recent(collections.OrderedDict[Hashable, _Value]):
     self.move_to_end(key)
     if len(self) > self._size:
       self.popitem(last=False)
+
+
+def _check_dissolves(dissolves: Sequence[range], count: int) -> list[range]:
+  """Returns the dissolves of a clip of `count` frames in order."""
+  result = sorted(dissolves, key=lambda x: x.start)
+  end = 0
+  for x in result:
+    # The next shot has a frame of its own.
+    if not end <= x.start < x.stop < count:
+      raise UserError(
+        f'the dissolve of frames {x.start} to {x.stop - 1} must be within the '
+        f'clip of {count} frames, before its last frame, and after the dissolve '
+        'before it'
+      )
+    end = x.stop
+  return result
 
 
 def _on_disk(dtype: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:

@@ -91,10 +91,6 @@ class Stretch(NamedTuple):
       return range(self.stop, self.stop)
     return range(max(self.start, self.dissolve.start), self.stop)
 
-  def share(self, frame: int) -> float:
-    """Returns the share of the next shot in a frame of the dissolve."""
-    return (frame - self.dissolve.start + 1) / (len(self.dissolve) + 1)
-
 
 class Block(NamedTuple):
   """Frames that are encoded together."""

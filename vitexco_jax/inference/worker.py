@@ -199,7 +199,11 @@ class Worker:
       )
     if block.start in stretch.dissolving:
       predictions = mix_dissolve(
-        predictions, stretch, block.start, stored.entering
+        predictions,
+        stretch.dissolve,
+        block.start,
+        stored.entering,
+        stretch.dissolving.start,
       )
     return predictions
 

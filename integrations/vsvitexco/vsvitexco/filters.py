@@ -1,6 +1,7 @@
 """The filters: `vs_vitexco` colorizes a clip, `vs_recolor` a part of it again."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ def vs_vitexco(
   clip_ref: vs.VideoNode | None = None,
   ref_framedir: str | Path | None = None,
   *,
+  dissolves: Sequence[tuple[int, int]] = (),
   weights: str | Path | None = None,
   working_size: _Size | None = None,
 ) -> vs.VideoNode:
@@ -38,6 +40,8 @@ def vs_vitexco(
       123 of the clip, counted from 0; its colors are propagated from there in both
       directions. Other pictures are references for all shots. A shot without any
       picture uses the nearest one.
+    dissolves: first and last frame of each dissolve, after which the next shot
+      starts. These frames get the colors of both shots.
     weights: an export or a work directory; None: the weights of the program.
     working_size: (height, width) that bounds the size at which the networks work;
       None: that of the weights.
@@ -49,7 +53,9 @@ def vs_vitexco(
   Raises:
     UserError: an argument cannot be used; the text says what to do.
   """
-  return _colorize(clip, clip_ref, ref_framedir, weights, working_size, 0)
+  return _colorize(
+    clip, clip_ref, ref_framedir, dissolves, weights, working_size, 0
+  )
 
 
 def vs_recolor(
@@ -60,6 +66,7 @@ def vs_recolor(
   clip_ref: vs.VideoNode | None = None,
   ref_framedir: str | Path | None = None,
   *,
+  dissolves: Sequence[tuple[int, int]] = (),
   weights: str | Path | None = None,
   working_size: _Size | None = None,
 ) -> vs.VideoNode:
@@ -72,6 +79,7 @@ def vs_recolor(
     last: number of its last frame, which is included.
     clip_ref: see `vs_vitexco`; of as many frames as `clip` or the range.
     ref_framedir: see `vs_vitexco`; numbers are those of `clip`.
+    dissolves: see `vs_vitexco`; within the range, with numbers of `clip`.
     weights: see `vs_vitexco`.
     working_size: see `vs_vitexco`.
 
@@ -97,6 +105,7 @@ def vs_recolor(
     clip[first : last + 1],
     clip_ref,
     ref_framedir,
+    dissolves,
     weights,
     working_size,
     first,
@@ -112,6 +121,7 @@ def _colorize(
   clip: vs.VideoNode,
   clip_ref: vs.VideoNode | None,
   ref_framedir: str | Path | None,
+  dissolves: Sequence[tuple[int, int]],
   weights: str | Path | None,
   working_size: _Size | None,
   offset: int,
@@ -140,7 +150,13 @@ def _colorize(
   if clips.marks_cuts(clip):
     find_cuts = functools.partial(clips.read_cuts, clip)
   server = FrameServer(
-    colorizer, clips.ClipFrames(rgb), stills, references, find_cuts, colored
+    colorizer,
+    clips.ClipFrames(rgb),
+    stills,
+    references,
+    find_cuts,
+    colored,
+    [range(x - offset, y + 1 - offset) for x, y in dissolves],
   )
 
   def color(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
