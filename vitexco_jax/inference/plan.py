@@ -141,10 +141,6 @@ def make_plan(
   Raises:
     UserError: a reference or the video cannot be read.
   """
-  # It imports JAX, which checks of the input do not need.
-  from vitexco_jax.retrieval import embedding
-  from vitexco_jax.retrieval.gallery import open_with_embedder
-
   video.VideoReader(video_path).close()  # Fail before the progress bar.
   rows = reference_lists.read_manifest(references) if references else None
   if rows is not None:
@@ -154,6 +150,9 @@ def make_plan(
     bound = {Path(x.picture): x.frame for x in listed}
     plan = manifest.follow(surveyed.plan, surveyed.seconds, rows, bound)
   elif references is not None:
+    # It imports JAX, which checks of the input do not need.
+    from vitexco_jax.retrieval import embedding
+
     embed = embedding.make_embedder(config)
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = match(
@@ -162,6 +161,9 @@ def make_plan(
   elif AUTO in pictures:
     if gallery is None:
       raise UserError('`pictures=auto` needs `gallery`')
+    # It imports FAISS and TFDS, which only a gallery needs.
+    from vitexco_jax.retrieval.gallery import open_with_embedder
+
     embed, opened = open_with_embedder(config, gallery)
     surveyed = _survey_with_bar(video_path, embed, frame_rate)
     plan = retrieve(surveyed, opened, colorizer)

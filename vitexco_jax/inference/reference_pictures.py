@@ -10,7 +10,7 @@ import numpy as np
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import joining, stills
+from vitexco_jax.inference import joining
 from vitexco_jax.inference.shot_plan import FIRST_FRAME, Choice
 from vitexco_jax.inference.source import Source
 from vitexco_jax.inference.video_colorizer import VideoColorizer
@@ -106,6 +106,9 @@ class ReferencePictures:
     least: float,
   ) -> np.ndarray:
     """Fits a bound still to its frame; warns if its structure differs."""
+    # It imports SciPy, which only bound stills need.
+    from vitexco_jax.inference import stills
+
     assert choice.frame is not None
     (frame,) = source.frames(choice.frame, choice.frame + 1)
     fitted = stills.fit(still, inner.crop(joining.shallow(frame.rgb)))

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from skimage.measure import blur_effect
 
 _TONES = 32  # Levels of lightness, each of which may have a tint.
 _GRAY_BELOW = 1.0  # Mean distance from gray, in Lab, of a gray picture.
@@ -124,4 +123,7 @@ def blockiness(rgb: np.ndarray) -> float:
 
 def blur(rgb: np.ndarray) -> float:
   """Share of sharpness that an additional blur does not remove."""
+  # It imports SciPy, which few callers of this module need.
+  from skimage.measure import blur_effect
+
   return float(blur_effect(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)))
