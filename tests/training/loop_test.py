@@ -108,7 +108,16 @@ def traced():
 
 
 @pytest.fixture(scope='module')
-def uninterrupted(tmp_path_factory, traced):
+def programs():
+  """The steps of `uninterrupted` and of runs like it, by number of devices.
+
+  Otherwise each run would trace the same step, which takes most of its time.
+  """
+  return {}
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(tmp_path_factory, traced, programs):
   workdir = tmp_path_factory.mktemp('run')
   make_step = train.make_step
 
@@ -123,8 +132,26 @@ def uninterrupted(tmp_path_factory, traced):
 
   with pytest.MonkeyPatch.context() as monkeypatch:
     monkeypatch.setattr(train, 'make_step', make_watched_step)
+    _share_programs(monkeypatch, programs)
     _train(monkeypatch, workdir)
   return workdir
+
+
+@pytest.fixture
+def same_programs(uninterrupted, programs, monkeypatch):
+  _share_programs(monkeypatch, programs)
+
+
+def _share_programs(monkeypatch, programs):
+  pmap = jax.pmap
+
+  def shared(step, **kwargs):
+    devices = jax.local_device_count()
+    if devices not in programs:
+      programs[devices] = pmap(step, **kwargs)
+    return programs[devices]
+
+  monkeypatch.setattr(jax, 'pmap', shared)
 
 
 def test_the_step_is_compiled_once(uninterrupted, traced):
@@ -140,6 +167,7 @@ def test_workdir_has_contact_sheets_tensorboard_and_config(uninterrupted):
   assert config.model.vit.pos_grid == GRID
 
 
+@pytest.mark.usefixtures('same_programs')
 def test_a_run_stopped_by_ctrl_c_resumes_with_equal_results(
   uninterrupted, tmp_path, monkeypatch
 ):
@@ -160,6 +188,7 @@ def test_a_run_stopped_by_ctrl_c_resumes_with_equal_results(
     np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.usefixtures('same_programs')
 def test_a_run_resumes_with_fewer_and_with_more_devices(
   uninterrupted, tmp_path, monkeypatch
 ):
@@ -198,6 +227,7 @@ def test_a_run_resumes_with_fewer_and_with_more_devices(
   assert moved[0] == pytest.approx(moved[1], rel=0.2)
 
 
+@pytest.mark.usefixtures('same_programs')
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
   def spoil(number, clips):
     if number < 6:
@@ -264,6 +294,7 @@ def test_log_has_every_term_and_rate(uninterrupted):
   np.testing.assert_allclose(rates, 2e-4 * np.array([1, 0.75, 0.5, 0.25]))
 
 
+@pytest.mark.usefixtures('same_programs')
 def test_retrieval_and_later_runs_use_the_position_grid_of_a_run(
   uninterrupted, vit_file, tmp_path, monkeypatch
 ):
@@ -297,8 +328,10 @@ def test_a_frozen_vit_is_unchanged_and_the_rest_learns(
     assert any(moved) == (group != 'vit')
 
 
+@pytest.mark.usefixtures('same_programs')
 def test_starts_from_the_weights_of_an_export(tmp_path, monkeypatch):
   config = _run_config()
+  config.model.vit.pos_grid = GRID  # As in the other runs.
   rng = np.random.default_rng(0)
   given = jax.tree.map(
     lambda x: rng.normal(0, 0.1, x.shape).astype(np.float16),
