@@ -6,9 +6,8 @@ joins the clips of a folder, each a single shot, with known transitions: none, a
 dissolve, or a fade to black or white and back, of 5 to 30 frames. It prints how many of
 them are found. Thresholds were chosen on the clips with even numbers; the figures are of
 the others, or of each eighth of them. With `--colors`, pairs of the named clips dissolve
-in 12 frames and are colorized from the first frame of the first clip and the last frame
-of the second one; it prints the PSNR of the frames of the dissolve, matched within
-192x112.
+in 12 frames and are colorized from the first frame of each clip; it prints the PSNR of
+the frames of the dissolve, matched within 192x112.
 """
 
 import argparse
@@ -113,18 +112,16 @@ def measure_colors(paths, folder):
       for rgb in frames:
         writer.write(video.Frame(rgb))
     stills = []
-    for name, rgb in (('a', first[0]), ('b', second[-1])):
+    for name, rgb in (('a', first[0]), ('b', second[0])):
       stills.append(str(folder / f'{name}.png'))
       video.write_image(Path(stills[-1]), rgb)
     bound, free = (Choice(stills[0], frame=0),), (Choice(stills[1]),)
     count, middle = len(frames), (start + stop) // 2
     plans = {
-      'one shot': (Shot(0, count, bound),),
       'cut in the middle': (
         Shot(0, middle, bound),
         Shot(middle, count, free),
       ),
-      'cut at the end': (Shot(0, stop, bound), Shot(stop, count, free)),
       'dissolve': (
         Shot(0, stop, bound, dissolve=COLORED),
         Shot(stop, count, free),
