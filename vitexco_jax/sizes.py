@@ -40,7 +40,7 @@ def shared(size: tuple[int, int], bound: tuple[int, int]) -> tuple[int, int]:
     size: within `bound`, padded or not.
     bound: see `within`.
   """
-  h, w = size
+  h, w = padded(size)
   high, wide = sorted(bound, reverse=h > w)
   result = padded((high, wide))
   while True:

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 
+from vitexco_jax import sizes
 from vitexco_jax.tools import stablehlo_runner
 
 
@@ -30,3 +31,18 @@ def test_the_runner_needs_only_jax_and_numpy():
     elif isinstance(node, ast.ImportFrom):
       names.add(node.module.split('.')[0])
   assert names - set(sys.stdlib_module_names) == {'jax', 'numpy'}
+
+
+def test_references_are_extended_as_by_the_library_and_cut_again():
+  bound = (100, 170)
+  for size in ((96, 160), (112, 112), (160, 64), (48, 80), (32, 96)):
+    shape = stablehlo_runner.shared(size, bound)
+    assert shape == sizes.shared(size, bound)
+    rgb = np.random.default_rng(0).uniform(size=(1, *size, 3))
+    extended = stablehlo_runner.extend(rgb, shape)
+    assert extended.shape == (1, *shape, 3)
+    # A position for each 4x4 pixels.
+    keys = extended[:, ::4, ::4].reshape(1, -1, 3)
+    actual = stablehlo_runner.cut(keys, shape, size)
+    expected = np.float32(rgb[:, ::4, ::4]).reshape(1, -1, 3)
+    np.testing.assert_array_equal(actual, expected)

@@ -41,6 +41,37 @@ def shrink(
   return jnp.pad(pictures, ((0, 0), *pads, (0, 0)), 'edge'), size
 
 
+def shared(size: tuple[int, int], bound: Sequence[int]) -> tuple[int, int]:
+  """Returns the shape to which Vitexco extends a padded reference.
+
+  It is the bound, rotated for a tall picture, or a half, a quarter, ... of it, padded.
+  """
+  h, w = size
+  high, wide = sorted(bound, reverse=h > w)
+  result = None
+  while True:
+    rows, columns = (max(2, -(-side // 16)) * 16 for side in (high, wide))
+    smaller = rows, columns
+    if result and (smaller == result or h > rows or w > columns):
+      return result
+    result, high, wide = smaller, -(-high // 2), -(-wide // 2)
+
+
+def extend(rgb: jax.Array, shape: tuple[int, int]) -> jax.Array:
+  """Mirrors [1, h, w, 3] at the bottom and right edge: [1, *shape, 3]."""
+  pads = [(0, shape[0] - rgb.shape[1]), (0, shape[1] - rgb.shape[2])]
+  return jnp.pad(rgb, ((0, 0), *pads, (0, 0)), 'reflect')
+
+
+def cut(
+  x: jax.Array, shape: tuple[int, int], size: tuple[int, int]
+) -> jax.Array:
+  """Cuts [1, k, c], positions of a picture of a shape, to a smaller size."""
+  positions = x.reshape(1, shape[0] // 4, shape[1] // 4, -1)
+  inner = positions[:, : size[0] // 4, : size[1] // 4]
+  return inner.reshape(1, -1, x.shape[-1])
+
+
 def main(
   frames_file: str,
   reference_file: str,
@@ -62,7 +93,12 @@ def main(
   )
   frames = np.load(frames_file, mmap_mode='r')
   rgb, _ = shrink(np.load(reference_file)[None] / np.float32(255), bound)
-  reference = encode_reference(params=params, rgb=jnp.clip(rgb, 0, 1))
+  inner = rgb.shape[1], rgb.shape[2]
+  shape = shared(inner, bound)
+  encoded = encode_reference(
+    params=params, rgb=extend(jnp.clip(rgb, 0, 1), shape)
+  )
+  reference = {x: cut(encoded[x], shape, inner) for x in ('keys', 'ab')}
   out = np.lib.format.open_memmap(colored_file, 'w+', np.uint8, frames.shape)
   takes = about['programs']['colorize']['takes']
   moves = 'backward_flow' in takes
