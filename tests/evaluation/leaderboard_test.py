@@ -1,6 +1,7 @@
 """Leaderboards: rows of evaluations in a CSV file."""
 
 import csv
+from pathlib import Path
 
 import pytest
 from small_clips import Brighter, run_evaluate, write_clip
@@ -51,3 +52,18 @@ def test_a_row_that_is_cut_short_is_refused(tmp_path):
   board.write_text(','.join(leaderboard.COLUMNS) + '\nDAVIS,first-frame\n')
   with pytest.raises(UserError, match='is not a leaderboard'):
     leaderboard.read(board)
+
+
+def test_the_published_rows_agree_with_the_readme():
+  root = Path(__file__).parents[2]
+  rows = leaderboard.read(root / 'docs' / 'leaderboard.csv')
+  ours, flow, gray = sorted(rows, key=lambda x: -float(x['psnr_not_given']))
+  assert [x['method'] for x in (ours, flow, gray)] == [
+    'vitexco',
+    'flow',
+    'gray',
+  ]
+  assert f'ten clips of DAVIS | {ours["psnr_not_given"]} dB' in (
+    (root / 'README.md').read_text()
+  )
+  assert float(gray['colorfulness_gap']) < float(ours['colorfulness_gap']) < 0
