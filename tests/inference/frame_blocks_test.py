@@ -21,7 +21,7 @@ def test_blocks_have_eight_frames_unless_these_are_large():
 
 
 @pytest.mark.parametrize('lengths', [(), (1,), (3, 3, 2), (1, 3, 1)])
-def test_results_are_a_block_behind_except_a_single_first_one(lengths):
+def test_results_are_a_block_delayed_except_a_single_first_one(lengths):
   started = []
 
   def blocks():
@@ -30,7 +30,7 @@ def test_results_are_a_block_behind_except_a_single_first_one(lengths):
       yield [len(started)] * length
 
   waits = []
-  for block in frame_blocks.behind(blocks()):
+  for block in frame_blocks.delayed(blocks()):
     waits.append(len(started) - block)
   assert len(waits) == sum(lengths)
   last = lengths[-1] if len(lengths) > 1 else len(waits)

@@ -36,7 +36,7 @@ def split(
     yield [first, *others]
 
 
-def behind(blocks: Iterable[list[_Item]]) -> Iterator[_Item]:
+def delayed(blocks: Iterable[list[_Item]]) -> Iterator[_Item]:
   """Yields what is in blocks, each block when the next one has been started.
 
   So the device computes a block while the caller uses the previous one. If the first

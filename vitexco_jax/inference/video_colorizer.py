@@ -235,7 +235,7 @@ class VideoColorizer:
       ValueError: no reference is set, or a frame has another size.
     """
     blocks = (sizes.join_frames(x.rgb, x.ab) for x in self.predict(frames))
-    yield from map(np.asarray, frame_blocks.behind(blocks))
+    yield from map(np.asarray, frame_blocks.delayed(blocks))
 
   def predict(self, frames: Iterable[np.ndarray]) -> Iterator[Prediction]:
     """Does what `colorize` does, but yields colors at the working size.

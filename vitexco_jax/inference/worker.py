@@ -280,7 +280,7 @@ class Worker:
           colored = joining.join(rgb, ab, self._job.options)
         yield list(zip(colored, confidence, strict=True))
 
-    for rgb, confidence in frame_blocks.behind(join()):
+    for rgb, confidence in frame_blocks.delayed(join()):
       with stages.stage(stages.WAIT):
         frame = np.asarray(rgb), np.asarray(confidence)
       yield frame
