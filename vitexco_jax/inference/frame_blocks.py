@@ -37,7 +37,7 @@ def split(
 
 
 def delayed(blocks: Iterable[list[_Item]]) -> Iterator[_Item]:
-  """Yields what is in blocks, each block when the next one has been started.
+  """Yields the items of blocks, each block after the next one has been started.
 
   So the device computes a block while the caller uses the previous one. If the first
   block is one frame, the caller does not wait for it.
