@@ -33,7 +33,13 @@ LAYER_OF = {
 ENGINE = 'vitexco_jax/inference/video_colorizer.py'
 ENGINE_MODULES = {ENGINE} | {
   f'vitexco_jax/inference/{name}.py'
-  for name in ('clip_state', 'frame_blocks', 'frame_programs', 'guide')
+  for name in (
+    'clip_state',
+    'frame_blocks',
+    'frame_programs',
+    'guide',
+    'preparation',
+  )
 }
 ENGINE_FOLDERS = {'models', 'pretrained'}
 ENGINE_PACKAGES = {'cv2', 'flax', 'jax', 'ml_collections', 'numpy'}

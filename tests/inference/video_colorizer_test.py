@@ -13,7 +13,8 @@ from configs.vitexco import get_config
 from vitexco_jax import checkpoint
 from vitexco_jax.config import override
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import colorize
+from vitexco_jax.inference import colorize, preparation
+from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.inference.video_colorizer import VideoColorizer
 from vitexco_jax.media import video
 
@@ -395,3 +396,30 @@ def test_references_of_many_shapes_share_programs(tiny_weights):
     list(colorizer.colorize(make_frames(1)))
   assert _count(colorizer._colorize_block) <= 2
   assert _count(colorizer._encode_reference) == 2  # Wide and tall.
+
+
+def test_the_host_prepares_a_block_during_the_networks_of_the_previous_one(
+  colorizer, monkeypatch
+):
+  order = []
+
+  def note(name, function):
+    def noting(*args):
+      order.append(name)
+      return function(*args)
+
+    return noting
+
+  for owner, name in (
+    (programs, 'fit_luminance'),
+    (preparation, 'prepare'),
+    (colorizer, '_colorize_block'),
+  ):
+    monkeypatch.setattr(owner, name, note(name, getattr(owner, name)))
+  colorizer.set_reference(make_picture())
+  list(colorizer.predict(make_frames(7)))  # One frame, three, and three.
+  shrink, prepare, color = 'fit_luminance', 'prepare', '_colorize_block'
+  first = [shrink, prepare, color]
+  second, third = 3 * [shrink], 3 * [shrink]
+  # All that a device gets while the host prepares the third block is the second.
+  assert order == first + second + [prepare] + third + [color, prepare, color]

@@ -15,7 +15,6 @@ whole clip.
 import copy
 import functools
 import hashlib
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,13 +24,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from vitexco_jax import flow, sizes, stages
+from vitexco_jax import sizes, stages
 from vitexco_jax.config import check, override
 from vitexco_jax.errors import UserError
 from vitexco_jax.generator import abstract_params, make_generator
-from vitexco_jax.inference import frame_blocks, guide
+from vitexco_jax.inference import frame_blocks, guide, preparation
 from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
+from vitexco_jax.inference.preparation import HostState, Prepared
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.references import combine, without_picture
 from vitexco_jax.structs import Array, Reference
@@ -251,39 +251,55 @@ class VideoColorizer:
     """
     if self._reference is None and not self._by_prior:
       raise ValueError('set_reference comes before colorize')
-    for block in frame_blocks.split(frames, begins=self._state is None):
-      yield self._predict_block(block)
+    begins, prepared = self._state is None, None
+    for block in frame_blocks.split(frames, begins):
+      setup, state = self._clip(block[0].shape[:2])
+      # A device works in order. It gets a block to shrink before the networks of
+      # the previous one, so that the host prepares the one during the other.
+      shrunk = self._shrink(setup, block)
+      if prepared is not None:
+        yield self._color(setup, prepared)
+      prepared = preparation.prepare(
+        block,
+        shrunk,
+        self._host_state(state) if prepared is None else prepared.state,
+        self._guide,
+        self._flow_alpha if self._follows_motion else None,
+        setup.anchor_gray if self._has_anchor else None,
+      )
+      if begins:  # The first frame does not wait for others.
+        yield self._color(setup, prepared)
+        begins, prepared = False, None
+    if prepared is not None:
+      yield self._color(setup, prepared)
 
-  def _predict_block(self, block: list[np.ndarray]) -> Prediction:
+  def _shrink(
+    self, setup: ClipSetup, block: list[np.ndarray]
+  ) -> list[jax.Array]:
+    """Checks frames and begins to scale their L - 50 to the working size."""
     for frame in block:
       _check_picture(frame)
-    setup, state = self._setup, self._state
-    if setup is None or state is None:
-      setup, state = self._start(block[0].shape[:2])
     for frame in block:
       if frame.shape[:2] != setup.frame_size:
         raise ValueError(
           f'a frame of {frame.shape[:2]} after frames of {setup.frame_size}'
         )
-    previous = self._previous(state)
-    with stages.stage(stages.SHRINK):
-      fit = functools.partial(programs.fit_luminance, setup.size, setup.scale)
-      luminance, gain = guide.prepare(
-        np.stack([fit(self._put(frame)) for frame in block]),
-        previous,
-        state.gain,
-        self._guide,
-      )
-    backward_flow, anchor_flow = self._flows(setup, state, previous, luminance)
-    self._previous_luminance = luminance[-1]
-    count, length = len(block), frame_blocks.length(setup.frame_size)
+    fit = functools.partial(programs.fit_luminance, setup.size, setup.scale)
+    return [fit(self._put(frame)) for frame in block]
+
+  def _color(self, setup: ClipSetup, prepared: Prepared) -> Prediction:
+    """Begins to colorize a block; the state is then the one after it."""
+    assert self._state is not None
+    count = len(prepared.frames)
+    fill = functools.partial(
+      frame_blocks.fill, count=frame_blocks.length(setup.frame_size)
+    )
     anchor, reference = None, self._reference
     if reference is not None and not self._has_anchor:
       reference = without_picture(reference)
-    if setup.anchor_lab is not None and anchor_flow is not None:
-      anchor = Anchor(
-        setup.anchor_lab, frame_blocks.fill(anchor_flow, 1, length)
-      )
+    if setup.anchor_lab is not None and prepared.anchor_flow is not None:
+      anchor = Anchor(setup.anchor_lab, fill(prepared.anchor_flow, 1))
+    flow = prepared.backward_flow
     with stages.stage(stages.NETWORK):
       ab, confidence, last = self._colorize_block(
         setup.size,
@@ -291,82 +307,42 @@ class VideoColorizer:
         self._variables,
         reference,
         count,
-        frame_blocks.fill(luminance, 0, length),
-        state.previous,
-        None
-        if backward_flow is None
-        else frame_blocks.fill(backward_flow, 1, length),
+        fill(prepared.luminance, 0),
+        self._state.previous,
+        None if flow is None else fill(flow, 1),
         anchor,
       )
-      if count < length:
+      if count < len(ab):
         ab, confidence = ab[:count], confidence[:count]
-    last_flow = state.anchor_flow if anchor_flow is None else anchor_flow[:, -1]
-    self._state = ClipState(last, last_flow, gain)
-    return Prediction(np.stack(block), ab, confidence)
+    self._previous_luminance, anchor_flow, gain = prepared.state
+    self._state = ClipState(last, anchor_flow, gain)
+    return Prediction(np.stack(prepared.frames), ab, confidence)
 
   @property
   def _has_anchor(self) -> bool:
     return self._uses_anchor and self._anchor_picture is not None
 
-  def _previous(self, state: ClipState) -> np.ndarray | None:
-    """Returns L - 50 of the previous frame, [h, w, 1]; None if there is none."""
-    if self._previous_luminance is not None:
-      return self._previous_luminance
-    lab = np.asarray(state.previous[0, ..., :3])
-    return lab[..., :1] if lab.any() else None
+  def _host_state(self, state: ClipState) -> HostState:
+    previous, anchor_flow, gain = state
+    luminance = self._previous_luminance
+    if luminance is None:
+      lab = np.asarray(previous[0, ..., :3])
+      luminance = lab[..., :1] if lab.any() else None
+    return HostState(luminance, anchor_flow, gain)
 
-  @functools.partial(jax.profiler.annotate_function, name=stages.FLOW)
-  def _flows(
-    self,
-    setup: ClipSetup,
-    state: ClipState,
-    previous: np.ndarray | None,
-    luminance: np.ndarray,
-  ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Estimates the flow of a block.
-
-    Args:
-      setup: of the clip.
-      state: before the block.
-      previous: see `_previous`.
-      luminance: [t, h, w, 1], L - 50.
-
-    Returns:
-      (dx, dy) in pixels, [1, t, h, w, 2], from each frame to the previous one, and
-      from each frame to the anchor. None where it is not needed.
-    """
-    if not self._follows_motion:
-      return None, None
-    if previous is None:
-      previous = np.zeros_like(luminance[0])
-    grays = programs.lightness_levels(np.stack([previous, *luminance]))
-    pairs = itertools.pairwise(grays)
-    steps = [
-      flow.backward_flow(gray, previous, self._flow_alpha)
-      for previous, gray in pairs
-    ]
-    backward_flow = np.stack(steps)[None]
-    if not self._has_anchor or setup.anchor_gray is None:
-      return backward_flow, None
-    anchor_flows = [state.anchor_flow[0]]
-    for gray, step in zip(grays[1:], steps, strict=True):
-      anchor_flow = flow.flow_to_reference(
-        gray, setup.anchor_gray, step, anchor_flows[-1], self._flow_alpha
-      )
-      anchor_flows.append(anchor_flow)
-    return backward_flow, np.stack(anchor_flows[1:])[None]
-
-  def _start(self, frame_size: tuple[int, int]) -> tuple[ClipSetup, ClipState]:
-    """Prepares for the first frame, before which there is no color."""
+  def _clip(self, frame_size: tuple[int, int]) -> tuple[ClipSetup, ClipState]:
+    """Returns the setup and the state; before the first frame there is no color."""
+    if self._setup is not None and self._state is not None:
+      return self._setup, self._state
     setup = self._make_setup(frame_size)
     padded = sizes.padded(setup.size, setup.scale * sizes.TOKEN)
     lab = setup.anchor_lab
     if lab is None:
       lab = jnp.zeros((1, *padded, 3))
     lab = jnp.pad(lab, ((0, 0), (0, 0), (0, 0), (0, self._carried)))
-    state = ClipState(self._put(lab), np.zeros((1, *padded, 2), np.float32))
-    self._setup, self._state = setup, state
-    return setup, state
+    anchor_flow = np.zeros((1, *padded, 2), np.float32)
+    self._setup, self._state = setup, ClipState(self._put(lab), anchor_flow)
+    return self._setup, self._state
 
   def _put(self, array: Array) -> jax.Array:
     """Commits an array to the device of the weights, as results of programs are.
