@@ -129,4 +129,5 @@ def join(rgb: jax.Array, ab: jax.Array) -> jax.Array:
 
 def join_frames(rgb: np.ndarray, ab: Array) -> list[jax.Array]:
   """Joins several frames, [t, H, W, 3] and [t, h, w, 2], one at a time."""
-  return [join(frame, ab[i]) for i, frame in enumerate(rgb)]
+  # All colors are separated at once: on a CPU, JAX waits if 32 calls are pending.
+  return [join(frame, colors) for frame, colors in zip(rgb, ab, strict=True)]

@@ -39,6 +39,19 @@ def test_results_are_a_block_delayed_except_a_single_first_one(lengths):
   assert all(wait == 1 for wait in waits[first : len(waits) - last])
 
 
+def test_ahead_starts_each_block_before_it_yields_the_previous_one():
+  started = []
+
+  def blocks():
+    for number in range(3):
+      started.append(number)
+      yield number
+
+  seen = [(block, len(started)) for block in frame_blocks.ahead(blocks())]
+  assert seen == [(0, 2), (1, 3), (2, 3)]
+  assert not list(frame_blocks.ahead([]))
+
+
 def test_a_short_block_is_filled_with_zeros():
   actual = frame_blocks.fill(np.ones((1, 2, 5), np.float32), 1, 4)
   np.testing.assert_array_equal(actual[0, :, 0], [1, 1, 0, 0])

@@ -42,14 +42,22 @@ def delayed(blocks: Iterable[list[_Item]]) -> Iterator[_Item]:
   So the device computes a block while the caller uses the previous one. If the first
   block is one frame, the caller does not wait for it.
   """
-  ready: list[_Item] = []
-  for number, block in enumerate(blocks):
-    yield from ready
-    ready = block
-    if number == 0 and len(block) == 1:
-      yield from ready
-      ready = []
-  yield from ready
+  blocks = iter(blocks)
+  for first in itertools.islice(blocks, 1):
+    if len(first) == 1:
+      yield from first
+    else:
+      blocks = itertools.chain([first], blocks)
+  yield from itertools.chain.from_iterable(ahead(blocks))
+
+
+def ahead(blocks: Iterable[_Item]) -> Iterator[_Item]:
+  """Yields blocks, each after the next one has been started."""
+  waiting: list[_Item] = []
+  for block in blocks:
+    yield from waiting
+    waiting = [block]
+  yield from waiting
 
 
 def fill(x: np.ndarray, axis: int, count: int) -> jax.Array:

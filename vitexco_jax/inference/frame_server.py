@@ -22,7 +22,7 @@ import numpy as np
 
 from vitexco_jax import sizes
 from vitexco_jax.errors import UserError
-from vitexco_jax.inference import stills
+from vitexco_jax.inference import frame_blocks, stills
 from vitexco_jax.inference.bidirectional import (
   Colors,
   mix_directions,
@@ -276,7 +276,7 @@ class FrameServer:
     result = _on_disk(np.float16, (len(wanted), height, width, 3))
     self._set_references(source, still)
     number = source
-    for block in self._colorizer.predict(small[::-1]):
+    for block in frame_blocks.ahead(self._colorizer.predict(small[::-1])):
       for colors in np.concatenate([block.ab, block.confidence], -1):
         if number < wanted.stop:
           result[number - wanted.start] = colors

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vitexco_jax import sizes
-from vitexco_jax.inference import disk_arrays, journal
+from vitexco_jax.inference import disk_arrays, frame_blocks, journal
 from vitexco_jax.inference.film_job import Job, Step
 from vitexco_jax.inference.reference_pictures import ReferencePictures
 from vitexco_jax.inference.source import Source
@@ -177,7 +177,7 @@ class Passes:
       self._colorizer, backwards.bound, backwards.others, inner, source
     )
     number = backwards.source
-    for block in self._colorizer.predict(small[::-1]):
+    for block in frame_blocks.ahead(self._colorizer.predict(small[::-1])):
       predicted = np.concatenate([block.ab, block.confidence], -1)
       for rgb, colors in zip(block.rgb, predicted, strict=True):
         if number < backwards.stop:  # Other stretches colorize the others.
@@ -209,10 +209,12 @@ class Passes:
       for block in run:
         groups[block.name] = []
         number = block.start
-        for prediction in self._colorizer.predict(
+        cropped = (
           stretch.borders.crop(x.rgb)
           for x in itertools.islice(frames, block.stop - block.start)
-        ):
+        )
+        predictions = self._colorizer.predict(cropped)
+        for prediction in frame_blocks.ahead(predictions):
           colors = np.concatenate([prediction.ab, prediction.confidence], -1)
           if stored is None:
             stored = disk_arrays.create(
