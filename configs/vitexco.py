@@ -208,6 +208,9 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # Frames larger than the working size are matched at that size, but colors follow
   # motion at up to this multiple of it.
   config.use.refine = 1
+  # Optical flow in use: 'dis' of OpenCV on the host, 'jax' on the device, or 'auto':
+  # 'dis' if the device is a CPU, otherwise 'jax', so that the device need not wait.
+  config.use.flow = 'auto'
   # References are encoded at the working size and, above 1, also at this multiple of
   # it, to match objects that come closer.
   config.use.enlarge = 1

@@ -19,7 +19,7 @@ from vitexco_jax.schema import SCHEMA, shown
 
 # The format of `config.json`. Increase it if keys are added, which get the values of
 # the paper's config in older files, or renamed.
-FORMAT = 2
+FORMAT = 3
 PAPER = 'configs/vitexco.py'
 _GROUPS = {
   name[:end] for name in SCHEMA for end, x in enumerate(name) if x == '.'

@@ -251,6 +251,7 @@ SCHEMA = {
   'use.temperature': _real(0),
   'use.anchor': _SHARE,
   'use.refine': _whole(1, 4),
+  'use.flow': _choice('auto', 'dis', 'jax'),
   'use.enlarge': _whole(1, 4),
   'use.components': _whole(0, 4096),
   'use.matched_cells': _whole(0),

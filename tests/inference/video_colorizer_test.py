@@ -423,3 +423,29 @@ def test_the_host_prepares_a_block_during_the_networks_of_the_previous_one(
   second, third = 3 * [shrink], 3 * [shrink]
   # All that a device gets while the host prepares the third block is the second.
   assert order == first + second + [prepare] + third + [color, prepare, color]
+
+
+def _moving_texture(count):
+  """Frames of a texture that moves 2 pixels per frame."""
+  wide = cv2.resize(make_picture((12, 24)), (96, SIZE[0]))
+  return [
+    np.ascontiguousarray(wide[:, 2 * t : 2 * t + SIZE[1]]) for t in range(count)
+  ]
+
+
+def test_flow_of_the_device_gives_about_the_colors_of_opencv(tiny_weights):
+  frames, results = _moving_texture(7), {}
+  for method in ('auto', 'dis', 'jax'):
+    engine = VideoColorizer.from_checkpoint(tiny_weights, {'use.flow': method})
+    engine.set_reference(frames[0], first_frame=True)
+    # Two calls: flow continues from the state.
+    results[method] = np.int16(
+      list(engine.colorize(frames[:4])) + list(engine.colorize(frames[4:]))
+    )
+    computed = isinstance(engine.state.anchor_flow, jax.Array)
+    assert computed == (method == 'jax')
+    moved = np.median(engine.state.anchor_flow[0, 8:-8, :40, 0])
+    np.testing.assert_allclose(moved, 12, atol=0.2)
+  np.testing.assert_array_equal(results['auto'], results['dis'])
+  difference = np.abs(results['jax'] - results['dis'])
+  assert 0 < difference.mean() < 1

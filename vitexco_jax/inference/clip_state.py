@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from vitexco_jax.structs import Array
+
 
 class ClipState(NamedTuple):
   """The state that the next frame needs from the previous ones.
@@ -15,16 +17,16 @@ class ClipState(NamedTuple):
 
   # [1, h, w, 3 + carried], the previous frame: Lab, l = L - 50, and what else the
   # colorizer carries.
-  previous: jax.Array | np.ndarray
+  previous: Array
   # (dx, dy) in pixels from the previous frame to the anchor, which is the first
   # reference; 0 without an anchor.
-  anchor_flow: np.ndarray  # [1, h, w, 2]
+  anchor_flow: Array  # [1, h, w, 2]
   # Logarithm of the correction of the previous frame's exposure; see `guide`.
   gain: float = 0.0
 
   def save(self, path: Path) -> None:
     """Writes the state as one array in NumPy's format, the gain last."""
-    gain = np.full_like(self.anchor_flow[..., :1], self.gain)
+    gain = np.full((*self.anchor_flow.shape[:-1], 1), self.gain, np.float32)
     np.save(path, np.concatenate([self.previous, self.anchor_flow, gain], -1))
 
   @classmethod

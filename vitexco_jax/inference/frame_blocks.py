@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vitexco_jax.structs import Array
+
 BLOCK = 8  # Frames of a block ...
 _PIXELS = 2**23  # ... unless they are large.
 _Item = TypeVar('_Item')
@@ -60,8 +62,10 @@ def ahead(blocks: Iterable[_Item]) -> Iterator[_Item]:
   yield from waiting
 
 
-def fill(x: np.ndarray, axis: int, count: int) -> jax.Array:
+def fill(x: Array, axis: int, count: int) -> jax.Array:
   """Adds zeros to an axis, the frames, so that all blocks share a program."""
+  if x.shape[axis] == count:  # It may be on a device that still computes it.
+    return jnp.asarray(x)
   pads = [(0, 0)] * x.ndim
   pads[axis] = 0, count - x.shape[axis]
   return jnp.asarray(np.pad(x, pads))

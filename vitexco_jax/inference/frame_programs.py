@@ -17,7 +17,7 @@ from flax import typing
 from jax import export
 
 from vitexco_jax import color, sizes
-from vitexco_jax.models import cells, layers, references
+from vitexco_jax.models import cells, layers, optical_flow, references
 from vitexco_jax.models.correspondence import STRIDE
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.vitexco import (
@@ -77,6 +77,34 @@ def fit_luminance(size: Size, scale: int, rgb: np.ndarray) -> jax.Array:
   """Resizes L - 50 of [H, W, 3] uint8 or uint16: [h, w, 1], padded."""
   luminance = color.uint8_to_lightness(rgb) - 50.0
   return sizes.pad(sizes.resize(luminance, size), scale * sizes.TOKEN)
+
+
+@Program
+def block_flows(
+  luminance: jax.Array,
+  anchor: jax.Array | None,
+  before: jax.Array,
+  alpha: float,
+) -> tuple[jax.Array, jax.Array | None]:
+  """Estimates the flow of a block on the device.
+
+  Args:
+    luminance: [1 + t, h, w, 1], L - 50, the previous frame first.
+    anchor: [h, w, 1], L - 50; None: there is none.
+    before: [1, h, w, 2], (dx, dy) in pixels, from the previous frame to the anchor.
+    alpha: see `optical_flow.backward_flows`.
+
+  Returns:
+    [1, t, h, w, 2] from each frame to the previous one; the same to the anchor, or
+    None.
+  """
+  steps = optical_flow.backward_flows(luminance, alpha)
+  if anchor is None:
+    return steps[None], None
+  total = optical_flow.flows_to_reference(
+    luminance[1:], anchor, steps, before[0], alpha
+  )
+  return steps[None], total[None]
 
 
 def encode_reference(

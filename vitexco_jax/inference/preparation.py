@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from vitexco_jax import flow, stages
+from vitexco_jax.inference import frame_blocks, guide
 from vitexco_jax.inference import frame_programs as programs
-from vitexco_jax.inference import guide
+from vitexco_jax.structs import Array
 
 
 class HostState(NamedTuple):
@@ -24,7 +25,7 @@ class HostState(NamedTuple):
   luminance: (
     np.ndarray | None
   )  # [h, w, 1], L - 50, prepared; None: no such frame.
-  anchor_flow: np.ndarray  # [1, h, w, 2]; see `ClipState`.
+  anchor_flow: Array  # [1, h, w, 2]; see `ClipState`.
   gain: float  # See `ClipState`.
 
 
@@ -36,11 +37,18 @@ class Prepared(NamedTuple):
 
   frames: Sequence[np.ndarray]  # t of [H, W, 3], uint8 or uint16.
   luminance: np.ndarray  # [t, h, w, 1], L - 50.
-  backward_flow: (
-    np.ndarray | None
-  )  # [1, t, h, w, 2], (dx, dy) to the previous frame.
-  anchor_flow: np.ndarray | None  # [1, t, h, w, 2], to the anchor.
+  # [1, t, h, w, 2], (dx, dy) to the previous frame. If the device computes it, it is
+  # that of a full block, whose last frames may be empty.
+  backward_flow: Array | None
+  anchor_flow: Array | None  # The same, to the anchor.
   state: HostState  # After the block.
+
+
+class FlowSettings(NamedTuple):
+  """How optical flow is estimated."""
+
+  on_device: bool  # By `models/optical_flow.py`; otherwise by OpenCV.
+  alpha: float  # See `flow.backward_flow`.
 
 
 def prepare(
@@ -48,7 +56,7 @@ def prepare(
   small: Sequence[jax.Array],
   state: HostState,
   settings: guide.Settings,
-  flow_alpha: float | None,
+  flow_settings: FlowSettings | None,
   anchor_gray: np.ndarray | None,
 ) -> Prepared:
   """Prepares a block of consecutive frames.
@@ -58,7 +66,7 @@ def prepare(
     small: t of [h, w, 1], their L - 50 at the working size, from the device.
     state: before the block.
     settings: of the guide.
-    flow_alpha: see `flow.backward_flow`; None: no flow is needed.
+    flow_settings: None: no flow is needed.
     anchor_gray: [h, w, 1] uint8, 2.55 L of the anchor; None: there is none.
   """
   with stages.stage(stages.SHRINK):
@@ -66,28 +74,44 @@ def prepare(
   luminance, gain = guide.prepare(shrunk, state.luminance, state.gain, settings)
   backward_flow = anchor_flow = None
   last_flow = state.anchor_flow
-  if flow_alpha is not None:
-    backward_flow, anchor_flow = _flows(
-      luminance, state, flow_alpha, anchor_gray
-    )
+  if flow_settings is not None:
+    previous = state.luminance
+    if previous is None:
+      previous = np.zeros_like(luminance[0])
+    clip = np.stack([previous, *luminance])
+    arguments = clip, state.anchor_flow, flow_settings.alpha, anchor_gray
+    if flow_settings.on_device:
+      full = 1 + frame_blocks.length(frames[0].shape[:2])
+      backward_flow, anchor_flow = _device_flows(
+        *arguments, full, small[0].sharding
+      )
+    else:
+      backward_flow, anchor_flow = _host_flows(*arguments)
     if anchor_flow is not None:
-      last_flow = anchor_flow[:, -1]
+      last_flow = anchor_flow[:, len(frames) - 1]
   after = HostState(luminance[-1], last_flow, gain)
   return Prepared(frames, luminance, backward_flow, anchor_flow, after)
 
 
 @functools.partial(jax.profiler.annotate_function, name=stages.FLOW)
-def _flows(
+def _host_flows(
   luminance: np.ndarray,
-  state: HostState,
+  before: Array,
   alpha: float,
   anchor_gray: np.ndarray | None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-  """Estimates the flow of a block; see `prepare` and `Prepared`."""
-  previous = state.luminance
-  if previous is None:
-    previous = np.zeros_like(luminance[0])
-  grays = programs.lightness_levels(np.stack([previous, *luminance]))
+  """Estimates the flow of a block by OpenCV.
+
+  Args:
+    luminance: [1 + t, h, w, 1], L - 50, the previous frame first.
+    before: [1, h, w, 2], from the previous frame to the anchor.
+    alpha: see `FlowSettings`.
+    anchor_gray: see `prepare`.
+
+  Returns:
+    See `Prepared`.
+  """
+  grays = programs.lightness_levels(luminance)
   steps = [
     flow.backward_flow(gray, previous, alpha)
     for previous, gray in itertools.pairwise(grays)
@@ -95,9 +119,38 @@ def _flows(
   backward_flow = np.stack(steps)[None]
   if anchor_gray is None:
     return backward_flow, None
-  anchor_flows = [state.anchor_flow[0]]
+  anchor_flows = [np.asarray(before[0])]
   for gray, step in zip(grays[1:], steps, strict=True):
     anchor_flows.append(
       flow.flow_to_reference(gray, anchor_gray, step, anchor_flows[-1], alpha)
     )
   return backward_flow, np.stack(anchor_flows[1:])[None]
+
+
+def _device_flows(
+  luminance: np.ndarray,
+  before: Array,
+  alpha: float,
+  anchor_gray: np.ndarray | None,
+  count: int,
+  sharding: jax.sharding.Sharding,
+) -> tuple[jax.Array, jax.Array | None]:
+  """Begins to compute the flow of a block on the device; see `_host_flows`.
+
+  Args:
+    luminance: [1 + t, h, w, 1], L - 50, the previous frame first.
+    before: [1, h, w, 2], from the previous frame to the anchor.
+    alpha: see `FlowSettings`.
+    anchor_gray: see `prepare`.
+    count: frames of a full block, and 1.
+    sharding: of the device.
+
+  Returns:
+    See `Prepared`.
+  """
+  frames = frame_blocks.fill(luminance, 0, count)
+  anchor = None
+  if anchor_gray is not None:
+    anchor = np.float32(anchor_gray) / np.float32(2.55) - np.float32(50)
+  frames, anchor, before = jax.device_put((frames, anchor, before), sharding)
+  return programs.block_flows(frames, anchor, before, alpha)

@@ -31,7 +31,7 @@ from vitexco_jax.generator import abstract_params, make_generator
 from vitexco_jax.inference import frame_blocks, guide, preparation
 from vitexco_jax.inference import frame_programs as programs
 from vitexco_jax.inference.clip_state import ClipSetup, ClipState
-from vitexco_jax.inference.preparation import HostState, Prepared
+from vitexco_jax.inference.preparation import FlowSettings, HostState, Prepared
 from vitexco_jax.models.motion import Anchor
 from vitexco_jax.models.references import combine, without_picture
 from vitexco_jax.structs import Array, Reference
@@ -264,7 +264,7 @@ class VideoColorizer:
         shrunk,
         self._host_state(state) if prepared is None else prepared.state,
         self._guide,
-        self._flow_alpha if self._follows_motion else None,
+        self._flow_settings,
         setup.anchor_gray if self._has_anchor else None,
       )
       if begins:  # The first frame does not wait for others.
@@ -321,6 +321,16 @@ class VideoColorizer:
   @property
   def _has_anchor(self) -> bool:
     return self._uses_anchor and self._anchor_picture is not None
+
+  @property
+  def _flow_settings(self) -> FlowSettings | None:
+    if not self._follows_motion:
+      return None
+    (device,) = jax.tree.leaves(self._variables)[0].devices()
+    method = self.config.use.flow
+    if method == 'auto':
+      method = 'dis' if device.platform == 'cpu' else 'jax'
+    return FlowSettings(method == 'jax', self._flow_alpha)
 
   def _host_state(self, state: ClipState) -> HostState:
     previous, anchor_flow, gain = state

@@ -118,7 +118,8 @@ def _estimate(
   if start is None:
     start = jnp.zeros_like(pyramid[-1])
   for level, pair in reversed(list(enumerate(pyramid))):
-    start = _resize(start, pair.shape[:2])
+    height, width = pair.shape[:2]
+    start = _resize(start, (height, width))
     step = _Level(pair[..., 0], pair[..., 1], alpha).step
     count = min(_STEPS + level, _MOST_STEPS)
     start = lax.fori_loop(0, count, lambda _, x, step=step: step(x), start)
