@@ -34,7 +34,10 @@ _SWEEPS = 5  # Of the solver, per increment.
 _RELAXATION = 1.6
 _LEAST_SIDE = 16  # Pixels; a level with a shorter side has no coarser one.
 _LEVELS = 6
-_LEVELS_FROM_START = 4  # If a flow is given from which to start.
+_LEVELS_FROM_START = 5  # If a flow is given from which to start.
+_AROUND = 9  # Side of the squares in which two flows are compared, in pixels.
+_MOST_DIFFERENT = 30.0  # Differences of lightness are compared up to this.
+_OUTSIDE = 10.0  # Difference where a flow leaves the picture.
 _MARGIN = 2  # Rows and columns around the picture.
 
 Pair = tuple[jax.Array, jax.Array]
@@ -115,15 +118,41 @@ def _estimate(
     height, width = pyramid[-1].shape[:2]
     half = math.ceil(height / 2), math.ceil(width / 2)
     pyramid.append(sizes.resize(pyramid[-1], half))
-  if start is None:
-    start = jnp.zeros_like(pyramid[-1])
+  found = jnp.zeros_like(pyramid[-1]) if start is None else start
   for level, pair in reversed(list(enumerate(pyramid))):
     height, width = pair.shape[:2]
-    start = _resize(start, (height, width))
+    found = _resize(found, (height, width))
     step = _Level(pair[..., 0], pair[..., 1], alpha).step
     count = min(_STEPS + level, _MOST_STEPS)
-    start = lax.fori_loop(0, count, lambda _, x, step=step: step(x), start)
-  return start
+    found = lax.fori_loop(0, count, lambda _, x, step=step: step(x), found)
+    if start is not None:
+      found = _better(pair, found, _resize(start, (height, width)))
+  return found
+
+
+def _better(pair: jax.Array, flow: jax.Array, other: jax.Array) -> jax.Array:
+  """Returns, at each pixel, the flow along which its surroundings agree better.
+
+  Args:
+    pair: [h, w, 2] in [0, 255], the picture where flow starts, and its target.
+    flow: [h, w, 2].
+    other: [h, w, 2].
+  """
+
+  def mean_around(x: jax.Array) -> jax.Array:
+    for window in ((_AROUND, 1), (1, _AROUND)):
+      x = lax.reduce_window(x, 0.0, lax.add, window, (1, 1), 'same') / _AROUND
+    return x
+
+  def difference(flow: jax.Array) -> jax.Array:
+    warped = flows.warp(pair[None, ..., 1:], flow[None])[0, ..., 0]
+    change = warped - pair[..., 0]
+    change = jnp.abs(change - mean_around(change))  # Light may have changed.
+    outside = _OUTSIDE * (1 - _stays_inside(flow))
+    return mean_around(jnp.minimum(change, _MOST_DIFFERENT)) + outside
+
+  better = difference(flow) < difference(other)
+  return jnp.where(better[..., None], flow, other)
 
 
 def _resize(flow: jax.Array, size: tuple[int, int]) -> jax.Array:
