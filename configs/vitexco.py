@@ -108,6 +108,8 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   # anchor (by `use.anchor`) less as their lightness differs: 1/e at this tolerance.
   config.model.mixture = ml_collections.ConfigDict()
   config.model.mixture.channels = 24  # Of its network; 0: fixed rules.
+  config.model.mixture.context = 0  # Of what surrounds a position; 0: nothing.
+  config.model.mixture.smooth = 0  # Radius of smoothing; 0: there is none.
   config.model.mixture.previous_weight = 0.982  # 0 to 1.
   config.model.mixture.previous_tolerance = 10.0  # In L.
   config.model.mixture.anchor_tolerance = 5.0
@@ -287,6 +289,8 @@ def _small(config: ml_collections.ConfigDict) -> None:
   # takes far longer than a CPU can train (docs/results.md). A mixture of colors that
   # are nearly right learns within an hour.
   config.model.colorizer.kind = 'mixture'
+  config.model.mixture.context = 16
+  config.model.mixture.smooth = 2
   config.model.discriminator.width = 0.25
   config.loss.features = 'vgg16'
   # With L1 for references from other videos, colors become pale.
@@ -364,6 +368,8 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
   config.model.correspondence.block = 40
   config.model.colorizer.width = 1 / 16
   config.model.mixture.channels = 4
+  config.model.mixture.context = 2
+  config.model.mixture.smooth = 1
   config.model.prior.width = 1 / 16
   config.model.discriminator.width = 1 / 16
   config.pretrain.size = (32, 48)

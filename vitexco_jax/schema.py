@@ -173,6 +173,8 @@ SCHEMA = {
   'model.colorizer.kind': _choice('u_net', 'mixture'),
   'model.colorizer.residual': _choice('', 'warped'),
   'model.mixture.channels': _whole(0),
+  'model.mixture.context': _whole(0),
+  'model.mixture.smooth': _whole(0),
   'model.mixture.previous_weight': _SHARE,
   'model.mixture.previous_tolerance': _real(above=0),
   'model.mixture.anchor_tolerance': _real(above=0),

@@ -22,7 +22,7 @@ from vitexco_jax.errors import UserError, nearest
 
 # Weights that come with the program, and their hashes.
 SHIPPED = {
-  'small': '2b526a248f60e1cb5bc950392da845cdb124dac7362e4aae7e7c4104806319b0'
+  'small': '550f7b6587208ac52958b18d22cc304287c294cc2a8efe70490c253571d3ad13'
 }
 _SHOWN = 16  # Digits of a hash in messages.
 _PINNED = re.compile(r'(.+)@([0-9a-f]{8,64})', re.DOTALL)

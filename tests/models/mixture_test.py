@@ -1,22 +1,25 @@
 """The mixture of candidate colors: rules, network, carried errors, absences."""
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vitexco_jax.models.mixture import Mixture
+from vitexco_jax.models.mixture import Mixture, _guided
 from vitexco_jax.structs import Guidance
 
 H, W, STRIDE = 16, 32, 2
 RULES = Mixture(
   channels=0,
+  context=0,
+  smooth=0,
   previous_weight=0.98,
   previous_tolerance=10.0,
   anchor_weight=0.7,
   anchor_tolerance=5.0,
 )
-NET = RULES.clone(channels=4)
+NET = RULES.clone(channels=4, context=2)
 
 
 def _inputs(seed=0):
@@ -117,6 +120,75 @@ def test_certain_colors_persist_and_guesses_are_replaced(new):
   assert distance[0] < 2 < 10 < distance[1]
   # The error grows a little while nothing is known that is better.
   assert 0 < new(luminance, guidance, known)[..., 2].mean() < 2
+
+
+@pytest.mark.parametrize('context', [0, 2])
+def test_a_position_sees_its_surroundings_only_by_context(context):
+  """Two distant regions change places, so means of all positions stay."""
+  luminance, guidance, previous = _inputs()
+  # Its means of small areas would reach from region to region.
+  guidance = guidance._replace(confidence=np.zeros_like(luminance))
+  net = NET.clone(context=context)
+  shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), *_inputs(), 1))
+  rng = np.random.default_rng(1)
+  variables = jax.tree.map(
+    lambda x: np.float32(rng.normal(0, 0.3, x.shape)), shapes
+  )
+
+  def exchange(x):
+    columns = np.r_[0:8, 24:32, 16:24, 8:16]
+    return x[:, :, columns]
+
+  inputs = luminance, guidance, previous
+  before, after = (
+    net.apply(variables, *x, 1)[:, :, :8]
+    for x in (inputs, jax.tree.map(exchange, inputs))
+  )
+  moved = np.abs(before - after).max()
+  assert moved > 0.01 if context else moved < 1e-3
+
+
+def test_smoothing_is_a_guided_filter():
+  """Where all colors are equally certain, it equals that of OpenCV."""
+  luminance, guidance, _ = _inputs()
+  ab = guidance.warped_ab
+  actual = _guided(luminance, ab, np.full_like(luminance, 2.0), 1, 2)
+  for guide, colors, smooth in zip(luminance, ab, actual, strict=True):
+    want = cv2.ximgproc.guidedFilter(guide, colors, 2, 4.0)
+    # Their means differ at the border.
+    inside = slice(4, -4), slice(4, -4)
+    np.testing.assert_allclose(smooth[inside], want[inside], atol=0.05)
+
+
+def test_doubtful_colors_are_smoothed_and_certain_ones_count_more():
+  luminance, guidance, _ = _inputs()
+  luminance[:] = 0.0
+  rng = np.random.default_rng(2)
+  ab = 20 + rng.normal(0, 10, guidance.warped_ab.shape).astype(np.float32)
+  doubt = np.full_like(luminance, 6.0)
+  smooth = np.asarray(_guided(luminance, ab, doubt, 1, 2))
+  assert np.abs(smooth - 20).mean() < 0.3 * np.abs(ab - 20).mean()
+  ab[:, 8, 16], doubt[:, 8, 16] = -40.0, -2.0
+  pulled = np.asarray(_guided(luminance, ab, doubt, 1, 2))
+  assert (pulled[:, 8, 16] < -30).all()
+
+
+def test_the_share_of_smoothing_grows_with_the_expected_error():
+  luminance, guidance, previous = _inputs()
+  bare = guidance._replace(
+    prior_ab=None, prior_spread=None, anchor_lab=None, anchored=None
+  )
+  sharp, smooth = NET, NET.clone(smooth=1)
+  changes = []
+  for confidence in (1.0, -1.0):
+    bare = bare._replace(confidence=np.full_like(luminance, confidence))
+    inputs = luminance, bare, np.zeros_like(previous), 1
+    results = (
+      net.apply(net.init(jax.random.key(0), *inputs), *inputs)[..., :2]
+      for net in (sharp, smooth)
+    )
+    changes.append(np.abs(np.subtract(*results)).mean())
+  assert changes[1] > 2 * changes[0] > 0
 
 
 @pytest.mark.parametrize('absent', ['previous', 'anchor', 'prior'])

@@ -17,6 +17,7 @@ Without the network, fixed rules decide: optical flow is right where the lightne
 is equal and the features are similar.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,6 +32,9 @@ CARRIED = 1  # Channels that are carried to the next frame after ab.
 _LOG_ERRORS = (-2.0, 9.0)  # Range of the logarithm of a squared error in ab.
 _SCALE = 20.0  # Typical error of ab.
 _SMOOTH = 8  # Positions over which the confidence is smoothed.
+_CELL = 4  # Positions, along each side, of a cell of the surroundings.
+_FLAT = 4.0  # Variance of L within which smoothing does not follow edges.
+_WIDTHS = (2, 4, 2)  # Cells, along each side, of the means of each layer.
 
 
 class _Complete(NamedTuple):
@@ -60,6 +64,9 @@ class Mixture(nn.Module):
 
   Attributes:
     channels: of the network; 0: no network.
+    context: channels of what it sees of the surroundings of a position; 0: nothing.
+    smooth: radius of the smoothing of doubtful colors, in cells of 2x2 positions;
+      0: there is none.
     previous_weight: trust in the previous frame where it is surely right.
     previous_tolerance: difference in lightness at which that trust falls to 1/e.
     anchor_weight: as `previous_weight`, of the anchor; 0: it is not used.
@@ -68,6 +75,8 @@ class Mixture(nn.Module):
   """
 
   channels: int
+  context: int
+  smooth: int
   previous_weight: float
   previous_tolerance: float
   anchor_weight: float
@@ -111,12 +120,12 @@ class Mixture(nn.Module):
       known.prior_ab,
     ]
     inputs = (luminance, known, evidence, candidates, previous[..., 3:])
-    logits, errors = self._judge(
+    judged = self._judge(
       *jax.tree.map(lambda x: layers.average_pool(x, stride), inputs)
     )
-    size = *luminance.shape[:3], len(candidates)
-    logits, errors = (
-      jax.image.resize(x, size, 'bilinear') for x in (logits, errors)
+    logits, errors, doubt = (
+      jax.image.resize(x, (*luminance.shape[:3], x.shape[-1]), 'bilinear')
+      for x in judged
     )
     possible = jnp.concatenate(
       [
@@ -134,6 +143,11 @@ class Mixture(nn.Module):
     # The errors of the candidates have common causes, so averaging removes none.
     remaining = weights * jnp.exp(jnp.clip(errors, *_LOG_ERRORS))
     remaining = jnp.log(remaining.sum(-1, keepdims=True))
+    if self.smooth:
+      level, slope = self.param('gate', lambda _: jnp.array([-4.0, 0.5]))
+      smooth = _guided(luminance, ab, remaining, 2 * stride, self.smooth)
+      share = nn.sigmoid(level + slope * remaining + doubt)
+      ab = mixing.mix(share, smooth, ab)
     return jnp.concatenate([ab, remaining], -1)
 
   def _weigh(
@@ -162,8 +176,13 @@ class Mixture(nn.Module):
     evidence: Evidence,
     candidates: Sequence[jax.Array],
     carried_error: jax.Array,
-  ) -> tuple[jax.Array, jax.Array]:
-    """Predicts logits of the weights and log squared errors, [b, n, m, 4] each."""
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Predicts how good the candidates are.
+
+    Returns:
+      Logits of the weights and log squared errors, [b, n, m, 4] each, and what
+      is added to the logit of smoothing, [b, n, m, 1] or [..., 0].
+    """
     carried_error = evidence.exists * carried_error
     expected = self._expect(guidance, evidence, carried_error)
     warped, previous, anchor, prior = candidates
@@ -208,17 +227,43 @@ class Mixture(nn.Module):
       expected / 4,
     ]
     x = jnp.concatenate(inputs, -1)
+    if self.context:
+      x = jnp.concatenate([x, self._look_around(x)], -1)
     for i in range(2):
       x = nn.gelu(
         nn.Dense(self.channels, dtype=self.dtype, name=f'layer{i}')(x)
       )
-    x = nn.Dense(8, kernel_init=nn.initializers.zeros, name='output')(
-      x.astype(jnp.float32)
-    )
+    x = nn.Dense(
+      8 + (self.smooth > 0), kernel_init=nn.initializers.zeros, name='output'
+    )(x.astype(jnp.float32))
     errors = expected + x[..., :4]
     sharpness = jnp.exp(self.param('sharpness', nn.initializers.zeros, ()))
     preference = self.param('preference', nn.initializers.zeros, (4,))
-    return preference + x[..., 4:] - sharpness * errors, errors
+    logits = preference + x[..., 4:8] - sharpness * errors
+    return logits, errors, x[..., 8:]
+
+  def _look_around(self, x: jax.Array) -> jax.Array:
+    """Computes what surrounds each position, [b, n, m, context].
+
+    Few positions decide well by themselves: whether a candidate is right shows in
+    the region around it.
+
+    Args:
+      x: [b, n, m, c], inputs of the network.
+    """
+    dense = functools.partial(nn.Dense, self.context, dtype=self.dtype)
+    cells = dense(name='squeeze')(layers.average_pool(x, _CELL))
+    for i, width in enumerate(_WIDTHS):
+      near = nn.gelu(cells)
+      few = tuple(-(-side // width) for side in near.shape[1:3])
+      wide = near
+      for size in (few, near.shape[1:3]):
+        shape = near.shape[0], *size, self.context
+        wide = jax.image.resize(wide, shape, 'bilinear')
+      near_and_wide = jnp.concatenate([near, wide], -1)
+      cells += dense(name=f'context{i}')(near_and_wide)
+    shape = *x.shape[:3], self.context
+    return jax.image.resize(nn.gelu(cells), shape, 'bilinear')
 
   def _expect(
     self, guidance: _Complete, evidence: Evidence, carried_error: jax.Array
@@ -267,6 +312,52 @@ _FORMULAS = {
   'anchor': (1.0, 0.3, 1.0, 1.0, 7.0),
   'prior': (6.0, 1.0),
 }
+
+
+def _guided(
+  luminance: jax.Array,
+  ab: jax.Array,
+  log_error: jax.Array,
+  window: int,
+  radius: int,
+) -> jax.Array:
+  """Smooths colors within the edges of the luminance.
+
+  A guided filter (He et al. 2010) with the subsampling of He and Sun (2015). Colors
+  count inversely to their expected squared errors.
+
+  Args:
+    luminance: [b, h, w, 1].
+    ab: [b, h, w, 2].
+    log_error: [b, h, w, 1], logarithms of the expected squared errors.
+    window: pixels of a cell, along each side.
+    radius: of the filter, in cells.
+
+  Returns:
+    [b, h, w, 2].
+  """
+  guide, colors, error = (
+    layers.average_pool(x, window) for x in (luminance, ab, log_error)
+  )
+  trust = 1 / (jnp.exp(jnp.clip(error, *_LOG_ERRORS)) + 1)
+  fields = [trust, trust * guide, trust * guide**2, trust * colors]
+  fields.append(trust * guide * colors)
+  side = 2 * radius + 1
+
+  def mean(x: jax.Array) -> jax.Array:
+    return nn.avg_pool(x, (side, side), padding='SAME', count_include_pad=False)
+
+  total, *sums = jnp.split(
+    mean(jnp.concatenate(fields, -1)), (1, 2, 3, 5), axis=-1
+  )
+  of_guide, of_square, of_colors, of_product = (x / total for x in sums)
+  variance = of_square - of_guide**2
+  slope = (of_product - of_guide * of_colors) / (variance + _FLAT)
+  offset = of_colors - slope * of_guide
+  slope, offset = (
+    jax.image.resize(mean(x), ab.shape, 'bilinear') for x in (slope, offset)
+  )
+  return slope * luminance + offset
 
 
 def _log_spread(guidance: _Complete) -> jax.Array:
