@@ -231,7 +231,7 @@ def test_another_architecture_lists_what_differs(tmp_path, config, params):
   assert 'made has another architecture' in message
   assert 'colorizer/layer0/bias is missing' in message
   assert 'colorizer/extra/bias is unexpected' in message
-  assert 'colorizer/output/bias is (5,) instead of (8,)' in message
+  assert 'colorizer/output/bias is (5,) instead of (9,)' in message
 
 
 def test_a_long_list_of_differences_is_shortened(config, params):

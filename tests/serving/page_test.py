@@ -13,6 +13,7 @@ import urllib.request
 import calls
 import numpy as np
 import pytest
+import tiny_weights
 from documents import picture
 from page_inputs import Stub, embed, encoded, write_film
 from selenium import webdriver
@@ -40,8 +41,16 @@ QUIET = (
 )
 
 
+@pytest.fixture(scope='session')
+def weights(tmp_path_factory):
+  """Weights that recognize a picture."""
+  path = tmp_path_factory.mktemp('alike') / 'tiny'
+  tiny_weights.write(path, alike=True)
+  return path
+
+
 @pytest.fixture(params=[signal.SIGTERM])
-def address(tmp_path, tiny_weights, request):
+def address(tmp_path, weights, request):
   """Address of a page; its program is stopped, and must leave no files."""
   if signal.getsignal(request.param) == signal.SIG_IGN:
     pytest.skip('the signal is ignored here, as under nohup')
@@ -53,7 +62,7 @@ def address(tmp_path, tiny_weights, request):
       calls.ROOT / 'launch.py',
       '--mode=serve',
       '--address=127.0.0.1:0',
-      f'--checkpoint={tiny_weights}',
+      f'--checkpoint={weights}',
     ],
     stdout=subprocess.PIPE,
     text=True,

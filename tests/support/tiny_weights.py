@@ -21,11 +21,20 @@ def _draw(shapes):
   return jax.tree.map(draw, shapes)
 
 
-def write(path):
+def write(path, alike=False):
+  """Writes the export.
+
+  Args:
+    path: of its folder.
+    alike: whether a picture matches itself best: theta and phi are the same.
+  """
   config = get_config('tiny')
   params = _draw(abstract_params(config))
   out = params['colorizer']['output']
   out['kernel'], out['bias'] = 0.1 * out['kernel'], 0.1 * out['bias']
+  if alike:
+    matching = params['correspondence']
+    matching['phi'] = matching['theta']
   checkpoint.export(path, params, config)
 
 

@@ -1,8 +1,8 @@
-"""Prepares blocks of frames for the networks, on the host.
+"""Prepares blocks of frames for the networks.
 
-The host evens the luminance (`guide`) and estimates optical flow. It needs nothing
-that the networks compute, so it can prepare a block while the device still
-colorizes the one before it.
+The host evens the luminance (`guide`); the host or the device estimates optical flow.
+This needs nothing that the networks compute, so a block is prepared while the device
+still colorizes the one before it.
 """
 
 import functools
@@ -22,9 +22,8 @@ from vitexco_jax.structs import Array
 class HostState(NamedTuple):
   """What the host needs of the previous frame."""
 
-  luminance: (
-    np.ndarray | None
-  )  # [h, w, 1], L - 50, prepared; None: no such frame.
+  # [h, w, 1], L - 50, prepared; None: there is no such frame.
+  luminance: np.ndarray | None
   anchor_flow: Array  # [1, h, w, 2]; see `ClipState`.
   gain: float  # See `ClipState`.
 
