@@ -63,10 +63,15 @@ def profile(
       seconds = time.perf_counter() - start
   path = max(folder.rglob(_TRACE), key=lambda x: x.stat().st_mtime)
   with gzip.open(path, 'rt') as file:
-    totals = measure(json.load(file)['traceEvents'])
+    events = json.load(file)['traceEvents']
   _logger.info(f'{frames} frames of {size[1]}x{size[0]} in {seconds:.2f} s:')
-  for name, (total, count) in totals.items():
+  for name, (total, count) in measure(events).items():
     _logger.info(f'{name:16} {total:8.3f} s in {count} calls')
+  idle, span = measure_idle(events)
+  _logger.info(
+    f'From the second block on, the device was idle for {idle:.3f} of {span:.3f} s '
+    f'({idle / span:.1%})'
+  )
   _logger.info(f'Wrote {path}: open it on ui.perfetto.dev')
   return path
 
@@ -82,3 +87,33 @@ def measure(
   return {
     name: (sum(durations[name]), len(durations[name])) for name in stages.ALL
   }
+
+
+def measure_idle(events: Iterable[dict[str, Any]]) -> tuple[float, float]:
+  """Measures how long the device waited for the host.
+
+  The host prepares a block while the device colors the one before, so only the first
+  two blocks, a frame and a full block, have to wait for their optical flow.
+
+  Args:
+    events: of a trace of at least two blocks.
+
+  Returns:
+    Seconds without an operation, and seconds, from the start of the networks of the
+    second block to the last operation.
+  """
+  starts, operations = [], []
+  for event in events:
+    if event.get('ph') != 'X':
+      continue
+    start, end = event['ts'], event['ts'] + event.get('dur', 0)
+    if event['name'] == stages.NETWORK:
+      starts.append(start)
+    if 'hlo_op' in event.get('args', {}):
+      operations.append((start, end))
+  begin = now = sorted(starts)[1]
+  idle = 0.0
+  for start, end in sorted(operations):
+    idle += max(0.0, start - now)
+    now = max(now, end)
+  return idle / 1e6, (now - begin) / 1e6
