@@ -201,6 +201,18 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.train.strip_every = 1000
   config.train.checkpoint_every = 1000
 
+  # Training of the mixture alone, not in the paper; see vitexco_jax/training/mix.py.
+  config.mix = ml_collections.ConfigDict()
+  config.mix.windows = 750  # Clips of 16 frames; 11 MB each at 224x384.
+  config.mix.run = 5  # Frames through which a gradient flows.
+  config.mix.updates = 2500
+  config.mix.batch_size = 4  # Windows of an update: a step for each run.
+  config.mix.learning_rate = 3e-3  # After a warmup, a cosine to 0.
+  config.mix.candidate_weight = 0.2  # Of the loss of predicted errors.
+  config.mix.validation = ''  # Other videos, for the validation curve.
+  config.mix.log_every = 20
+  config.mix.checkpoint_every = 200
+
   # Use.
   config.use = ml_collections.ConfigDict()
   config.use.size = (224, 384)  # Working size, a bound: aspect is kept.
@@ -382,6 +394,11 @@ def _narrow(config: ml_collections.ConfigDict) -> None:
   config.pretrain.batch_size = 2
   config.pretrain.log_every = 1
   config.pretrain.checkpoint_every = 2
+  config.mix.windows = 4
+  config.mix.updates = 4
+  config.mix.batch_size = 2
+  config.mix.log_every = 1
+  config.mix.checkpoint_every = 2
   config.train.updates = 4
   config.train.log_every = 1
   config.train.strip_every = 2

@@ -22,7 +22,7 @@ from vitexco_jax.errors import UserError, nearest
 
 # Weights that come with the program, and their hashes.
 SHIPPED = {
-  'small': '7ab7d322cb8c2e9c4b7f51788243601ca6c7f189a91d75a7e24fee2a0d4ac160'
+  'small': '608ff058071b198b0a7bf87162486c584a00cfb246468fb655557f5ab3d79513'
 }
 _SHOWN = 16  # Digits of a hash in messages.
 _PINNED = re.compile(r'(.+)@([0-9a-f]{8,64})', re.DOTALL)

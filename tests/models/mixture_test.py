@@ -228,6 +228,25 @@ def test_colors_stay_between_the_candidates(apply):
   assert (ab >= candidates.min(0) - 1e-3).all()
 
 
+def test_the_decisions_are_those_of_the_colors(variables):
+  """Without an anchor, and at a position per pixel."""
+  luminance, guidance, previous = _inputs()
+  bare = guidance._replace(anchor_lab=None, anchored=None)
+  inputs = luminance, bare, previous, 1
+  mixed = NET.apply(variables, *inputs, method='mix')
+  np.testing.assert_array_equal(mixed.color, NET.apply(variables, *inputs))
+  wanted = guidance.warped_ab, previous[..., 1:3], guidance.prior_ab
+  actual = [mixed.candidates[i] for i in (0, 1, 3)]
+  np.testing.assert_array_equal(actual, wanted)
+  possible = np.asarray(mixed.possible) > 0
+  assert possible.all((0, 1, 2)).tolist() == [True, True, False, True]
+  # What remains is a mean of the errors of the possible candidates.
+  errors = np.where(possible, mixed.log_errors, np.nan).clip(-2, 9)
+  remaining = mixed.color[..., 2]
+  assert (remaining <= np.nanmax(errors, -1) + 1e-3).all()
+  assert (remaining >= np.nanmin(errors, -1) - 1e-3).all()
+
+
 def test_each_input_affects_only_its_picture(apply):
   luminance, guidance, previous = _inputs()
   before = apply(luminance, guidance, previous)

@@ -52,6 +52,14 @@ def test_skipped_samples_are_counted(tmp_path):
   assert [row['skipped_samples'] for row in _rows(tmp_path)] == [0, 5]
 
 
+def test_a_section_without_accumulation_has_one_micro_step_per_update(tmp_path):
+  log_ = logging.Log(tmp_path, ml_collections.ConfigDict({'batch_size': 8}), 0)
+  _add(log_, 1, 2)
+  log_.flush()
+  log_.close()
+  assert [row['update'] for row in _rows(tmp_path)] == [2]
+
+
 def test_a_row_is_the_mean_since_the_previous_row(tmp_path):
   log_ = logging.Log(tmp_path, SETTINGS, 0)
   _add(log_, 1, 2, 3, 6)

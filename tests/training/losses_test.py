@@ -239,6 +239,33 @@ def test_smoothness_is_zero_for_flat_colors_also_at_the_border():
   assert losses.smoothness(ab, np.zeros((1, 4, 5, 3), np.float32)) < 1e-8
 
 
+def test_the_errors_of_frames_count_by_their_logarithms():
+  ab = np.zeros((2, 1, 2, 2), np.float32)
+  true_ab = np.array([[[[3, 4], [0, 0]]], [[[1, 0], [1, 0]]]], np.float32)
+  np.testing.assert_allclose(
+    losses.log_square(ab, true_ab),
+    np.log([12.5 + 0.3, 1 + 0.3]).mean(),
+    rtol=1e-6,
+  )
+
+
+def test_candidate_errors_are_least_where_they_are_the_errors():
+  """Of two possible candidates; the third would be infinitely bad."""
+  true_ab = jnp.array([[1.0, 2.0]])
+  candidates = [jnp.array([x]) for x in ([1.0, 5.0], [4.0, 6.0], [1e9, 0.0])]
+  possible = jnp.array([[1.0, 0.1, 0.0]])
+
+  def loss(log_errors):
+    return losses.candidate_errors(log_errors, candidates, possible, true_ab)
+
+  exact = jnp.log(jnp.array([[9.3, 25.3, 1.0]]))
+  np.testing.assert_allclose(jax.grad(loss)(exact), 0, atol=1e-6)
+  want = 0.5 + 0.5 * np.log([9.3, 25.3]).mean()
+  np.testing.assert_allclose(loss(exact), want, rtol=1e-6)
+  assert loss(exact + 0.1) > loss(exact) < loss(exact - 0.1)
+  assert loss(exact - 30) <= 0.5 * np.exp(3)  # Outliers are bounded.
+
+
 # Finite
 
 

@@ -47,6 +47,13 @@ def pretrain(call: Call) -> None:
   pretrain(call.config, _given(flags.IMAGES), Path(flags.WORKDIR.value))
 
 
+def mix(call: Call) -> None:
+  """Runs --mode=mix."""
+  from vitexco_jax.training.mix import mix
+
+  mix(call.config, Path(_given(flags.VIDEOS)), Path(flags.WORKDIR.value))
+
+
 def _connect() -> None:
   """Connects this host to the others, if there are several."""
   if flags.COORDINATOR.value:

@@ -75,6 +75,13 @@ MODES = {
     ('images',),
     ('workdir', *_HOSTS),
   ),
+  'mix': Mode(
+    commands.mix,
+    'Trains the mixture of trained networks on videos.',
+    ('--videos=DIR --workdir=runs/mix --config.train.init=weights/small',),
+    ('videos',),
+    ('workdir',),
+  ),
   'export': Mode(
     commands.export,
     'Exports the weights of a training run.',

@@ -52,7 +52,7 @@ def find_jobs(
     Job, folder=folder / 'parts', config=config.to_json(), gallery=gallery
   )
   if videos is not None:
-    for name, path in _find_videos(videos, folder).items():
+    for name, path in find_videos('videos', videos, folder).items():
       yield make({name: path}, stills=False)
   if images is not None:
     by_folder = collections.defaultdict(list)
@@ -69,14 +69,23 @@ def find_jobs(
         yield make(group, stills=True)
 
 
-def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
-  """Returns names and paths in an order independent of the file system."""
+def find_videos(argument: str, videos: Path, folder: Path) -> dict[str, Path]:
+  """Returns names and paths in an order independent of the file system.
+
+  Args:
+    argument: name of the argument with the value `videos`, for errors.
+    videos: a folder, searched recursively, or a text file that lists videos.
+    folder: of the output, which is not searched.
+
+  Raises:
+    UserError: there are no files.
+  """
   if videos.is_file():
     try:
       lines = [line.strip() for line in files.read_text(videos).splitlines()]
     except UserError as error:
       raise UserError(
-        f'`videos={videos}` must be a folder of videos or a text file that '
+        f'`{argument}={videos}` must be a folder of videos or a text file that '
         f'lists them: {error}'
       ) from error
     paths = {line: Path(line) for line in lines if line}
@@ -88,9 +97,9 @@ def _find_videos(videos: Path, folder: Path) -> dict[str, Path]:
         path = path.parent
       paths[path.relative_to(videos).as_posix()] = path
   else:
-    raise UserError(f'`videos={videos}` does not exist')
+    raise UserError(f'`{argument}={videos}` does not exist')
   if not paths:
-    raise UserError(f'`videos={videos}` has no files')
+    raise UserError(f'`{argument}={videos}` has no files')
   return paths
 
 

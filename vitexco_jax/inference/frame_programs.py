@@ -25,7 +25,7 @@ from vitexco_jax.models.vitexco import (
   colorize_clip,
   upsample,
 )
-from vitexco_jax.structs import Reference
+from vitexco_jax.structs import Guidance, Reference
 from vitexco_jax.traces import Program
 
 for _type in (Reference, Anchor):
@@ -209,15 +209,79 @@ def colorize_block(
     ab [t, *size, 2], confidence [t, *size, 1], and `previous` of the next block.
   """
   apply: Callable[..., Any] = functools.partial(generator.apply, variables)
+
+  def color(
+    previous: jax.Array,
+    luminance: jax.Array,
+    guidance: Guidance,
+    backward_flow: jax.Array | None,
+  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    predicted, last = colorize_clip(
+      functools.partial(apply, scale=scale, method='colorize_frame'),
+      luminance,
+      guidance,
+      previous,
+      backward_flow=backward_flow,
+    )
+    return last, (predicted[0, 0, ..., :2], guidance.confidence[0, 0])
+
+  last, colors = guide_block(
+    color,
+    generator,
+    scale,
+    variables,
+    reference,
+    count,
+    luminance,
+    previous,
+    backward_flow,
+    anchor,
+  )
+  ab, confidence = (x[:, : size[0], : size[1]] for x in colors)
+  return ab, confidence, last
+
+
+def guide_block(
+  step: Callable[..., tuple[jax.Array, Any]],
+  generator: Generator,
+  scale: int,
+  variables: typing.VariableDict,
+  reference: Reference | None,
+  count: int,
+  luminance: jax.Array,
+  previous: jax.Array,
+  backward_flow: jax.Array | None,
+  anchor: Anchor | None,
+) -> tuple[jax.Array, Any]:
+  """Computes the guidance of consecutive frames, one at a time.
+
+  Args:
+    step: gets `previous`, and of one frame the luminance [1, 1, h, w, 1], the
+      guidance, fields [1, 1, h, w, c], and the flow [1, 1, h, w, 2] or None.
+      Returns `previous` of the next frame and a tree of arrays.
+    generator: see `colorize_block`, as all others.
+    scale: see `colorize_block`.
+    variables: of the generator.
+    reference: the encoded references, or None.
+    count: number of frames.
+    luminance: [t, h, w, 1], L - 50.
+    previous: [1, h, w, 3 + carried].
+    backward_flow: [1, t, h, w, 2], or None.
+    anchor: the first reference, if it is a frame of the clip.
+
+  Returns:
+    `previous` of the next block, and the trees of all frames, stacked.
+  """
+  apply: Callable[..., Any] = functools.partial(generator.apply, variables)
   along = generator.follows_motion or reference is None or scale > 1
 
   def see(_: None, frame: jax.Array) -> tuple[None, Any]:
     small = layers.average_pool(frame[None], scale)[None]
     return None, apply(small, method='extract' if along else 'encode_frames')
 
-  def color(
+  def guide_and_step(
     previous: jax.Array, frame: tuple[Any, ...]
-  ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+  ) -> tuple[jax.Array, Any]:
     luminance, before, seen, backward_flow, anchor_flow = frame
     if along:
       guidance = apply(
@@ -231,14 +295,7 @@ def colorize_block(
       )
     else:
       guidance = upsample(apply(seen, reference, method='match'))
-    predicted, last = colorize_clip(
-      functools.partial(apply, scale=scale, method='colorize_frame'),
-      luminance[None, None],
-      guidance,
-      previous,
-      backward_flow=backward_flow,
-    )
-    return last, (predicted[0, 0, ..., :2], guidance.confidence[0, 0])
+    return step(previous, luminance[None, None], guidance, backward_flow)
 
   def frame_by_frame(x: jax.Array | None) -> jax.Array | None:
     return None if x is None else x.swapaxes(0, 1)[:, None]
@@ -248,11 +305,9 @@ def colorize_block(
   before = jax.tree.map(lambda x: x[:-1], seen)
   seen = jax.tree.map(lambda x: x[1:], seen)
   flows = map(frame_by_frame, (backward_flow, anchor and anchor.flow))
-  last, colors = _scan(
-    color, previous, (luminance, before, seen, *flows), count
+  return _scan(
+    guide_and_step, previous, (luminance, before, seen, *flows), count
   )
-  ab, confidence = (x[:, : size[0], : size[1]] for x in colors)
-  return ab, confidence, last
 
 
 def _scan(

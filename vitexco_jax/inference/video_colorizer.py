@@ -49,6 +49,9 @@ class Prediction(NamedTuple):
 class VideoColorizer:
   """Colorizes frames with references; holds the state of one clip."""
 
+  # What is computed for a block of frames; subclasses may compute something else.
+  block_program = staticmethod(programs.colorize_block)
+
   def __init__(
     self, params: Mapping[str, Any], config: ml_collections.ConfigDict
   ):
@@ -72,7 +75,7 @@ class VideoColorizer:
     self._collect = Program(programs.collect, in_cells)
     self._condense = Program(programs.condense, in_cells, use.components)
     # Compiled for each size and scale.
-    self._colorize_block = Program(programs.colorize_block, generator, static=2)
+    self._colorize_block = Program(self.block_program, generator, static=2)
     self._follows_motion = generator.follows_motion
     self._uses_anchor = generator.uses_anchor
     self._carried = generator.carried

@@ -59,6 +59,18 @@ class Evidence(NamedTuple):
   anchor: jax.Array  # Trust in the anchor by the rules, in [0, 1].
 
 
+class Mixed(NamedTuple):
+  """The colors of a frame, and what a network decided about its candidates.
+
+  The candidates are in the order of the module's docstring.
+  """
+
+  color: jax.Array  # [b, h, w, 3], ab and the logarithm of its squared error.
+  candidates: tuple[jax.Array, ...]  # Four of [b, h, w, 2], ab.
+  log_errors: jax.Array  # [b, h, w, 4], logarithms of their squared errors.
+  possible: jax.Array  # [b, h, w, 4], above 0 where there is such a candidate.
+
+
 class Mixture(nn.Module):
   """One step of the recurrence: mixes the candidates of a frame.
 
@@ -83,7 +95,6 @@ class Mixture(nn.Module):
   anchor_tolerance: float
   dtype: jnp.dtype = jnp.float32
 
-  @nn.compact
   def __call__(
     self,
     luminance: jax.Array,
@@ -106,19 +117,32 @@ class Mixture(nn.Module):
     Returns:
       [b, h, w, 3] float32: ab, and the logarithm of its squared error.
     """
+    if self.channels:
+      return self.mix(luminance, guidance, previous, stride).color
     known = _complete(guidance, luminance)
     evidence = self._weigh(luminance, known, previous)
-    if not self.channels:
-      warped_ab, anchor_ab = known.warped_ab, known.anchor_lab[..., 1:]
-      ab = mixing.mix(evidence.previous, previous[..., 1:3], warped_ab)
-      ab = mixing.mix(evidence.anchor, anchor_ab, ab)
-      return jnp.concatenate([ab, jnp.zeros_like(luminance)], -1)
-    candidates = [
+    warped_ab, anchor_ab = known.warped_ab, known.anchor_lab[..., 1:]
+    ab = mixing.mix(evidence.previous, previous[..., 1:3], warped_ab)
+    ab = mixing.mix(evidence.anchor, anchor_ab, ab)
+    return jnp.concatenate([ab, jnp.zeros_like(luminance)], -1)
+
+  @nn.compact
+  def mix(
+    self,
+    luminance: jax.Array,
+    guidance: Guidance,
+    previous: jax.Array,
+    stride: int,
+  ) -> Mixed:
+    """Does what the call does with a network, and returns how it decided."""
+    known = _complete(guidance, luminance)
+    evidence = self._weigh(luminance, known, previous)
+    candidates = (
       known.warped_ab,
       evidence.exists * previous[..., 1:3],
       (known.anchored > 0) * known.anchor_lab[..., 1:],
       known.prior_ab,
-    ]
+    )
     inputs = (luminance, known, evidence, candidates, previous[..., 3:])
     judged = self._judge(
       *jax.tree.map(lambda x: layers.average_pool(x, stride), inputs)
@@ -127,15 +151,8 @@ class Mixture(nn.Module):
       jax.image.resize(x, (*luminance.shape[:3], x.shape[-1]), 'bilinear')
       for x in judged
     )
-    possible = jnp.concatenate(
-      [
-        jnp.ones_like(luminance),
-        evidence.exists,
-        known.anchored,
-        known.prior_spread,
-      ],
-      -1,
-    )
+    others = evidence.exists, known.anchored, known.prior_spread
+    possible = jnp.concatenate((jnp.ones_like(luminance),) + others, -1)
     weights = nn.softmax(jnp.where(possible > 0, logits, -1e9))
     ab = jnp.zeros_like(known.warped_ab)
     for i, candidate in enumerate(candidates):
@@ -148,7 +165,8 @@ class Mixture(nn.Module):
       smooth = _guided(luminance, ab, remaining, 2 * stride, self.smooth)
       share = nn.sigmoid(level + slope * remaining + doubt)
       ab = mixing.mix(share, smooth, ab)
-    return jnp.concatenate([ab, remaining], -1)
+    color = jnp.concatenate([ab, remaining], -1)
+    return Mixed(color, candidates, errors, possible)
 
   def _weigh(
     self, luminance: jax.Array, guidance: _Complete, previous: jax.Array

@@ -1,1 +1,1 @@
-"""Training: the loop, the losses, pretraining, logs, multihost."""
+"""Training: the loop, the losses, pretraining, the mixture, logs, multihost."""

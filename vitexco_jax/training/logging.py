@@ -22,6 +22,11 @@ from vitexco_jax.errors import UserError
 from vitexco_jax.media import video
 
 
+def accumulation(settings: ml_collections.ConfigDict) -> int:
+  """Returns the micro-steps of an update: 1 if a section does not set them."""
+  return settings.get('accumulation', 1)
+
+
 class Log:
   """Writes metrics to JSONL and TensorBoard, and contact sheets to PNG.
 
@@ -39,9 +44,10 @@ class Log:
   ) -> None:
     """Continues the logs of `workdir` after micro-step `start`.
 
-    `settings` has `accumulation` and `batch_size`.
+    `settings` has `batch_size` and may have `accumulation`.
     """
     self._settings = settings
+    self._accumulation = accumulation(settings)
     self._pending: collections.deque[tuple[int, Mapping[str, jax.Array]]] = (
       collections.deque()
     )
@@ -53,7 +59,7 @@ class Log:
     self._writes = writes
     self._since = time.monotonic()
     if writes:
-      update = start // settings.accumulation
+      update = start // self._accumulation
       self._drop_after(update)
       self._board = tensorboardX.SummaryWriter(
         str(workdir / 'tensorboard'), purge_step=update + 1
@@ -101,7 +107,7 @@ class Log:
     if not self._writes:
       return ''
     now = time.monotonic()
-    rate = len(steps) / self._settings.accumulation / (now - self._since)
+    rate = len(steps) / self._accumulation / (now - self._since)
     self._since = now
     row = {
       name: float(np.mean([values[name] for values in metrics]))
@@ -112,7 +118,7 @@ class Log:
     row['skipped_samples'] = skipped
     row |= self._noted
     self._noted = {}
-    update = steps[-1] // self._settings.accumulation
+    update = steps[-1] // self._accumulation
     with self._path.open('a') as file:
       file.write(json.dumps({'update': update} | row) + '\n')
     for name, value in row.items():

@@ -26,7 +26,7 @@ from vitexco_jax.checkpoint import Checkpoints, load_config, write_config
 from vitexco_jax.data import input_pipeline
 from vitexco_jax.errors import UserError
 from vitexco_jax.training import multihost
-from vitexco_jax.training.logging import Log
+from vitexco_jax.training.logging import Log, accumulation
 
 AXIS = 'devices'
 
@@ -99,25 +99,25 @@ def run(
   step = jax.pmap(step, axis_name=AXIS, donate_argnums=0)
   # With the axis name of `pmap`; otherwise the step is compiled twice.
   state = flax.jax_utils.replicate(state, axis_name=AXIS)
-  accumulation = settings.accumulation
+  micro_steps = accumulation(settings)
   stopped = False
   with (
     contextlib.closing(recorder),
     tqdm.tqdm(
       total=settings.updates,
-      initial=micro_step // accumulation,
+      initial=micro_step // micro_steps,
       unit='update',
       dynamic_ncols=True,
       disable=not first,
     ) as progress,
     _interrupt_later() as interrupted,
   ):
-    while micro_step < settings.updates * accumulation and not stopped:
+    while micro_step < settings.updates * micro_steps and not stopped:
       batch = next(feed)
       state, metrics = step(state, _shard(batch, jax.local_device_count()))
       micro_step += 1
       log.add(micro_step, jax.tree.map(lambda x: x[0], metrics))
-      if micro_step % accumulation:
+      if micro_step % micro_steps:
         continue
       progress.update()
       stopped = multihost.on_any_host(interrupted())
@@ -165,7 +165,7 @@ def _begin(
       if newest is None:
         state = load(init())
       else:
-        _check_accumulation(config[section].accumulation, section, workdir)
+        _check_accumulation(accumulation(config[section]), section, workdir)
         state, feed_state = checkpoints.restore(newest, jax.eval_shape(init))
       with writing():
         write_config(workdir, config)
@@ -217,7 +217,7 @@ class _Recorder:
       UserError: a metric is not finite; the state is not saved.
     """
     settings, first = self._settings, self._checkpoints is not None
-    update = micro_step // settings.accumulation
+    update = micro_step // accumulation(settings)
     due = update % settings.checkpoint_every == 0 or update == settings.updates
     if (
       first
@@ -301,28 +301,31 @@ def micro_batch_size(
   """Samples in a micro-step on all devices of all hosts together.
 
   Args:
-    settings: the section with `batch_size` and `accumulation`.
+    settings: the section with `batch_size`; see `logging.accumulation`.
     section: its name, for the message.
     devices: number of devices.
 
   Raises:
     UserError: the batch cannot be divided evenly among micro-steps and devices.
   """
-  batch, accumulation = settings.batch_size, settings.accumulation
-  if batch % (accumulation * devices):
+  batch, micro_steps = settings.batch_size, accumulation(settings)
+  if batch % (micro_steps * devices):
     count = jax.process_count()
     of_hosts = f' of {count} hosts' if count > 1 else ''
+    steps = ''
+    if 'accumulation' in settings:
+      steps = f'config.{section}.accumulation={micro_steps} micro-steps on '
     raise UserError(
       f'config.{section}.batch_size={batch} cannot be divided evenly among '
-      f'config.{section}.accumulation={accumulation} micro-steps on {devices} '
-      f'devices{of_hosts}: make it a multiple of {accumulation * devices}'
+      f'{steps}{devices} devices{of_hosts}: make it a multiple of '
+      f'{micro_steps * devices}'
     )
-  return batch // accumulation
+  return batch // micro_steps
 
 
 def _check_accumulation(now: int, section: str, workdir: Path) -> None:
   """Checks that accumulation is unchanged, since checkpoints count micro-steps."""
-  before = load_config(workdir)[section].accumulation
+  before = accumulation(load_config(workdir)[section])
   if now != before:
     raise UserError(
       f'`config.{section}.accumulation={now}` cannot continue '

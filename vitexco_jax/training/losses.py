@@ -1,4 +1,4 @@
-"""The six losses of Sec. III-D, as pure functions of arrays.
+"""The six losses of Sec. III-D, and additions, as pure functions of arrays.
 
 Each is a mean, an unweighted float32 scalar; the training step multiplies the
 weights. `n` is the batch: clips and their frames, flattened. `ab` and `lab` are in
@@ -26,6 +26,7 @@ _CONTEXTUAL_EPSILON = 1e-5  # epsilon of Eq. 5.
 _VGG_SQUARE = 4000.0  # Mean square of VGG16's map of stride 16.
 # Of strides 4, 8, 16: the ratio of DEVC's weights, normalized.
 _CONTEXTUAL_WEIGHTS = (2 / 14, 4 / 14, 8 / 14)
+_LEAST_SQUARE = 0.3  # Is added to squared errors of ab before the logarithm.
 _COLOR_SCALE = 10.0  # Squared Lab distance at which a neighbor weighs 1/e.
 
 
@@ -264,6 +265,48 @@ def expected_error(
   log_error = log_error[..., 0]
   ratio = jnp.minimum(square * jnp.exp(-log_error), 50.0)
   return (log_error + ratio).mean()
+
+
+def log_square(ab: jax.Array, true_ab: jax.Array) -> jax.Array:
+  """Mean logarithm of the squared errors of frames; an addition to the paper.
+
+  Easy and difficult frames count the same.
+
+  Args:
+    ab: [..., h, w, 2], the prediction.
+    true_ab: [..., h, w, 2].
+  """
+  square = jnp.square(ab - true_ab).sum(-1).mean((-2, -1))
+  return jnp.log(square + _LEAST_SQUARE).mean()
+
+
+def candidate_errors(
+  log_errors: jax.Array,
+  candidates: Sequence[jax.Array],
+  possible: jax.Array,
+  true_ab: jax.Array,
+) -> jax.Array:
+  """How well a mixture predicts the errors of its candidates.
+
+  The negative log-likelihood of Gaussians, as in `expected_error`, of all candidates
+  that are possible.
+
+  Args:
+    log_errors: [..., k], predicted logarithms of the squared errors.
+    candidates: k of [..., 2], ab; they get no gradient.
+    possible: [..., k], above 0 where there is such a candidate.
+    true_ab: [..., 2].
+
+  Returns:
+    Their mean. The ratio of an error to its prediction counts between exp(-8) and
+    exp(3).
+  """
+  colors = jax.lax.stop_gradient(jnp.stack(candidates, -2))
+  square = jnp.square(colors - true_ab[..., None, :]).sum(-1)
+  log_ratio = jnp.log(square + _LEAST_SQUARE) - log_errors
+  loss = 0.5 * (jnp.exp(jnp.clip(log_ratio, -8.0, 3.0)) + log_errors)
+  counts = possible > 0
+  return (counts * loss).sum() / counts.sum()
 
 
 def _float32(x: jax.Array) -> jax.Array:
