@@ -15,7 +15,7 @@ Cost and result, PSNR on DAVIS:
   paper    100,000 updates of four two-frame clips on two GPUs. Published: 28.88 dB
            (Table I, protocol unstated). Not run here: there was no GPU.
   :small   36 minutes on two CPU cores, 1,746 updates of the prior, and 100 minutes of
-           the mixture on one core (weights/small). Measured: 32.38 dB, ten sequences
+           the mixture on one core (weights/small). Measured: 32.35 dB, ten sequences
            with their first frame as the reference, which does not count
            (docs/results.md).
 """

@@ -22,7 +22,7 @@ from vitexco_jax.errors import UserError, nearest
 
 # Weights that come with the program, and their hashes.
 SHIPPED = {
-  'small': '608ff058071b198b0a7bf87162486c584a00cfb246468fb655557f5ab3d79513'
+  'small': 'b30588e5301a354d4850e2ad15c11e781471803d2867a877c0827973ae4d1d0b'
 }
 _SHOWN = 16  # Digits of a hash in messages.
 _PINNED = re.compile(r'(.+)@([0-9a-f]{8,64})', re.DOTALL)
