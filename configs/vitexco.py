@@ -201,7 +201,7 @@ def get_config(variant: str = 'paper') -> ml_collections.ConfigDict:
   config.train.strip_every = 1000
   config.train.checkpoint_every = 1000
 
-  # Training of the mixture alone, not in the paper; see vitexco_jax/training/mix.py.
+  # Training of the mixture, not in the paper; see vitexco_jax/training/mix.py.
   config.mix = ml_collections.ConfigDict()
   config.mix.windows = 750  # Clips of 16 frames; 11 MB each at 224x384.
   config.mix.run = 5  # Frames through which a gradient flows.

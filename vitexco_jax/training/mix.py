@@ -6,8 +6,8 @@
 
 All other networks stay as they are in `config.train.init`, so their results are
 stored (`mixture_windows.py`), and an update takes seconds. In an update, the mixture
-colors the runs of a few windows one after the other, and learns after each run; what
-it carries from frame to frame goes on from run to run, without a gradient.
+colors the runs of a few windows one after the other, and learns after each run. Its
+state passes from run to run, without a gradient.
 
 The parameters in checkpoints are running averages of those that learn.
 """
@@ -395,6 +395,6 @@ def _finish(
       f'{name}: {before[name]:.2f} dB before, {after[name]:.2f} dB after'
     )
   _logger.info(
-    f'{workdir} can be used as a checkpoint; to write its weights alone, use '
+    f'{workdir} can be used as a checkpoint; to write only its weights, use '
     f'`--mode=export --workdir={workdir} --output=FOLDER`'
   )
